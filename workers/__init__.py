@@ -1,0 +1,1 @@
+"""The data plane: trains consistent diffusion models, with or without a service around it."""

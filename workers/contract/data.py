@@ -1,0 +1,70 @@
+"""Which images a job learns from, and what an imported image set says of itself."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict
+
+from workers.contract.document import Document
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Resolution = Annotated[int, Field(ge=4, le=1024)]
+
+
+class BuiltinDataset(Document):
+    """A small image set that comes with the package; `smoke` runs and the quick start need no download."""
+
+    kind: Literal["builtin"]
+    name: Literal["fashion16"]
+
+
+class FolderDataset(Document):
+    """A folder of images on a path the workers can read.
+
+    Labels are the names of its top-level folders if there are several, or those of a `dataset.json` at its root.
+    """
+
+    kind: Literal["folder"]
+    path: Annotated[str, Field(min_length=1)]
+    resolution: Annotated[
+        Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
+    ] = None
+    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB")] = 3
+
+
+class ZipDataset(Document):
+    """A ZIP of images as the StyleGAN and EDM dataset tools write it, with its labels in `dataset.json`."""
+
+    kind: Literal["zip"]
+    path: Annotated[str, Field(min_length=1)]
+    resolution: Annotated[
+        Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
+    ] = None
+    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB")] = 3
+
+
+Dataset = Annotated[BuiltinDataset | FolderDataset | ZipDataset, Field(discriminator="kind")]
+
+
+class Shard(Document):
+    """One file of raw uint8 pixels, [num_images, channels, resolution, resolution], C order."""
+
+    name: str
+    num_images: int
+    sha256: Digest
+
+
+class DatasetManifest(Document):
+    """An imported image set. Written last and once; its digest names the content and therefore the folder."""
+
+    digest: Digest
+    num_images: int
+    channels: int
+    resolution: int
+    classes: Annotated[tuple[str, ...] | None, Strict(False)]
+    labels: Shard | None
+    sigma_data: Annotated[float, Field(description="Standard deviation of all pixels scaled to [-1, 1]")]
+    shards: Annotated[tuple[Shard, ...], Strict(False)]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes or ())

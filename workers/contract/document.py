@@ -1,0 +1,60 @@
+"""The base of every document that crosses a boundary, and how a refused document is explained."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic_core import PydanticCustomError
+
+
+class Document(BaseModel):
+    """A frozen value that refuses unknown fields and does not guess types (`"5"` is not a number)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+# JSON has lists where Python has tuples; strictness is kept for what is inside.
+PositiveInts = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Strict(False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One wrong field: where it is (RFC 6901 JSON pointer), what is wrong, and what would be right."""
+
+    pointer: str
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer.strip('/').replace('/', '.') or 'document'}: {self.message}"
+
+
+def crossed(*problems: Problem) -> None:
+    """Refuse a document whose fields are right one by one and wrong together, naming every such field at once.
+
+    Raises:
+        PydanticCustomError: inside a model validator, if there is any problem; `problems_of` unfolds it again.
+    """
+    if problems:
+        message = "; ".join(map(str, problems)).replace("{", "{{").replace("}", "}}")
+        raise PydanticCustomError("crossed_fields", message, {"problems": problems})
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Every problem of a refused document, field by field."""
+    return [problem for detail in error.errors(include_url=False) for problem in _unfold(detail)]
+
+
+def _unfold(detail: Any) -> Iterator[Problem]:
+    path = "".join(f"/{part}" for part in detail["loc"] if part not in _UNION_TAGS)
+    if detail["type"] == "crossed_fields":
+        for problem in detail["ctx"]["problems"]:
+            yield Problem(path + problem.pointer, problem.code, problem.message)
+    else:
+        yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"]))
+
+
+# pydantic puts the chosen member of a tagged union into the path; users do not write it there.
+_UNION_TAGS = frozenset({"train", "builtin", "folder", "zip"})
+_MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}

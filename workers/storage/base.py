@@ -1,0 +1,25 @@
+"""What the rest of the product asks of a place to keep bytes."""
+
+from typing import Protocol
+
+
+class ObjectStore(Protocol):
+    """Named byte strings. A reader sees the old object or the new one, never a part of either.
+
+    Keys are slash-separated paths without a leading slash. All backends pass `tests/integration/test_storage.py`.
+    """
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or replace an object."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless there is one; of several writers one gets True."""
+
+    def get(self, key: str) -> bytes:
+        """Read an object; raises FileNotFoundError with the key if there is none."""
+
+    def list(self, prefix: str) -> list[str]:
+        """All keys that start with `prefix`, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; it need not exist."""

@@ -1,0 +1,57 @@
+"""An object store in a folder: one machine without S3, or a file system that all workers share."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+class LocalStore:
+    """Objects as files; written beside their place and moved there, so that no half of one is ever seen."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        os.replace(self._written(path, data), path)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        temporary = self._written(path, data)
+        try:
+            os.link(temporary, path)  # unlike a rename, fails where something is
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        return True
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise FileNotFoundError(key) from None
+
+    def list(self, prefix: str) -> list[str]:
+        start = self._path(prefix.rpartition("/")[0])
+        files = (path for path in start.rglob("*") if path.is_file() and not path.name.startswith(_TEMPORARY))
+        keys = (path.relative_to(self._root).as_posix() for path in files)
+        return sorted(key for key in keys if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        if ".." in key.split("/"):
+            raise ValueError(f"object key {key!r} leaves the store")
+        return self._root / key
+
+    def _written(self, path: Path, data: bytes) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        return name
+
+
+_TEMPORARY = ".writing-"

@@ -1,0 +1,44 @@
+"""An object store in this process: for tests of users and of this project, and for trying things out."""
+
+import threading
+from typing import ClassVar
+
+
+class MemoryStore:
+    """Objects in a dictionary, safe between threads, gone with the process."""
+
+    _named: ClassVar[dict[str, "MemoryStore"]] = {}
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def named(cls, name: str) -> "MemoryStore":
+        return cls._named.setdefault(name, cls())
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._lock:
+            self._objects[key] = bytes(data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        with self._lock:
+            if key in self._objects:
+                return False
+            self._objects[key] = bytes(data)
+            return True
+
+    def get(self, key: str) -> bytes:
+        with self._lock:
+            try:
+                return self._objects[key]
+            except KeyError:
+                raise FileNotFoundError(key) from None
+
+    def list(self, prefix: str) -> list[str]:
+        with self._lock:
+            return sorted(key for key in self._objects if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(key, None)

@@ -1,0 +1,75 @@
+"""An object store in an S3-compatible bucket."""
+
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Each setting is there for servers other than AWS: they refuse the default CRC32 headers, virtual-host names and the
+# old presigning; an upload in parts keeps large checkpoints below the limit of a single PUT.
+_CONFIG = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    connect_timeout=5,
+    read_timeout=60,
+    retries={"mode": "adaptive", "max_attempts": 5},
+)
+_TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=16 << 20)
+
+
+class S3Store:
+    """Objects under a prefix of one bucket."""
+
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+
+    @classmethod
+    def connect(cls, bucket: str, prefix: str = "") -> "S3Store":
+        """Endpoint, region and credentials come from the standard AWS_* variables or files."""
+        session = boto3.session.Session()
+        region = session.region_name or "us-east-1"  # servers other than AWS ignore it, but signing needs one
+        return cls(session.client("s3", region_name=region, config=_CONFIG), bucket, prefix)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._client.upload_fileobj(BytesIO(data), self._bucket, self._prefix + key, Config=_TRANSFER)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
+        except ClientError as error:
+            if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict"}:
+                return False
+            raise
+        return True
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+        except ClientError as error:
+            if _code(error) == "NoSuchKey":
+                raise FileNotFoundError(key) from None
+            raise
+
+    def list(self, prefix: str) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def delete(self, key: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
