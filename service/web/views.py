@@ -1,0 +1,44 @@
+"""What the service says about itself and about refused requests."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    """A value the service answers with. Readers ignore fields they do not know, so that new ones may be added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FieldProblem(View):
+    """One wrong field of a request, by RFC 6901 JSON pointer into its body."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class ProblemDetails(View):
+    """An error, as RFC 9457 has it (`application/problem+json`)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: tuple[FieldProblem, ...]
+
+
+class DependencyReadiness(View):
+    """Whether one thing the service needs answers, and if not, what it said."""
+
+    ready: bool
+    detail: str | None
+
+
+class Readiness(View):
+    """Whether jobs can be taken and run now."""
+
+    ready: bool
+    dependencies: dict[str, DependencyReadiness]
