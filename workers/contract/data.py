@@ -7,7 +7,8 @@ from pydantic import Field, Strict
 from workers.contract.document import Document
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Resolution = Annotated[int, Field(ge=4, le=1024)]
+MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
+Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]
 
 
 class BuiltinDataset(Document):

@@ -1,0 +1,42 @@
+"""How images that cannot be used are told to the person who brought them."""
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+_SHOWN = 20
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be used as it is; the message says which files, what is wrong, and the mend."""
+
+
+class ImageError(ValueError):
+    """What is wrong with one image; `mend` is what its owner can do, a clause without a full stop."""
+
+    def __init__(self, problem: str, *, mend: str = "mend or remove the broken files") -> None:
+        super().__init__(problem)
+        self.mend = mend
+
+
+@dataclass(slots=True)
+class Faults:
+    """Every image that cannot be used, so that all are mended at once and none is swallowed."""
+
+    place: str
+    _found: dict[str, ImageError] = field(default_factory=dict)
+
+    def add(self, name: str, error: ImageError) -> None:
+        self._found.setdefault(name, error)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def refuse(self) -> NoReturn:
+        """Raises: DatasetError. Its first line stands alone; the others name the files, the first twenty of many."""
+        found = sorted(self._found.items())
+        mends = "; or ".join(dict.fromkeys(error.mend for _, error in found))
+        lines = [f"{self.place}: {len(found)} files cannot be used; {mends}"]
+        lines += [f"{name!r} {error}" for name, error in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"and {len(found) - _SHOWN} more")
+        raise DatasetError("\n  ".join(lines))

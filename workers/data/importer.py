@@ -1,0 +1,135 @@
+"""Turning what people bring into the one form that training reads: shards of raw pixels, named by their content."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import structlog
+from jaxtyping import UInt8
+
+from workers.contract.data import Dataset, DatasetManifest, Shard
+from workers.contract.keys import MANIFEST, dataset_folder
+from workers.data.errors import DatasetError, Faults, ImageError
+from workers.data.pixels import RESIZE, to_pixels
+from workers.data.sources import Source, open_source
+from workers.data.spool import Spool
+from workers.storage import ObjectStore
+
+log = structlog.get_logger()
+
+_LABELS = "labels.i32"
+_THREADS = min(4, os.cpu_count() or 1)  # Pillow lets go of the interpreter while it decodes and resizes
+
+Pixels = UInt8[np.ndarray, "channels side side"]
+
+
+def import_dataset(
+    dataset: Dataset, store: ObjectStore, *, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> DatasetManifest:
+    """Put a data set into the store, unless the same content is there already, in whatever format it came.
+
+    Pixels wait in the temporary folder (TMPDIR) until every image has been seen; memory holds a few images and one
+    shard. `on_progress` hears, after each image, how many are done and how many there are.
+
+    Raises:
+        DatasetError: naming every image that cannot be used; then nothing has been written to the store.
+    """
+    with open_source(dataset) as source, TemporaryDirectory(prefix="cdm-import-") as name:
+        folder = Path(name)
+        log.info("dataset.opened", place=source.place, num_images=len(source.names), num_ignored=source.num_ignored)
+        if source.labels:
+            (folder / _LABELS).write_bytes(np.asarray(source.labels.values, dtype="<i4").tobytes())
+        spool = Spool(folder)
+        resolution = _fill(spool, source, on_progress)
+        manifest = _manifest(source, spool, resolution, folder)
+        return _upload(manifest, folder, store)
+
+
+def _fill(spool: Spool, source: Source, on_progress: Callable[[int, int], None]) -> int:
+    """Pass every image on to the spool, and return the resolution that all of them have."""
+    faults = Faults(source.place)
+    sizes: dict[int, list[str]] = {}
+    for done, (name, pixels) in enumerate(zip(source.names, _decoded(source), strict=True), start=1):
+        match pixels:
+            case ImageError():
+                faults.add(name, pixels)
+            case _:
+                sizes.setdefault(pixels.shape[-1], []).append(name)
+                if len(sizes) == 1 and not faults:  # otherwise only the remaining faults are of interest
+                    spool.append(pixels)
+        on_progress(done, len(source.names))
+    usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
+    for size in sizes.keys() - {usual}:
+        for name in sizes[size]:
+            faults.add(name, ImageError(f"is {size} x {size} pixels, most are {usual} x {usual}", mend=RESIZE))
+    if faults:
+        faults.refuse()
+    spool.flush()
+    return usual
+
+
+def _decoded(source: Source) -> Iterator[Pixels | ImageError]:
+    """All images in their order, a few ahead of the reader."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        ahead: deque[Future[Pixels | ImageError]] = deque()
+        for index in range(len(source.names)):
+            ahead.append(pool.submit(_pixels, source, index))
+            if len(ahead) > 4 * _THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _pixels(source: Source, index: int) -> Pixels | ImageError:
+    try:
+        return to_pixels(source.image(index), channels=source.channels, resolution=source.resolution)
+    except ImageError as error:
+        return error
+
+
+def _manifest(source: Source, spool: Spool, resolution: int, folder: Path) -> DatasetManifest:
+    if spool.sigma_data == 0:
+        raise DatasetError(f"{source.place}: all pixels of all images are alike; there is nothing to learn")
+    classes, labels = None, None
+    if source.labels:
+        classes = source.labels.classes
+        digest = sha256((folder / _LABELS).read_bytes()).hexdigest()
+        labels = Shard(name=_LABELS, num_images=spool.num_images, sha256=digest)
+    content = {
+        "channels": source.channels,
+        "classes": classes,
+        "labels": labels and labels.sha256,
+        "num_images": spool.num_images,
+        "pixels": spool.pixels_sha256,
+        "resolution": resolution,
+    }
+    return DatasetManifest(
+        digest=sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        num_images=spool.num_images,
+        channels=source.channels,
+        resolution=resolution,
+        classes=classes,
+        labels=labels,
+        sigma_data=spool.sigma_data,
+        shards=tuple(spool.shards),
+    )
+
+
+def _upload(manifest: DatasetManifest, folder: Path, store: ObjectStore) -> DatasetManifest:
+    """The manifest goes last: who sees it may read all the rest."""
+    target = dataset_folder(manifest.digest)
+    try:
+        return DatasetManifest.model_validate_json(store.get(target + MANIFEST))
+    except FileNotFoundError:
+        pass
+    for shard in (*manifest.shards, *filter(None, [manifest.labels])):
+        store.put(target + shard.name, (folder / shard.name).read_bytes())
+    store.put(target + MANIFEST, manifest.model_dump_json(indent=2).encode())
+    log.info("dataset.imported", digest=manifest.digest, num_images=manifest.num_images)
+    return manifest

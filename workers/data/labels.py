@@ -1,0 +1,99 @@
+"""Which class each image belongs to: as `dataset.json` says, or as the top-level folders do."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workers.data.errors import DatasetError, Faults, ImageError
+
+LABEL_FILE = "dataset.json"
+_MAX_CLASSES = 100_000  # a label is an index of a class; one beyond this is an id of something else
+_RELABEL = f"make {LABEL_FILE} list every image once, with a whole number from 0"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """One class per image, in the order of the images, as an index into the names of the classes."""
+
+    values: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def folder_labels(names: Sequence[str], *, place: str) -> Labels | None:
+    """The top-level folder of each image is its class; a single folder, or none, means no labels."""
+    folders = [name.rpartition("/")[0].partition("/")[0] for name in names]
+    classes = tuple(sorted(set(folders) - {""}))
+    if len(classes) < 2:
+        return None
+    faults = Faults(place)
+    for name, folder in zip(names, folders, strict=True):
+        if not folder:
+            faults.add(name, ImageError("lies beside the class folders", mend="put each image into a class folder"))
+    if faults:
+        faults.refuse()
+    index = {name: number for number, name in enumerate(classes)}
+    return Labels(tuple(index[folder] for folder in folders), classes)
+
+
+def file_labels(document: bytes, names: Sequence[str], *, place: str) -> Labels | None:
+    """Labels as the StyleGAN and EDM tools write them: `{"labels": [[name, int], ...]}`, or null for none.
+
+    An optional `"classes": [name, ...]` names the classes; without it they are called by their numbers.
+
+    Raises:
+        DatasetError: naming every image that has no label or a wrong one, and every label that has no image.
+    """
+    content = _parsed(document, place)
+    entries = content.get("labels")
+    if entries is None:
+        return None
+    if not isinstance(entries, list):
+        raise DatasetError(f'{place}: "labels" in {LABEL_FILE} must be a list of [name, number] or null')
+    faults = Faults(place)
+    given = _given(entries, faults)
+    for name in given.keys() - set(names):
+        faults.add(name, ImageError(f"has a label in {LABEL_FILE} but is not there", mend=_RELABEL))
+    for name in set(names) - given.keys():
+        faults.add(name, ImageError(f"has no label in {LABEL_FILE}", mend=_RELABEL))
+    if faults:
+        faults.refuse()
+    values = tuple(given[name] for name in names)
+    return Labels(values, _classes(content.get("classes"), max(values) + 1, place))
+
+
+def _parsed(document: bytes, place: str) -> dict[str, Any]:
+    try:
+        content = json.loads(document)
+    except ValueError as error:
+        raise DatasetError(f"{place}: {LABEL_FILE} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f'{place}: {LABEL_FILE} must be an object with "labels"')
+    return content
+
+
+def _given(entries: list[Any], faults: Faults) -> dict[str, int]:
+    given: dict[str, int] = {}
+    for entry in entries:
+        match entry:
+            case [str(name), bool(label)]:
+                faults.add(name, ImageError(f"has the label {label} in {LABEL_FILE}", mend=_RELABEL))
+            case [str(name), int(label)] if 0 <= label < _MAX_CLASSES:
+                name = name.replace("\\", "/")  # written on Windows
+                if given.setdefault(name, label) != label:
+                    faults.add(name, ImageError(f"has two labels in {LABEL_FILE}", mend=_RELABEL))
+            case [str(name), label]:
+                faults.add(name, ImageError(f"has the label {label!r:.40} in {LABEL_FILE}", mend=_RELABEL))
+            case _:
+                raise DatasetError(f"{faults.place}: {LABEL_FILE} lists {entry!r:.80} instead of [name, number]")
+    return given
+
+
+def _classes(names: Any, num_labels: int, place: str) -> tuple[str, ...]:
+    match names:
+        case None:
+            return tuple(map(str, range(num_labels)))
+        case [*_] if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) >= num_labels:
+            return tuple(names)
+        case _:
+            raise DatasetError(f'{place}: "classes" in {LABEL_FILE} must be {num_labels} or more different names')

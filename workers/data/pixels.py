@@ -1,0 +1,81 @@
+"""From the bytes of an image file, whatever its format, to uint8 pixels of one shape."""
+
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from workers.contract.data import MAX_RESOLUTION, MIN_RESOLUTION
+from workers.data.errors import ImageError
+
+# Pillow's other decoders are left out: one of them starts a program (Ghostscript), and nobody trains on icons of 1987.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+RESIZE = "set dataset.resolution to centre-crop and resize all images alike"
+_EIGHT_BITS = "save them with 8 or 16 bits per channel"
+
+
+def decode(data: bytes) -> Image.Image:
+    """The image in a file, turned upright; of several frames the first.
+
+    Raises:
+        ImageError: if the file is broken, is no image, or would unpack to more pixels than Pillow thinks sane.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=_FORMATS)
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError  # Pillow itself only warns up to twice that size
+        image.load()
+        return ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels", mend="make the images smaller") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"is not an image of a known format ({', '.join(_FORMATS)})" if data else "is empty") from None
+    except Exception as error:  # on broken files decoders raise anything, up to SyntaxError
+        raise ImageError(f"cannot be decoded: {error}") from error
+
+
+def to_pixels(
+    image: Image.Image, *, channels: Literal[1, 3], resolution: int | None
+) -> UInt8[np.ndarray, "channels side side"]:
+    """Square pixels of an image; with no resolution given it must be square already.
+
+    Raises:
+        ImageError: if the image has no sensible conversion.
+    """
+    image = _fitted(_flattened(image).convert("L" if channels == 1 else "RGB"), resolution)
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """Eight bits per channel, and white where it was transparent."""
+    match image.mode:
+        case "I;16" | "I;16L" | "I;16B" | "I;16N" | "I":
+            wide = np.asarray(image).astype(np.int64)
+            if wide.min() < 0 or wide.max() > 65535:
+                raise ImageError("has 32-bit pixels", mend=_EIGHT_BITS)
+            return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        case "F" | "LAB":
+            raise ImageError(f"has pixels of the unusual kind {image.mode}", mend=_EIGHT_BITS)
+        case _ if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, image.convert("RGBA"))
+        case _:
+            return image
+
+
+def _fitted(image: Image.Image, resolution: int | None) -> Image.Image:
+    width, height = image.size
+    side = min(width, height)
+    if resolution is None:
+        if width != height:
+            raise ImageError(f"is {width} x {height} pixels, not square", mend=RESIZE)
+        if not MIN_RESOLUTION <= side <= MAX_RESOLUTION:
+            limits = f"{MIN_RESOLUTION} to {MAX_RESOLUTION}"
+            raise ImageError(f"is {side} x {side} pixels, which is not within {limits}", mend=RESIZE)
+        return image
+    left, top = (width - side) // 2, (height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return image if side == resolution else image.resize((resolution, resolution), Image.Resampling.LANCZOS)
