@@ -1,5 +1,6 @@
 """The base of every document that crosses a boundary, and how a refused document is explained."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -58,3 +59,16 @@ def _unfold(detail: Any) -> Iterator[Problem]:
 # pydantic puts the chosen member of a tagged union into the path; users do not write it there.
 _UNION_TAGS = frozenset({"train", "builtin", "folder", "zip"})
 _MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}
+
+
+def flattened(document: Document) -> dict[str, str]:
+    """The leaves of a document by their dotted path, as text: `{"network.channels": "32", ...}`."""
+    return dict(_leaves("", document.model_dump(mode="json")))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}" if path else key, inner)
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value)

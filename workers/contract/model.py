@@ -21,7 +21,6 @@ class UNet(Document):
     attention_resolutions: Annotated[
         PositiveInts, Field(description="Levels with self-attention, by their resolution")
     ] = (8,)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_conditional: Annotated[bool, Field(description="Needs an image set with classes")] = False
 
 

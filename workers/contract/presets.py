@@ -10,7 +10,7 @@ PRESETS: dict[str, TrainSpec] = {
         kind="train",
         dataset=BuiltinDataset(kind="builtin", name="fashion16"),
         network=UNet(
-            kind="unet", channels=32, channel_multipliers=(1, 2, 2), blocks_per_level=2, class_conditional=True
+            kind="unet", channels=32, channel_multipliers=(1, 2, 2), blocks_per_level=1, class_conditional=True
         ),
         objective=Objective(consistency=Consistency(estimator="symmetric")),
         optimizer=Optimizer(learning_rate=1e-3, warmup_images=2_000),

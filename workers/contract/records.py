@@ -38,6 +38,7 @@ class Progress(Document):
 class Reason(StrEnum):
     """Why an attempt did not succeed; a closed list."""
 
+    INVALID_SPEC = "invalid_spec"
     DATA_ERROR = "data_error"
     NON_FINITE_LOSS = "non_finite_loss"
     STORAGE_ERROR = "storage_error"

@@ -1,0 +1,44 @@
+"""Run one attempt at a job: `python -m workers SPEC [--attempt N] [--store URL]`.
+
+SPEC is `<store>/jobs/<id>/spec.json`, as the control plane gives it to Ray, or any JSON or YAML file, which becomes the
+job of its name in `--store`. Runs on Ray if RAY_ADDRESS is set, in torchrun's processes if it started this, else alone.
+Running the same command again goes on from the last checkpoint.
+"""
+
+import argparse
+import os
+import sys
+
+from workers.environment import configure_logging
+from workers.jobs.attempt import open_job
+from workers.jobs.failures import ClaimRefusedError, UsageError
+from workers.jobs.stop import StopFlag
+from workers.jobs.train import train_here, train_on_ray
+
+EXIT_FAILED, EXIT_USAGE, EXIT_CLAIM_REFUSED = 1, 2, 86
+
+
+def main() -> int:
+    """Run the command line; 0 = done or stopped with a checkpoint, 1 = failed, 2 = unusable, 86 = not ours to run."""
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("spec", metavar="SPEC", help="URL of a job's spec.json in a store, or a JSON or YAML file")
+    parser.add_argument("--attempt", type=int, metavar="N", help="number of this attempt; default: the next free one")
+    parser.add_argument("--store", default="cdm-runs", help="folder or store URL for a SPEC file (default: ./cdm-runs)")
+    arguments = parser.parse_args()
+    configure_logging()
+    train = train_on_ray if os.environ.get("RAY_ADDRESS") else train_here
+    try:
+        outcome = train(open_job(arguments.spec, arguments.store), arguments.attempt, StopFlag())
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_USAGE
+    except ClaimRefusedError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_CLAIM_REFUSED
+    sys.stdout.write(f"{outcome.status} at {outcome.images_seen} images {outcome.message}".rstrip() + "\n")
+    return EXIT_FAILED if outcome.status == "failed" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

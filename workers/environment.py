@@ -1,0 +1,24 @@
+"""What a worker takes from its process's environment, beside the standard AWS_*, MLFLOW_* and RAY_* variables."""
+
+import os
+from pathlib import Path
+
+import structlog
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps copies of image sets: CDM_CACHE, or a folder in the user's cache."""
+    chosen = os.environ.get("CDM_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "cdm-train"
+
+
+def configure_logging() -> None:
+    """One event per line on standard output, without colours: Ray and the control plane collect it from there."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
+        ]
+    )

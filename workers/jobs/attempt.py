@@ -1,0 +1,110 @@
+"""An attempt at a job in the object store: found or placed, claimed once, and concluded."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from workers.contract.document import problems_of
+from workers.contract.keys import JobKeys, split_spec_url
+from workers.contract.reading import read_document
+from workers.contract.records import Claim, Outcome
+from workers.contract.spec import TrainSpec, parse_spec
+from workers.jobs.failures import ClaimRefusedError, UsageError
+from workers.storage import ObjectStore, open_store
+from workers.training.checkpoint import newest_attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job whose spec lies in a store."""
+
+    store_url: str
+    job_id: str
+    spec: TrainSpec
+
+    @property
+    def keys(self) -> JobKeys:
+        return JobKeys(self.job_id)
+
+    def open_store(self) -> ObjectStore:
+        return open_store(self.store_url)
+
+
+def open_job(location: str, default_store: str) -> Job:
+    """Read the job at `<store>/jobs/<id>/spec.json`; a spec anywhere else becomes the job of its file name in a store.
+
+    Raises:
+        UsageError: there is no such document, or it is not a valid spec (every wrong field is named).
+    """
+    place = split_spec_url(location)
+    if place:
+        store_url, job_id = _as_url(place[0]), place[1]
+        return Job(store_url, job_id, _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec))))
+    path = Path(location)
+    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
+
+
+def place_spec(job: Job) -> None:
+    """Put the spec where the workers read it. A job's spec never changes.
+
+    Raises:
+        UsageError: the store holds a job of this name with another spec.
+    """
+    store = job.open_store()
+    document = job.spec.model_dump_json(indent=2).encode()
+    if not store.put_if_absent(job.keys.spec, document):
+        there = TrainSpec.model_validate_json(store.get(job.keys.spec))
+        if there != job.spec:
+            raise UsageError(
+                f"{job.store_url} already holds a job {job.job_id!r} with another spec: "
+                "rename the file to start a new job, or choose another --store"
+            )
+
+
+def claim_attempt(job: Job, number: int | None) -> int:
+    """Take an attempt, the next one if no number is given, so that nobody else runs it.
+
+    Raises:
+        ClaimRefusedError: it is taken, or a later one is.
+    """
+    store = job.open_store()
+    newest = newest_attempt(store, job.keys)
+    attempt = newest + 1 if number is None else number
+    claim = Claim(host=socket.gethostname(), pid=os.getpid(), claimed_at=datetime.now(UTC))
+    taken = attempt < newest or not store.put_if_absent(
+        job.keys.attempt(attempt).claim, claim.model_dump_json().encode()
+    )
+    if taken:
+        raise ClaimRefusedError(f"attempt {attempt} of {job.job_id} is not free (newest: {max(newest, attempt)})")
+    return attempt
+
+
+def conclude(job: Job, attempt: int, outcome: Outcome) -> None:
+    """Write the last record of an attempt."""
+    job.open_store().put(job.keys.attempt(attempt).outcome, outcome.model_dump_json(indent=2).encode())
+
+
+def _as_url(store: str) -> str:
+    return store if urlsplit(store).scheme else Path(store).absolute().as_uri()
+
+
+def _read(read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except OSError as error:
+        raise UsageError(f"cannot read the spec: {error.strerror or 'not found'}: {error.filename or error}") from None
+
+
+def _parsed(location: str, document: bytes) -> TrainSpec:
+    try:
+        return parse_spec(read_document(document))
+    except ValidationError as error:
+        raise UsageError(f"{location}: " + "; ".join(map(str, problems_of(error)))) from None
+    except ValueError as error:
+        raise UsageError(f"{location}: {error}") from None

@@ -1,0 +1,17 @@
+"""What can go wrong with a job, beyond what its parts raise themselves."""
+
+
+class UsageError(Exception):
+    """The command cannot be carried out as given; the message says what to change."""
+
+
+class ClaimRefusedError(Exception):
+    """Somebody else runs this attempt, or a later one: leave, and touch nothing."""
+
+
+class SpecMismatchError(Exception):
+    """The spec and the image set do not fit together; the message names the field."""
+
+
+class WorkersLostError(Exception):
+    """Worker processes died more often than the job allows."""

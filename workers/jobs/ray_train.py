@@ -1,0 +1,108 @@
+"""A training run on Ray Train: DDP workers, restarted from the last checkpoint when one dies, stopped cooperatively."""
+
+import tempfile
+import threading
+from dataclasses import asdict
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import structlog
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from workers.contract.spec import Compute, TrainSpec
+from workers.environment import configure_logging
+from workers.jobs.failures import WorkersLostError
+from workers.jobs.stop import StopFlag
+from workers.training.run import Ending, Run, run_training
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+_COLLECTIVE_TIMEOUT_SECONDS = 600
+_STOP_POLL_SECONDS = 0.5
+
+
+def connect_to_ray() -> None:
+    """Join the cluster of RAY_ADDRESS, which Ray sets for its jobs."""
+    ray.init(logging_level="WARNING")
+
+
+def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
+    """Train in as many workers as the spec asks for and return how it ended, as the first worker tells it.
+
+    Raises:
+        WorkersLostError: workers died, more often than the spec allows.
+        Exception: what a worker raised, likewise.
+    """
+    flag = ray.remote(num_cpus=0)(_RemoteFlag).remote()
+    threading.Thread(target=_forward, args=(stop, flag), daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix="cdm-ray-") as scratch:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"run": asdict(run), "flag": flag},
+            scaling_config=_scaling(spec.compute),
+            # Ray Train keeps nothing of ours: checkpoints have their own manifests, so its folder may vanish.
+            run_config=RunConfig(
+                name=f"{run.job_id}-a{run.attempt}",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=spec.compute.max_worker_failures),
+            ),
+            torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _cause(error) from error
+    return Ending(**result.return_value)
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """One Ray Train worker; Ray has already joined it to the others."""
+    configure_logging()
+    world = World.of_process_group(ray.train.torch.get_device())
+    stop = threading.Event()
+    if world.is_first:
+        threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
+    return asdict(run_training(Run(**config["run"]), world, stop_requested=stop.is_set))
+
+
+def _scaling(compute: Compute) -> ScalingConfig:
+    return ScalingConfig(num_workers=compute.workers, use_gpu=compute.accelerator == "gpu")
+
+
+class _RemoteFlag:
+    """Carries the driver's wish to stop to the workers; it belongs to the driver and ends with it."""
+
+    def __init__(self) -> None:
+        self._is_set = threading.Event()
+
+    def set(self) -> None:
+        self._is_set.set()
+
+    def is_set(self) -> bool:
+        return self._is_set.is_set()
+
+
+def _forward(stop: StopFlag, flag: Any) -> None:
+    stop.wait()
+    log.info("stop.requested")
+    ray.get(flag.set.remote())
+
+
+def _watch(flag: Any, stop: threading.Event) -> None:
+    while not ray.get(flag.is_set.remote()):
+        threading.Event().wait(_STOP_POLL_SECONDS)
+    stop.set()
+
+
+def _cause(error: ray.train.TrainingFailedError) -> Exception:
+    """The first worker's own exception if one was raised in our code, else that workers were lost."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    for _, failure in sorted(failures.items()):
+        raised = getattr(failure, "_base_exc", None)
+        if isinstance(raised, Exception):
+            return raised
+    return WorkersLostError(str(error).splitlines()[0])

@@ -1,0 +1,148 @@
+"""A training job from claim to outcome, on Ray or in processes that are already there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+import structlog
+import torch
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workers.contract.data import DatasetManifest
+from workers.contract.records import Outcome, Reason
+from workers.data import DatasetError, import_dataset
+from workers.environment import cache_folder
+from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
+from workers.jobs.failures import SpecMismatchError, UsageError, WorkersLostError
+from workers.jobs.stop import StopFlag
+from workers.training.run import Ending, Run, run_training
+from workers.training.state import new_denoiser
+from workers.training.world import World
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+def train_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+    """Be the driver of a Ray job: prepare here, train in Ray Train's workers.
+
+    Raises:
+        ClaimRefusedError: somebody else runs this attempt.
+        UsageError: the store holds another job of this name.
+    """
+    from workers.jobs.ray_train import connect_to_ray, run_on_ray  # seconds to import; training elsewhere needs no Ray
+
+    number = _begin(job, attempt)
+    connect_to_ray()
+    stop.listen()  # after Ray, which installs its own handlers when it connects
+    outcome = _outcome_of(lambda: run_on_ray(_prepare(job, number), job.spec, stop))
+    conclude(job, number, outcome)
+    return outcome
+
+
+def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+    """Train in this process, or in this and its peers if torchrun started them.
+
+    Raises:
+        ClaimRefusedError: somebody else runs this attempt.
+        UsageError: the store holds another job of this name, or this machine cannot run the spec.
+    """
+    stop.listen()
+    try:
+        world = World.from_environment(job.spec.compute.accelerator)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if job.spec.batch_images % world.size or job.spec.consistency_images % world.size:
+        raise UsageError(f"{world.size} processes cannot share a batch of {job.spec.batch_images} images evenly")
+    number = _decided_by_first(world, lambda: _begin(job, attempt))
+
+    def body() -> Ending:
+        run = _decided_by_first(world, lambda: _prepare(job, number))
+        return run_training(run, world, stop_requested=stop.is_set)
+
+    outcome = _outcome_of(body)
+    if world.is_first:
+        conclude(job, number, outcome)
+    return outcome
+
+
+def _begin(job: Job, attempt: int | None) -> int:
+    place_spec(job)
+    number = claim_attempt(job, attempt)
+    log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
+    return number
+
+
+def _prepare(job: Job, attempt: int) -> Run:
+    """Import the image set unless it already is, and see that the network fits it, before any worker starts."""
+    store = job.open_store()
+    try:
+        manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
+    except FileNotFoundError:
+        manifest = import_dataset(job.spec.dataset, store, on_progress=_log_import)
+        store.put(job.keys.dataset, manifest.model_dump_json().encode())
+    log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
+    try:
+        with torch.device("meta"):
+            new_denoiser(job.spec, manifest)
+    except ValueError as error:
+        raise SpecMismatchError(str(error)) from error
+    return Run(job.store_url, job.job_id, attempt, manifest.digest, str(cache_folder()))
+
+
+def _log_import(done: int, total: int) -> None:
+    if done == total or done % 10_000 == 0:
+        log.info("dataset.importing", images=done, of=total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: Exception
+
+
+def _decided_by_first(world: World, decide: Callable[[], T]) -> T:
+    """Let the first process decide, and all of them have its result, or raise its error."""
+    decision: T | _Raised | None = None
+    if world.is_first:
+        try:
+            decision = decide()
+        except Exception as error:  # noqa: BLE001 - raised again below, everywhere
+            decision = _Raised(error)
+    decision = world.from_first(decision)
+    if isinstance(decision, _Raised):
+        raise decision.error
+    return cast("T", decision)
+
+
+def _outcome_of(body: Callable[[], Ending]) -> Outcome:
+    """Run a training to its end, whatever end that is, and put it in the words of the contract."""
+    try:
+        ending = body()
+    except Exception as error:
+        reason, message = _diagnosed(error)
+        log.error("training.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
+        ending = Ending(images_seen=0, reason=reason, message=message)
+    return Outcome(
+        status="failed" if ending.reason else "stopped" if ending.stopped else "succeeded",
+        reason=ending.reason,
+        message=ending.message,
+        images_seen=ending.images_seen,
+        mlflow_run_id=ending.mlflow_run_id,
+        ended_at=datetime.now(UTC),
+    )
+
+
+def _diagnosed(error: Exception) -> tuple[Reason, str]:
+    """The reason behind an exception, and what to tell the user."""
+    match error:
+        case DatasetError():
+            return Reason.DATA_ERROR, str(error)
+        case SpecMismatchError():
+            return Reason.INVALID_SPEC, str(error)
+        case WorkersLostError():
+            return Reason.WORKERS_LOST, str(error)
+        case BotoCoreError() | ClientError():
+            return Reason.STORAGE_ERROR, str(error)
+        case _:
+            return Reason.INTERNAL, f"{type(error).__name__}: {error}"

@@ -1,0 +1,81 @@
+"""`progress.json`: the sign of life of an attempt."""
+
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+
+from workers.contract.records import Progress
+from workers.storage import ObjectStore
+
+log = structlog.get_logger()
+_EVERY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the training thread last knew."""
+
+    total_images: int
+    num_workers: int
+    phase: Literal["preparing", "training", "checkpointing"] = "preparing"
+    images_seen: int = 0
+    images_per_second: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    last_checkpoint_images: int | None = None
+    mlflow_run_id: str | None = None
+
+
+class Heartbeat:
+    """Writes the current status every two seconds on its own thread; a store that fails is tried again at the next."""
+
+    def __init__(self, store: ObjectStore, key: str, status: Status) -> None:
+        self._store = store
+        self._key = key
+        self._status = status
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    def update(self, **changes: object) -> None:
+        """Change some fields of the status; they are written with the next beat."""
+        self._status = replace(self._status, **changes)  # type: ignore[arg-type] # the fields of Status
+
+    def close(self) -> None:
+        """Write the last status and stop."""
+        self._closing.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while True:
+            last = self._closing.is_set()
+            try:
+                self._store.put(self._key, progress_of(self._status).model_dump_json().encode())
+            except Exception as error:  # noqa: BLE001 - a store outage must not end training
+                log.warning("heartbeat.failed", error=f"{type(error).__name__}: {error}"[:300])
+            if last:
+                return
+            self._closing.wait(_EVERY_SECONDS)
+
+
+def progress_of(status: Status) -> Progress:
+    """The record of a status, now."""
+    remaining = max(0, status.total_images - status.images_seen)
+    return Progress(
+        phase=status.phase,
+        images_seen=status.images_seen,
+        total_images=status.total_images,
+        images_per_second=status.images_per_second,
+        eta_seconds=remaining / status.images_per_second if status.images_per_second else None,
+        losses=status.losses,
+        last_checkpoint_images=status.last_checkpoint_images,
+        num_workers=status.num_workers,
+        mlflow_run_id=status.mlflow_run_id,
+        updated_at=datetime.now(UTC),
+    )

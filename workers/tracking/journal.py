@@ -1,0 +1,38 @@
+"""The run in the object store: every metric row and picture, from which all else can be rebuilt."""
+
+import json
+from typing import assert_never
+
+from workers.contract.keys import AttemptKeys, JobKeys
+from workers.storage import ObjectStore
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+
+
+class Journal:
+    """Writes metric rows as JSON-lines chunks of one attempt, pictures under the job."""
+
+    def __init__(self, store: ObjectStore, job: JobKeys, attempt: AttemptKeys) -> None:
+        self._store = store
+        self._job = job
+        self._attempt = attempt
+        self._next_chunk: int | None = None
+
+    def deliver(self, events: list[Event]) -> None:
+        """Write events; after an exception, may be called again with the same ones."""
+        if self._next_chunk is None:  # workers restarted within an attempt go on where the last ones stopped
+            self._next_chunk = len(self._store.list(self._attempt.metrics))
+        lines = []
+        for event in events:
+            match event:
+                case Metrics():
+                    lines.append({"images_seen": event.images_seen, "time": event.time, **event.values})
+                case Grid():
+                    self._store.put(self._job.sample(event.images_seen), event.png)
+                case Checkpointed() | Ended():
+                    pass  # their own records say so
+                case _:
+                    assert_never(event)
+        if lines:
+            chunk = "".join(json.dumps(line) + "\n" for line in lines)
+            self._store.put(self._attempt.metrics_chunk(self._next_chunk), chunk.encode())
+            self._next_chunk += 1

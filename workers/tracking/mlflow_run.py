@@ -1,0 +1,90 @@
+"""The run in MLflow: found or made when first needed, written in batches, safe to write twice."""
+
+import io
+import os
+from typing import assert_never
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from PIL import Image
+
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+
+EXPERIMENT = "cdm-train"
+JOB_TAG = "cdm.job_id"
+_MAX_PARAMS = 100
+_MAX_METRICS = 1000
+
+# MLflow's own patience (7 retries of 2 minutes) would hold back all later news; the caller tries again anyway.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
+class MlflowRun:
+    """One MLflow run per job, recognised by its tag: a later attempt goes on writing to it.
+
+    MLflow keeps two values of one step as two points, so what is already there is not written again: steps up to the
+    last one logged by an earlier attempt are left out, and a repeated batch is recognised by its identical timestamps.
+    """
+
+    def __init__(self, job_id: str, *, params: dict[str, str], tags: dict[str, str]) -> None:
+        self._job_id = job_id
+        self._params = params
+        self._tags = tags
+        self._client: MlflowClient | None = None
+        self._logged_until = -1
+        self.run_id: str | None = None
+
+    def deliver(self, events: list[Event]) -> None:
+        """Write events; raises whatever MLflow raises, and may then be called again with the same ones."""
+        if self._client is None or self.run_id is None:
+            self._client, self.run_id = self._connect()
+        metrics = [event for event in events if isinstance(event, Metrics)]
+        self._log_metrics(self._client, self.run_id, metrics)
+        for event in events:
+            match event:
+                case Metrics():
+                    pass
+                case Grid():
+                    self._log_grid(self._client, self.run_id, event)
+                case Checkpointed(uri=uri):
+                    self._client.set_tag(self.run_id, "cdm.checkpoint", uri)
+                case Ended(status=status):
+                    self._client.set_terminated(self.run_id, status)
+                case _:
+                    assert_never(event)
+
+    def _connect(self) -> tuple[MlflowClient, str]:
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        runs = client.search_runs([experiment_id], f"tags.`{JOB_TAG}` = '{self._job_id}'", max_results=1)
+        if runs:
+            run_id = runs[0].info.run_id
+            client.update_run(run_id, status="RUNNING")
+            steps = [metric.step for metric in client.get_metric_history(run_id, "loss/dsm")]
+            self._logged_until = max(steps, default=-1)
+        else:
+            run_id = client.create_run(experiment_id, tags={JOB_TAG: self._job_id}, run_name=self._job_id).info.run_id
+        params = [Param(key, value) for key, value in self._params.items()]
+        tags = [RunTag(key, value) for key, value in self._tags.items()]
+        for first in range(0, len(params), _MAX_PARAMS):
+            client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
+        client.log_batch(run_id, tags=tags)
+        return client, run_id
+
+    def _log_metrics(self, client: MlflowClient, run_id: str, rows: list[Metrics]) -> None:
+        points = [
+            Metric(key, value, timestamp=int(row.time * 1000), step=row.images_seen)
+            for row in rows
+            if row.images_seen > self._logged_until
+            for key, value in row.values.items()
+        ]
+        for first in range(0, len(points), _MAX_METRICS):
+            client.log_batch(run_id, metrics=points[first : first + _MAX_METRICS])
+
+    def _log_grid(self, client: MlflowClient, run_id: str, grid: Grid) -> None:
+        image = Image.open(io.BytesIO(grid.png))
+        client.log_image(
+            run_id, image, key="samples", step=grid.images_seen, timestamp=int(grid.time * 1000), synchronous=True
+        )

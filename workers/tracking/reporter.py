@@ -1,0 +1,77 @@
+"""Everything the first process tells the world about a run, in one place."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from workers.contract.keys import JobKeys
+from workers.storage import ObjectStore
+from workers.tracking.background import Background
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.heartbeat import Heartbeat, Status
+from workers.tracking.journal import Journal
+
+_CLOSE_SECONDS = 30.0
+
+
+class Reporter:
+    """Tells the journal, MLflow (if MLFLOW_TRACKING_URI is set) and the heartbeat; training waits for none of them."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        job: JobKeys,
+        attempt: int,
+        *,
+        status: Status,
+        params: dict[str, str],
+        tags: dict[str, str],
+    ) -> None:
+        keys = job.attempt(attempt)
+        self._heartbeat = Heartbeat(store, keys.progress, status)
+        self._receivers: list[Background[Event]] = [Background("journal", Journal(store, job, keys).deliver)]
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            self._receivers.append(Background("mlflow", self._to_mlflow(job.job_id, params, tags)))
+
+    def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
+        self._heartbeat.update(phase=phase)
+
+    def metrics(self, images_seen: int, *, losses: dict[str, float], rate: float, learning_rate: float) -> None:
+        """Losses by name, images per second, and the learning rate."""
+        self._heartbeat.update(phase="training", images_seen=images_seen, losses=losses, images_per_second=rate)
+        values = {f"loss/{name}": value for name, value in losses.items()}
+        values |= {"throughput/images_per_second": rate, "optimizer/learning_rate": learning_rate}
+        self._tell(Metrics(images_seen, time.time(), values))
+
+    def checkpoint(self, images_seen: int, key: str, *, seconds: float) -> None:
+        self._heartbeat.update(images_seen=images_seen, last_checkpoint_images=images_seen)
+        self._tell(Checkpointed(images_seen, key))
+        self._tell(Metrics(images_seen, time.time(), {"time/checkpoint_seconds": seconds}))
+
+    def grid(self, images_seen: int, png: bytes) -> None:
+        self._tell(Grid(images_seen, time.time(), png))
+
+    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str | None:
+        """Deliver what is left, for at most half a minute; return the MLflow run's id if there is one."""
+        self._tell(Ended(status))
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for receiver in self._receivers:
+            receiver.close(max(0.0, deadline - time.monotonic()))
+        self._heartbeat.close()
+        return self._heartbeat.status.mlflow_run_id
+
+    def _tell(self, event: Event) -> None:
+        for receiver in self._receivers:
+            receiver.offer(event)
+
+    def _to_mlflow(self, job_id: str, params: dict[str, str], tags: dict[str, str]) -> Callable[[list[Event]], None]:
+        from workers.tracking.mlflow_run import MlflowRun  # a second to import, and not everyone tracks
+
+        run = MlflowRun(job_id, params=params, tags=tags)
+
+        def deliver(events: list[Event]) -> None:
+            run.deliver(events)
+            self._heartbeat.update(mlflow_run_id=run.run_id)
+
+        return deliver

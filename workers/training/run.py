@@ -1,0 +1,164 @@
+"""A whole training run on one process among equals: restore, train, report, checkpoint, leave when asked."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from workers.contract.document import flattened
+from workers.contract.keys import JobKeys
+from workers.contract.records import Reason
+from workers.contract.spec import TrainSpec
+from workers.data import ImageSet
+from workers.storage import ObjectStore, open_store
+from workers.tracking.heartbeat import Status
+from workers.tracking.reporter import Reporter
+from workers.training.checkpoint import restore_latest, save_checkpoint
+from workers.training.loop import LossWindow, learning_rate, train
+from workers.training.samples import draw_grid
+from workers.training.state import TrainState, new_state
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run: an attempt at a job, on an imported image set. Small and picklable: it travels to every worker."""
+
+    store_url: str
+    job_id: str
+    attempt: int
+    dataset_digest: str
+    cache_folder: str
+
+    @property
+    def keys(self) -> JobKeys:
+        return JobKeys(self.job_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: with all images seen, asked to leave (`stopped`), or given up for a `reason`."""
+
+    images_seen: int
+    stopped: bool = False
+    reason: Reason | None = None
+    message: str = ""
+    mlflow_run_id: str | None = None
+
+
+def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) -> Ending:
+    """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
+
+    `stop_requested` is asked at every report; once any process has heard yes, all leave after a last checkpoint.
+    """
+    store = open_store(run.store_url)
+    spec_json = store.get(run.keys.spec)
+    spec = TrainSpec.model_validate_json(spec_json)
+    images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
+    state = new_state(spec, images.manifest, world.device)
+    restored = restore_latest(state, store, run.keys)
+    log.info("worker.ready", rank=world.rank, of=world.size, device=str(world.device), images_seen=state.images_seen)
+    reporter = _open_reporter(run, store, spec, world, state, has_checkpoint=restored is not None)
+    session = _Session(run, world, store, spec, hashlib.sha256(spec_json).hexdigest(), state, images, reporter)
+    try:
+        ending = session.train(stop_requested)
+    except BaseException:
+        if reporter:
+            reporter.close("FAILED")
+        raise
+    return replace(ending, mlflow_run_id=reporter.close(_mlflow_status(ending))) if reporter else ending
+
+
+def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
+    if ending.stopped:
+        return "KILLED"
+    return "FAILED" if ending.reason else "FINISHED"
+
+
+@dataclass(slots=True)
+class _Session:
+    """What is at hand between the steps of one run. Only the first process has a reporter, and writes."""
+
+    run: Run
+    world: World
+    store: ObjectStore
+    spec: TrainSpec
+    spec_sha256: str
+    state: TrainState
+    images: ImageSet
+    reporter: Reporter | None
+
+    def train(self, stop_requested: Callable[[], bool]) -> Ending:
+        """Go through the steps; look up from them whenever something is due."""
+        cadence = self.spec.cadence
+        window = LossWindow(self.world)
+        since, counted = time.monotonic(), self.state.images_seen
+        for step in train(self.state, self.images, self.spec, self.world):
+            window.add(step.terms)
+            seen = step.images_seen
+            done = seen >= self.spec.duration_images
+            checkpoint_due = done or self._passed(seen, cadence.checkpoint_images)
+            if not (checkpoint_due or self._passed(seen, cadence.log_images)):
+                continue
+            losses, stop = window.close(stop=stop_requested())
+            if not all(map(math.isfinite, losses.values())):
+                return Ending(
+                    seen, reason=Reason.NON_FINITE_LOSS, message=f"a loss became {losses} before {seen} images"
+                )
+            self._report(losses, rate=(seen - counted) / (time.monotonic() - since))
+            if checkpoint_due:
+                self._draw_grid()
+            if checkpoint_due or stop:
+                self._checkpoint()
+            if stop and not done:
+                return Ending(seen, stopped=True, message=f"asked to stop; checkpoint at {seen} images")
+            since, counted = time.monotonic(), seen
+        return Ending(self.state.images_seen)
+
+    def _passed(self, seen: int, every: int) -> bool:
+        return seen // every > (seen - self.spec.batch_images) // every
+
+    def _report(self, losses: dict[str, float], *, rate: float) -> None:
+        if self.reporter:
+            seen = self.state.images_seen
+            self.reporter.metrics(seen, losses=losses, rate=rate, learning_rate=learning_rate(self.spec, seen))
+            rounded = {name: round(value, 4) for name, value in losses.items()}
+            log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
+
+    def _draw_grid(self) -> None:
+        if self.reporter:
+            self.reporter.phase("checkpointing")
+        png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
+        if self.reporter:
+            self.reporter.grid(self.state.images_seen, png)
+
+    def _checkpoint(self) -> None:
+        if not self.reporter:
+            return
+        begun = time.monotonic()
+        keys, attempt = self.run.keys, self.run.attempt
+        save_checkpoint(self.state, self.store, keys, attempt=attempt, spec_sha256=self.spec_sha256)
+        seen, seconds = self.state.images_seen, time.monotonic() - begun
+        self.reporter.checkpoint(seen, keys.checkpoint(seen, attempt), seconds=seconds)
+        log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))
+
+
+def _open_reporter(
+    run: Run, store: ObjectStore, spec: TrainSpec, world: World, state: TrainState, *, has_checkpoint: bool
+) -> Reporter | None:
+    if not world.is_first:
+        return None
+    seen = state.images_seen
+    status = Status(
+        spec.duration_images, world.size, images_seen=seen, last_checkpoint_images=seen if has_checkpoint else None
+    )
+    params = flattened(spec) | {"dataset.digest": run.dataset_digest, "sigma_data": f"{state.denoiser.sigma_data:.6g}"}
+    tags = {"cdm.attempt": str(run.attempt), "cdm.store": run.store_url}
+    return Reporter(store, run.keys, run.attempt, status=status, params=params, tags=tags)

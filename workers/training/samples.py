@@ -1,0 +1,64 @@
+"""The picture that goes with a checkpoint: a grid of images drawn from the same latents every time."""
+
+import io
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from workers.contract.data import DatasetManifest
+from workers.contract.spec import TrainSpec
+from workers.diffusion.denoiser import Denoiser
+from workers.diffusion.samplers import sample_heun
+from workers.training.world import World
+
+_COLUMNS = 8
+_MAX_ROWS = 10
+_TILE_PIXELS = 48
+_GAP = 2
+
+
+def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, world: World) -> bytes:
+    """Draw a grid as PNG: a row per class (the first ten), or eight rows without classes.
+
+    The work is shared over all processes; each image is a function of the seed and its own place in the grid.
+    """
+    conditional = spec.network.class_conditional
+    rows = min(images.num_classes, _MAX_ROWS) if conditional else _COLUMNS
+    total = rows * _COLUMNS
+    per_process = math.ceil(total / world.size)
+    mine = [(world.rank + k * world.size) % total for k in range(per_process)]  # beyond the end: drawn twice, dropped
+    shape = (images.channels, images.resolution, images.resolution)
+    latents = torch.stack([_latent(spec.seed, place, shape) for place in mine]).to(world.device)
+    labels = torch.tensor([place // _COLUMNS for place in mine], device=world.device) if conditional else None
+    drawn = world.collected(sample_heun(denoiser, latents, labels, spec.sampler))[:total]
+    return _png(_tiled(_to_uint8(drawn).cpu(), rows))
+
+
+def _latent(seed: int, place: int, shape: tuple[int, ...]) -> Float[Tensor, "channels height width"]:
+    """Drawn on the CPU, so that every kind of device starts from the same noise."""
+    mixed = np.random.SeedSequence([seed, place, 0x5A3B1E]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed)))
+
+
+def _to_uint8(x: Float[Tensor, "batch channels height width"]) -> UInt8[Tensor, "batch channels height width"]:
+    return (x * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def _tiled(pixels: UInt8[Tensor, "batch channels height width"], rows: int) -> UInt8[Tensor, "height width channels"]:
+    """Arrange images row by row on white, small ones enlarged without smoothing."""
+    scale = max(1, _TILE_PIXELS // pixels.shape[-1])
+    large = pixels.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    padded = torch.nn.functional.pad(large, (0, _GAP, 0, _GAP), value=255)
+    _, channels, height, width = padded.shape
+    grid = padded.view(rows, _COLUMNS, channels, height, width).permute(0, 3, 1, 4, 2)
+    return grid.reshape(rows * height, _COLUMNS * width, channels)
+
+
+def _png(pixels: UInt8[Tensor, "height width channels"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2).numpy() if pixels.shape[2] == 1 else pixels.numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,88 @@
+"""The processes that train together: one, or several joined by torch.distributed."""
+
+import os
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process's place among `size` equal ones. With one, nothing is communicated."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def alone(cls, device: torch.device) -> "World":
+        return cls(0, 1, device)
+
+    @classmethod
+    def of_process_group(cls, device: torch.device) -> "World":
+        """The default process group, set up by torchrun's environment or by Ray Train."""
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    @classmethod
+    def from_environment(cls, accelerator: Literal["cpu", "gpu"]) -> "World":
+        """Join the other processes if torchrun started this one, else be alone.
+
+        Raises:
+            ValueError: a GPU is asked for and there is none.
+        """
+        device = local_device(accelerator)
+        if "RANK" not in os.environ:
+            return cls.alone(device)
+        dist.init_process_group("nccl" if accelerator == "gpu" else "gloo")
+        return cls.of_process_group(device)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Average gradients over all processes in every backward pass."""
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add a tensor up over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def collected(self, share: Tensor) -> Tensor:
+        """Undo a strided split: item k of rank r comes to place k * size + r, on every process."""
+        if self.size == 1:
+            return share
+        parts = [torch.empty_like(share) for _ in range(self.size)]
+        dist.all_gather(parts, share.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def from_first(self, value: T) -> T:
+        """What the first process says, on every process; any picklable value."""
+        box = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(box, device=self.device if dist.get_backend() == "nccl" else None)
+        return box[0]
+
+
+def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
+    """This process's device.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none.
+    """
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError("compute.accelerator: PyTorch sees no GPU here; set it to cpu, or run where there is one")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", torch.cuda.current_device())
