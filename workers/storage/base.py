@@ -6,7 +6,8 @@ from typing import Protocol
 class ObjectStore(Protocol):
     """Named byte strings. A reader sees the old object or the new one, never a part of either.
 
-    Keys are slash-separated paths without a leading slash. All backends pass `tests/integration/test_storage.py`.
+    Keys are slash-separated paths without a leading slash; no key is a folder of another (`k` and `k/child`), since a
+    file system cannot hold both. All backends pass `tests/integration/test_storage.py`.
     """
 
     def put(self, key: str, data: bytes) -> None:

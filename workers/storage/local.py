@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -13,17 +15,16 @@ class LocalStore:
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        os.replace(self._written(path, data), path)
+        with self._written(path, data) as temporary:
+            os.replace(temporary, path)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
-        temporary = self._written(path, data)
-        try:
-            os.link(temporary, path)  # unlike a rename, fails where something is
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
+        with self._written(path, data) as temporary:
+            try:
+                os.link(temporary, path)  # unlike a rename, fails where something is
+            except FileExistsError:
+                return False
         return True
 
     def get(self, key: str) -> bytes:
@@ -39,19 +40,26 @@ class LocalStore:
         return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._path(key).unlink()
 
     def _path(self, key: str) -> Path:
-        if ".." in key.split("/"):
+        if key.startswith("/") or ".." in key.split("/"):
             raise ValueError(f"object key {key!r} leaves the store")
         return self._root / key
 
-    def _written(self, path: Path, data: bytes) -> str:
+    @contextmanager
+    def _written(self, path: Path, data: bytes) -> Iterator[str]:
+        """A file with the data, in the folder of its later place; what is still there at the end is removed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        return name
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            yield name
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 _TEMPORARY = ".writing-"

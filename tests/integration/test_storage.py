@@ -1,0 +1,226 @@
+"""What every object store promises, asked of each of them: memory, a folder, and S3 on two real servers."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from uuid import uuid4
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.support.seaweed import S3Server, seaweed
+from workers.storage import ObjectStore, open_store
+
+BACKENDS = ["memory", "folder", "moto", "seaweed"]
+
+
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[S3Server]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = S3Server(f"http://{host}:{port}", "tester", "secret", "tests")
+    client = boto3.client(
+        "s3",
+        endpoint_url=address.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=address.access_key,
+        aws_secret_access_key=address.secret_key,
+    )
+    client.create_bucket(Bucket=address.bucket)
+    client.close()
+    yield address
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def seaweed_server() -> Iterator[S3Server]:
+    with seaweed() as server:
+        yield server
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def store(backend: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An empty store; on a server, a prefix of its bucket that nobody used before."""
+    match backend:
+        case "memory":
+            return open_store(f"memory://{uuid4()}")
+        case "folder":
+            return open_store(f"file://{tmp_path}/store")
+        case server:
+            address = request.getfixturevalue(f"{server}_server")
+            for name, value in address.environment.items():
+                monkeypatch.setenv(name, value)
+            return open_store(f"s3://{address.bucket}/{uuid4()}")
+
+
+def test_an_object_is_read_as_it_was_written(store: ObjectStore) -> None:
+    everything = bytes(range(256)) * 40
+
+    store.put("a/binary", everything)
+    store.put("a/empty", b"")
+
+    assert store.get("a/binary") == everything
+    assert store.get("a/empty") == b""
+
+
+def test_a_second_write_replaces_the_first(store: ObjectStore) -> None:
+    store.put("key", b"a long first version")
+    store.put("key", b"short")
+
+    assert store.get("key") == b"short"
+    assert store.list("") == ["key"]
+
+
+def test_a_missing_object_is_a_file_not_found_that_names_the_key(store: ObjectStore) -> None:
+    store.put("jobs/1/spec.json", b"{}")
+
+    for key in ("jobs/1/spec", "jobs/1", "jobs/1/spec.json/child", "elsewhere"):
+        with pytest.raises(FileNotFoundError, match=f"^{key}$"):
+            store.get(key)
+
+
+def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: ObjectStore) -> None:
+    store.put("a/b", b"")
+    store.put("a/c", b"")
+
+    store.delete("a/b")
+    store.delete("a/b")
+    store.delete("never/was")
+    store.delete("a/c/child")
+
+    assert store.list("") == ["a/c"]
+
+
+def test_deleting_a_folder_name_deletes_nothing_in_it(store: ObjectStore) -> None:
+    store.put("a/b", b"")
+
+    store.delete("a")
+
+    assert store.list("") == ["a/b"]
+
+
+def test_a_listing_holds_exactly_the_keys_that_start_with_the_prefix(store: ObjectStore) -> None:
+    keys = ["a/1", "a/2/x", "ab/1", "b", "jobs/10/spec", "jobs/1/spec"]
+    for key in keys:
+        store.put(key, b"")
+
+    assert store.list("") == sorted(keys)
+    assert store.list("a") == ["a/1", "a/2/x", "ab/1"]
+    assert store.list("a/") == ["a/1", "a/2/x"]
+    assert store.list("a/2") == ["a/2/x"]
+    assert store.list("jobs/1/") == ["jobs/1/spec"]
+    assert store.list("jobs/1") == ["jobs/1/spec", "jobs/10/spec"]
+    assert store.list("nothing/here") == []
+    assert store.list("b/") == []
+
+
+def test_a_listing_is_complete_and_sorted_beyond_a_thousand_keys(store: ObjectStore) -> None:
+    """S3 answers a thousand keys at a time."""
+    keys = [f"metrics/{number:06d}.jsonl" for number in range(1250)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, b""), reversed(keys)))
+
+    assert store.list("metrics/") == keys
+
+
+def test_keys_may_hold_spaces_and_any_script(store: ObjectStore) -> None:
+    keys = sorted(["a folder/an image +1%20.png", "ключ/図 ü.png", "plain", "q?x=1&y=2#z", "üb/é"])
+    for key in keys:
+        store.put(key, key.encode())
+
+    assert store.list("") == keys
+    assert store.list("ключ/") == ["ключ/図 ü.png"]
+    assert [store.get(key).decode() for key in keys] == keys
+
+
+def test_only_the_first_of_two_writers_creates_an_object(store: ObjectStore) -> None:
+    assert store.put_if_absent("claim", b"first")
+    assert not store.put_if_absent("claim", b"second")
+    assert store.get("claim") == b"first"
+
+    store.delete("claim")
+    assert store.put_if_absent("claim", b"third")
+
+
+def test_of_eight_racing_writers_exactly_one_wins(store: ObjectStore) -> None:
+    start = Barrier(8)
+
+    def claim(key: str, name: bytes) -> bool:
+        start.wait()
+        return store.put_if_absent(key, name)
+
+    with ThreadPoolExecutor(8) as pool:
+        for key in ("round/1", "round/2", "round/3"):
+            names = [f"writer {number}".encode() for number in range(8)]
+            won = list(pool.map(claim, [key] * 8, names))
+
+            assert won.count(True) == 1
+            assert store.get(key) == names[won.index(True)]
+    assert store.list("round/") == ["round/1", "round/2", "round/3"]
+
+
+def test_a_large_object_arrives_whole(store: ObjectStore) -> None:
+    """Beyond 64 MiB an upload to S3 goes in parts."""
+    data = bytes(range(251)) * (66 << 12) + b"end"
+
+    store.put("large", data)
+
+    assert len(data) > 64 << 20
+    assert store.get("large") == data
+    assert store.list("") == ["large"]
+
+
+@pytest.mark.parametrize("backend", ["moto", "seaweed"])
+def test_stores_of_different_prefixes_do_not_see_each_other(
+    backend: str, store: ObjectStore, request: pytest.FixtureRequest
+) -> None:
+    bucket = request.getfixturevalue(f"{backend}_server").bucket
+    other = open_store(f"s3://{bucket}/{uuid4()}")
+
+    store.put("key", b"ours")
+
+    assert other.list("") == []
+    with pytest.raises(FileNotFoundError):
+        other.get("key")
+
+
+@pytest.mark.parametrize("backend", ["memory", "moto", "seaweed"])
+def test_an_object_may_share_its_name_with_a_folder_outside_of_file_systems(store: ObjectStore) -> None:
+    store.put("k", b"parent")
+    store.put("k/child", b"child")
+
+    assert store.list("k") == ["k", "k/child"]
+    assert (store.get("k"), store.get("k/child")) == (b"parent", b"child")
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "{folder}/outside"])
+def test_a_folder_store_is_not_left_through_a_key(tmp_path: Path, key: str) -> None:
+    store = open_store(f"file://{tmp_path}/store")
+
+    with pytest.raises(ValueError, match="leaves the store"):
+        store.put(key.format(folder=tmp_path), b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_nothing_behind_in_a_folder(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/store")
+    store.put("a/b", b"")
+
+    with pytest.raises(OSError, match="a"):
+        store.put("a", b"where a folder is")
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["store", "a", "b"]
+
+
+@pytest.mark.parametrize("url", ["bucket/prefix", "s3://", "http://host/bucket"])
+def test_a_url_of_an_unknown_kind_is_refused_with_the_known_ones(url: str) -> None:
+    with pytest.raises(ValueError, match="s3://bucket/prefix, file:///folder or memory://name"):
+        open_store(url)
