@@ -87,7 +87,7 @@ def test_one_ancestral_step_leaves_the_exact_ring_denoiser_nearly_a_martingale_a
     wrong = float(exact_violation(RingDenoiser(inflation=1.0), points, sigma=sigma, r=r).mean()) * both_axes_weighted
 
     assert exact == pytest.approx(3.7e-3, abs=0.5e-3)  # the bias of the one step, 0.2 % of the DSM loss of 1.8
-    assert wrong > 5 * exact
+    assert wrong > 3 * exact
 
 
 def test_gradients_flow_through_all_three_predictions_of_the_symmetric_term() -> None:

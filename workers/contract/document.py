@@ -1,11 +1,11 @@
 """The base of every document that crosses a boundary, and how a refused document is explained."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
 
@@ -42,9 +42,15 @@ def crossed(*problems: Problem) -> None:
         raise PydanticCustomError("crossed_fields", message, {"problems": problems})
 
 
-def problems_of(error: ValidationError) -> list[Problem]:
+class Refusal(Protocol):
+    """pydantic's ValidationError, or what a web framework makes of it."""
+
+    def errors(self) -> Sequence[Any]: ...
+
+
+def problems_of(error: Refusal) -> list[Problem]:
     """Every problem of a refused document, field by field."""
-    return [problem for detail in error.errors(include_url=False) for problem in _unfold(detail)]
+    return [problem for detail in error.errors() for problem in _unfold(detail)]
 
 
 def _unfold(detail: Any) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ class Faults:
         """Raises: DatasetError. Its first line stands alone; the others name the files, the first twenty of many."""
         found = sorted(self._found.items())
         mends = "; or ".join(dict.fromkeys(error.mend for _, error in found))
-        lines = [f"{self.place}: {len(found)} files cannot be used; {mends}"]
+        lines = [f"{self.place}: images that cannot be used: {len(found)}; {mends}"]
         lines += [f"{name!r} {error}" for name, error in found[:_SHOWN]]
         if len(found) > _SHOWN:
             lines.append(f"and {len(found) - _SHOWN} more")

@@ -34,6 +34,7 @@ class Background(Generic[T]):
         self._num_dropped = 0
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._given_up = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -52,6 +53,7 @@ class Background(Generic[T]):
             self._closing.set()
             self._changed.notify()
         self._thread.join(timeout_seconds)
+        self._given_up = True
         undelivered = len(self._waiting) + len(self._in_flight) + self._num_dropped
         if undelivered:
             log.warning("tracking.undelivered", to=self._name, items=undelivered)
@@ -73,12 +75,12 @@ class Background(Generic[T]):
                 self._rest(pause)
 
     def _take(self) -> bool:
-        """Wait for items and put a batch in flight, unless one already is; False when closed and all is delivered."""
+        """Wait for items and put a batch in flight, unless one already is; False when closed and all is delivered or given up."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._in_flight or self._closing.is_set())
             while self._waiting and len(self._in_flight) < _BATCH:
                 self._in_flight.append(self._waiting.popleft())
-        return bool(self._in_flight)
+        return bool(self._in_flight) and not self._given_up
 
     def _rest(self, seconds: float) -> None:
         """Let items gather, or a failing receiver recover; someone who is closing waits only for the latter."""

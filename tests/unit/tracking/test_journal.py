@@ -1,0 +1,30 @@
+"""The record of metrics in the object store."""
+
+import json
+
+from workers.contract.keys import JobKeys
+from workers.storage.memory import MemoryStore
+from workers.tracking.events import Checkpointed, Event, Grid, Metrics
+from workers.tracking.journal import Journal
+
+KEYS = JobKeys("job_1")
+
+
+def rows(store: MemoryStore) -> list[dict[str, float]]:
+    chunks = [store.get(key).decode() for key in store.list(KEYS.attempt(1).metrics)]
+    return [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+
+
+def test_rows_and_pictures_are_kept_and_workers_that_restart_go_on_behind_them() -> None:
+    store = MemoryStore()
+    events: list[Event] = [Metrics(64, 10.0, {"loss/dsm": 0.5}), Checkpointed(64, "x"), Grid(64, 10.0, b"png")]
+
+    Journal(store, KEYS, KEYS.attempt(1)).deliver(events)
+    restarted = Journal(store, KEYS, KEYS.attempt(1))
+    restarted.deliver([Metrics(128, 11.0, {"loss/dsm": 0.4})])
+
+    assert rows(store) == [
+        {"images_seen": 64, "time": 10.0, "loss/dsm": 0.5},
+        {"images_seen": 128, "time": 11.0, "loss/dsm": 0.4},
+    ]
+    assert store.get(KEYS.sample(64)) == b"png"

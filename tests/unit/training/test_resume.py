@@ -1,0 +1,133 @@
+"""A run that was interrupted is the run that was asked for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.specs import smoke_spec
+from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.records import CheckpointManifest
+from workers.contract.spec import TrainSpec
+from workers.data import ImageSet, import_dataset
+from workers.storage.memory import MemoryStore
+from workers.training.checkpoint import (
+    FencedError,
+    committed_checkpoints,
+    restore_latest,
+    save_checkpoint,
+)
+from workers.training.loop import train
+from workers.training.state import TrainState, new_state
+from workers.training.world import World
+
+CPU = torch.device("cpu")
+KEYS = JobKeys("job_1")
+
+
+@pytest.fixture
+def spec() -> TrainSpec:
+    return smoke_spec(duration_images=64)
+
+
+@pytest.fixture
+def images(spec: TrainSpec, tmp_path: Path) -> ImageSet:
+    store = MemoryStore()
+    return ImageSet.open(import_dataset(spec.dataset, store).digest, store=store, cache=tmp_path)
+
+
+def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int) -> list[float]:
+    """Train until so many images have been seen; the DSM loss of every step."""
+    losses = []
+    for step in train(state, images, spec, World.alone(CPU)):
+        losses.append(float(step.terms.dsm.mean()))
+        if step.images_seen >= until:
+            break
+    return losses
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet, spec: TrainSpec) -> None:
+    whole = new_state(spec, images.manifest, CPU)
+    expected = trained(whole, images, spec, until=64)
+
+    store, first = MemoryStore(), new_state(spec, images.manifest, CPU)
+    losses = trained(first, images, spec, until=32)
+    save_checkpoint(first, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    second = new_state(spec, images.manifest, CPU)
+    restore_latest(second, store, KEYS)
+    losses += trained(second, images, spec, until=64)
+
+    assert losses == expected
+    for ours, theirs in zip(second.denoiser.parameters(), whole.denoiser.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in zip(second.ema.parameters(), whole.ema.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    trained(state, images, spec, until=16)
+    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    trained(state, images, spec, until=48)
+    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    newest = committed_checkpoints(store, KEYS)[-1]
+    flipped = bytearray(store.get(newest + "ema.safetensors"))
+    flipped[-1] ^= 1
+
+    restored = {}
+    for damage in ("bit flipped", "file missing", "manifest torn"):
+        match damage:
+            case "bit flipped":
+                store.put(newest + "ema.safetensors", bytes(flipped))
+            case "file missing":
+                store.delete(newest + "ema.safetensors")
+            case "manifest torn":
+                store.put(newest + MANIFEST, store.get(newest + MANIFEST)[:100])
+        state = new_state(spec, images.manifest, CPU)
+        restore_latest(state, store, KEYS)
+        restored[damage] = state.images_seen
+
+    assert restored == {"bit flipped": 16, "file missing": 16, "manifest torn": 16}
+
+
+def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    store.delete(committed_checkpoints(store, KEYS)[0] + MANIFEST)
+
+    assert restore_latest(state, store, KEYS) is None
+
+
+def test_a_superseded_attempt_can_commit_nothing(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    store.put(KEYS.attempt(2).claim, b"{}")
+
+    with pytest.raises(FencedError):
+        save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+
+    assert committed_checkpoints(store, KEYS) == []
+    assert save_checkpoint(state, store, KEYS, attempt=2, spec_sha256="0" * 64).attempt == 2
+
+
+def test_a_manifest_lists_every_file_with_its_size_and_digest(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    folder = committed_checkpoints(store, KEYS)[0]
+
+    manifest = CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))
+
+    listed = {folder + file.name for file in manifest.files}
+    assert listed | {folder + MANIFEST} == set(store.list(folder))
+    assert all(len(store.get(folder + file.name)) == file.num_bytes for file in manifest.files)
+    assert json.loads(store.get(folder + "state.json"))["images_seen"] == 0
+
+
+@pytest.mark.parametrize("estimator", ["symmetric", "target"])
+def test_training_lowers_the_loss(images: ImageSet, estimator: str) -> None:
+    spec = smoke_spec(duration_images=1600, objective={"consistency": {"estimator": estimator}})
+    state = new_state(spec, images.manifest, CPU)
+
+    losses = trained(state, images, spec, until=1600)
+
+    assert sum(losses[-20:]) < 0.75 * sum(losses[:20])

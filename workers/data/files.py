@@ -1,0 +1,81 @@
+"""What a folder and a ZIP have in common: named files. Nothing is unpacked to disk."""
+
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from workers.data.errors import DatasetError, ImageError
+
+_MAX_FILE_BYTES = 256 << 20  # no image of a sane number of pixels is larger; a ZIP can hide one that is
+
+# RuntimeError: encrypted, or packed in a way that Python does not know
+_UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Names with slashes, and the bytes behind them; `read` raises ImageError and may run in any thread."""
+
+    names: list[str]
+    read: Callable[[str], bytes]
+
+
+def folder_files(root: Path) -> Files:
+    if root.is_file():
+        raise DatasetError(f'{root}: is a file, not a folder; for a ZIP use "kind": "zip"')
+    if not root.exists():
+        raise DatasetError(f"{root}: no such folder where the workers run")
+
+    def read(name: str) -> bytes:
+        try:
+            _check_size((root / name).stat().st_size)
+            return (root / name).read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
+
+    return Files([path.relative_to(root).as_posix() for path in _walk(root)], read)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"{error.filename}: {error.strerror}")
+
+    seen: set[str] = set()
+    for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            raise DatasetError(f"{folder}: is a link to a folder that is already part of the data set; remove the link")
+        seen.add(os.path.realpath(folder))
+        yield from (Path(folder) / name for name in names)
+
+
+@contextmanager
+def zip_files(path: Path) -> Iterator[Files]:
+    if path.is_dir():
+        raise DatasetError(f'{path}: is a folder, not a ZIP; use "kind": "folder"')
+    try:
+        archive = ZipFile(path)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file where the workers run") from None
+    except (BadZipFile, OSError) as error:
+        raise DatasetError(f"{path}: cannot be read as a ZIP: {error}") from error
+    members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
+
+    def read(name: str) -> bytes:
+        try:
+            _check_size(members[name].file_size)
+            return archive.read(members[name])  # to the end, which is where the checksum is compared
+        except _UNPACKING_ERRORS as error:
+            raise ImageError(f"cannot be unpacked: {error}") from error
+
+    with archive:
+        yield Files(list(members), read)
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes > _MAX_FILE_BYTES:
+        raise ImageError(f"is larger than {_MAX_FILE_BYTES >> 20} MiB", mend="make the images smaller")
