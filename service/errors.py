@@ -1,0 +1,57 @@
+"""Refusals that a client is told about; each carries its code and HTTP status."""
+# ruff: noqa: N818 (they are named for what happened)
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from workers.contract.document import Problem
+
+
+class ServiceError(Exception):
+    """Something the client can act on. The text is one sentence for people; `extra` joins the problem document."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, *, problems: Sequence[Problem] = (), **extra: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.problems = tuple(problems)
+        self.extra = extra
+
+
+class NotAuthenticated(ServiceError):
+    code, status, title = "not_authenticated", 401, "A valid API key is needed"
+
+
+class JobNotFound(ServiceError):
+    code, status, title = "job_not_found", 404, "There is no such job"
+
+
+class AttemptNotFound(ServiceError):
+    code, status, title = "attempt_not_found", 404, "The job has no such attempt"
+
+
+class SampleNotFound(ServiceError):
+    code, status, title = "sample_not_found", 404, "The job has no such sample grid"
+
+
+class StateConflict(ServiceError):
+    code, status, title = "state_conflict", 409, "Not possible in this state"
+
+
+class MalformedRequest(ServiceError):
+    code, status, title = "malformed_json", 400, "The request is not JSON"
+
+
+class InvalidRequest(ServiceError):
+    code, status, title = "validation_failed", 422, "The request is not valid"
+
+
+class StorageUnavailable(ServiceError):
+    code, status, title = "storage_unavailable", 503, "The object store does not answer"
+
+
+class DatabaseInUse(Exception):
+    """Another process holds the database; SQLite has one writer."""
