@@ -1,0 +1,86 @@
+"""What the control plane asks of an engine."""
+# ruff: noqa: N818 (they are named for what happened)
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class RunStatus(StrEnum):
+    """What the engine says of a submission; the words are Ray's."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in {RunStatus.PENDING, RunStatus.RUNNING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A command to run once. Ids are letters, digits, `_` and `-`, and are never used again.
+
+    The environment is stored and shown by the engine: no secrets.
+    """
+
+    submission_id: str
+    entrypoint: str
+    metadata: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A submission as the engine knows it. `error_type` is Ray's word for why it failed."""
+
+    submission_id: str
+    status: RunStatus
+    error_type: str | None
+    message: str | None
+    metadata: Mapping[str, str]
+
+
+class ClusterUnreachable(Exception):
+    """No answer, or one that says nothing about the submission. Not evidence of anything; ask again."""
+
+
+class AlreadySubmitted(Exception):
+    """There is a submission with this id; whether it is the same one, `find` tells."""
+
+
+class SubmissionRefused(Exception):
+    """The engine will never take this submission."""
+
+
+class Cluster(Protocol):
+    """An engine. Every call may raise ClusterUnreachable."""
+
+    async def submit(self, submission: Submission) -> None:
+        """Start a command. Repeating it after a lost answer is harmless.
+
+        Raises:
+            AlreadySubmitted, SubmissionRefused
+        """
+
+    async def find(self, submission_id: str) -> Run | None:
+        """What became of a submission; None if the engine answers that it knows none of that id."""
+
+    async def stop(self, submission_id: str) -> bool:
+        """Ask it to leave: SIGTERM, then SIGKILL after its grace. False if there was nothing to stop.
+
+        A pending submission ignores this, whatever is returned: repeat until it is over.
+        """
+
+    async def logs(self, submission_id: str) -> str:
+        """All that it printed so far; empty if that is gone or has not begun."""
+
+    async def probe(self) -> None:
+        """Return if a submission would be taken now."""
+
+    async def close(self) -> None:
+        """Let go of connections; submissions run on."""
