@@ -1,0 +1,51 @@
+"""Whether a data set's path can be right, where this process sees the same file system as the workers."""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import assert_never
+
+from workers.contract.data import BuiltinDataset, Dataset, FolderDataset, ZipDataset
+from workers.contract.document import Problem
+
+_POINTER = "/spec/dataset/path"
+_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def path_problems(dataset: Dataset) -> list[Problem]:
+    """What is wrong with the path. Only looks for an image; whether all of them can be read, the workers find out."""
+    match dataset:
+        case BuiltinDataset():
+            return []
+        case FolderDataset() | ZipDataset():
+            path = Path(dataset.path)
+            if not path.is_absolute():
+                return [Problem(_POINTER, "not_absolute", f"{path} depends on the working directory; give a full path")]
+            try:
+                return _folder_problems(path) if dataset.kind == "folder" else _zip_problems(path)
+            except (OSError, ValueError) as error:  # no permission; a name no file system takes
+                return [Problem(_POINTER, "not_readable", f"cannot read it: {error}")]
+        case _:
+            assert_never(dataset)
+
+
+def _folder_problems(path: Path) -> list[Problem]:
+    if not path.is_dir():
+        return [Problem(_POINTER, "not_found", f"there is no folder {path}")]
+    return _image_problems(entry.name for entry in path.rglob("*"))
+
+
+def _zip_problems(path: Path) -> list[Problem]:
+    if not path.is_file():
+        return [Problem(_POINTER, "not_found", f"there is no file {path}")]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _image_problems(archive.namelist())
+    except zipfile.BadZipFile:
+        return [Problem(_POINTER, "not_a_zip", f"{path} is not a ZIP file")]
+
+
+def _image_problems(names: Iterable[str]) -> list[Problem]:
+    if any(PurePosixPath(name).suffix.lower() in _IMAGES for name in names):
+        return []
+    return [Problem(_POINTER, "no_images", f"holds no image ({', '.join(sorted(_IMAGES))})")]

@@ -1,0 +1,99 @@
+"""Every error leaves as RFC 9457 `application/problem+json`."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from service.errors import InvalidRequest, MalformedRequest, ServiceError
+from service.web.views import FieldProblem, ProblemDetails
+from workers.contract.document import Problem, problems_of
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    problems: Sequence[Problem] = (),
+    extra: dict[str, str] | None = None,
+) -> JSONResponse:
+    """The answer to a request that failed."""
+    details = ProblemDetails(
+        type=f"urn:cdm-train:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        request_id=request.scope.get("state", {}).get("request_id", ""),
+        errors=tuple(FieldProblem(pointer=one.pointer, code=one.code, message=one.message) for one in problems),
+    )
+    return JSONResponse({**details.model_dump(mode="json"), **(extra or {})}, status, media_type=MEDIA_TYPE)
+
+
+def refusal(request: Request, error: ServiceError) -> JSONResponse:
+    """The answer to a request that is refused."""
+    return problem(
+        request,
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        problems=error.problems,
+        extra=error.extra,
+    )
+
+
+def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer beside success, for its OpenAPI description."""
+    schema = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENTS.format(model=ProblemDetails.__name__)}}}
+    return {error.status: {"description": error.title, "content": schema} for error in errors}
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Add the problem document to the OpenAPI description; FastAPI knows no models but those it answers with."""
+    _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=_COMPONENTS)
+    app.openapi()["components"]["schemas"].update(definitions["$defs"])
+
+
+_COMPONENTS = "#/components/schemas/{model}"
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer refusals, wrong requests and unknown paths with problem documents."""
+
+    @app.exception_handler(ServiceError)
+    async def refused(request: Request, error: ServiceError) -> JSONResponse:
+        return refusal(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return refusal(request, MalformedRequest(f"{first['ctx']['error']} at character {first['loc'][-1]}"))
+        problems = [Problem(one.pointer.removeprefix("/body"), one.code, one.message) for one in problems_of(error)]
+        detail = f"{len(problems)} {'field is' if len(problems) == 1 else 'fields are'} wrong"
+        return refusal(request, InvalidRequest(detail, problems=problems))
+
+    @app.exception_handler(HTTPException)
+    async def not_served(request: Request, error: HTTPException) -> JSONResponse:
+        status = HTTPStatus(error.status_code)
+        response = problem(
+            request,
+            status=status,
+            code=status.name.lower(),
+            title=status.phrase,
+            detail=f"{request.method} {request.url.path}: {error.detail}",
+        )
+        response.headers.update(error.headers or {})
+        return response
