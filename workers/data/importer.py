@@ -18,7 +18,7 @@ from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.sources import Source, open_source
-from workers.data.spool import Spool
+from workers.data.spool import SHARD_BYTES, Spool
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -30,7 +30,11 @@ Pixels = UInt8[np.ndarray, "channels side side"]
 
 
 def import_dataset(
-    dataset: Dataset, store: ObjectStore, *, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    dataset: Dataset,
+    store: ObjectStore,
+    *,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> DatasetManifest:
     """Put a data set into the store, unless the same content is there already, in whatever format it came.
 
@@ -45,7 +49,7 @@ def import_dataset(
         log.info("dataset.opened", place=source.place, num_images=len(source.names), num_ignored=source.num_ignored)
         if source.labels:
             (folder / _LABELS).write_bytes(np.asarray(source.labels.values, dtype="<i4").tobytes())
-        spool = Spool(folder)
+        spool = Spool(folder, shard_bytes=shard_bytes)
         resolution = _fill(spool, source, on_progress)
         manifest = _manifest(source, spool, resolution, folder)
         return _upload(manifest, folder, store)

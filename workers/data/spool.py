@@ -15,7 +15,7 @@ SHARD_BYTES = 64 << 20
 class Spool:
     """Takes images of one shape, one after the other; holds one shard in memory and the others in a folder."""
 
-    def __init__(self, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, *, shard_bytes: int) -> None:
         self.shards: list[Shard] = []
         self.num_images = 0
         self._folder = folder
