@@ -12,9 +12,16 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "cdm-train"
 
 
+def keep_ray_logs_plain() -> None:
+    """Ask Ray to forward its workers' lines as they are: no colour codes, none left out. Call before importing Ray."""
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+
+
 def configure_logging() -> None:
     """One event per line on standard output, without colours: Ray and the control plane collect it from there."""
     structlog.configure(
+        logger_factory=structlog.WriteLoggerFactory(),  # Ray Train doubles what goes through print
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

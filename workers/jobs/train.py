@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from workers.contract.data import DatasetManifest
 from workers.contract.records import Outcome, Reason
 from workers.data import DatasetError, import_dataset
-from workers.environment import cache_folder
+from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
 from workers.jobs.failures import SpecMismatchError, UsageError, WorkersLostError
 from workers.jobs.stop import StopFlag
@@ -31,6 +31,7 @@ def train_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         ClaimRefusedError: somebody else runs this attempt.
         UsageError: the store holds another job of this name.
     """
+    keep_ray_logs_plain()
     from workers.jobs.ray_train import connect_to_ray, run_on_ray  # seconds to import; training elsewhere needs no Ray
 
     number = _begin(job, attempt)

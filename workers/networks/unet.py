@@ -73,7 +73,7 @@ class Embedding(nn.Module):
 
     def __init__(self, channels: int, width: int, *, num_classes: int) -> None:
         super().__init__()
-        self.frequencies = nn.Buffer(10_000 ** -torch.linspace(0, 1, channels // 2), persistent=False)
+        self.num_frequencies = channels // 2
         self.label = nn.Linear(num_classes, channels) if num_classes else None
         self.layers = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.num_classes = num_classes
@@ -81,7 +81,8 @@ class Embedding(nn.Module):
     def forward(
         self, c_noise: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None
     ) -> Float[Tensor, "batch width"]:
-        angles = c_noise[:, None] * self.frequencies
+        frequencies = 10_000 ** -torch.linspace(0, 1, self.num_frequencies, device=c_noise.device)
+        angles = c_noise[:, None] * frequencies
         embedding = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.label is not None and labels is not None:
             one_hot = functional.one_hot(labels, self.num_classes).to(embedding.dtype)

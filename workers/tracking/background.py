@@ -75,7 +75,7 @@ class Background(Generic[T]):
                 self._rest(pause)
 
     def _take(self) -> bool:
-        """Wait for items and put a batch in flight, unless one already is; False when closed and all is delivered or given up."""
+        """Wait for items and put a batch in flight, unless one already is; False when there is nothing left to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._in_flight or self._closing.is_set())
             while self._waiting and len(self._in_flight) < _BATCH:

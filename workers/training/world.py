@@ -50,7 +50,7 @@ class World:
         """Average gradients over all processes in every backward pass."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     def sum(self, values: Tensor) -> Tensor:
         """Add a tensor up over all processes."""
