@@ -1,0 +1,205 @@
+"""`python -m workers` as a user runs it: real processes, a real folder, no service and no Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.specs import smoke_spec
+from tests.support.waiting import wait_until
+from workers.contract.keys import JobKeys
+from workers.contract.records import Outcome, Progress, Reason
+from workers.storage.local import LocalStore
+
+KEYS = JobKeys("job")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "runs")
+
+
+def write_spec(folder: Path, **changes: Any) -> Path:
+    path = folder / "job.json"
+    path.write_text(smoke_spec(**changes).model_dump_json())
+    return path
+
+
+def command(folder: Path, *more: str, launcher: Sequence[str] = (sys.executable, "-m", "workers")) -> list[str]:
+    return [*launcher, str(folder / "job.json"), "--store", str(folder / "runs"), *more]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "AWS_"))}
+    return kept | {"CDM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def run(folder: Path, *more: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *more, **options),
+        capture_output=True,
+        text=True,
+        env=environment(folder),
+        timeout=100,
+        check=False,
+    )
+
+
+def metric_rows(store: LocalStore, attempt: int = 1) -> list[dict[str, float]]:
+    chunks = [store.get(key).decode() for key in store.list(KEYS.attempt(attempt).metrics)]
+    return [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+
+
+def losses(store: LocalStore) -> dict[float, float]:
+    return {row["images_seen"]: row["loss/dsm"] for row in metric_rows(store) if "loss/dsm" in row}
+
+
+def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path)
+
+    first, second = run(tmp_path), run(tmp_path)
+
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == "succeeded at 320 images"
+    assert second.returncode == 0, second.stderr
+    assert len(losses(store)) == 10
+    assert [key for key in store.list(KEYS.checkpoints) if key.endswith("MANIFEST.json")] == [
+        "jobs/job/checkpoints/000000000160-0001/MANIFEST.json",
+        "jobs/job/checkpoints/000000000320-0001/MANIFEST.json",
+    ]
+    assert store.get(KEYS.sample(320)).startswith(b"\x89PNG")
+    progress = Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
+    assert (progress.images_seen, progress.last_checkpoint_images) == (320, 320)
+    assert metric_rows(store, attempt=2) == []
+
+
+def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path)
+    (tmp_path / "alone").mkdir()
+    write_spec(tmp_path / "alone")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers"]
+
+    together, alone = run(tmp_path, launcher=torchrun), run(tmp_path / "alone")
+
+    assert together.returncode == 0, together.stderr
+    assert alone.returncode == 0, alone.stderr
+    assert "of=2 rank=1" in together.stdout
+    expected = losses(LocalStore(tmp_path / "alone" / "runs"))
+    assert losses(store) == pytest.approx(expected, rel=1e-4)
+
+
+def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path, duration_images=1600, cadence={"log_images": 16, "checkpoint_images": 1600})
+    process = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "training.progress" in line:
+            break
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    stopped = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
+    resumed = run(tmp_path)
+
+    assert process.returncode == 0
+    assert stopped.status == "stopped"
+    assert 0 < stopped.images_seen < 1600
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"images_seen={stopped.images_seen} of=1" in resumed.stdout
+    assert resumed.stdout.splitlines()[-1].startswith("succeeded at 1600")
+
+
+def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path)
+    store.put(KEYS.attempt(3).claim, b"{}")
+
+    taken, passed = run(tmp_path, "--attempt", "3"), run(tmp_path, "--attempt", "2")
+
+    assert taken.returncode == passed.returncode == 86
+    assert "error: attempt 2 of job is not free (newest: 3)" in passed.stderr
+    assert store.list(KEYS.checkpoints) == []
+
+
+def test_wrong_specs_are_refused_in_one_line_before_anything_is_written(tmp_path: Path, store: LocalStore) -> None:
+    missing = run(tmp_path)
+    (tmp_path / "job.json").write_text('{"kind": "train", "seed": "1"}')
+    invalid = run(tmp_path)
+    (tmp_path / "job.json").write_text("{")
+    torn = run(tmp_path)
+
+    for refused in (missing, invalid, torn):
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ")
+        assert len(refused.stderr.splitlines()) == 1
+    assert "No such file" in missing.stderr
+    assert "dataset: this field is required" in invalid.stderr
+    assert "seed: Input should be a valid integer" in invalid.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_never_changes_its_spec(tmp_path: Path) -> None:
+    write_spec(tmp_path)
+    assert run(tmp_path).returncode == 0
+    write_spec(tmp_path, seed=1)
+
+    changed = run(tmp_path)
+
+    assert changed.returncode == 2
+    assert "with another spec: rename the file" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "message"),
+    [
+        ({"dataset": {"kind": "folder", "path": "/nowhere"}}, Reason.DATA_ERROR, "/nowhere"),
+        (
+            {"network": {"kind": "unet", "channels": 8, "channel_multipliers": [1] * 6}},
+            Reason.INVALID_SPEC,
+            "network.channel_multipliers: 6 levels need a resolution divisible by 32",
+        ),
+        (
+            {"optimizer": {"learning_rate": 1e30}},
+            Reason.NON_FINITE_LOSS,
+            "a loss became",
+        ),
+    ],
+)
+def test_what_fails_says_why_in_its_outcome(
+    tmp_path: Path, store: LocalStore, changes: dict[str, Any], reason: Reason, message: str
+) -> None:
+    write_spec(tmp_path, **changes)
+
+    failed = run(tmp_path)
+
+    outcome = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
+    assert failed.returncode == 1
+    assert (outcome.status, outcome.reason) == ("failed", reason)
+    assert message in outcome.message
+    assert "Traceback" not in failed.stderr
+
+
+def test_progress_is_written_while_training(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path, duration_images=16_000, cadence={"log_images": 16, "checkpoint_images": 16_000})
+    process = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.DEVNULL)
+
+    def progress() -> Progress | None:
+        try:
+            return Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
+        except FileNotFoundError:
+            return None
+
+    try:
+        seen = wait_until(lambda: (now := progress()) and now.images_seen > 0 and now, timeout_seconds=60)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+    assert seen.phase == "training"
+    assert seen.eta_seconds is not None
+    assert set(seen.losses) == {"dsm", "consistency"}
