@@ -1,6 +1,7 @@
 """What the control plane asks of an engine."""
 # ruff: noqa: N818 (they are named for what happened)
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,6 +33,13 @@ class Submission:
     entrypoint: str
     metadata: Mapping[str, str]
     environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.submission_id):  # Ray would keep a phantom that no path can name
+            raise ValueError(f"not a submission id: {self.submission_id!r}")
+
+
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +78,10 @@ class Cluster(Protocol):
     async def find(self, submission_id: str) -> Run | None:
         """What became of a submission; None if the engine answers that it knows none of that id."""
 
-    async def stop(self, submission_id: str) -> bool:
-        """Ask it to leave: SIGTERM, then SIGKILL after its grace. False if there was nothing to stop.
+    async def stop(self, submission_id: str) -> None:
+        """Ask it to leave: SIGTERM, then SIGKILL after its grace. Does nothing to one that is over or unknown.
 
-        A pending submission ignores this, whatever is returned: repeat until it is over.
+        A pending submission ignores this: repeat until it is over.
         """
 
     async def logs(self, submission_id: str) -> str:

@@ -1,7 +1,6 @@
 """An engine in this process, for tests of whoever builds on the service: attempts are coroutines."""
 
 import asyncio
-import re
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -70,8 +69,8 @@ class MemoryCluster:
 
     async def submit(self, submission: Submission) -> None:
         await self.probe()
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", submission.submission_id):
-            raise SubmissionRefused(f"not an id: {submission.submission_id!r}")
+        if not all(isinstance(value, str) for value in submission.metadata.values()):
+            raise SubmissionRefused("metadata values must be strings")
         if submission.submission_id in self._runs:
             raise AlreadySubmitted(submission.submission_id)
         self._processes[submission.submission_id] = Process(submission)
@@ -88,13 +87,10 @@ class MemoryCluster:
         await self.probe()
         return self._runs.get(submission_id)
 
-    async def stop(self, submission_id: str) -> bool:
+    async def stop(self, submission_id: str) -> None:
         run = await self.find(submission_id)
-        if run is None or run.status.is_terminal:
-            return False
-        if run.status is RunStatus.RUNNING:
+        if run and run.status is RunStatus.RUNNING:
             self._processes[submission_id].stop_requested.set()
-        return True
 
     async def logs(self, submission_id: str) -> str:
         await self.probe()

@@ -47,10 +47,10 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], *, what: str) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], *, what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Return when it holds; fail if it does not within the deadline."""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(seconds):
             while not await check():  # noqa: ASYNC110 (what is waited for has no event to give)
                 await asyncio.sleep(0.01)
     except TimeoutError:
