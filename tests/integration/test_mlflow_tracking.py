@@ -1,0 +1,111 @@
+"""Tracking to a real MLflow server: what arrives, once, and what an outage costs (nothing but a delay)."""
+
+import io
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from tests.support.mlflow_server import mlflow_server
+from workers.tracking.background import Background
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.mlflow_run import EXPERIMENT, MlflowRun
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_port()) as url:
+        yield url
+
+
+@pytest.fixture
+def client(server: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    return MlflowClient(server)
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 128).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rows(*steps: int) -> list[Event]:
+    return [Metrics(step, 1_700_000_000.0 + step, {"loss/dsm": 1 / step}) for step in steps]
+
+
+def steps_of(client: MlflowClient, run: MlflowRun) -> list[int]:
+    return [metric.step for metric in client.get_metric_history(run.run_id, "loss/dsm")]
+
+
+def new_run(job_id: str) -> MlflowRun:
+    return MlflowRun(job_id, params={f"p{i}": str(i) for i in range(150)}, tags={"cdm.attempt": "1"})
+
+
+def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowClient) -> None:
+    run = new_run("job_whole")
+
+    run.deliver([*rows(64, 128), Grid(128, 1_700_000_000.0, png()), Checkpointed(128, "jobs/x/"), Ended("FINISHED")])
+
+    seen = client.get_run(run.run_id)
+    assert seen.info.status == "FINISHED"
+    assert len(seen.data.params) == 150
+    assert seen.data.tags["cdm.job_id"] == "job_whole"
+    assert seen.data.tags["cdm.checkpoint"] == "jobs/x/"
+    assert steps_of(client, run) == [64, 128]
+    pictures = [file.path for file in client.list_artifacts(run.run_id, "images")]
+    assert any("samples" in path and "128" in path and path.endswith(".png") for path in pictures)
+
+
+def test_a_batch_that_is_sent_twice_is_logged_once(client: MlflowClient) -> None:
+    run = new_run("job_twice")
+
+    run.deliver(rows(64, 128))
+    run.deliver(rows(64, 128))
+
+    assert steps_of(client, run) == [64, 128]
+
+
+def test_a_later_attempt_goes_on_in_the_same_run_without_repeating_steps(client: MlflowClient) -> None:
+    first, second = new_run("job_resumed"), new_run("job_resumed")
+
+    first.deliver([*rows(64, 128, 192), Ended("KILLED")])
+    second.deliver([Metrics(step, 1_800_000_000.0 + step, {"loss/dsm": 1 / step}) for step in (128, 192, 256)])
+
+    assert first.run_id == second.run_id
+    assert steps_of(client, second) == [64, 128, 192, 256]
+    assert client.get_run(second.run_id).info.status == "RUNNING"
+
+
+def test_two_jobs_never_share_a_run(client: MlflowClient) -> None:
+    one, other = new_run("job_a"), new_run("job_b")
+    one.deliver(rows(64))
+    other.deliver(rows(64))
+
+    assert one.run_id != other.run_id
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+
+
+def test_a_server_that_comes_late_gets_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    run = new_run("job_outage")
+    background: Background[Event] = Background("mlflow", run.deliver, every_seconds=0.2)
+
+    for event in rows(*range(64, 6400, 64)):
+        background.offer(event)
+    with mlflow_server(tmp_path, port) as url:
+        undelivered = background.close(60)
+
+        assert undelivered == 0
+        assert len(steps_of(MlflowClient(url), run)) == 99
