@@ -76,11 +76,10 @@ def claim_attempt(job: Job, number: int | None) -> int:
     store = job.open_store()
     newest = newest_attempt(store, job.keys)
     attempt = newest + 1 if number is None else number
-    claim = Claim(host=socket.gethostname(), pid=os.getpid(), claimed_at=datetime.now(UTC))
-    taken = attempt < newest or not store.put_if_absent(
-        job.keys.attempt(attempt).claim, claim.model_dump_json().encode()
-    )
-    if taken:
+    claim = Claim(host=socket.gethostname(), pid=os.getpid(), claimed_at=datetime.now(UTC)).model_dump_json().encode()
+    key = job.keys.attempt(attempt).claim
+    # A write whose answer got lost is repeated by the client and then refused as if by another: look whose it is.
+    if attempt < newest or not (store.put_if_absent(key, claim) or store.get(key) == claim):
         raise ClaimRefusedError(f"attempt {attempt} of {job.job_id} is not free (newest: {max(newest, attempt)})")
     return attempt
 

@@ -1,0 +1,64 @@
+# Everything is done in a virtual environment of this folder; `make help` lists what there is.
+
+PYTHON ?= python3
+# PyTorch's build belongs to the machine: with an NVIDIA GPU take the default, elsewhere its CPU build is much smaller.
+TORCH  ?= torch==2.13.0
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart serve down check test lock clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed  ## install what running takes
+
+quickstart: .venv/installed  ## start everything, train on real images, show the result (minutes, on two CPU cores)
+	@$(BIN)/cdm quickstart
+
+serve: .venv/installed  ## run S3, MLflow, Ray and the API here, until Ctrl-C
+	@$(BIN)/cdm up
+
+down: .venv/installed  ## end what `make quickstart` left running
+	@$(BIN)/cdm down
+
+check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit tests/numerics
+
+test: .venv/installed-dev  ## all checks and all tests, with real Ray, S3 and MLflow servers
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml
+	$(LOCK) --group build --output-file deploy/lock/run.txt
+	$(LOCK) --group build --group dev --constraint deploy/lock/run.txt --output-file deploy/lock/dev.txt
+
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --extra embedded --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package torch
+
+clean:  ## remove the virtual environment
+	rm -rf .venv
+
+.venv/installed: deploy/lock/run.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@echo "installing into .venv (about 2 GB)"
+	@begin=$$(date +%s) \
+	&& $(PYTHON) -m venv .venv \
+	&& echo "  1/3 PyTorch: $(TORCH)" && $(PIP) '$(TORCH)' \
+	&& echo "  2/3 $$(grep -c == $<) pinned packages" && $(PIP) --no-deps --require-hashes -r $< \
+	&& echo "  3/3 cdm-train" && $(PIP) --no-deps --no-build-isolation --editable . \
+	&& echo "installed in $$(( $$(date +%s) - begin )) s"
+	@touch $@
+
+.venv/installed-dev: deploy/lock/dev.txt .venv/installed
+	@echo "installing what the checks and tests take"
+	@$(PIP) --no-deps --require-hashes -r $<
+	@touch $@
