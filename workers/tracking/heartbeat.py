@@ -35,6 +35,7 @@ class Heartbeat:
         self._store = store
         self._key = key
         self._status = status
+        self._changing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -45,7 +46,8 @@ class Heartbeat:
 
     def update(self, **changes: object) -> None:
         """Change some fields of the status; they are written with the next beat."""
-        self._status = replace(self._status, **changes)  # type: ignore[arg-type] # the fields of Status
+        with self._changing:
+            self._status = replace(self._status, **changes)  # type: ignore[arg-type] # the fields of Status
 
     def close(self) -> None:
         """Write the last status and stop."""
