@@ -1,9 +1,8 @@
 """The application: everything is opened here, once, and handed down."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, TypedDict
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypedDict
 
 import structlog
 from fastapi import FastAPI
@@ -12,6 +11,7 @@ from service.clock import Clock, utc_now
 from service.cluster import Cluster, open_cluster
 from service.database import open_database
 from service.jobs.aftercare import Aftercare
+from service.jobs.loop import Loop
 from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
 from service.jobs.reconciler import Reconciler
@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.web.auth import AuthMiddleware
 from service.web.health import Checks
 from service.web.health import router as health_router
+from service.web.logs import configure_logging
 from service.web.problems import describe_problems, install_problems
 from service.web.requests import RequestMiddleware
 from workers.storage import ObjectStore, open_store
@@ -60,9 +61,10 @@ def create_app(
 
             reconciler = Reconciler(store=jobs, objects=objects, cluster=engine, settings=settings, clock=clock)
             aftercare = Aftercare(store=jobs, objects=objects, cluster=engine, mlflow=tracker, clock=clock)
-            await stack.enter_async_context(_background(reconciler.run()))
             interval = settings.reconcile_interval_seconds
-            await stack.enter_async_context(_background(aftercare.run(interval_seconds=interval)))
+            reconciling = Loop("reconciler", reconciler.tick, interval_seconds=interval)
+            await stack.enter_async_context(reconciling.running())
+            await stack.enter_async_context(Loop("aftercare", aftercare.tick, interval_seconds=interval).running())
             log.info("service.started")
             yield State(
                 jobs=Jobs(
@@ -70,7 +72,7 @@ def create_app(
                     objects=objects,
                     cluster=engine,
                     clock=clock,
-                    wake=reconciler.wake,
+                    wake=reconciling.wake,
                     local_paths=settings.local_paths,
                 ),
                 checks={
@@ -100,24 +102,5 @@ def create_app(
 
 def create_app_from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:create_app_from_environment`; logs are JSON lines."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    configure_logging()
     return create_app(Settings())
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

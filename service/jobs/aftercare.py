@@ -1,9 +1,10 @@
 """What remains to be done when an attempt is over. Never in the way of jobs; repeated until done or given up."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
 
@@ -18,6 +19,7 @@ from service.jobs.store import JobStore
 from service.jobs.views import JobState
 
 log = structlog.get_logger()
+_Thing = TypeVar("_Thing")
 
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -36,24 +38,18 @@ class Aftercare:
         self._mlflow = mlflow
         self._clock = clock
 
-    async def run(self, *, interval_seconds: float) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            try:
-                await self.tick()
-            except Exception:
-                log.exception("aftercare.failed")
-            await asyncio.sleep(interval_seconds)
+    async def tick(self) -> bool:
+        """One try at everything that is due; False, since what failed had better wait."""
+        attempts, jobs = await self._store.with_log_due(), await self._store.with_mlflow_due()
+        await asyncio.gather(
+            *(self._isolated(self._copy_log, attempt, job_id=attempt.job_id) for attempt in attempts),
+            *(self._isolated(self._tend_run, job, job_id=job.id) for job in jobs),
+        )
+        return False
 
-    async def tick(self) -> None:
-        """One try at everything that is due."""
-        logs = [self._isolated(self._copy_log(attempt), attempt.job_id) for attempt in await self._store.with_log_due()]
-        runs = [self._isolated(self._tend_run(job), job.id) for job in await self._store.with_mlflow_due()]
-        await asyncio.gather(*logs, *runs)
-
-    async def _isolated(self, work: Awaitable[None], job_id: str) -> None:
+    async def _isolated(self, work: Callable[[_Thing], Awaitable[None]], thing: _Thing, *, job_id: str) -> None:
         try:
-            await work
+            await work(thing)
         except (ClusterUnreachable, MlflowError, StorageUnavailable) as error:
             log.info("aftercare.postponed", job_id=job_id, error=str(error))
         except Exception:

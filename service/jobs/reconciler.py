@@ -36,25 +36,6 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._actions = Actions(store=store, objects=objects, cluster=cluster, settings=settings, clock=clock)
-        self._hint = asyncio.Event()
-
-    def wake(self) -> None:
-        """Something changed: look now rather than at the end of the interval."""
-        self._hint.set()
-
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            self._hint.clear()
-            try:
-                if await self.tick():
-                    continue
-            except Exception:
-                log.exception("reconciler.failed")
-            try:
-                await asyncio.wait_for(self._hint.wait(), self._settings.reconcile_interval_seconds)
-            except TimeoutError:
-                continue
 
     async def tick(self) -> bool:
         """One look at every unfinished job, side by side; True if one moved and may want another look at once."""
