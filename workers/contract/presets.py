@@ -13,7 +13,7 @@ PRESETS: dict[str, TrainSpec] = {
             kind="unet", channels=32, channel_multipliers=(1, 2, 2), blocks_per_level=1, class_conditional=True
         ),
         objective=Objective(consistency=Consistency(estimator="symmetric")),
-        optimizer=Optimizer(learning_rate=1e-3, warmup_images=2_000),
+        optimizer=Optimizer(learning_rate=2e-3, warmup_images=2_000),
         ema=ExponentialMovingAverage(halflife_images=2_000),
         compute=Compute(workers=2, accelerator="cpu"),
         batch_images=64,
