@@ -1,0 +1,60 @@
+"""Which ports the parts get: the ones asked for, else those of the last run, else the usual ones, else free ones."""
+
+import random
+import socket
+from collections.abc import Iterator, Mapping
+
+from service.embedded.documents import Ports
+from service.embedded.errors import PortInUse
+
+USUAL = {"api": 8400, "mlflow": 5400}
+
+_WITH_GRPC = frozenset({"s3", "s3_master", "s3_volume", "s3_filer", "s3_admin"})
+_GRPC_OFFSET = 10_000  # SeaweedFS's own rule
+# Above the ports of Ray's workers (10002 to 19999); with the offset, still below those that Linux gives to clients
+# (from 32768), so that nobody takes one between our looking and the server's start.
+_RANGE = range(20_000, 22_700)
+
+
+def choose(asked: Mapping[str, int], *, last: Ports | None) -> Ports:
+    """A port for every server. `asked` is by field name of `Ports`.
+
+    Raises:
+        PortInUse: if one that was asked for cannot be had.
+    """
+    chosen: dict[str, int] = {}
+    for name, port in asked.items():
+        if not _is_free(name, port) or port in chosen.values():
+            flag = name.replace("_dashboard", "").replace("_", "-")
+            raise PortInUse(
+                f"port {port} for {flag} is in use: give another with --{flag}-port, or none to have one chosen"
+            )
+        chosen[name] = port
+    for name in Ports.model_fields:
+        if name not in chosen:
+            chosen[name] = next(
+                port for port in _candidates(name, last) if port not in chosen.values() and _is_free(name, port)
+            )
+    return Ports.model_validate(chosen)
+
+
+def _candidates(name: str, last: Ports | None) -> Iterator[int]:
+    if last is not None:
+        yield getattr(last, name)
+    if name in USUAL:
+        yield USUAL[name]
+    yield from random.sample(_RANGE, len(_RANGE))
+
+
+def _is_free(name: str, port: int) -> bool:
+    return _can_bind(port) and (name not in _WITH_GRPC or _can_bind(port + _GRPC_OFFSET))
+
+
+def _can_bind(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a closed port is a free one
+        try:
+            probe.bind(("", port))  # all addresses: Ray listens on all of them
+        except (OSError, OverflowError):
+            return False
+    return True
