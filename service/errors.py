@@ -53,5 +53,9 @@ class StorageUnavailable(ServiceError):
     code, status, title = "storage_unavailable", 503, "The object store does not answer"
 
 
+class DatabaseUnavailable(ServiceError):
+    code, status, title = "database_unavailable", 503, "The database cannot be used"
+
+
 class DatabaseInUse(Exception):
     """Another process holds the database; SQLite has one writer."""

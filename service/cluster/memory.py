@@ -67,6 +67,10 @@ class MemoryCluster:
         """All submissions there were, in order."""
         return list(self._runs)
 
+    def submission(self, submission_id: str) -> Submission:
+        """What was handed in under that id; raises KeyError if nothing was."""
+        return self._processes[submission_id].submission
+
     async def submit(self, submission: Submission) -> None:
         await self.probe()
         if not all(isinstance(value, str) for value in submission.metadata.values()):
@@ -85,6 +89,7 @@ class MemoryCluster:
 
     async def find(self, submission_id: str) -> Run | None:
         await self.probe()
+        self._start_pending()  # there may be more slots by now
         return self._runs.get(submission_id)
 
     async def stop(self, submission_id: str) -> None:

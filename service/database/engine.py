@@ -1,16 +1,18 @@
 """Opening the database and its two kinds of transaction."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.database.lock import exclusive
 from service.database.tables import metadata
+from service.errors import DatabaseUnavailable
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",  # readers do not wait for the writer
@@ -21,22 +23,27 @@ _PRAGMAS = (
 
 
 class Database:
-    """Transactions: committed at the end of the block, rolled back by an exception."""
+    """Transactions: committed at the end of the block, rolled back by an exception.
+
+    Both raise DatabaseUnavailable where SQLite cannot go on: no disk space, no permission, an I/O error.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
-            yield connection
+        with _explained():
+            async with self._engine.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._engine.connect() as connection:
-            await connection.execution_options(writes=True)
-            async with connection.begin():
-                yield connection
+        with _explained():
+            async with self._engine.connect() as connection:
+                await connection.execution_options(writes=True)
+                async with connection.begin():
+                    yield connection
 
 
 @asynccontextmanager
@@ -58,6 +65,14 @@ async def open_database(url: str) -> AsyncIterator[Database]:
             yield Database(engine)
         finally:
             await engine.dispose()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"{error.orig}: nothing was changed; see to it, then try again") from error
 
 
 def _configure(connection: Any, _record: object) -> None:

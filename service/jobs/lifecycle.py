@@ -181,7 +181,7 @@ def _when_cancelling(verdict: Outcome | Finish | _Lost) -> Finish:
         case Outcome(status="succeeded"):
             return Finish(JobState.SUCCEEDED, None, "it was done before it could be cancelled")
         case Outcome(status="stopped"):
-            return Finish(JobState.CANCELLED, None, verdict.message)
+            return Finish(JobState.CANCELLED, None, verdict.message or None)
         case Outcome():
             return Finish(JobState.CANCELLED, None, f"unclean: {verdict.message}")
         case _Lost():
@@ -195,7 +195,7 @@ def _when_over(verdict: Outcome | Finish | _Lost, attempt: AttemptRecord, *, max
         case Finish():
             return verdict
         case Outcome(status="succeeded"):
-            return Finish(JobState.SUCCEEDED, None, verdict.message)
+            return Finish(JobState.SUCCEEDED, None, verdict.message or None)
         case Outcome(status="failed"):
             return Finish(JobState.FAILED, verdict.reason or "internal", verdict.message)
         case Outcome():

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from service.errors import (
     AttemptNotFound,
+    DatabaseUnavailable,
     InvalidRequest,
     JobNotFound,
     MalformedRequest,
@@ -37,7 +38,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["jobs"],
     dependencies=[Depends(documented_key)],
-    responses=documented(NotAuthenticated, InvalidRequest),
+    responses=documented(NotAuthenticated, InvalidRequest, DatabaseUnavailable),
 )
 
 

@@ -1,5 +1,7 @@
 """How this process logs: one JSON object a line."""
 
+import logging
+
 import structlog
 
 
@@ -12,5 +14,6 @@ def configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
-        ]
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )

@@ -47,7 +47,8 @@ class RequestMiddleware:
                     raise  # half an answer cannot be mended
                 await _internal_error(scope)(scope, receive, send_with_id)
             elapsed_ms = round(1000 * (time.monotonic() - started), 1)
-            log.info("request", method=scope["method"], path=scope["path"], status=status, elapsed_ms=elapsed_ms)
+            tell = log.debug if scope["method"] == "GET" and status == 200 else log.info  # watching asks every second
+            tell("request", method=scope["method"], path=scope["path"], status=status, elapsed_ms=elapsed_ms)
 
 
 def _internal_error(scope: Scope) -> ASGIApp:

@@ -12,7 +12,7 @@ import httpx2
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.cluster import Cluster, MemoryCluster
+from service.cluster import MemoryCluster
 from service.cluster.memory import Process
 from service.database import open_database
 from service.jobs.aftercare import Aftercare
@@ -88,7 +88,9 @@ class Worker:
         self.store = store
         self.keys: AttemptKeys = JobKeys(job_id).attempt(attempt)
 
-    def progress(self, *, at: datetime, phase: str = "training", images_seen: int = 100, run_id: str = "run1") -> None:
+    def progress(
+        self, *, at: datetime | str, phase: str = "training", images_seen: int = 100, run_id: str = "run1"
+    ) -> None:
         document = {
             "phase": phase,
             "images_seen": images_seen,
@@ -103,7 +105,7 @@ class Worker:
         }
         self._put(self.keys.progress, Progress.model_validate(document))
 
-    def outcome(self, status: str, *, at: datetime, reason: str | None = None, message: str = "done") -> None:
+    def outcome(self, status: str, *, at: datetime | str, reason: str | None = None, message: str = "done") -> None:
         document = {
             "status": status,
             "reason": reason,
@@ -128,8 +130,9 @@ class Script:
     async def __call__(self, process: Process) -> int:
         end = self._ends.setdefault(process.submission.submission_id, asyncio.get_running_loop().create_future())
         process.print(f"running {process.submission.submission_id}")
-        stop = asyncio.create_task(process.stop_requested.wait())
-        await asyncio.wait([end, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop: asyncio.Future[bool] = asyncio.ensure_future(process.stop_requested.wait())
+        waiting: list[asyncio.Future[Any]] = [end, stop]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if process.stop_requested.is_set() and self.last_words:
             self.last_words()
@@ -158,7 +161,7 @@ class ManualClock:
 class Plane:
     """The parts of a control plane, driven step by step instead of by its loops."""
 
-    def __init__(self, jobs: JobStore, settings: Settings, *, cluster: Cluster, store: ObjectStore) -> None:
+    def __init__(self, jobs: JobStore, settings: Settings, *, cluster: MemoryCluster, store: ObjectStore) -> None:
         self.clock = ManualClock()
         self.store = store
         self.cluster = cluster
@@ -203,7 +206,7 @@ class Plane:
 
 @asynccontextmanager
 async def plane_in(
-    folder: Path, *, cluster: Cluster, store: ObjectStore | None = None, **changes: Any
+    folder: Path, *, cluster: MemoryCluster, store: ObjectStore | None = None, **changes: Any
 ) -> AsyncIterator[Plane]:
     settings = settings_in(folder, **changes)
     async with open_database(settings.database_url) as database:

@@ -99,7 +99,7 @@ async def test_logs_are_read_live_and_then_from_their_copy_at_the_same_offsets(s
     live = (await served.api.get(url)).json()
     assert (live["attempt"], live["text"], live["complete"]) == (1, f"running {job_id}-a1\n", False)
 
-    Worker(served.store, job_id).outcome("succeeded", at="2026-11-01T00:00:00Z")  # type: ignore[arg-type]
+    Worker(served.store, job_id).outcome("succeeded", at="2026-11-01T00:00:00Z")
     served.script.exit(f"{job_id}-a1", 0)
 
     async def copied() -> bool:
@@ -257,7 +257,7 @@ async def test_unknown_jobs_and_paths_and_methods_are_problems(served: Served) -
 async def test_nothing_but_health_and_documentation_is_served_without_the_key(tmp_path: Path, header: str) -> None:
     app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=MemoryStore())
     async with running(app, key=None) as api:
-        headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+        headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
 
         for path in ("/v1/jobs", "/v1/presets", "/v1/jobs/job_1", "/nowhere"):
             refused = await api.get(path, headers=headers)
@@ -347,7 +347,7 @@ async def test_a_restarted_service_goes_on_where_it_was(tmp_path: Path) -> None:
         await eventually(has_run, what="the submission")
 
     async with running(create_app(settings_in(tmp_path), cluster=cluster, store=store)) as api:
-        Worker(store, job_id).outcome("succeeded", at="2026-11-01T00:00:00Z")  # type: ignore[arg-type]
+        Worker(store, job_id).outcome("succeeded", at="2026-11-01T00:00:00Z")
 
         async def succeeded() -> bool:
             return bool((await api.get(f"/v1/jobs/{job_id}")).json()["state"] == "succeeded")

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text as _text
 
 from service.database import open_database
-from service.errors import DatabaseInUse
+from service.errors import DatabaseInUse, DatabaseUnavailable
 from tests.support.plane import settings_in
 
 HOLDER = """
@@ -57,3 +57,20 @@ async def test_side_by_side_writers_never_collide(tmp_path: Path) -> None:
 
         async with database.reading() as connection:
             assert await connection.scalar(_text("SELECT value FROM counter")) == 50
+
+
+async def test_a_full_disk_is_said_to_be_one_and_changes_nothing(tmp_path: Path) -> None:
+    async with open_database(settings_in(tmp_path).database_url) as database:
+
+        async def write_too_much() -> None:
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("PRAGMA max_page_count = 1")  # it may not grow
+                await connection.exec_driver_sql("CREATE TABLE big (data BLOB)")
+                await connection.exec_driver_sql("INSERT INTO big VALUES (zeroblob(1000000))")
+
+        with pytest.raises(DatabaseUnavailable, match="full"):
+            await write_too_much()
+
+        async with database.reading() as connection:
+            names = await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'big'")
+            assert names.all() == []
