@@ -1,5 +1,4 @@
 """Refusals that a client is told about; each carries its code and HTTP status."""
-# ruff: noqa: N818 (they are named for what happened)
 
 from collections.abc import Sequence
 from typing import ClassVar

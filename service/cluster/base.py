@@ -1,5 +1,4 @@
 """What the control plane asks of an engine."""
-# ruff: noqa: N818 (they are named for what happened)
 
 import re
 from collections.abc import Mapping

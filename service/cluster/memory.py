@@ -28,7 +28,7 @@ class Process:
         self.printed.append(text + "\n")
 
 
-class DriverLost(Exception):  # noqa: N818 (named for what happened)
+class DriverLost(Exception):
     """Raised by a driver to end as if its supervisor had died; the argument is Ray's error type."""
 
 

@@ -2,14 +2,13 @@
 
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import assert_never
 
-from workers.contract.data import BuiltinDataset, Dataset, FolderDataset, ZipDataset
+from workers.contract.data import IMAGE_SUFFIXES, BuiltinDataset, Dataset, FolderDataset, ZipDataset
 from workers.contract.document import Problem
 
 _POINTER = "/spec/dataset/path"
-_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 def path_problems(dataset: Dataset) -> list[Problem]:
@@ -46,6 +45,6 @@ def _zip_problems(path: Path) -> list[Problem]:
 
 
 def _image_problems(names: Iterable[str]) -> list[Problem]:
-    if any(PurePosixPath(name).suffix.lower() in _IMAGES for name in names):
+    if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):
         return []
-    return [Problem(_POINTER, "no_images", f"holds no image ({', '.join(sorted(_IMAGES))})")]
+    return [Problem(_POINTER, "no_images", f"holds no image ({', '.join(IMAGE_SUFFIXES)})")]

@@ -6,6 +6,8 @@ from pydantic import Field, Strict
 
 from workers.contract.document import Document
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
 Resolution = Annotated[int, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)]

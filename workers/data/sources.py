@@ -9,14 +9,13 @@ from typing import Literal, assert_never
 import numpy as np
 from PIL import Image
 
-from workers.contract.data import BuiltinDataset, Dataset, FolderDataset, ZipDataset
+from workers.contract.data import IMAGE_SUFFIXES, BuiltinDataset, Dataset, FolderDataset, ZipDataset
 from workers.data.errors import DatasetError, ImageError
 from workers.data.files import Files, folder_files, zip_files
 from workers.data.labels import LABEL_FILE, Labels, file_labels, folder_labels
 from workers.data.pixels import decode
 
 _BUILTIN = {"fashion16": Path(__file__).parent / "builtin" / "fashion16_10k.npz"}
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,11 @@ def _builtin(name: str) -> Source:
 
 def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
     visible = [name for name in files.names if not _is_hidden(name)]
-    names = tuple(sorted(name for name in visible if name.lower().endswith(_SUFFIXES)))
+    names = tuple(sorted(name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)))
     num_ignored = len(set(visible) - {LABEL_FILE}) - len(names)
     place = dataset.path
     if not names:
-        raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {', '.join(_SUFFIXES)}")
+        raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {', '.join(IMAGE_SUFFIXES)}")
     return Source(
         place=place,
         names=names,
