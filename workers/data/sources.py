@@ -70,7 +70,8 @@ def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
     num_ignored = len(set(visible) - {LABEL_FILE}) - len(names)
     place = dataset.path
     if not names:
-        raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {', '.join(IMAGE_SUFFIXES)}")
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {known}")
     return Source(
         place=place,
         names=names,
