@@ -185,3 +185,13 @@ def test_images_that_cannot_be_used_are_named_in_the_jobs_message(stack: Stack) 
     assert (job.state, job.reason) == (JobState.FAILED, "data_error")
     assert job.message
     assert "broken.png" in job.message
+
+
+def test_a_job_that_the_cluster_can_never_hold_is_told_so(stack: Stack) -> None:
+    spec = smoke_spec(compute={"workers": 2, "accelerator": "gpu"})
+
+    job = finished(stack.client, stack.client.jobs.create(spec))
+
+    assert (job.state, job.reason) == (JobState.FAILED, "cluster_too_small")
+    assert job.message
+    assert "0 of 2 GPUs" in job.message

@@ -13,5 +13,9 @@ class SpecMismatchError(Exception):
     """The spec and the image set do not fit together; the message names the field."""
 
 
+class ClusterTooSmallError(Exception):
+    """The cluster will never have what the job asks for; the message names the field and what there is."""
+
+
 class WorkersLostError(Exception):
     """Worker processes died more often than the job allows."""

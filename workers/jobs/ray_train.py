@@ -9,12 +9,13 @@ import ray
 import ray.train
 import ray.train.torch
 import structlog
+from ray._private.state import state as ray_state
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
-from workers.jobs.failures import WorkersLostError
+from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.stop import StopFlag
 from workers.training.run import Ending, Run, run_training
 from workers.training.world import World
@@ -34,9 +35,11 @@ def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
     """Train in as many workers as the spec asks for and return how it ended, as the first worker tells it.
 
     Raises:
+        ClusterTooSmallError: before anything is started.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
+    _check_room(spec.compute)
     flag = ray.remote(num_cpus=0)(_RemoteFlag).remote()
     threading.Thread(target=_forward, args=(stop, flag), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="cdm-ray-") as scratch:
@@ -67,6 +70,22 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     if world.is_first:
         threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
     return asdict(run_training(Run(**config["run"]), world, stop_requested=stop.is_set))
+
+
+def _check_room(compute: Compute) -> None:
+    """Refuse what a cluster that cannot grow does not have: Ray Train would wait for it for ever, and say nothing."""
+    if ray_state.get_max_resources_from_cluster_config():  # there is an autoscaler
+        return
+    needed = {"CPU": compute.workers} | ({"GPU": compute.workers} if compute.accelerator == "gpu" else {})
+    there = ray.cluster_resources()
+    short = [
+        f"{there.get(kind, 0):g} of {number} {kind}s" for kind, number in needed.items() if there.get(kind, 0) < number
+    ]
+    if short:
+        raise ClusterTooSmallError(
+            f"compute: {compute.workers} {compute.accelerator} workers do not fit, the cluster has "
+            f"{' and '.join(short)}; set compute.workers or compute.accelerator, or add nodes"
+        )
 
 
 def _scaling(compute: Compute) -> ScalingConfig:

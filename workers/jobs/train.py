@@ -14,7 +14,7 @@ from workers.contract.records import Outcome, Reason
 from workers.data import DatasetError, import_dataset
 from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
-from workers.jobs.failures import SpecMismatchError, UsageError, WorkersLostError
+from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, UsageError, WorkersLostError
 from workers.jobs.stop import StopFlag
 from workers.training.run import Ending, Run, run_training
 from workers.training.state import new_denoiser
@@ -141,6 +141,8 @@ def _diagnosed(error: Exception) -> tuple[Reason, str]:
             return Reason.DATA_ERROR, str(error)
         case SpecMismatchError():
             return Reason.INVALID_SPEC, str(error)
+        case ClusterTooSmallError():
+            return Reason.CLUSTER_TOO_SMALL, str(error)
         case WorkersLostError():
             return Reason.WORKERS_LOST, str(error)
         case BotoCoreError() | ClientError():
