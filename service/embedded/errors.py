@@ -1,7 +1,5 @@
 """What can go wrong around the embedded stack. The text of each is one line that says what to do."""
 
-# ruff: noqa: N818 (they are named for what happened)
-
 
 class StackError(Exception):
     """The stack cannot be started, or could not be kept running."""

@@ -3,7 +3,6 @@
 Never `ray stop`: it ends every Ray on the machine, whoever started it.
 """
 
-import importlib.metadata
 import signal
 
 from service.embedded.documents import Keys, Ports
@@ -35,20 +34,19 @@ def part(folder: Folder, ports: Ports, keys: Keys) -> Part:
         title="Ray",
         address=url(ports.ray_dashboard),
         command=(program("ray"), "start", *flags, *(f"--{name}={value}" for name, value in options.items())),
-        environment={**_head_environment(folder, keys), **_job_environment(folder, ports, keys)},
+        environment={**_head_environment(keys), **_job_environment(folder, ports, keys)},
         probes=(Probe(f"{url(ports.ray_dashboard)}/api/jobs/", headers={"Authorization": f"Bearer {keys.ray_token}"}),),
         orphaned=signal.SIGTERM,  # it has some twenty processes to end; killed, it leaves them for 17 s
     )
 
 
-def _head_environment(folder: Folder, keys: Keys) -> dict[str, str]:
+# Ray's job table is left in memory. Kept on disk (RAY_gcs_storage=rocksdb), it says of a job that died with the head
+# that it runs, for minutes; a head that has forgotten the job is the proof the API needs to go on from its checkpoint.
+def _head_environment(keys: Keys) -> dict[str, str]:
     return {
         # Its ports are open to the network, and whoever may submit a job may run anything.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": keys.ray_token,
-        # Jobs that ran before a restart can still be asked about. An alpha feature: other versions start afresh.
-        "RAY_gcs_storage": "rocksdb",
-        "RAY_gcs_storage_path": str(folder.ray / f"gcs-{importlib.metadata.version('ray')}"),
         "RAY_raylet_start_wait_time_s": "180",  # a busy machine needs more than the usual 30
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",  # Ray Train leaves actors behind, for which it would wait 30
         # Otherwise naming a process overwrites its environment, by which `processes` finds it.
