@@ -1,0 +1,43 @@
+"""The live bar of `cdm watch`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from service.cli import text
+from service.jobs.views import Job
+
+
+@contextmanager
+def live_bar() -> Iterator[Callable[[Job], None]]:
+    """A function that shows the job it is given in place of the one before."""
+    columns = (
+        TextColumn("{task.fields[state]}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[images]}"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[checkpoint]}"),
+    )
+    with Progress(*columns) as progress:
+        bar = progress.add_task("", total=None, **_fields(None))
+
+        def show(job: Job) -> None:
+            seen = job.progress.images_seen if job.progress else 0
+            progress.update(bar, completed=seen, total=job.spec.duration_images, **_fields(job))
+
+        yield show
+
+
+def _fields(job: Job | None) -> dict[str, Any]:
+    progress = job.progress if job else None
+    last = text.checkpoint(progress)
+    return {
+        "state": text.state(job) if job else "",
+        "images": text.images(job) if job else "",
+        "speed": text.speed(progress),
+        "losses": text.losses(progress),
+        "checkpoint": f"checkpoint {last}" if last else "",
+    }

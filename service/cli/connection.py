@@ -1,0 +1,73 @@
+"""Which service a command talks to: the one it is told, else the stack of this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli.errors import CommandFailed
+from service.client import Client, NotFound, ServiceUnreachable
+from service.embedded.documents import Connection
+from service.embedded.folder import Folder
+from service.jobs.views import Job
+
+Url = Annotated[str | None, typer.Option("--url", envvar="CDM_URL", help="The service; default: this machine's stack.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="CDM_API_KEY", help="The API key of that service.")]
+Home = Annotated[Path | None, typer.Option("--home", help="State folder of the stack; default: $CDM_HOME or ~/.cdm.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, the beginning of one, or `latest`.")]
+
+
+@contextmanager
+def connected(url: str | None, key: str | None, home: Path | None) -> Iterator[Client]:
+    """A client of that service; what cannot be reached ends in what to do about it."""
+    if url is not None:
+        if key is None:
+            raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
+        with Client(url, key) as client:
+            yield client
+        return
+    connection = stack_of(home)
+    try:
+        with Client(connection.url, key or connection.api_key) as client:
+            yield client
+    except ServiceUnreachable:
+        raise CommandFailed(f"the stack at {connection.url} does not answer: start it with `cdm up`") from None
+
+
+def stack_of(home: Path | None) -> Connection:
+    """Where the API of this machine's stack is, whether it runs or not."""
+    folder = Folder.at(home)
+    connection = Connection.read(folder.connection)
+    if connection is None:
+        raise CommandFailed(
+            f"there is no stack in {folder.root}: start one with `cdm up`, or name a service with --url and --key"
+        )
+    return connection
+
+
+def find(client: Client, name: str) -> Job:
+    """The job with this id, or the only one whose id begins so, or the newest for `latest`."""
+    if name == "latest":
+        newest = next(client.jobs.list(limit=1), None)
+        if newest is None:
+            raise CommandFailed("there are no jobs yet: submit one with `cdm submit fashion16`")
+        return newest
+    try:
+        return client.jobs.retrieve(name)
+    except NotFound:
+        return _only(name, [job for job in client.jobs.list() if _begins(job, name)])
+
+
+def _begins(job: Job, name: str) -> bool:
+    return job.id.lower().removeprefix("job_").startswith(name.lower().removeprefix("job_"))
+
+
+def _only(name: str, jobs: list[Job]) -> Job:
+    if not jobs:
+        raise CommandFailed(f"there is no job {name}: `cdm jobs` lists them")
+    if len(jobs) > 1:
+        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, `cdm jobs` lists them")
+    return jobs[0]

@@ -1,0 +1,109 @@
+"""Job documents: from a preset or a file, with single fields changed, checked before anything is sent."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from service.cli.errors import CommandFailed
+from workers.contract.document import problems_of
+from workers.contract.presets import PRESETS
+from workers.contract.spec import TrainSpec, parse_spec
+
+Document = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as YAML 1.2 and everybody but PyYAML have it."""
+
+
+_FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
+    """The spec that `source`, a preset's name or a file, describes after `changes`, each `dotted.key=value`.
+
+    Raises:
+        CommandFailed: naming every wrong field at once.
+    """
+    document = _read(source)
+    for change in changes:
+        _apply(document, change)
+    _make_path_absolute(document, Path.cwd())
+    try:
+        return parse_spec(document)
+    except ValidationError as error:
+        problems = [str(problem) for problem in problems_of(error)]
+        count = "1 field is" if len(problems) == 1 else f"{len(problems)} fields are"
+        raise CommandFailed(f"{count} wrong: {'; '.join(problems)}") from None
+
+
+def _read(source: str) -> Document:
+    if source in PRESETS:
+        return PRESETS[source].model_dump(mode="json")
+    path = Path(source)
+    try:
+        document = yaml.load(path.read_bytes(), _Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        names = ", ".join(PRESETS)
+        raise CommandFailed(f"{source} is neither a file nor a preset: the presets are {names}") from None
+    except OSError as error:
+        raise CommandFailed(f"cannot read {source}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CommandFailed(f"{source} is neither YAML nor JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise CommandFailed(f"{source} holds no job document: it should be a mapping like those of `cdm presets`")
+    _make_path_absolute(document, path.absolute().parent)
+    return _on_its_base(document)
+
+
+def _on_its_base(document: Document) -> Document:
+    if "preset" not in document:
+        return document
+    name = document.pop("preset")
+    if name not in PRESETS:
+        raise CommandFailed(f"there is no preset {name!r}: there are {', '.join(PRESETS)}")
+    return merged(PRESETS[name].model_dump(mode="json"), document)
+
+
+def merged(base: Document, changes: Mapping[str, Any]) -> Document:
+    """`base` with what `changes` says. Mappings are merged, but one of another `kind` has other fields and replaces."""
+    result = dict(base)
+    for name, value in changes.items():
+        old = result.get(name)
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+            result[name] = merged(old, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _apply(document: Document, change: str) -> None:
+    key, sign, text = change.partition("=")
+    *parents, last = key.strip().split(".")
+    if not sign or not all((*parents, last)):
+        raise CommandFailed(f"--set {change}: write it as key=value, for example --set compute.workers=1")
+    place = document
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise CommandFailed(f"--set {change}: {parent} is a single value and has no fields")
+    try:
+        place[last] = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError:
+        raise CommandFailed(
+            f"--set {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
+        ) from None
+
+
+def _make_path_absolute(document: Document, folder: Path) -> None:
+    dataset = document.get("dataset")
+    if isinstance(dataset, dict) and isinstance(dataset.get("path"), str):
+        dataset["path"] = str(folder / Path(dataset["path"]).expanduser())

@@ -1,0 +1,29 @@
+"""Answers on standard output: for people, or one JSON document."""
+
+# ruff: noqa: T201 (printing is its purpose)
+
+import json
+import sys
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def tell(document: Any, words: str, *, as_json: bool) -> None:
+    """The answer of a command."""
+    if not as_json:
+        print(words)
+    elif isinstance(document, BaseModel):
+        print(document.model_dump_json(indent=2))
+    else:
+        print(json.dumps(document, indent=2))
+
+
+def say(words: str, *, as_json: bool) -> None:
+    """Something by the way; kept out of what programs read."""
+    print(words, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def tell_line(document: dict[str, Any], words: str, *, as_json: bool) -> None:
+    """One of several answers that come one after another."""
+    print(json.dumps(document) if as_json else words, flush=True)

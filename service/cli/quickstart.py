@@ -1,0 +1,112 @@
+"""`cdm quickstart`: from nothing to images, without questions."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli import watching
+from service.cli.connection import AsJson, Home, stack_of
+from service.cli.detached import start_detached
+from service.cli.errors import CommandFailed
+from service.cli.output import say, tell
+from service.cli.results import log_pieces, save_newest_grid
+from service.cli.stages import Stages
+from service.cli.text import duration, state, table
+from service.client import Client, ClientError
+from service.embedded.errors import StackError
+from service.embedded.folder import Folder
+from service.jobs.views import Job, JobState
+from workers.contract.presets import PRESETS
+
+_PRESET = "fashion16"
+_LOG_LINES = 30
+_PATIENCE_SECONDS = 180.0
+
+
+def quickstart(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.png", help="Where the grid of images goes.")
+    ] = Path("quickstart.png"),
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """From nothing to images in minutes.
+
+    Starts the service on this machine, trains on 10,000 small pictures of clothes, and fetches what was learnt.
+    """
+    folder = Folder.at(home)
+    stages = Stages()
+    started = _make_sure_it_runs(folder, as_json=as_json)
+    stages.ends("start")
+    try:
+        connection = stack_of(home)
+        with Client(connection.url, connection.api_key) as client:
+            job = _train(client, stages, as_json=as_json)
+            path, images_seen = save_newest_grid(client, job, output)
+    except (ClientError, CommandFailed):
+        if started:
+            _stop(folder, as_json=as_json)
+        raise
+    found = {
+        "image": str(path),
+        "images_seen": images_seen,
+        "job": job.id,
+        "mlflow_url": job.mlflow_url,
+        "api_url": connection.url,
+        "seconds": stages.seconds,
+        "stop": f"cdm down --home {folder.root}" if home else "cdm down",
+    }
+    tell(found, _in_words(found, stages), as_json=as_json)
+
+
+def _make_sure_it_runs(folder: Folder, *, as_json: bool) -> bool:
+    """True if it had to be started."""
+    from service.embedded import stack
+
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while run := stack.running(folder):
+        if run.ready:
+            return False
+        if time.monotonic() > deadline:
+            raise StackError(f"the stack in {folder.root} is still starting: look at `cdm status`")
+        time.sleep(0.2)
+    say(f"starting the stack in {folder.root}", as_json=as_json)
+    start_detached(folder, {}, as_json=False)
+    return True
+
+
+def _train(client: Client, stages: Stages, *, as_json: bool) -> Job:
+    submitted = client.jobs.create(PRESETS[_PRESET], name="quickstart")
+    say(f"submitted {submitted.id}", as_json=as_json)
+    try:
+        job = watching.watch(stages.noting(watching.follow(client, submitted.id)), as_json=False)
+    except KeyboardInterrupt:
+        watching.say_it_goes_on(submitted.id, as_json=as_json)
+        raise typer.Exit(130) from None
+    if job.state != JobState.SUCCEEDED:
+        log = "".join(piece.text for piece in log_pieces(client, job)) if job.attempt else ""
+        say("\n".join(log.splitlines()[-_LOG_LINES:]), as_json=as_json)
+        raise CommandFailed(f"the job {job.id} {state(job)}; the end of its log is above")
+    return job
+
+
+def _stop(folder: Folder, *, as_json: bool) -> None:
+    from service.embedded import stack
+
+    stack.down(folder)
+    say(f"stopped the stack; its logs are in {folder.log('api').parent}", as_json=as_json)
+
+
+def _in_words(found: dict[str, Any], stages: Stages) -> str:
+    times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.seconds.items())
+    rows = (
+        ("image", f"{found['image']} (after {found['images_seen']:,} images)"),
+        ("job", found["job"]),
+        ("MLflow", found["mlflow_url"] or "has no run of it"),
+        ("API", f"{found['api_url']} (described at {found['api_url']}/docs)"),
+        ("time", times),
+        ("to stop", found["stop"]),
+    )
+    return table(rows)

@@ -1,0 +1,101 @@
+"""Jobs in words, for people."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from service.jobs.views import Job
+from workers.contract.records import Progress
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Columns under each other."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def jobs_table(jobs: Sequence[Job]) -> str:
+    head = ("JOB", "NAME", "STATE", "IMAGES", "CREATED")
+    return table([head, *((job.id, job.name or "", job.state, images(job), local(job.created_at)) for job in jobs)])
+
+
+def details(job: Job) -> str:
+    """Everything about one job that fits on a screen."""
+    rows = [
+        ("job", job.id),
+        ("name", job.name or ""),
+        ("state", state(job)),
+        ("images", images(job)),
+        ("speed", speed(job.progress)),
+        ("losses", losses(job.progress)),
+        ("last checkpoint", checkpoint(job.progress)),
+        ("attempt", str(job.attempt)),
+        ("created", local(job.created_at)),
+        ("started", local(job.started_at)),
+        ("ended", local(job.ended_at)),
+        ("MLflow", job.mlflow_url or ""),
+        *((condition.type, _condition(condition.status, condition.message)) for condition in job.conditions),
+    ]
+    return table((name, value) for name, value in rows if value)
+
+
+def line(job: Job) -> str:
+    """Where a job stands, in one line."""
+    parts = (state(job), images(job), speed(job.progress), losses(job.progress), _last(job.progress))
+    return "  ".join(filter(None, parts))
+
+
+def ending(job: Job) -> str:
+    """How a job ended, and where to look now."""
+    took = f" after {duration((job.ended_at - job.created_at).total_seconds())}" if job.ended_at else ""
+    look = f"cdm images {job.id}" if job.state == "succeeded" else f"cdm logs {job.id}"
+    return f"{state(job)}{took}, {images(job)} images; look at it with `{look}`" + (
+        f" or at {job.mlflow_url}" if job.mlflow_url else ""
+    )
+
+
+def state(job: Job) -> str:
+    """Its state, and why if it is not as hoped."""
+    why = job.message or job.reason
+    if job.progress and job.state == "running" and job.progress.phase != "training":
+        return f"{job.state} ({job.progress.phase})"
+    return f"{job.state} ({why})" if why and job.state != "succeeded" else str(job.state)
+
+
+def images(job: Job) -> str:
+    seen = job.progress.images_seen if job.progress else 0
+    return f"{seen:,}/{job.spec.duration_images:,}"
+
+
+def speed(progress: Progress | None) -> str:
+    if not progress or not progress.images_per_second:
+        return ""
+    left = f", {duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
+    return f"{progress.images_per_second:,.0f} images/s{left}"
+
+
+def losses(progress: Progress | None) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in progress.losses.items()) if progress else ""
+
+
+def checkpoint(progress: Progress | None) -> str:
+    return f"{progress.last_checkpoint_images:,}" if progress and progress.last_checkpoint_images else ""
+
+
+def duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def local(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
+
+def _last(progress: Progress | None) -> str:
+    last = checkpoint(progress)
+    return f"checkpoint {last}" if last else ""
+
+
+def _condition(holds: bool, message: str | None) -> str:
+    return f"{'yes' if holds else 'no'}{f' ({message})' if message else ''}"

@@ -1,0 +1,93 @@
+"""Following a job to its end."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import typer
+
+from service.cli import text
+from service.cli.output import say
+from service.client import Client, ServiceUnreachable
+from service.jobs.views import Job, JobState
+
+EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
+
+_POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
+_LINE_SECONDS = 10.0
+
+
+def follow(client: Client, job_id: str) -> Iterator[Job]:
+    """The job again and again until it has ended; bridges a minute without an answer.
+
+    Raises:
+        ServiceUnreachable: after that.
+    """
+    answered_at = time.monotonic()
+    while True:
+        try:
+            job = client.jobs.retrieve(job_id)
+        except ServiceUnreachable:
+            if time.monotonic() - answered_at > _PATIENCE_SECONDS:
+                raise
+        else:
+            answered_at = time.monotonic()
+            yield job
+            if job.state.is_terminal:
+                return
+        time.sleep(_POLL_SECONDS)
+
+
+def watch(jobs: Iterator[Job], *, as_json: bool) -> Job:
+    """Show a job's way to its end: a bar on a terminal, lines elsewhere. Returns its last state."""
+    if as_json:
+        return _each(_changes(jobs), lambda job: print(job.model_dump_json(), flush=True))  # noqa: T201
+    if not sys.stdout.isatty():
+        return _each(_now_and_then(jobs), lambda job: print(text.line(job), flush=True))  # noqa: T201
+    from service.cli.bar import live_bar  # rich takes a moment to import
+
+    with live_bar() as show:
+        return _each(jobs, show)
+
+
+def to_the_end(client: Client, job_id: str, *, as_json: bool) -> NoReturn:
+    """Watch a job and exit with the code of its end. Interrupted, it leaves the job alone and says so."""
+    try:
+        job = watch(follow(client, job_id), as_json=as_json)
+    except KeyboardInterrupt:
+        say_it_goes_on(job_id, as_json=as_json)
+        raise typer.Exit(130) from None
+    say(text.ending(job), as_json=as_json)
+    raise typer.Exit(EXIT_CODES[job.state])
+
+
+def say_it_goes_on(job_id: str, *, as_json: bool) -> None:
+    say(f"\nthe job goes on: `cdm watch {job_id}` shows it again, `cdm cancel {job_id}` stops it", as_json=as_json)
+
+
+def _each(jobs: Iterator[Job], show: Callable[[Job], None]) -> Job:
+    latest = next(jobs)
+    show(latest)
+    for latest in jobs:
+        show(latest)
+    return latest
+
+
+def _changes(jobs: Iterator[Job]) -> Iterator[Job]:
+    last = None
+    for job in jobs:
+        if job != last:
+            last = job
+            yield job
+
+
+def _now_and_then(jobs: Iterator[Job]) -> Iterator[Job]:
+    """Every new state and checkpoint, and otherwise at most one in ten seconds."""
+    last, shown_at = None, 0.0
+    for job in jobs:
+        milestone = (job.state, job.attempt, text.checkpoint(job.progress))
+        if milestone != last or time.monotonic() - shown_at >= _LINE_SECONDS:
+            last, shown_at = milestone, time.monotonic()
+            yield job

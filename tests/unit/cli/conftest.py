@@ -1,0 +1,16 @@
+"""A `cdm` that knows of no stack and no service but those it is told of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import Command
+
+
+@pytest.fixture
+def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("CDM_URL", raising=False)
+    monkeypatch.delenv("CDM_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)

@@ -1,0 +1,196 @@
+"""The commands against the real application behind a real socket, its engine in memory."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from structlog.testing import capture_logs
+
+from service.app import create_app
+from service.cli.documents import load
+from service.client import Client
+from service.cluster import MemoryCluster
+from service.embedded.documents import Connection
+from service.embedded.folder import Folder
+from tests.support.command import Answer, Command
+from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
+from tests.support.ray_head import free_ports
+from tests.support.waiting import wait_until
+from workers.contract.keys import JobKeys
+from workers.contract.presets import PRESETS
+from workers.storage.memory import MemoryStore
+
+PNG = b"\x89PNG\r\n\x1a\n..."
+
+
+@dataclass
+class Service:
+    """A served application, and `cdm` beside it, which finds it as it finds a stack."""
+
+    client: Client
+    store: MemoryStore
+    script: Script
+    cdm: Command
+
+    def submit(self, *arguments: str) -> str:
+        answer = self.cdm("submit", "smoke", "--json", *arguments)
+        assert answer.code == 0, answer.err
+        return str(answer.document["id"])
+
+    def worker(self, job_id: str) -> Worker:
+        wait_until(lambda: self.client.jobs.retrieve(job_id).attempt == 1)
+        return Worker(self.store, job_id)
+
+    def end(self, job_id: str, status: str, **fields: Any) -> None:
+        self.worker(job_id).outcome(status, at=datetime.now(UTC), **fields)
+
+
+@pytest.fixture
+def service(cdm: Command, tmp_path: Path) -> Iterator[Service]:
+    store, script = MemoryStore(), Script()
+    settings = settings_in(tmp_path, max_active_jobs=10)
+    mlflow = FakeMlflow(runs={"run1": "RUNNING"}).client()
+    app = create_app(settings, cluster=MemoryCluster(script), store=store, mlflow=mlflow)
+    (port,) = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    folder = Folder.at(None)
+    folder.root.mkdir()
+    connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
+    connection.write(folder.connection)
+    with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
+        yield Service(client, store, script, cdm)
+    server.should_exit = True
+    thread.join()
+
+
+def later(action: Any, *arguments: Any, **named: Any) -> threading.Thread:
+    thread = threading.Thread(target=action, args=arguments, kwargs=named)
+    thread.start()
+    return thread
+
+
+def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
+    answer = service.cdm("submit", "smoke", "--name", "first", "--set", "seed=5")
+    job = next(service.client.jobs.list())
+
+    assert answer.code == 0
+    assert f"cdm watch {job.id}" in answer.out
+    assert (job.name, job.spec.seed) == ("first", 5)
+    assert job.id in service.cdm("jobs").out
+    assert "first" in service.cdm("show", job.id).out
+    assert [each["id"] for each in service.cdm("jobs", "--json").document] == [job.id]
+
+
+def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service: Service) -> None:
+    first = service.submit()
+    time.sleep(0.002)  # ids sort by the millisecond
+    latest = service.submit()
+
+    def shown(name: str) -> Answer:
+        return service.cdm("show", name, "--json")
+
+    assert shown("latest").document["id"] == latest
+    assert shown(first[:-1].lower()).document["id"] == first
+    assert shown(first.removeprefix("job_")).document["id"] == first
+    assert shown("job_").err == "error: 2 jobs begin with job_: give more of the id, `cdm jobs` lists them\n"
+    assert shown("job_X").err == "error: there is no job job_X: `cdm jobs` lists them\n"
+
+
+def test_watching_ends_with_the_job_and_its_exit_code_says_how(service: Service) -> None:
+    for status, code in (("succeeded", 0), ("failed", 1)):
+        job = service.submit()
+        ending = later(service.end, job, status, reason="data_error" if code else None, message="the last word")
+
+        answer = service.cdm("watch", job)
+        ending.join()
+
+        assert answer.code == code
+        assert status in answer.out.splitlines()[-1]
+
+
+def test_a_job_cancelled_elsewhere_ends_watching_with_three(service: Service) -> None:
+    job = service.submit()
+
+    def cancel() -> None:
+        service.worker(job)
+        service.client.jobs.cancel(job)
+
+    cancelling = later(cancel)
+    answer = service.cdm("watch", job)
+    cancelling.join()
+
+    assert answer.code == 3
+
+
+def test_watching_in_json_is_one_document_a_line(service: Service) -> None:
+    job = service.submit()
+    ending = later(service.end, job, "succeeded")
+
+    answer = service.cdm("watch", job, "--json")
+    ending.join()
+
+    states = [Answer(0, line, "").document["state"] for line in answer.out.splitlines()]
+    assert states[-1] == "succeeded"
+
+
+def test_cancelling_and_waiting_returns_when_the_job_has_ended(service: Service) -> None:
+    job = service.submit()
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC), message="checkpoint at 320")
+
+    answer = service.cdm("cancel", job, "--wait", "--json")
+
+    assert answer.document["state"] == "cancelled"
+    again = service.cdm("cancel", job)
+    assert again.code == 1
+    assert again.err.startswith("error: ")
+
+
+def test_logs_are_printed_as_the_driver_wrote_them(service: Service) -> None:
+    job = service.submit()
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
+    wait_until(lambda: service.client.jobs.logs(job).text)
+
+    assert f"running {job}" in service.cdm("logs", job).out
+    service.client.jobs.cancel(job)
+    assert f"running {job}" in service.cdm("logs", job, "--follow").out
+
+
+def test_the_newest_grid_is_fetched_to_a_file(service: Service, tmp_path: Path) -> None:
+    job = service.submit()
+    early = service.cdm("images", job)
+    service.store.put(JobKeys(job).sample(160), b"older")
+    service.store.put(JobKeys(job).sample(320), PNG)
+
+    answer = service.cdm("images", job, "-o", "grid.png", "--json")
+
+    assert early.code == 1
+    assert "drawn nothing yet: its first images come after 160 images" in early.err
+    assert answer.document == {"job": job, "images_seen": 320, "path": str(tmp_path / "grid.png")}
+    assert (tmp_path / "grid.png").read_bytes() == PNG
+    assert "cannot write" in service.cdm("images", job, "-o", "missing/grid.png").err
+
+
+def test_a_wrong_key_is_an_error_of_one_line(service: Service) -> None:
+    answer = service.cdm("jobs", "--key", "wrong")
+
+    assert answer.code == 1
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+
+
+def test_presets_are_listed_and_one_shown_in_full_is_a_file_to_submit(cdm: Command, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(cdm("presets", "smoke").out)
+
+    assert load("job.yaml") == PRESETS["smoke"]
+    assert set(cdm("presets", "--json").document) == set(PRESETS)

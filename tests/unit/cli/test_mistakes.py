@@ -1,0 +1,61 @@
+"""Mistakes end in one line that says what to do, and an exit code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.embedded.documents import Connection
+from tests.support.command import Command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((), 2, "Missing command."),
+        (("train",), 2, "No such command 'train'."),
+        (("submit",), 2, "Missing argument 'PRESET_OR_FILE'."),
+        (("jobs", "--state", "happy"), 2, "Invalid value for '--state'"),
+        (("jobs",), 1, "there is no stack in .*/home: start one with `cdm up`, or name a service with --url and --key"),
+        (("jobs", "--url", "http://cdm.test"), 1, "there is no key for http://cdm.test: give --key"),
+        (("submit", "smoke", "--set", "seed=-1"), 1, "1 field is wrong: seed: "),
+        (("presets", "giant"), 1, "there is no preset 'giant': there are fashion16, smoke"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_code(cdm: Command, arguments: tuple[str, ...], code: int, message: str) -> None:
+    answer = cdm(*arguments)
+
+    assert answer.code == code
+    assert answer.out == ""
+    assert answer.err.count("\n") == 1
+    assert re.match(f"error: {message}", answer.err), answer.err
+
+
+def test_a_stack_that_is_down_is_an_invitation_to_start_it(cdm: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    Connection(url="http://127.0.0.1:1", api_key="k").write(tmp_path / "home" / "connection.json")
+
+    answer = cdm("jobs")
+
+    assert answer.code == 1
+    assert answer.err == "error: the stack at http://127.0.0.1:1 does not answer: start it with `cdm up`\n"
+
+
+def test_status_and_down_of_a_stack_that_never_was_say_so(cdm: Command, tmp_path: Path) -> None:
+    status, down = cdm("status"), cdm("down", "--json")
+
+    assert (status.code, status.out) == (3, "no stack was started yet\n")
+    assert down.document == {"stopped": False}
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_command_does_not_wait_for_heavy_packages() -> None:
+    """A fresh interpreter, since this one has imported everything."""
+    heavy = ("torch", "ray", "fastapi", "sqlalchemy", "boto3", "mlflow", "numpy", "psutil", "rich")
+    code = f"import sys, service.cli; print([name for name in {heavy} if name in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
