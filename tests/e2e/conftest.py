@@ -63,7 +63,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ports['s3']}")
             environment.setenv("AWS_ACCESS_KEY_ID", keys["s3_access_key"])
             environment.setenv("AWS_SECRET_ACCESS_KEY", keys["s3_secret_key"])
-            yield Stack(home, Client(connection["url"], connection["api_key"]), S3Store.connect("cdm"))
+            with Client(connection["url"], connection["api_key"]) as client:
+                yield Stack(home, client, S3Store.connect("cdm"))
     finally:
         ended = run_cdm(home, ["down"])
     assert ended.returncode == 0, ended.stderr
