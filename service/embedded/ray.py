@@ -49,6 +49,7 @@ def _head_environment(keys: Keys) -> dict[str, str]:
         "RAY_AUTH_TOKEN": keys.ray_token,
         "RAY_raylet_start_wait_time_s": "180",  # a busy machine needs more than the usual 30
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",  # Ray Train leaves actors behind, for which it would wait 30
+        "RAY_prestart_worker_first_driver": "0",  # 90 MiB; jobs bring environments, so theirs are others
         # Otherwise naming a process overwrites its environment, by which `processes` finds it.
         "SPT_NOENV": "1",
     }
