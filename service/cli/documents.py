@@ -1,28 +1,19 @@
 """Job documents: from a preset or a file, with single fields changed, checked before anything is sent."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from service.cli.errors import CommandFailed
 from workers.contract.document import problems_of
 from workers.contract.presets import PRESETS
+from workers.contract.reading import read_document
 from workers.contract.spec import TrainSpec, parse_spec
 
 Document = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as YAML 1.2 and everybody but PyYAML have it."""
-
-
-_FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
 def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
@@ -48,14 +39,14 @@ def _read(source: str) -> Document:
         return PRESETS[source].model_dump(mode="json")
     path = Path(source)
     try:
-        document = yaml.load(path.read_bytes(), _Loader)  # noqa: S506 (a SafeLoader)
+        document = read_document(path.read_bytes())
     except FileNotFoundError:
         names = ", ".join(PRESETS)
         raise CommandFailed(f"{source} is neither a file nor a preset: the presets are {names}") from None
     except OSError as error:
         raise CommandFailed(f"cannot read {source}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"{source} is neither YAML nor JSON: {error}") from None
+    except ValueError as error:
+        raise CommandFailed(f"{source}: {error}") from None
     if not isinstance(document, dict):
         raise CommandFailed(f"{source} holds no job document: it should be a mapping like those of `cdm presets`")
     _make_path_absolute(document, path.absolute().parent)
@@ -96,8 +87,8 @@ def _apply(document: Document, change: str) -> None:
         if not isinstance(place, dict):
             raise CommandFailed(f"--set {change}: {parent} is a single value and has no fields")
     try:
-        place[last] = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError:
+        place[last] = read_document(text)
+    except ValueError:
         raise CommandFailed(
             f"--set {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
         ) from None

@@ -24,5 +24,5 @@ def read_document(text: str | bytes) -> Any:
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"neither JSON nor YAML: {' '.join(str(error).split())}") from None

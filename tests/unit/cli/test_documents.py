@@ -99,8 +99,8 @@ def test_a_relative_path_is_seen_from_the_file_it_is_written_in(folder: Path) ->
     ("content", "message"),
     [
         (b"- 1\n- 2\n", "holds no job document"),
-        (b"a: [", "neither YAML nor JSON"),
-        (b"\xff\xfe\x00", "neither YAML nor JSON"),
+        (b"a: [", "neither JSON nor YAML"),
+        (b"\xff\xfe\x00", "neither JSON nor YAML"),
         (b"preset: giant\n", "no preset 'giant': there are fashion16, smoke"),
     ],
 )
