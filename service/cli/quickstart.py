@@ -36,6 +36,8 @@ def quickstart(
 
     Starts the service on this machine, trains on 10,000 small pictures of clothes, and fetches what was learnt.
     """
+    if not output.absolute().parent.is_dir():  # seen now, not after the training
+        raise CommandFailed(f"cannot write {output}: there is no folder {output.absolute().parent}")
     folder = Folder.at(home)
     stages = Stages()
     started = _make_sure_it_runs(folder, as_json=as_json)

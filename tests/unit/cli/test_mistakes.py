@@ -21,6 +21,7 @@ from tests.support.command import Command
         (("jobs",), 1, "there is no stack in .*/home: start one with `cdm up`, or name a service with --url and --key"),
         (("jobs", "--url", "http://cdm.test"), 1, "there is no key for http://cdm.test: give --key"),
         (("submit", "smoke", "--set", "seed=-1"), 1, "1 field is wrong: seed: "),
+        (("quickstart", "-o", "missing/grid.png"), 1, "cannot write missing/grid.png: there is no folder .*/missing"),
         (("presets", "giant"), 1, "there is no preset 'giant': there are fashion16, smoke"),
     ],
 )
