@@ -3,6 +3,7 @@
 Never `ray stop`: it ends every Ray on the machine, whoever started it.
 """
 
+import shutil
 import signal
 
 from service.embedded.documents import Keys, Ports
@@ -38,6 +39,12 @@ def part(folder: Folder, ports: Ports, keys: Keys) -> Part:
         probes=(Probe(f"{url(ports.ray_dashboard)}/api/jobs/", headers={"Authorization": f"Bearer {keys.ray_token}"}),),
         orphaned=signal.SIGTERM,  # it has some twenty processes to end; killed, it leaves them for 17 s
     )
+
+
+def forget_sessions(folder: Folder) -> None:
+    """Remove what earlier heads wrote, but for the last one's logs: each start makes a folder, and Ray removes none."""
+    for session in sorted(folder.ray.glob("session_2*"))[:-1]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 # Ray's job table is left in memory. Kept on disk (RAY_gcs_storage=rocksdb), it says of a job that died with the head

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.embedded import api, processes, seaweedfs
+from service.embedded import api, processes, ray, seaweedfs
 from service.embedded.documents import Connection, Keys, Run
 from service.embedded.folder import Folder
 from service.embedded.part import Part, url
@@ -46,6 +46,7 @@ def up(folder: Folder, *, asked: Mapping[str, int], pause: Callable[[float], boo
         ports = choose(asked, last=last.ports if last else None)
         keys.write(folder.keys)
         seaweedfs.write_identities(folder, keys)
+        ray.forget_sessions(folder)
         Connection(url=url(ports.api), api_key=keys.api_key).write(folder.connection)
         pid, created_at = processes.identity()
         run = Run(pid=pid, created_at=created_at, ready=False, ports=ports)

@@ -8,6 +8,13 @@ from service.embedded import folder as folders
 from service.embedded.documents import Connection, Keys
 from service.embedded.errors import AlreadyRunning, FolderUnusable
 from service.embedded.folder import Folder
+from service.embedded.ray import forget_sessions
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a long path sends Ray's folder."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -33,11 +40,14 @@ def test_only_the_owner_may_look_into_the_folder(folder: Folder) -> None:
     assert folder.ray.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_ray_gets_a_short_folder_where_its_sockets_would_have_too_long_names(tmp_path: Path) -> None:
+def test_ray_gets_a_short_folder_where_its_sockets_would_have_too_long_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/tmp")  # noqa: S108 (a name, nothing is written)
     long = Folder.at(tmp_path / ("a" * 100))
 
     assert Folder(Path("/home/ada/.cdm")).ray == Path("/home/ada/.cdm/ray")
-    assert len(str(long.ray)) < 43
+    assert len(str(long.ray)) < 27
     assert long.ray == Folder.at(long.root).ray != Folder.at(tmp_path / ("b" * 100)).ray
 
 
@@ -81,3 +91,13 @@ def test_a_file_that_is_missing_or_damaged_reads_as_none(folder: Folder) -> None
     assert Keys.read(folder.keys) is None
     folder.keys.write_text('{"mark": ')
     assert Keys.read(folder.keys) is None
+
+
+def test_of_rays_sessions_the_last_one_is_kept(folder: Folder) -> None:
+    for number in (1, 2, 3):
+        (folder.ray / f"session_2026-11-0{number}_12-00-00_000000_1" / "logs").mkdir(parents=True)
+    (folder.ray / "session_latest").symlink_to("session_2026-11-03_12-00-00_000000_1")
+
+    forget_sessions(folder)
+
+    assert {path.name for path in folder.ray.iterdir()} == {"session_2026-11-03_12-00-00_000000_1", "session_latest"}
