@@ -52,9 +52,10 @@ clean:  ## remove the virtual environment
 	@echo "installing into .venv (about 2 GB)"
 	@begin=$$(date +%s) \
 	&& $(PYTHON) -m venv .venv \
-	&& echo "  1/3 PyTorch: $(TORCH)" && $(PIP) '$(TORCH)' \
-	&& echo "  2/3 $$(grep -c == $<) pinned packages" && $(PIP) --no-deps --require-hashes -r $< \
-	&& echo "  3/3 cdm-train" && $(PIP) --no-deps --no-build-isolation --editable . \
+	&& echo "  1/4 PyTorch: $(TORCH)" && $(PIP) '$(TORCH)' \
+	&& echo "  2/4 $$(grep -c == $<) pinned packages" && $(PIP) --no-deps --require-hashes -r $< \
+	&& echo "  3/4 cdm-train" && $(PIP) --no-deps --no-build-isolation --editable . \
+	&& echo "  4/4 byte code" && { $(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true; } \
 	&& echo "installed in $$(( $$(date +%s) - begin )) s"
 	@touch $@
 

@@ -8,6 +8,7 @@ import httpx2
 from service.client.errors import ServiceUnreachable, refusal
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+_NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service on this machine
 _PAUSES_SECONDS = (0.2, 1.0)  # before the second and the third try
 
 
@@ -17,7 +18,9 @@ class Connection:
     def __init__(self, base_url: str, api_key: str, *, transport: httpx2.BaseTransport | None) -> None:
         self._address = base_url
         headers = {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx2.Client(base_url=base_url, headers=headers, timeout=_TIMEOUT, transport=transport)
+        self._http = httpx2.Client(
+            base_url=base_url, headers=headers, timeout=_TIMEOUT, transport=transport, mounts=_NEVER_PROXIED
+        )
 
     def get(self, path: str, *, accept_status: int = 200, **params: Any) -> bytes:
         """Read something; repeated if the connection fails, since reading changes nothing."""

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,9 @@ def run_cdm(home: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("cdm") / "home"
+def stack() -> Iterator[Stack]:
+    scratch = tempfile.TemporaryDirectory(prefix="cdm-")  # short, as homes are: Ray's sockets lie in it
+    home = Path(scratch.name) / "home"
     started = run_cdm(home, ["up", "--detach"])
     try:
         assert started.returncode == 0, started.stderr
@@ -67,6 +69,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 yield Stack(home, client, S3Store.connect("cdm"))
     finally:
         ended = run_cdm(home, ["down"])
+        scratch.cleanup()
     assert ended.returncode == 0, ended.stderr
 
 

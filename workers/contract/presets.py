@@ -17,7 +17,7 @@ PRESETS: dict[str, TrainSpec] = {
         ema=ExponentialMovingAverage(halflife_images=2_000),
         compute=Compute(workers=2, accelerator="cpu"),
         batch_images=64,
-        duration_images=24_000,
+        duration_images=18_000,
         cadence=Cadence(log_images=512, checkpoint_images=6_000),
     ),
     # A few steps of a tiny network: proves that an installation works, shows nothing.
