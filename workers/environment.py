@@ -27,5 +27,5 @@ def configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
-        ]
+        ],
     )

@@ -13,8 +13,6 @@
 The text of each is one line that says what to do.
 """
 
-# ruff: noqa: N818 (they are named for what happened, as in the service)
-
 import json
 from typing import Any
 
