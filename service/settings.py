@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     ] = False
 
     max_active_jobs: Annotated[int, Field(ge=1, description="Jobs on Ray at a time; the others wait here")] = 1
-    max_attempts: Annotated[int, Field(ge=1, description="Attempts of a job whose driver is lost")] = 3
+    max_attempts: Annotated[
+        int, Field(ge=1, description="Attempts in a row that may be lost without a new checkpoint")
+    ] = 3
     stop_grace_seconds: Annotated[int, Field(ge=1, description="For a last checkpoint when a job is stopped")] = 30
     reconcile_interval_seconds: Annotated[float, Field(gt=0, description="Between looks at running jobs")] = 1.0

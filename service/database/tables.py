@@ -35,6 +35,7 @@ jobs = Table(
     Column("started_at", Instant),
     Column("ended_at", Instant),
     Column("attempt", Integer, nullable=False),
+    Column("fruitless_attempts", Integer, nullable=False),
     Column("progress", Text),
     Column("backend_reachable", Boolean),
     Column("backend_message", Text),
@@ -53,6 +54,7 @@ attempts = Table(
     Column("submission_id", String, nullable=False, unique=True),
     Column("nonce", String, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("from_images", Integer, nullable=False),
     Column("submitted_at", Instant),
     Column("ended_at", Instant),
     Column("log_due_until", Instant),  # its log still has to be copied; null = nothing to do

@@ -12,7 +12,16 @@ from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
 from service.jobs.lifecycle import Action, Adopt, Begin, Finish, Hold, MarkRunning, Retry, Revoke, Stop, Submit, Wait
 from service.jobs.objects import JobObjects
-from service.jobs.records import AttemptRecord, JobRecord, backend_event, ended, heard, moved, new_attempt
+from service.jobs.records import (
+    AttemptRecord,
+    JobRecord,
+    backend_event,
+    checkpoint_images,
+    ended,
+    heard,
+    moved,
+    new_attempt,
+)
 from service.jobs.store import JobStore
 from service.jobs.views import JobState
 from service.settings import Settings
@@ -42,9 +51,9 @@ class Actions:
                 await self._store.apply(job, replace(job, reason=action.reason), event=None, at=self._clock())
                 return False
             case Begin():
-                return await self._begin(job, after=None, reason=None, message=None)
+                return await self._begin(job, after=None, retry=None)
             case Retry():
-                return await self._begin(job, after=attempt, reason=action.reason, message=action.message)
+                return await self._begin(job, after=attempt, retry=action)
             case MarkRunning():
                 return await self._move(job, to=JobState.RUNNING)
             case Finish():
@@ -98,19 +107,19 @@ class Actions:
             submission_id=attempt.submission_id,
             entrypoint=shlex.join(command),
             metadata={"cdm_job": attempt.job_id, "cdm_attempt": str(attempt.number), "cdm_nonce": attempt.nonce},
-            # Ray kills 3 s after its SIGTERM unless told otherwise; the driver counts its own grace and needs some more
+            # Ray kills 3 s after its SIGTERM unless told otherwise; a last checkpoint and the workers' end take longer
             environment={"RAY_JOB_STOP_WAIT_TIME_S": str(self._settings.stop_grace_seconds + 15)},
         )
 
-    async def _begin(
-        self, job: JobRecord, *, after: AttemptRecord | None, reason: str | None, message: str | None
-    ) -> bool:
+    async def _begin(self, job: JobRecord, *, after: AttemptRecord | None, retry: Retry | None) -> bool:
         """Write the next attempt down before anything is told of it."""
         now = self._clock()
-        attempt = new_attempt(job.id, job.attempt + 1, at=now)
+        attempt = new_attempt(job.id, job.attempt + 1, at=now, from_images=checkpoint_images(job))
+        reason, message = (retry.reason, retry.message) if retry else (None, None)
         changed = replace(
             moved(job, to=JobState.STARTING, at=now, reason=reason, message=message),
             attempt=attempt.number,
+            fruitless_attempts=retry.fruitless if retry else 0,
             started_at=job.started_at or now,
         )
         over = [ended(after, at=now)] if after else []

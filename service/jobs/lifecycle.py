@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from service.cluster.base import Run, RunStatus
-from service.jobs.records import AttemptRecord, JobRecord
+from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
 from service.jobs.views import JobState
-from workers.contract.records import Outcome, Progress
+from workers.contract.records import Outcome, Progress, Reason
 
 _SUBMISSION_SETTLES = timedelta(seconds=15)  # until then, an engine that knows no such id may just be late
 _HEARTBEAT_STALE = timedelta(seconds=90)
@@ -76,10 +76,11 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """End the attempt and write the next one down."""
+    """End the attempt and write the next one down; so many in a row have been lost without a new checkpoint."""
 
     reason: str
     message: str
+    fruitless: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def decide(
                 return _meanwhile(job, attempt, observed)
             if job.state is JobState.CANCELLING:
                 return _when_cancelling(verdict)
-            return _when_over(verdict, attempt, max_attempts=max_attempts)
+            return _when_over(verdict, job, attempt, max_attempts=max_attempts)
         case JobState.SUCCEEDED | JobState.FAILED | JobState.CANCELLED:
             return Wait()
         case _:
@@ -133,6 +134,7 @@ class _Lost:
     """Over without a last word."""
 
     message: str
+    is_own_fault: bool = True
 
 
 def _verdict(attempt: AttemptRecord, observed: Observed, *, now: datetime) -> Outcome | Finish | _Lost | None:
@@ -147,7 +149,8 @@ def _verdict(attempt: AttemptRecord, observed: Observed, *, now: datetime) -> Ou
         return None
     if run is None:
         settled = now - attempt.submitted_at > _SUBMISSION_SETTLES
-        return _Lost("the engine no longer knows the attempt; was its head restarted?") if settled else None
+        forgotten = _Lost("the engine no longer knows the attempt; was its head restarted?", is_own_fault=False)
+        return forgotten if settled else None
     if not run.status.is_terminal:
         return None
     heartbeat = max(attempt.submitted_at, observed.progress.updated_at if observed.progress else attempt.submitted_at)
@@ -190,20 +193,27 @@ def _when_cancelling(verdict: Outcome | Finish | _Lost) -> Finish:
             assert_never(verdict)
 
 
-def _when_over(verdict: Outcome | Finish | _Lost, attempt: AttemptRecord, *, max_attempts: int) -> Action:
+def _when_over(
+    verdict: Outcome | Finish | _Lost, job: JobRecord, attempt: AttemptRecord, *, max_attempts: int
+) -> Action:
+    fruitless = 0 if checkpoint_images(job) > attempt.from_images else job.fruitless_attempts
     match verdict:
         case Finish():
             return verdict
         case Outcome(status="succeeded"):
             return Finish(JobState.SUCCEEDED, None, verdict.message or None)
+        case Outcome(reason=Reason.STORAGE_ERROR):
+            again = Retry("storage_error", f"attempt {attempt.number}: {verdict.message}", fruitless + 1)
         case Outcome(status="failed"):
             return Finish(JobState.FAILED, verdict.reason or "internal", verdict.message)
         case Outcome():
-            again = Retry("stopped", f"attempt {attempt.number} was stopped by something else: {verdict.message}")
+            message = f"attempt {attempt.number} was stopped by something else: {verdict.message}"
+            again = Retry("stopped", message, fruitless)
         case _Lost():
-            again = Retry("driver_lost", f"attempt {attempt.number}: {verdict.message}")
+            message = f"attempt {attempt.number}: {verdict.message}"
+            again = Retry("driver_lost", message, fruitless + verdict.is_own_fault)
         case _:
             assert_never(verdict)
-    if attempt.number < max_attempts:
+    if again.fruitless < max_attempts:
         return again
     return Finish(JobState.FAILED, "retries_exhausted", again.message)

@@ -13,7 +13,10 @@ _MLFLOW_DUE = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """A job. `attempt` is the number of the present or last attempt, 0 before the first."""
+    """A job. `attempt` is the number of the present or last attempt, 0 before the first.
+
+    `fruitless_attempts` counts those lost in a row that left no new checkpoint.
+    """
 
     id: str
     name: str | None
@@ -22,6 +25,7 @@ class JobRecord:
     spec_sha256: str
     created_at: datetime
     attempt: int = 0
+    fruitless_attempts: int = 0
     reason: str | None = None
     message: str | None = None
     started_at: datetime | None = None
@@ -37,13 +41,17 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One submission to the engine. The nonce tells ours from another with the same id."""
+    """One submission to the engine. The nonce tells ours from another with the same id.
+
+    `from_images` is the checkpoint that was there when it was written down.
+    """
 
     job_id: str
     number: int
     submission_id: str
     nonce: str
     created_at: datetime
+    from_images: int = 0
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
     log_due_until: datetime | None = None
@@ -63,7 +71,7 @@ class EventRecord:
     created_at: datetime
 
 
-def new_attempt(job_id: str, number: int, *, at: datetime) -> AttemptRecord:
+def new_attempt(job_id: str, number: int, *, at: datetime, from_images: int = 0) -> AttemptRecord:
     """An attempt that has not been submitted; its id says which it is, so that submitting it again is harmless."""
     return AttemptRecord(
         job_id=job_id,
@@ -71,7 +79,13 @@ def new_attempt(job_id: str, number: int, *, at: datetime) -> AttemptRecord:
         submission_id=f"{job_id}-a{number}",
         nonce=secrets.token_hex(16),
         created_at=at,
+        from_images=from_images,
     )
+
+
+def checkpoint_images(job: JobRecord) -> int:
+    """Images seen at the newest checkpoint that was heard of; 0 before the first."""
+    return (job.progress and job.progress.last_checkpoint_images) or 0
 
 
 def ended(attempt: AttemptRecord, *, at: datetime) -> AttemptRecord:

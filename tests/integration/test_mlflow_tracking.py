@@ -48,7 +48,9 @@ def steps_of(client: MlflowClient, run: MlflowRun) -> list[int]:
 
 
 def new_run(job_id: str) -> MlflowRun:
-    return MlflowRun(job_id, params={f"p{i}": str(i) for i in range(150)}, tags={"cdm.attempt": "1"})
+    return MlflowRun(
+        job_id, store_url="s3://cdm", params={f"p{i}": str(i) for i in range(150)}, tags={"cdm.attempt": "1"}
+    )
 
 
 def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowClient) -> None:

@@ -60,6 +60,15 @@ def losses(store: LocalStore) -> dict[float, float]:
     return {row["images_seen"]: row["loss/dsm"] for row in metric_rows(store) if "loss/dsm" in row}
 
 
+def test_a_folder_may_have_a_name_that_urls_may_not(tmp_path: Path) -> None:
+    folder = tmp_path / "für später"
+    folder.mkdir()
+    write_spec(folder)
+
+    assert run(folder).returncode == 0
+    assert LocalStore(folder / "runs").list(KEYS.checkpoints) != []
+
+
 def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(tmp_path: Path, store: LocalStore) -> None:
     write_spec(tmp_path)
 
@@ -95,11 +104,12 @@ def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store:
 
 
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_path: Path, store: LocalStore) -> None:
-    write_spec(tmp_path, duration_images=1600, cadence={"log_images": 16, "checkpoint_images": 1600})
+    """However rarely it reports."""
+    write_spec(tmp_path, duration_images=3200, cadence={"log_images": 3200, "checkpoint_images": 3200})
     process = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if "training.progress" in line:
+        if "worker.ready" in line:
             break
 
     process.send_signal(signal.SIGTERM)
@@ -109,10 +119,10 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_pa
 
     assert process.returncode == 0
     assert stopped.status == "stopped"
-    assert 0 < stopped.images_seen < 1600
+    assert 0 < stopped.images_seen < 3200
     assert resumed.returncode == 0, resumed.stderr
     assert f"images_seen={stopped.images_seen} of=1" in resumed.stdout
-    assert resumed.stdout.splitlines()[-1].startswith("succeeded at 1600")
+    assert resumed.stdout.splitlines()[-1].startswith("succeeded at 3200")
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:
@@ -141,6 +151,26 @@ def test_wrong_specs_are_refused_in_one_line_before_anything_is_written(tmp_path
     assert "dataset: this field is required" in invalid.stderr
     assert "seed: Input should be a valid integer" in invalid.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> None:
+    write_spec(tmp_path)
+    (tmp_path / "file").touch()
+    launcher = (sys.executable, "-m", "workers", str(tmp_path / "job.json"), "--store")
+
+    for store in ("ftp://somewhere", "s3://bucket/prefix", str(tmp_path / "file")):
+        refused = subprocess.run(
+            [*launcher, store],
+            capture_output=True,
+            text=True,
+            env=environment(tmp_path) | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)},
+            timeout=100,
+            check=False,
+        )
+
+        assert refused.returncode == 2, refused.stderr
+        assert refused.stderr.startswith("error: cannot use the store ")
+        assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_job_never_changes_its_spec(tmp_path: Path) -> None:

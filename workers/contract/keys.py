@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 MANIFEST = "MANIFEST.json"
-_SPEC_URL = re.compile(r"^(?P<store>.+)/jobs/(?P<job_id>[A-Za-z0-9_-]+)/spec\.json$")
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]+")  # what Ray takes for a submission, too
+_SPEC_URL = re.compile(rf"^(?P<store>.+)/jobs/(?P<job_id>{_JOB_ID.pattern})/spec\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class JobKeys:
 
     @property
     def dataset(self) -> str:
-        """The digest of the imported image set, so that later attempts need not import again."""
+        """The manifest of the image set it learns from, so that later attempts need not import again."""
         return f"{self.root}/dataset.json"
 
     @property
@@ -81,6 +82,10 @@ class JobKeys:
 
 def dataset_folder(digest: str) -> str:
     return f"datasets/{digest}/"
+
+
+def is_job_id(name: str) -> bool:
+    return _JOB_ID.fullmatch(name) is not None
 
 
 def split_spec_url(url: str) -> tuple[str, str] | None:

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from workers.contract.document import problems_of
-from workers.contract.keys import JobKeys, split_spec_url
+from workers.contract.keys import JobKeys, is_job_id, split_spec_url
 from workers.contract.reading import read_document
 from workers.contract.records import Claim, Outcome
 from workers.contract.spec import TrainSpec, parse_spec
-from workers.jobs.failures import ClaimRefusedError, UsageError
+from workers.jobs.failures import STORE_ERRORS, ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
 from workers.training.checkpoint import newest_attempt
 
@@ -47,6 +47,8 @@ def open_job(location: str, default_store: str) -> Job:
         store_url, job_id = _as_url(place[0]), place[1]
         return Job(store_url, job_id, _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec))))
     path = Path(location)
+    if not is_job_id(path.stem):
+        raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
     return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
 
 
@@ -96,8 +98,8 @@ def _as_url(store: str) -> str:
 def _read(read: Callable[[], bytes]) -> bytes:
     try:
         return read()
-    except OSError as error:
-        raise UsageError(f"cannot read the spec: {error.strerror or 'not found'}: {error.filename or error}") from None
+    except STORE_ERRORS as error:
+        raise UsageError(f"cannot read the spec: {error}") from None
 
 
 def _parsed(location: str, document: bytes) -> TrainSpec:

@@ -1,5 +1,10 @@
 """What can go wrong with a job, beyond what its parts raise themselves."""
 
+from botocore.exceptions import BotoCoreError, ClientError
+
+# A store that does not exist, does not answer, or does not let us in.
+STORE_ERRORS = (OSError, ValueError, BotoCoreError, ClientError)
+
 
 class UsageError(Exception):
     """The command cannot be carried out as given; the message says what to change."""

@@ -10,8 +10,10 @@ import ray.train
 import ray.train.torch
 import structlog
 from ray._private.state import state as ray_state
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.exceptions import RayTrainError
 
 from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
@@ -76,7 +78,7 @@ def _check_room(compute: Compute) -> None:
     """Refuse what a cluster that cannot grow does not have: Ray Train would wait for it for ever, and say nothing."""
     if ray_state.get_max_resources_from_cluster_config():  # there is an autoscaler
         return
-    needed = {"CPU": compute.workers} | ({"GPU": compute.workers} if compute.accelerator == "gpu" else {})
+    needed = {compute.accelerator.upper(): compute.workers}  # what Ray Train reserves
     there = ray.cluster_resources()
     short = [
         f"{there.get(kind, 0):g} of {number} {kind}s" for kind, number in needed.items() if there.get(kind, 0) < number
@@ -118,10 +120,10 @@ def _watch(flag: Any, stop: threading.Event) -> None:
 
 
 def _cause(error: ray.train.TrainingFailedError) -> Exception:
-    """The first worker's own exception if one was raised in our code, else that workers were lost."""
+    """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    for _, failure in sorted(failures.items()):
-        raised = getattr(failure, "_base_exc", None)
-        if isinstance(raised, Exception):
-            return raised
-    return WorkersLostError(str(error).splitlines()[0])
+    lost = [rank for rank, failure in failures.items() if isinstance(failure, RayError | RayTrainError)]
+    if failures and not lost:
+        return failures[min(failures)]
+    who = f"worker {' and '.join(map(str, sorted(lost)))} died; " if lost else ""
+    return WorkersLostError(f"{who}{' '.join(str(error).split())[:500]}")

@@ -14,7 +14,7 @@ from workers.contract.records import Outcome, Reason
 from workers.data import DatasetError, import_dataset
 from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
-from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, UsageError, WorkersLostError
+from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, UsageError, WorkersLostError
 from workers.jobs.stop import StopFlag
 from workers.training.run import Ending, Run, run_training
 from workers.training.state import new_denoiser
@@ -69,8 +69,11 @@ def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
 
 
 def _begin(job: Job, attempt: int | None) -> int:
-    place_spec(job)
-    number = claim_attempt(job, attempt)
+    try:
+        place_spec(job)
+        number = claim_attempt(job, attempt)
+    except STORE_ERRORS as error:
+        raise UsageError(f"cannot use the store {job.store_url}: {error}") from None
     log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
     return number
 

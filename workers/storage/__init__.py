@@ -1,7 +1,7 @@
 """Where bytes are kept: S3, a local folder, or memory, behind one protocol."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from workers.storage.base import ObjectStore
 
@@ -26,7 +26,7 @@ def open_store(url: str) -> ObjectStore:
         case "file" if parts.path:
             from workers.storage.local import LocalStore
 
-            return LocalStore(Path(parts.path))
+            return LocalStore(Path(unquote(parts.path)))
         case "memory":
             from workers.storage.memory import MemoryStore
 

@@ -11,7 +11,7 @@ from PIL import Image
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 
 EXPERIMENT = "cdm-train"
-JOB_TAG = "cdm.job_id"
+JOB_TAG, STORE_TAG = "cdm.job_id", "cdm.store"
 _MAX_PARAMS = 100
 _MAX_METRICS = 1000
 
@@ -22,14 +22,15 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `cdm 
 
 
 class MlflowRun:
-    """One MLflow run per job, recognised by its tag: a later attempt goes on writing to it.
+    """One MLflow run per job and store, recognised by its tags: a later attempt goes on writing to it.
 
     MLflow keeps two values of one step as two points, so what is already there is not written again: steps up to the
     last one logged by an earlier attempt are left out, and a repeated batch is recognised by its identical timestamps.
+    Pictures of a repeated batch appear twice.
     """
 
-    def __init__(self, job_id: str, *, params: dict[str, str], tags: dict[str, str]) -> None:
-        self._job_id = job_id
+    def __init__(self, job_id: str, *, store_url: str, params: dict[str, str], tags: dict[str, str]) -> None:
+        self._identity = {JOB_TAG: job_id, STORE_TAG: store_url}
         self._params = params
         self._tags = tags
         self._client: MlflowClient | None = None
@@ -59,14 +60,16 @@ class MlflowRun:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        runs = client.search_runs([experiment_id], f"tags.`{JOB_TAG}` = '{self._job_id}'", max_results=1)
+        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in self._identity.items())
+        runs = client.search_runs([experiment_id], same, max_results=1)
         if runs:
             run_id = runs[0].info.run_id
             client.update_run(run_id, status="RUNNING")
             steps = [metric.step for metric in client.get_metric_history(run_id, "loss/dsm")]
             self._logged_until = max(steps, default=-1)
         else:
-            run_id = client.create_run(experiment_id, tags={JOB_TAG: self._job_id}, run_name=self._job_id).info.run_id
+            name = self._identity[JOB_TAG]
+            run_id = client.create_run(experiment_id, tags=self._identity, run_name=name).info.run_id
         params = [Param(key, value) for key, value in self._params.items()]
         tags = [RunTag(key, value) for key, value in self._tags.items()]
         for first in range(0, len(params), _MAX_PARAMS):

@@ -24,11 +24,13 @@ class Reporter:
         job: JobKeys,
         attempt: int,
         *,
+        store_url: str,
         status: Status,
         params: dict[str, str],
         tags: dict[str, str],
     ) -> None:
         keys = job.attempt(attempt)
+        self._store_url = store_url
         self._heartbeat = Heartbeat(store, keys.progress, status)
         self._receivers: list[Background[Event]] = [Background("journal", Journal(store, job, keys).deliver)]
         if os.environ.get("MLFLOW_TRACKING_URI"):
@@ -52,9 +54,13 @@ class Reporter:
     def grid(self, images_seen: int, png: bytes) -> None:
         self._tell(Grid(images_seen, time.time(), png))
 
-    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str | None:
-        """Deliver what is left, for at most half a minute; return the MLflow run's id if there is one."""
-        self._tell(Ended(status))
+    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"] | None) -> str | None:
+        """Deliver what is left, for at most half a minute; return the MLflow run's id if there is one.
+
+        Without a status, MLflow's run is left open: somebody else goes on with it.
+        """
+        if status:
+            self._tell(Ended(status))
         deadline = time.monotonic() + _CLOSE_SECONDS
         for receiver in self._receivers:
             receiver.close(max(0.0, deadline - time.monotonic()))
@@ -68,7 +74,7 @@ class Reporter:
     def _to_mlflow(self, job_id: str, params: dict[str, str], tags: dict[str, str]) -> Callable[[list[Event]], None]:
         from workers.tracking.mlflow_run import MlflowRun  # a second to import, and not everyone tracks
 
-        run = MlflowRun(job_id, params=params, tags=tags)
+        run = MlflowRun(job_id, store_url=self._store_url, params=params, tags=tags)
 
         def deliver(events: list[Event]) -> None:
             run.deliver(events)

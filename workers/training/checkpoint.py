@@ -16,6 +16,8 @@ from workers.training.state import TrainState
 
 log = structlog.get_logger()
 
+_TENSOR_FILES = ("network.safetensors", "ema.safetensors", "optimizer.safetensors")
+
 
 class DamagedCheckpointError(Exception):
     """A file of a committed checkpoint is missing or is not what the manifest says."""
@@ -69,13 +71,18 @@ def committed_checkpoints(store: ObjectStore, keys: JobKeys) -> list[str]:
     return [key.removesuffix(MANIFEST) for key in store.list(keys.checkpoints) if key.endswith(f"/{MANIFEST}")]
 
 
-def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> CheckpointManifest | None:
-    """Put the newest whole checkpoint into `state`; None if there is none. A damaged one is passed over, loudly."""
+def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:
+    """Put the newest whole checkpoint into `state` and return its folder; None if there is none.
+
+    A damaged one is passed over, loudly.
+    """
     for folder in reversed(committed_checkpoints(store, keys)):
         try:
-            return restore(state, store, folder)
+            restore(state, store, folder)
         except DamagedCheckpointError as error:
             log.warning("checkpoint.damaged", folder=folder, error=str(error))
+        else:
+            return folder
     return None
 
 
@@ -87,9 +94,11 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointMan
     """
     try:
         manifest = CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))
-    except ValidationError as error:
+    except (FileNotFoundError, ValidationError) as error:
         raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
     files = {file.name: _verified(store, folder, file) for file in manifest.files}
+    if missing := {*_TENSOR_FILES} - {*files}:
+        raise DamagedCheckpointError(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
     state.denoiser.network.load_state_dict(safetensors.torch.load(files["network.safetensors"]))
     state.ema.network.load_state_dict(safetensors.torch.load(files["ema.safetensors"]))
     _load_optimizer(state, safetensors.torch.load(files["optimizer.safetensors"]))

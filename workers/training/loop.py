@@ -88,7 +88,7 @@ class LossWindow:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._sums = torch.zeros(5, dtype=torch.float64, device=world.device)
+        self._sums = torch.zeros(4, dtype=torch.float64, device=world.device)
 
     def add(self, terms: Terms) -> None:
         self._sums[0] += terms.dsm.sum()
@@ -96,15 +96,11 @@ class LossWindow:
         self._sums[2] += terms.consistency.sum()
         self._sums[3] += len(terms.consistency)
 
-    def close(self, *, stop: bool) -> tuple[dict[str, float], bool]:
-        """The mean losses by name, and whether any process was asked to stop; then start anew.
-
-        Both travel in one reduction, so all processes learn of a stop at the same step.
-        """
-        self._sums[4] = float(stop)
-        dsm, num_dsm, consistency, num_consistency, stops = self._world.sum(self._sums).tolist()
+    def close(self) -> dict[str, float]:
+        """The mean losses by name; then start anew."""
+        dsm, num_dsm, consistency, num_consistency = self._world.sum(self._sums).tolist()
         self._sums.zero_()
         losses = {"dsm": dsm / num_dsm} if num_dsm else {}
         if num_consistency:
             losses["consistency"] = consistency / num_consistency
-        return losses, stops > 0
+        return losses

@@ -18,7 +18,8 @@ from workers.data import ImageSet
 from workers.storage import ObjectStore, open_store
 from workers.tracking.heartbeat import Status
 from workers.tracking.reporter import Reporter
-from workers.training.checkpoint import restore_latest, save_checkpoint
+from workers.training.agreement import StopAgreement
+from workers.training.checkpoint import FencedError, restore, restore_latest, save_checkpoint
 from workers.training.loop import LossWindow, learning_rate, train
 from workers.training.samples import draw_grid
 from workers.training.state import TrainState, new_state
@@ -56,16 +57,16 @@ class Ending:
 def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
-    `stop_requested` is asked at every report; once any process has heard yes, all leave after a last checkpoint.
+    `stop_requested` is asked every few seconds; once any process has heard yes, all leave after a last checkpoint.
     """
     store = open_store(run.store_url)
     spec_json = store.get(run.keys.spec)
     spec = TrainSpec.model_validate_json(spec_json)
     images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
-    restored = restore_latest(state, store, run.keys)
+    has_checkpoint = _restore(state, store, run, world)
     log.info("worker.ready", rank=world.rank, of=world.size, device=str(world.device), images_seen=state.images_seen)
-    reporter = _open_reporter(run, store, spec, world, state, has_checkpoint=restored is not None)
+    reporter = _open_reporter(run, store, spec, world, state, has_checkpoint=has_checkpoint)
     session = _Session(run, world, store, spec, hashlib.sha256(spec_json).hexdigest(), state, images, reporter)
     try:
         ending = session.train(stop_requested)
@@ -73,7 +74,17 @@ def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) 
         if reporter:
             reporter.close("FAILED")
         raise
-    return replace(ending, mlflow_run_id=reporter.close(_mlflow_status(ending))) if reporter else ending
+    if reporter is None:
+        return ending
+    return replace(ending, mlflow_run_id=reporter.close(None if session.superseded else _mlflow_status(ending)))
+
+
+def _restore(state: TrainState, store: ObjectStore, run: Run, world: World) -> bool:
+    """Put one and the same checkpoint into the state of every process: the newest that the first finds whole."""
+    folder = world.from_first(restore_latest(state, store, run.keys) if world.is_first else None)
+    if folder and not world.is_first:
+        restore(state, store, folder)
+    return folder is not None
 
 
 def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
@@ -94,33 +105,39 @@ class _Session:
     state: TrainState
     images: ImageSet
     reporter: Reporter | None
+    superseded: bool = False
 
     def train(self, stop_requested: Callable[[], bool]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
         cadence = self.spec.cadence
-        window = LossWindow(self.world)
+        window, agreement = LossWindow(self.world), StopAgreement(self.world)
         since, counted = time.monotonic(), self.state.images_seen
         for step in train(self.state, self.images, self.spec, self.world):
             window.add(step.terms)
             seen = step.images_seen
             done = seen >= self.spec.duration_images
-            checkpoint_due = done or self._passed(seen, cadence.checkpoint_images)
+            stop = agreement.reached(lambda: stop_requested() or self.superseded) and not done
+            checkpoint_due = done or stop or self._passed(seen, cadence.checkpoint_images)
             if not (checkpoint_due or self._passed(seen, cadence.log_images)):
                 continue
-            losses, stop = window.close(stop=stop_requested())
+            losses = window.close()
             if not all(map(math.isfinite, losses.values())):
-                return Ending(
-                    seen, reason=Reason.NON_FINITE_LOSS, message=f"a loss became {losses} before {seen} images"
-                )
+                message = f"a loss became {losses} before {seen} images"
+                return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=message)
             self._report(losses, rate=(seen - counted) / (time.monotonic() - since))
             if checkpoint_due:
-                self._draw_grid()
-            if checkpoint_due or stop:
                 self._checkpoint()
-            if stop and not done:
-                return Ending(seen, stopped=True, message=f"asked to stop; checkpoint at {seen} images")
+            if stop:
+                return Ending(seen, stopped=True, message=self._farewell(seen))
+            if checkpoint_due:
+                self._draw_grid()
             since, counted = time.monotonic(), seen
         return Ending(self.state.images_seen)
+
+    def _farewell(self, seen: int) -> str:
+        if self.superseded:
+            return "a later attempt has begun"
+        return f"asked to stop; checkpoint at {seen} images"
 
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every
@@ -133,8 +150,6 @@ class _Session:
             log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
 
     def _draw_grid(self) -> None:
-        if self.reporter:
-            self.reporter.phase("checkpointing")
         png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
         if self.reporter:
             self.reporter.grid(self.state.images_seen, png)
@@ -142,9 +157,15 @@ class _Session:
     def _checkpoint(self) -> None:
         if not self.reporter:
             return
+        self.reporter.phase("checkpointing")
         begun = time.monotonic()
         keys, attempt = self.run.keys, self.run.attempt
-        save_checkpoint(self.state, self.store, keys, attempt=attempt, spec_sha256=self.spec_sha256)
+        try:
+            save_checkpoint(self.state, self.store, keys, attempt=attempt, spec_sha256=self.spec_sha256)
+        except FencedError as error:  # not raised: the others are at their next step, and leave by agreement
+            log.warning("attempt.superseded", error=str(error))
+            self.superseded = True
+            return
         seen, seconds = self.state.images_seen, time.monotonic() - begun
         self.reporter.checkpoint(seen, keys.checkpoint(seen, attempt), seconds=seconds)
         log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))
@@ -160,5 +181,5 @@ def _open_reporter(
         spec.duration_images, world.size, images_seen=seen, last_checkpoint_images=seen if has_checkpoint else None
     )
     params = flattened(spec) | {"dataset.digest": run.dataset_digest, "sigma_data": f"{state.denoiser.sigma_data:.6g}"}
-    tags = {"cdm.attempt": str(run.attempt), "cdm.store": run.store_url}
-    return Reporter(store, run.keys, run.attempt, status=status, params=params, tags=tags)
+    tags = {"cdm.attempt": str(run.attempt)}
+    return Reporter(store, run.keys, run.attempt, store_url=run.store_url, status=status, params=params, tags=tags)

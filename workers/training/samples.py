@@ -34,7 +34,13 @@ def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, worl
     shape = (images.channels, images.resolution, images.resolution)
     latents = torch.stack([_latent(spec.seed, place, shape) for place in mine]).to(world.device)
     labels = torch.tensor([place // _COLUMNS for place in mine], device=world.device) if conditional else None
-    drawn = world.collected(sample_heun(denoiser, latents, labels, spec.sampler))[:total]
+    size = max(1, spec.batch_images // world.size)  # what training has room for, sampling has
+    chunks = [slice(first, first + size) for first in range(0, per_process, size)]
+    parts = [
+        sample_heun(denoiser, latents[chunk], None if labels is None else labels[chunk], spec.sampler)
+        for chunk in chunks
+    ]
+    drawn = world.collected(torch.cat(parts))[:total]
     return _png(_tiled(_to_uint8(drawn).cpu(), rows))
 
 

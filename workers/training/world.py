@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, TypeVar
 
 import torch
@@ -11,6 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
+# The first process may import a large image set while the others wait for what it says.
+_DECISION_PATIENCE = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -19,6 +23,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    decisions: dist.ProcessGroup | None = None
 
     @classmethod
     def alone(cls, device: torch.device) -> "World":
@@ -27,7 +32,8 @@ class World:
     @classmethod
     def of_process_group(cls, device: torch.device) -> "World":
         """The default process group, set up by torchrun's environment or by Ray Train."""
-        return cls(dist.get_rank(), dist.get_world_size(), device)
+        patient = dist.new_group(backend="gloo", timeout=_DECISION_PATIENCE)
+        return cls(dist.get_rank(), dist.get_world_size(), device, patient)
 
     @classmethod
     def from_environment(cls, accelerator: Literal["cpu", "gpu"]) -> "World":
@@ -70,7 +76,7 @@ class World:
         """What the first process says, on every process; any picklable value."""
         box = [value]
         if self.size > 1:
-            dist.broadcast_object_list(box, device=self.device if dist.get_backend() == "nccl" else None)
+            dist.broadcast_object_list(box, group=self.decisions)
         return box[0]
 
 

@@ -155,7 +155,8 @@ def test_every_job_ends_after_enough_ended_attempts(state: JobState, status: Run
         action = chosen(replace(present, attempt=number), Observed(run=run(status, PROOFS[0])))
         if isinstance(action, Finish):
             break
-        present = replace(present, state=JobState.STARTING)
+        assert isinstance(action, Retry)
+        present = replace(present, state=JobState.STARTING, fruitless_attempts=action.fruitless)
 
     assert isinstance(action, Finish)
     assert action.state.is_terminal
@@ -232,9 +233,47 @@ def test_a_run_with_our_id_and_not_our_nonce_is_never_taken_for_ours() -> None:
     assert (action.state, action.reason) == (JobState.FAILED, "submission_conflict")
 
 
+LOST = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
+
+
+def worn_out(*, checkpoint: int | None, losses: int = 2) -> JobRecord:
+    """A running job that has lost so many attempts in a row without a new checkpoint."""
+    seen = progress("training").model_copy(update={"last_checkpoint_images": checkpoint})
+    return replace(job(JobState.RUNNING, attempt=7), fruitless_attempts=losses, progress=seen)
+
+
 def test_the_last_attempt_says_why_there_is_no_other() -> None:
-    action = chosen(job(JobState.RUNNING, attempt=3), Observed(run=None))
+    action = chosen(worn_out(checkpoint=None), LOST)
 
     assert isinstance(action, Finish)
     assert (action.state, action.reason) == (JobState.FAILED, "retries_exhausted")
-    assert "head restarted" in (action.message or "")
+    assert "the driver left no outcome" in (action.message or "")
+
+
+def test_an_attempt_that_left_a_new_checkpoint_was_not_in_vain_however_many_there_were() -> None:
+    before = replace(attempt(number=7), from_images=100)
+
+    further = chosen(worn_out(checkpoint=200), LOST, of=before)
+    no_further = chosen(worn_out(checkpoint=100), LOST, of=before)
+
+    assert isinstance(further, Retry)
+    assert further.fruitless == 1
+    assert isinstance(no_further, Finish)
+
+
+@pytest.mark.parametrize("seen", [Observed(run=None), Observed(outcome=outcome("stopped"))])
+def test_what_others_do_to_an_attempt_is_not_held_against_the_job(seen: Observed) -> None:
+    action = chosen(worn_out(checkpoint=None), seen)
+
+    assert isinstance(action, Retry)
+    assert action.fruitless == 2
+
+
+def test_a_storage_outage_is_waited_out_by_another_attempt() -> None:
+    seen = Observed(outcome=outcome("failed", Reason.STORAGE_ERROR))
+
+    first, last = chosen(worn_out(checkpoint=None, losses=0), seen), chosen(worn_out(checkpoint=None), seen)
+
+    assert isinstance(first, Retry)
+    assert first.reason == "storage_error"
+    assert isinstance(last, Finish)
