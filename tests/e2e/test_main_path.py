@@ -1,10 +1,9 @@
 """The main path and what may befall it: request, Ray Train workers, checkpoints, curves, pictures; then kill -9."""
 
 import hashlib
-import json
-import urllib.request
 from typing import Any
 
+import httpx2
 import pytest
 
 from service.client import Client
@@ -44,9 +43,8 @@ def mlflow(job: Job, call: str, **parameters: Any) -> Any:
     """Ask the MLflow of this job's page."""
     assert job.mlflow_url
     base, _, path = job.mlflow_url.partition("/#/")
-    query = "&".join(f"{key}={value}" for key, value in {**parameters, "run_id": path.split("/")[-1]}.items())
-    with urllib.request.urlopen(f"{base}/api/2.0/mlflow/{call}?{query}", timeout=10) as response:  # noqa: S310
-        return json.load(response)
+    asked = {**parameters, "run_id": path.split("/")[-1]}
+    return httpx2.get(f"{base}/api/2.0/mlflow/{call}", params=asked, timeout=10).raise_for_status().json()
 
 
 def valid_checkpoints(stack: Stack, job: Job) -> list[int]:

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx2
 
 from tests.support.waiting import wait_until
 
@@ -47,7 +47,6 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
 def _answers(server: subprocess.Popen[bytes], url: str) -> bool:
     assert server.poll() is None, "MLflow ended at once; see mlflow.log"
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - loopback
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        return httpx2.get(url, timeout=2).status_code == 200
+    except httpx2.TransportError:
         return False

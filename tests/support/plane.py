@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from service.cluster.base import RunStatus
 from service.cluster.memory import Process
 from service.database import open_database
 from service.jobs.aftercare import Aftercare
@@ -245,3 +246,13 @@ async def served_in(folder: Path, **changes: Any) -> AsyncIterator[Served]:
     app = create_app(settings_in(folder, **changes), cluster=cluster, store=store, mlflow=mlflow.client())
     async with running(app) as api:
         yield Served(api, store, cluster, script, mlflow)
+
+
+async def until_run(plane: Plane, submission_id: str, status: RunStatus) -> None:
+    """Return when the cluster says so of a submission."""
+
+    async def reached() -> bool:
+        run = await plane.cluster.find(submission_id)
+        return run is not None and run.status is status
+
+    await eventually(reached, what=f"{submission_id} is {status}")

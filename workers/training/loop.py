@@ -34,7 +34,8 @@ def train(state: TrainState, images: ImageSet, spec: TrainSpec, world: World) ->
     objective = Objective(state.denoiser, spec.objective.consistency)
     module = world.wrap(objective)
     while state.images_seen < spec.duration_images:
-        yield Step(state.images_seen + spec.batch_images, _optimize(state, images, spec, world, objective, module))
+        terms = _optimize(state, images, spec, world, objective, module)
+        yield Step(state.images_seen, terms)
 
 
 def _optimize(

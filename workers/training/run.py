@@ -128,16 +128,16 @@ class _Session:
             if checkpoint_due:
                 self._checkpoint()
             if stop:
-                return Ending(seen, stopped=True, message=self._farewell(seen))
+                return self._ending(stopped=True, message=f"asked to stop; checkpoint at {seen} images")
             if checkpoint_due:
                 self._draw_grid()
             since, counted = time.monotonic(), seen
-        return Ending(self.state.images_seen)
+        return self._ending(stopped=False, message="")
 
-    def _farewell(self, seen: int) -> str:
+    def _ending(self, *, stopped: bool, message: str) -> Ending:
         if self.superseded:
-            return "a later attempt has begun"
-        return f"asked to stop; checkpoint at {seen} images"
+            return Ending(self.state.images_seen, stopped=True, message="a later attempt has begun")
+        return Ending(self.state.images_seen, stopped=stopped, message=message)
 
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every

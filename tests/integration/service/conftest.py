@@ -1,10 +1,26 @@
-"""Logs as in production; structlog's default renders every traceback with all its local variables, in seconds."""
+"""A control plane for tests. Logs are as in production: structlog's default takes seconds for every traceback."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from service.cluster import MemoryCluster
 from service.web.logs import configure_logging
+from tests.support.plane import Plane, Script, plane_in
 
 
 @pytest.fixture(scope="session", autouse=True)
 def logging() -> None:
     configure_logging()
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+async def plane(tmp_path: Path, script: Script) -> AsyncIterator[Plane]:
+    async with plane_in(tmp_path, cluster=MemoryCluster(script)) as plane:
+        yield plane

@@ -1,7 +1,8 @@
 """What every engine promises, held against the one in memory and against a real Ray head."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
@@ -137,7 +138,7 @@ async def test_an_id_that_was_never_submitted_is_unknown_and_not_an_error(engine
 
 
 async def test_what_can_never_run_is_refused(engine: Engine) -> None:
-    broken = submission("true", number=1)  # type: ignore[arg-type]
+    broken = replace(submission("true"), metadata=cast("dict[str, str]", {"number": 1}))
 
     with pytest.raises(SubmissionRefused):
         await engine.cluster.submit(broken)

@@ -1,6 +1,5 @@
-"""Jobs from submission to their end, step by step, on a real database; and what crashes and outages do to them."""
+"""Jobs from submission to their end, step by step, on a real database; and what outages do to them."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,27 +9,8 @@ from service.cluster.base import RunStatus
 from service.cluster.memory import DriverLost
 from service.errors import StateConflict
 from service.jobs.store import JobStore
-from tests.support.plane import Plane, Script, eventually, plane_in
+from tests.support.plane import Plane, Script, plane_in, until_run
 from workers.storage.memory import MemoryStore
-
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, script: Script) -> AsyncIterator[Plane]:
-    async with plane_in(tmp_path, cluster=MemoryCluster(script)) as plane:
-        yield plane
-
-
-async def until_run(plane: Plane, submission_id: str, status: RunStatus) -> None:
-    async def reached() -> bool:
-        run = await plane.cluster.find(submission_id)
-        return run is not None and run.status is status
-
-    await eventually(reached, what=f"{submission_id} is {status}")
 
 
 async def started(plane: Plane, *, training: bool = True) -> str:
@@ -323,75 +303,6 @@ class FailingStore(MemoryStore):
         if self.broken and key.startswith(self.broken):
             raise ConnectionError("the store is on fire")
         return super().get(key)
-
-
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Fuse:
-    """Wraps a part of the control plane so that the process ends before or after its n-th call."""
-
-    def __init__(self, part: object, countdown: list[int]) -> None:
-        self._part = part
-        self._countdown = countdown
-
-    def __getattr__(self, name: str) -> object:
-        method = getattr(self._part, name)
-        if name not in {"submit", "find", "stop", "apply", "mark_submitted", "revoke", "outcome"}:
-            return method
-
-        async def cut(*args: object, **kwargs: object) -> object:
-            self._tick()
-            result = await method(*args, **kwargs)
-            self._tick()
-            return result
-
-        return cut
-
-    def _tick(self) -> None:
-        self._countdown[0] -= 1
-        if self._countdown[0] == 0:
-            raise Crash
-
-
-@pytest.mark.parametrize("cancelled", [False, True], ids=["running", "cancelled"])
-@pytest.mark.parametrize("step", range(1, 30))  # 28 calls bring a cancelled job to being stopped
-async def test_a_crash_at_any_step_never_makes_a_second_run(
-    tmp_path: Path, script: Script, step: int, cancelled: bool
-) -> None:
-    """Ends the process before and after each call of the launch; the restarted one has only the database."""
-    cluster = MemoryCluster(script)
-    async with plane_in(tmp_path, cluster=cluster) as plane:
-        job_id = await plane.submit()
-        countdown = [step]
-        doomed = plane.new_reconciler()
-        for owner in (doomed, doomed._actions):
-            owner._store = Fuse(plane.jobs, countdown)  # type: ignore[assignment]
-            owner._objects = Fuse(plane.objects, countdown)  # type: ignore[assignment]
-            owner._cluster = Fuse(cluster, countdown)  # type: ignore[assignment]
-
-        try:
-            while await doomed.tick():
-                pass
-            if cancelled:
-                await plane.service.cancel(job_id)
-            await doomed.tick()
-        except Crash:
-            if cancelled and not (await plane.job(job_id)).state.is_terminal:
-                await plane.service.cancel(job_id)
-        await plane.settle()
-
-        assert cluster.submission_ids in ([f"{job_id}-a1"], [] if cancelled else None)
-        if not cancelled:
-            plane.worker(job_id).outcome("succeeded", at=plane.clock())
-        elif cluster.submission_ids:
-            await until_run(plane, f"{job_id}-a1", RunStatus.STOPPED)
-        await plane.settle()
-        job = await plane.job(job_id)
-        assert (job.state, job.attempt) == ("cancelled" if cancelled else "succeeded", min(job.attempt, 1))
-        events = await plane.jobs.events(job_id, after=0, limit=100)
-        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
 
 
 async def test_the_database_keeps_a_job_where_another_hand_moved_it(plane: Plane) -> None:
