@@ -25,7 +25,7 @@ def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
     document = _read(source)
     for change in changes:
         _apply(document, change)
-    _make_path_absolute(document, Path.cwd())
+    _make_paths_absolute(document, Path.cwd())
     try:
         return parse_spec(document)
     except ValidationError as error:
@@ -49,7 +49,7 @@ def _read(source: str) -> Document:
         raise CommandFailed(f"{source}: {error}") from None
     if not isinstance(document, dict):
         raise CommandFailed(f"{source} holds no job document: it should be a mapping like those of `cdm presets`")
-    _make_path_absolute(document, path.absolute().parent)
+    _make_paths_absolute(document, path.absolute().parent)
     return _on_its_base(document)
 
 
@@ -63,15 +63,20 @@ def _on_its_base(document: Document) -> Document:
 
 
 def merged(base: Document, changes: Mapping[str, Any]) -> Document:
-    """`base` with what `changes` says. Mappings are merged, but one of another `kind` has other fields and replaces."""
+    """`base` with what `changes` says. Mappings are merged, but one of another kind has other fields and replaces."""
     result = dict(base)
     for name, value in changes.items():
         old = result.get(name)
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+        if isinstance(old, dict) and isinstance(value, dict) and _kind(value) in (None, _kind(old)):
             result[name] = merged(old, value)
         else:
             result[name] = value
     return result
+
+
+def _kind(document: Mapping[str, Any]) -> Any:
+    """Which member of a union it is; None if it does not say."""
+    return document.get("kind", document.get("estimator"))
 
 
 def _apply(document: Document, change: str) -> None:
@@ -94,7 +99,7 @@ def _apply(document: Document, change: str) -> None:
         ) from None
 
 
-def _make_path_absolute(document: Document, folder: Path) -> None:
-    dataset = document.get("dataset")
-    if isinstance(dataset, dict) and isinstance(dataset.get("path"), str):
-        dataset["path"] = str(folder / Path(dataset["path"]).expanduser())
+def _make_paths_absolute(document: Document, folder: Path) -> None:
+    for place, key in ((document.get("dataset"), "path"), (document, "initial_weights")):
+        if isinstance(place, dict) and isinstance(path := place.get(key), str) and "://" not in path:
+            place[key] = str(folder / Path(path).expanduser())

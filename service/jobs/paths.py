@@ -1,4 +1,4 @@
-"""Whether a data set's path can be right, where this process sees the same file system as the workers."""
+"""Whether the paths of a job can be right, where this process sees the same file system as the workers."""
 
 import zipfile
 from collections.abc import Iterable
@@ -7,19 +7,38 @@ from typing import assert_never
 
 from workers.contract.data import IMAGE_SUFFIXES, BuiltinDataset, Dataset, FolderDataset, ZipDataset
 from workers.contract.document import Problem
+from workers.contract.spec import TrainSpec
 
 _POINTER = "/spec/dataset/path"
+_WEIGHTS_POINTER = "/spec/initial_weights"
 
 
-def path_problems(dataset: Dataset) -> list[Problem]:
-    """What is wrong with the path. Only looks for an image; whether all of them can be read, the workers find out."""
+def path_problems(spec: TrainSpec) -> list[Problem]:
+    """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
+    return _dataset_problems(spec.dataset) + _weights_problems(spec.initial_weights)
+
+
+def _weights_problems(location: str | None) -> list[Problem]:
+    if location is None or "://" in location:
+        return []
+    path = Path(location)
+    if not path.is_absolute():
+        return [_not_absolute(_WEIGHTS_POINTER, path)]
+    return [] if path.is_file() else [Problem(_WEIGHTS_POINTER, "not_found", f"there is no file {path}")]
+
+
+def _not_absolute(pointer: str, path: Path) -> Problem:
+    return Problem(pointer, "not_absolute", f"{path} depends on the working directory; give a full path")
+
+
+def _dataset_problems(dataset: Dataset) -> list[Problem]:
     match dataset:
         case BuiltinDataset():
             return []
         case FolderDataset() | ZipDataset():
             path = Path(dataset.path)
             if not path.is_absolute():
-                return [Problem(_POINTER, "not_absolute", f"{path} depends on the working directory; give a full path")]
+                return [_not_absolute(_POINTER, path)]
             try:
                 return _folder_problems(path) if dataset.kind == "folder" else _zip_problems(path)
             except (OSError, ValueError) as error:  # no permission; a name no file system takes

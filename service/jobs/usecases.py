@@ -42,9 +42,9 @@ class Jobs:
     async def submit(self, request: JobCreate) -> JobRecord:
         """Write a job down, to be run when its turn comes."""
         if self.local_paths:
-            problems = await asyncio.to_thread(path_problems, request.spec.dataset)
+            problems = await asyncio.to_thread(path_problems, request.spec)
             if problems:
-                raise InvalidRequest("the data set cannot be used", problems=problems)
+                raise InvalidRequest("the job names files that cannot be used", problems=problems)
         now = self.clock()
         spec = request.spec.model_dump_json().encode()
         job = JobRecord(

@@ -48,6 +48,12 @@ class ZipDataset(Document):
 Dataset = Annotated[BuiltinDataset | FolderDataset | ZipDataset, Field(discriminator="kind")]
 
 
+class Augmentation(Document):
+    """Random geometry of the training images (EDM, appendix F.2), told to the network so that it draws none of it."""
+
+    probability: Annotated[float, Field(gt=0, le=1, description="Of each transform; flips are always half and half")]
+
+
 class Shard(Document):
     """One file of raw uint8 pixels, [num_images, channels, resolution, resolution], C order."""
 

@@ -15,6 +15,8 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # JSON has lists where Python has tuples; strictness is kept for what is inside.
 PositiveInts = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Strict(False)]
 
@@ -58,12 +60,23 @@ def _unfold(detail: Any) -> Iterator[Problem]:
     if detail["type"] == "crossed_fields":
         for problem in detail["ctx"]["problems"]:
             yield Problem(path + problem.pointer, problem.code, problem.message)
+    elif detail["type"] == "union_tag_not_found":
+        yield Problem(path, detail["type"], f"say which {detail['ctx']['discriminator']} it is")
     else:
         yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"]))
 
 
 # pydantic puts the chosen member of a tagged union into the path; users do not write it there.
-_UNION_TAGS = frozenset({"train", "builtin", "folder", "zip"})
+_UNION_TAGS = frozenset(
+    {
+        *("train", "builtin", "folder", "zip"),
+        *("ddpmpp", "ncsnpp", "adm", "edm2", "mlp"),
+        *("edm", "vp", "ve"),
+        *("symmetric", "asymmetric", "antithetic4", "target", "paper"),
+        *("relative", "absolute"),
+        *("exponential", "power"),
+    }
+)
 _MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}
 
 

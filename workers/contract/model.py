@@ -1,96 +1,125 @@
-"""What is trained and how: network, noise, objective, optimizer, EMA, sampler."""
+"""How a network becomes a denoiser and is trained: preconditioning, objective, optimizer, moving average, sampler."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Strict
 
-from workers.contract.document import Document, PositiveInts, Problem
+from workers.contract.consistency import Consistency, Symmetric
+from workers.contract.document import Document, NotNegative, Positive, Problem
+from workers.contract.networks import Probability
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Images = Annotated[int, Field(gt=0, description="A number of training images")]
 
 
-class UNet(Document):
-    """A small residual U-Net after DDPM++; its input shape and number of classes come from the image set."""
+class EDM(Document):
+    """The preconditioning and noise of EDM (Karras et al. 2022, table 1): ln sigma ~ N(p_mean, p_std^2)."""
 
-    kind: Literal["unet"]
-    channels: Annotated[int, Field(gt=0, le=1024, multiple_of=8, description="Width of the first level")] = 32
-    channel_multipliers: Annotated[PositiveInts, Field(min_length=1, max_length=8)] = (1, 2, 2)
-    blocks_per_level: Annotated[int, Field(gt=0, le=8)] = 2
-    attention_resolutions: Annotated[
-        PositiveInts, Field(description="Levels with self-attention, by their resolution")
-    ] = (8,)
-    class_conditional: Annotated[bool, Field(description="Needs an image set with classes")] = False
-
-
-class Noise(Document):
-    """Training noise, ln sigma ~ N(p_mean, p_std^2) (EDM, section 5)."""
-
+    kind: Literal["edm"]
     p_mean: Annotated[float, Field(allow_inf_nan=False)] = -1.2
     p_std: Positive = 1.2
     sigma_data: Annotated[Positive | None, Field(description="null: measured on the image set")] = None
 
 
-class RelativeInterval(Document):
-    """From sigma to sigma' = sigma (1 - r), r ~ U[r_min, r_max]. One ancestral step stays accurate up to r = 0.3."""
+class VP(Document):
+    """Those of the variance-preserving SDE (Song et al. 2021): t ~ U[epsilon_t, 1], sigma(t) by beta_d and beta_min."""
 
-    r_min: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    r_max: Annotated[float, Field(gt=0, le=0.5)] = 0.3
+    kind: Literal["vp"]
+    beta_d: Positive = 19.9
+    beta_min: Positive = 0.1
+    epsilon_t: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
 
-class Consistency(Document):
-    """The martingale regulariser: the denoiser should agree with its own expectation along its reverse process.
+class VE(Document):
+    """Those of the variance-exploding SDE (same paper): ln sigma ~ U[ln sigma_min, ln sigma_max]."""
 
-    `symmetric` is unbiased, with gradients through all three predictions (6 F per image of the sub-batch, where a
-    plain EDM step costs 3 F). `target` regresses on the frozen EMA network (1 F): cheaper, a semi-gradient.
-    """
+    kind: Literal["ve"]
+    sigma_min: Positive = 0.02
+    sigma_max: Positive = 100.0
 
-    estimator: Literal["symmetric", "target"] = "symmetric"
-    weight: Annotated[
-        Positive, Field(le=100, description="lambda, beside the EDM weight; 10 or more over-regularises")
-    ] = 1.0
-    interval: RelativeInterval = RelativeInterval()
-    batch_fraction: Annotated[float, Field(gt=0, le=1, description="Share of the batch that carries the term")] = 0.25
+
+Preconditioning = Annotated[EDM | VP | VE, Field(discriminator="kind")]
 
 
 class Objective(Document):
-    """Denoising score matching, always; the consistency term beside it unless null (= plain EDM)."""
+    """Denoising score matching, always; the consistency term beside it unless null (= plain diffusion training)."""
 
-    consistency: Consistency | None = Consistency()
+    consistency: Consistency | None = Symmetric(estimator="symmetric")
+    label_dropout: Annotated[
+        Probability, Field(description="Share of images that train without their class, for classifier-free guidance")
+    ] = 0.0
 
 
 class Optimizer(Document):
-    """Adam with a linear warm-up."""
+    """Adam with a linear warm-up, then a constant rate, or one that falls with the square root of the images seen."""
 
     learning_rate: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Positive = 1e-8
     warmup_images: Annotated[int, Field(ge=0)] = 0
+    decay_after_images: Annotated[
+        Images | None, Field(description="From here on, learning_rate / sqrt(images seen / this) (EDM2); null: never")
+    ] = None
 
 
 class ExponentialMovingAverage(Document):
     """Half-life in images, shortened at the start to `rampup_ratio` of the images seen so far."""
 
+    kind: Literal["exponential"]
     halflife_images: Images = 500_000
     rampup_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
 
 
-class Sampler(Document):
-    """Deterministic Heun sampler on the noise levels of EDM, equation 5."""
+class PowerFunctionAverage(Document):
+    """Profiles (tau / t)^gamma (Karras et al. 2024, section 3); from the stored ones any other width can be rebuilt.
 
+    Unlike the exponential average, they hold nothing of the weights a run started from.
+    """
+
+    kind: Literal["power"]
+    relative_widths: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=0.28)], ...],
+        Strict(False),
+        Field(min_length=1, max_length=4, description="sigma_rel of each profile; samples are drawn from the first"),
+    ] = (0.05, 0.10)
+
+
+Average = Annotated[ExponentialMovingAverage | PowerFunctionAverage, Field(discriminator="kind")]
+
+
+class Churn(Document):
+    """New noise at each step between two levels (EDM, algorithm 2)."""
+
+    amount: NotNegative = 40.0
+    sigma_min: NotNegative = 0.05
+    sigma_max: Positive = 50.0
+    noise_scale: Positive = 1.003
+
+
+class Sampler(Document):
+    """How the images of the sample grid are drawn, on the noise levels of EDM, equation 5."""
+
+    method: Annotated[
+        Literal["heun", "euler", "ancestral", "dpmpp_2m"],
+        Field(description="heun: 2 steps - 1 evaluations, second order; ancestral: the stochastic one"),
+    ] = "heun"
     steps: Annotated[int, Field(ge=2, le=1000)] = 18
     sigma_min: Positive = 0.002
     sigma_max: Positive = 80.0
     rho: Positive = 7.0
+    churn: Annotated[Churn | None, Field(description="For heun and euler; null: deterministic")] = None
+    guidance: Annotated[
+        NotNegative, Field(description="Weight of classifier-free guidance, at twice the evaluations; 1: none")
+    ] = 1.0
 
 
-def model_problems(interval: RelativeInterval | None, sampler: Sampler) -> list[Problem]:
-    """Ranges that are upside down."""
+def sampler_problems(sampler: Sampler) -> list[Problem]:
+    """Ranges that are upside down, settings without effect."""
     problems = []
-    if interval and interval.r_min >= interval.r_max:
-        problems.append(Problem("/objective/consistency/interval/r_min", "range", "must be below r_max"))
     if sampler.sigma_min >= sampler.sigma_max:
-        problems.append(Problem("/sampler/sigma_min", "range", "must be below sigma_max"))
+        problems.append(Problem("/sigma_min", "range", "must be below sigma_max"))
+    if sampler.churn and sampler.method not in ("heun", "euler"):
+        problems.append(Problem("/churn", "no_effect", f"{sampler.method} takes none; set it to null"))
+    if sampler.churn and sampler.churn.sigma_min >= sampler.churn.sigma_max:
+        problems.append(Problem("/churn/sigma_min", "range", "must be below churn.sigma_max"))
     return problems

@@ -5,18 +5,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from workers.contract.data import Dataset
+from workers.contract.consistency import consistency_problems
+from workers.contract.data import Augmentation, Dataset
 from workers.contract.document import Document, Problem, crossed
 from workers.contract.model import (
+    EDM,
+    VE,
+    Average,
     ExponentialMovingAverage,
     Images,
-    Noise,
     Objective,
     Optimizer,
+    PowerFunctionAverage,
+    Preconditioning,
     Sampler,
-    UNet,
-    model_problems,
+    sampler_problems,
 )
+from workers.contract.networks import Network
 
 
 class Compute(Document):
@@ -27,6 +32,13 @@ class Compute(Document):
     precision: Annotated[Literal["float32", "bfloat16"], Field(description="bfloat16: autocast inside the network")] = (
         "float32"
     )
+    tf32: Annotated[bool, Field(description="TensorFloat-32 in float32 matrix products and convolutions")] = True
+    deterministic: Annotated[bool, Field(description="Bit-identical repetition on a GPU, slower")] = False
+    compile: Annotated[bool, Field(description="torch.compile; where it fails, a warning, and on without")] = False
+    microbatch_images: Annotated[
+        Images | None,
+        Field(description="Images a worker holds at once, gradients accumulated; null: its share of the batch"),
+    ] = None
     max_worker_failures: Annotated[
         int, Field(ge=0, le=1000, description="Restarts from the last checkpoint within one attempt")
     ] = 3
@@ -44,11 +56,16 @@ class TrainSpec(Document):
 
     kind: Literal["train"]
     dataset: Dataset
-    network: UNet
-    noise: Noise = Noise()
+    augmentation: Augmentation | None = None
+    network: Network
+    initial_weights: Annotated[
+        str | None,
+        Field(min_length=1, description="What `cdm convert` wrote: a path or URL the workers can read; null: random"),
+    ] = None
+    preconditioning: Preconditioning = EDM(kind="edm")
     objective: Objective = Objective()
     optimizer: Optimizer = Optimizer()
-    ema: ExponentialMovingAverage = ExponentialMovingAverage()
+    ema: Average = ExponentialMovingAverage(kind="exponential")
     sampler: Sampler = Sampler()
     compute: Compute = Compute()
     batch_images: Annotated[Images, Field(description="Images of one optimizer step, over all workers")]
@@ -62,31 +79,66 @@ class TrainSpec(Document):
         term = self.objective.consistency
         return round(term.batch_fraction * self.batch_images) if term else 0
 
+    def microbatches(self, workers: int) -> int:
+        """Forward and backward passes that each of `workers` makes for one optimizer step."""
+        return self.batch_images // workers // (self.compute.microbatch_images or self.batch_images // workers)
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        term = self.objective.consistency
-        problems = model_problems(term.interval if term else None, self.sampler)
-        workers = self.compute.workers
-        if self.batch_images % workers:
-            problems.append(
-                Problem("/batch_images", "not_divisible", f"must be a multiple of compute.workers ({workers})")
-            )
-        elif term and (self.consistency_images == 0 or self.consistency_images % workers):
-            problems.append(
-                Problem(
-                    "/objective/consistency/batch_fraction",
-                    "not_divisible",
-                    f"{term.batch_fraction:g} of {self.batch_images} images is {self.consistency_images}, "
-                    f"which {workers} workers cannot share; choose a positive multiple of {workers}",
-                )
-            )
-        problems += [
-            Problem(f"/cadence/{name}", "out_of_range", f"must be at least one batch ({self.batch_images} images)")
-            for name in ("log_images", "checkpoint_images")
-            if getattr(self.cadence, name) < self.batch_images
-        ]
-        crossed(*problems)
+        crossed(*_disagreements(self))
         return self
+
+
+def sharing_problems(spec: TrainSpec, workers: int) -> list[Problem]:
+    """Why `workers` cannot divide each batch, and its part with the consistency term, evenly among their passes."""
+    share, rest = divmod(spec.batch_images, workers)
+    if rest:
+        return [Problem("/batch_images", "not_divisible", f"must be a multiple of compute.workers ({workers})")]
+    microbatch = spec.compute.microbatch_images
+    if microbatch and (microbatch > share or share % microbatch):
+        reason = f"must divide the {share} images of each of {workers} workers"
+        return [Problem("/compute/microbatch_images", "not_divisible", reason)]
+    passes = workers * spec.microbatches(workers)
+    term, images = spec.objective.consistency, spec.consistency_images
+    if term and (images == 0 or images % passes):
+        reason = (
+            f"{term.batch_fraction:g} of {spec.batch_images} images is {images}, "
+            f"which {passes} {'passes' if microbatch else 'workers'} cannot share; "
+            f"choose a positive multiple of {passes}"
+        )
+        return [Problem("/objective/consistency/batch_fraction", "not_divisible", reason)]
+    return []
+
+
+def _disagreements(spec: TrainSpec) -> list[Problem]:
+    """Fields that are right one by one and wrong together."""
+    problems = [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in sampler_problems(spec.sampler)]
+    if term := spec.objective.consistency:
+        problems += [
+            Problem(f"/objective/consistency{each.pointer}", each.code, each.message)
+            for each in consistency_problems(term)
+        ]
+    problems += sharing_problems(spec, spec.compute.workers)
+    problems += [
+        Problem(f"/cadence/{name}", "out_of_range", f"must be at least one batch ({spec.batch_images} images)")
+        for name in ("log_images", "checkpoint_images")
+        if getattr(spec.cadence, name) < spec.batch_images
+    ]
+    if spec.objective.label_dropout and not spec.network.class_conditional:
+        problems.append(Problem("/objective/label_dropout", "no_effect", "set network.class_conditional, or this to 0"))
+    if spec.sampler.guidance != 1 and not spec.objective.label_dropout:
+        reason = "needs a network that also trained without classes: set objective.label_dropout, or this to 1"
+        problems.append(Problem("/sampler/guidance", "no_effect", reason))
+    if spec.augmentation and spec.network.kind in ("edm2", "mlp"):
+        reason = f"the network {spec.network.kind} takes no augmentation labels; set it to null"
+        problems.append(Problem("/augmentation", "not_supported", reason))
+    match spec.ema:
+        case PowerFunctionAverage(relative_widths=widths) if len({*widths}) < len(widths):
+            problems.append(Problem("/ema/relative_widths", "repeated", "each width once"))
+    match spec.preconditioning:
+        case VE(sigma_min=low, sigma_max=high) if low >= high:
+            problems.append(Problem("/preconditioning/sigma_min", "range", "must be below sigma_max"))
+    return problems
 
 
 def parse_spec(document: Any) -> TrainSpec:

@@ -7,7 +7,8 @@ import pytest
 
 from service.cli.documents import load
 from service.cli.errors import CommandFailed
-from workers.contract.data import FolderDataset
+from workers.contract.consistency import Target
+from workers.contract.data import Augmentation, FolderDataset
 from workers.contract.presets import PRESETS
 
 
@@ -38,10 +39,25 @@ def test_a_mapping_replaces_the_whole_field(folder: Path) -> None:
 
 
 def test_a_field_inside_one_that_is_null_can_be_given() -> None:
-    spec = load("smoke", ["objective.consistency=null", "objective.consistency.weight=2.0"])
+    spec = load("smoke", ["augmentation.probability=0.2"])
 
-    assert spec.objective.consistency
-    assert spec.objective.consistency.weight == 2.0
+    assert spec.augmentation == Augmentation(probability=0.2)
+
+
+def test_another_estimator_replaces_the_whole_term_of_a_preset(folder: Path) -> None:
+    file = folder / "job.yaml"
+    file.write_text("preset: smoke\nobjective: {consistency: {estimator: target, weight: 2.0}}\n")
+
+    assert load(str(file)).objective.consistency == Target(estimator="target", weight=2.0)
+
+
+def test_weights_are_found_beside_the_file_that_names_them(folder: Path) -> None:
+    (folder / "jobs").mkdir()
+    file = folder / "jobs" / "job.yaml"
+    file.write_text("preset: smoke\ninitial_weights: edm.safetensors\n")
+
+    assert load(str(file)).initial_weights == str(folder / "jobs" / "edm.safetensors")
+    assert load("smoke", ["initial_weights=s3://b/edm.safetensors"]).initial_weights == "s3://b/edm.safetensors"
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

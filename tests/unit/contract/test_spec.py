@@ -1,11 +1,14 @@
 """The job document: presets, and refusals that name every wrong field."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from workers.contract.document import Problem, flattened, problems_of
+from workers.contract.consistency import AbsoluteInterval, Paper
+from workers.contract.document import _UNION_TAGS, Problem, flattened, problems_of
 from workers.contract.keys import split_spec_url
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
@@ -29,9 +32,9 @@ def test_presets_are_complete_documents_that_survive_json_and_yaml(name: str) ->
 
 def test_every_wrong_field_is_named_at_once() -> None:
     problems = refused(
-        network={"kind": "unet", "channels": "32", "depth": 3},
+        network={"kind": "ddpmpp", "channels": "32", "depth": 3},
         dataset={"kind": "folder", "path": ""},
-        objective={"consistency": {"weight": -1}},
+        objective={"consistency": {"estimator": "symmetric", "weight": -1}},
         seed=-1,
     )
 
@@ -56,10 +59,95 @@ def test_fields_that_do_not_fit_together_are_named_at_once() -> None:
 
 
 def test_a_part_of_the_batch_that_workers_cannot_share_is_refused_with_the_mend() -> None:
-    (problem,) = refused(objective={"consistency": {"batch_fraction": 0.2}})
+    (problem,) = refused(objective={"consistency": {"estimator": "symmetric", "batch_fraction": 0.2}})
 
     assert problem.pointer == "/objective/consistency/batch_fraction"
     assert "multiple of 2" in problem.message
+
+
+def test_passes_that_do_not_divide_a_worker_s_share_are_refused_with_the_mend() -> None:
+    (uneven,) = refused(compute={"workers": 2, "accelerator": "cpu", "microbatch_images": 3})
+    (without_term,) = refused(compute={"workers": 2, "accelerator": "cpu", "microbatch_images": 1})
+
+    assert uneven.pointer == "/compute/microbatch_images"
+    assert "the 8 images of each of 2 workers" in uneven.message
+    assert without_term.pointer == "/objective/consistency/batch_fraction"
+    assert "16 passes cannot share" in without_term.message
+
+
+@pytest.mark.parametrize(
+    ("term", "pointer", "reason"),
+    [
+        ({"estimator": "single"}, "", "symmetric"),
+        ({"weight": 2.0}, "", "say which 'estimator' it is"),
+        ({"estimator": "symmetric", "samples": 1}, "/samples", "2"),
+        ({"estimator": "target", "samples": 3}, "/samples", "unknown field"),
+        ({"estimator": "symmetric", "weight": 10.0}, "/weight", "over-regularises"),
+        ({"estimator": "symmetric", "interval": {"kind": "relative", "r_max": 0.5}}, "/steps", "too biased"),
+        ({"estimator": "symmetric", "interval": {"kind": "relative", "r_max": 0.6}}, "/interval/r_max", "0.5"),
+        ({"estimator": "symmetric", "interval": {"kind": "relative", "r_min": 0.3}}, "/interval/r_min", "below r_max"),
+        ({"estimator": "paper", "steps": 1}, "/steps", "Euler-Maruyama"),
+        (
+            {"estimator": "paper", "interval": {"kind": "absolute", "length_min": 0.1}},
+            "/interval/length_min",
+            "below length_max",
+        ),
+    ],
+)
+def test_consistency_terms_that_are_wrong_cannot_be_written(term: dict[str, object], pointer: str, reason: str) -> None:
+    (problem,) = refused(objective={"consistency": term})
+
+    assert problem.pointer == f"/objective/consistency{pointer}"
+    assert reason in problem.message
+
+
+def test_the_released_recipe_is_one_word() -> None:
+    spec = parse_spec(PRESETS["smoke"].model_dump(mode="json") | {"objective": {"consistency": {"estimator": "paper"}}})
+
+    assert spec.objective.consistency == Paper(
+        estimator="paper",
+        steps=5,
+        weight=10.0,
+        weighting="none",
+        interval=AbsoluteInterval(kind="absolute", length_max=0.05, sigma_floor=0.002),
+        batch_fraction=1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"sampler": {"method": "ancestral", "churn": {}}}, "/sampler/churn"),
+        ({"sampler": {"guidance": 2.0}}, "/sampler/guidance"),
+        ({"network": {"kind": "edm2"}, "augmentation": {"probability": 0.1}}, "/augmentation"),
+        ({"network": {"kind": "ddpmpp"}, "objective": {"label_dropout": 0.1}}, "/objective/label_dropout"),
+        ({"preconditioning": {"kind": "ve", "sigma_min": 1.0, "sigma_max": 1.0}}, "/preconditioning/sigma_min"),
+        ({"ema": {"kind": "power", "relative_widths": [0.05, 0.3]}}, "/ema/relative_widths/1"),
+        ({"ema": {"kind": "power", "relative_widths": [0.05, 0.05]}}, "/ema/relative_widths"),
+    ],
+)
+def test_settings_without_effect_or_sense_are_refused(changes: dict[str, object], pointer: str) -> None:
+    assert [problem.pointer for problem in refused(**changes)] == [pointer]
+
+
+def test_a_pointer_names_the_fields_a_user_writes_and_not_the_union_they_belong_to() -> None:
+    schemas = list(_schemas(TrainSpec.model_json_schema()))
+    kinds = {tag for schema in schemas for tag in schema.get("discriminator", {}).get("mapping", {})}
+    fields = {name for schema in schemas for name in schema.get("properties", {})}
+
+    assert len(kinds) > 15
+    assert kinds | {"train"} == _UNION_TAGS
+    assert not kinds & fields
+
+
+def _schemas(schema: object) -> Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        yield schema
+        for inner in schema.values():
+            yield from _schemas(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from _schemas(inner)
 
 
 def test_missing_and_unknown_kinds_say_what_is_known() -> None:
@@ -87,7 +175,7 @@ def test_a_spec_flattens_to_dotted_leaves() -> None:
     assert flat["network.channels"] == "8"
     assert flat["network.channel_multipliers"] == "[1, 2]"
     assert flat["dataset.name"] == "fashion16"
-    assert flat["noise.sigma_data"] == "null"
+    assert flat["preconditioning.sigma_data"] == "null"
 
 
 def test_people_may_write_numbers_as_people_do() -> None:
