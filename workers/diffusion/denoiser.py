@@ -1,17 +1,23 @@
-"""The denoiser: a network in EDM's preconditioning."""
+"""The denoiser: a network in its preconditioning."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from workers.contract.model import EDM, VE, VP
+from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.network import Network
+from workers.diffusion.preconditioning import loss_weight, scalings
 
 
 class Denoise(Protocol):
-    """D(x, sigma, labels), the image expected behind a noisy one: a trained network, or a closed form in tests."""
+    """D(x, sigma), the image expected behind a noisy one: a trained network, or a closed form in tests."""
 
     def __call__(
-        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], labels: Int[Tensor, " batch"] | None
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
     ) -> Float[Tensor, "batch *shape"]: ...
 
 
@@ -20,34 +26,35 @@ def per_image(value: Float[Tensor, " batch"], x: Float[Tensor, "batch *shape"]) 
     return value.view(-1, *[1] * (x.ndim - 1))
 
 
-def edm_weight(sigma: Float[Tensor, " batch"], sigma_data: float) -> Float[Tensor, " batch"]:
-    """w(sigma) = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 (EDM, table 1): all noise levels start alike."""
-    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-
-
 class Denoiser(nn.Module):
-    """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), which keeps the network's input and target at unit variance.
+    """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise): the network sees and predicts values of unit variance.
 
-    The network F runs in `precision`; everything around it in float32 (EDM, section 5 and table 1).
+    The network F(x, c_noise, conditions) runs in `precision`, everything around it in float32.
     """
 
-    def __init__(self, network: nn.Module, *, sigma_data: float, precision: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        network: Network,
+        *,
+        preconditioning: EDM | VP | VE,
+        sigma_data: float,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.preconditioning = preconditioning
         self.sigma_data = sigma_data
         self.precision = precision
+        self.compiled: Callable[..., Tensor] | None = None  # what runs instead of the network's own forward
 
     def forward(
-        self,
-        x: Float[Tensor, "batch *shape"],
-        sigma: Float[Tensor, " batch"],
-        labels: Int[Tensor, " batch"] | None = None,
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
     ) -> Float[Tensor, "batch *shape"]:
-        total = (sigma**2 + self.sigma_data**2).sqrt()
-        c_skip = per_image(self.sigma_data**2 / total**2, x)
-        c_out = per_image(sigma * self.sigma_data / total, x)
-        c_in = per_image(1 / total, x)
-        c_noise = sigma.log() / 4
+        c = scalings(self.preconditioning, self.sigma_data, sigma)
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
-            raw: Tensor = self.network(c_in * x, c_noise, labels)
-        return c_skip * x + c_out * raw.float()
+            raw: Tensor = (self.compiled or self.network)(per_image(c.in_, x) * x, c.noise, conditions)
+        return per_image(c.skip, x) * x + per_image(c.out, x) * raw.float()
+
+    def weight(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """lambda(sigma) of denoising score matching."""
+        return loss_weight(self.preconditioning, self.sigma_data, sigma)
