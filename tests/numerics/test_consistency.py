@@ -6,26 +6,69 @@ import torch
 from torch import Tensor
 
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
-from workers.diffusion.consistency import ancestral_step, symmetric, target
-from workers.diffusion.denoiser import Denoise, edm_weight
+from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
+from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.consistency import (
+    Start,
+    ancestral_step,
+    euler_maruyama_step,
+    gaps,
+    inconsistency,
+    num_chains,
+    reverse_process,
+    u_statistic,
+)
+from workers.diffusion.denoiser import Denoise
+
+SIGMA_DATA = 0.5
+SYMMETRIC = Symmetric(estimator="symmetric")
+ASYMMETRIC = Asymmetric(estimator="asymmetric")
+ANTITHETIC = Antithetic4(estimator="antithetic4")
+TARGET = Target(estimator="target")
+PAPER = Paper(estimator="paper")
 
 
-def exact_violation(denoise: Denoise, x: Tensor, *, sigma: float, r: float) -> Tensor:
-    """|| E[D(x_s, s)] - D(x_t, t) ||^2 per point of the plane, mean over its elements, by quadrature."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
-    pairs = torch.cartesian_prod(torch.tensor(nodes), torch.tensor(nodes)).float()
-    weight = torch.cartesian_prod(torch.tensor(weights), torch.tensor(weights)).prod(1).float()
+def start_at(denoise: Denoise, x: Tensor, *, sigma: float, r: float, conditions: Conditions = NOTHING) -> Start:
     t = torch.full((len(x),), sigma)
-    here = denoise(x, t, None)
-    there = torch.zeros_like(x)
-    for noise, share in zip(pairs, weight / weight.sum(), strict=True):
-        there += share * denoise(ancestral_step(x, here, t, t * (1 - r), noise.expand_as(x)), t * (1 - r), None)
-    return (there - here).square().mean(1)
+    return Start(x, denoise(x, t, conditions), t, t * (1 - r), conditions)
+
+
+def noises_for(term: Consistency, x: Tensor, seed: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(term.steps, num_chains(term), *x.shape, generator=generator)
 
 
 def noisy_points(count: int, sigma: float) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return RingDenoiser().sample(count, generator) + sigma * torch.randn(count, 2, generator=generator)
+
+
+def weight(sigma: float) -> float:
+    return (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+
+
+def exact_violation(denoise: Denoise, x: Tensor, *, sigma: float, r: float) -> Tensor:
+    """|| E[D(x_s, s)] - D(x_t, t) ||^2 per point of the plane after one ancestral step, mean over its elements."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+    pairs = torch.cartesian_prod(torch.tensor(nodes), torch.tensor(nodes)).float()
+    share = torch.cartesian_prod(torch.tensor(weights), torch.tensor(weights)).prod(1).float()
+    start = start_at(denoise, x, sigma=sigma, r=r)
+    expected = torch.zeros_like(x)
+    for noise, part in zip(pairs, share / share.sum(), strict=True):
+        x_next = ancestral_step(x, start.denoised, start.sigma, start.sigma_next, noise.expand_as(x))
+        expected += part * denoise(x_next, start.sigma_next)
+    return (expected - start.denoised).square().mean(1)
+
+
+class Affine(torch.nn.Module):
+    """A denoiser with a parameter: D(x, sigma) = scale x / (1 + sigma)."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        return self.scale * x / (1 + sigma[:, None])
 
 
 def test_an_ancestral_step_keeps_the_marginal_of_gaussian_data() -> None:
@@ -41,101 +84,188 @@ def test_an_ancestral_step_keeps_the_marginal_of_gaussian_data() -> None:
     assert float((stepped * x).mean()) == pytest.approx(scale**2 + s**2, rel=0.01)  # Cov(x_s, x_t) = Var(x_s)
 
 
-def test_a_step_of_length_zero_goes_nowhere() -> None:
+@pytest.mark.parametrize("step", [ancestral_step, euler_maruyama_step])
+def test_a_step_of_length_zero_goes_nowhere(step: object) -> None:
     x, denoised, noise = torch.randn(3, 4, 2)
     sigma = torch.tensor([0.002, 0.1, 1.0, 80.0])
 
-    assert torch.allclose(ancestral_step(x, denoised, sigma, sigma, noise), x, atol=1e-6)
+    assert callable(step)
+    assert torch.allclose(step(x, denoised, sigma, sigma, noise), x, atol=1e-6)
 
 
-def test_the_exact_gaussian_denoiser_is_a_martingale() -> None:
-    exact, wrong = GaussianDenoiser(0.5), GaussianDenoiser(0.3)
+@pytest.mark.parametrize("term", [SYMMETRIC, ASYMMETRIC, ANTITHETIC, PAPER], ids=lambda term: term.estimator)
+def test_the_exact_gaussian_denoiser_is_a_martingale(term: Consistency) -> None:
+    exact, other = GaussianDenoiser(0.5), GaussianDenoiser(0.3)
 
-    def term(denoise: Denoise) -> Tensor:
-        generator = torch.Generator().manual_seed(2)
-        x = 0.9 * torch.randn(100_000, 1, generator=generator)
-        sigma = torch.full((len(x),), 0.75)
-        noises = torch.randn(2, *x.shape, generator=generator)
-        return symmetric(denoise, x, denoise(x, sigma, None), sigma, 0.8 * sigma, None, noises).mean()
+    def measured(denoise: Denoise) -> float:
+        x = 0.9 * torch.randn(100_000, 1, generator=torch.Generator().manual_seed(3))
+        start = start_at(denoise, x, sigma=0.75, r=0.2)
+        return float(inconsistency(term, denoise, start, noises_for(term, x)).mean())
 
-    assert abs(float(term(exact))) < 1e-4
-    # A linear denoiser c(s) x is a martingale only if c is that of some Gaussian; `wrong` is one too: consistency does
-    # not tell which data a denoiser belongs to, so it must never be read as quality.
-    assert abs(float(term(wrong))) < 1e-4
+    assert abs(measured(exact)) < 3e-4
+    # A linear denoiser c(s) x is a martingale if c is that of any Gaussian: consistency does not tell which data a
+    # denoiser belongs to, so it must never be read as quality.
+    assert abs(measured(other)) < 3e-4
 
 
-def test_the_symmetric_term_is_an_unbiased_estimate_of_the_violation() -> None:
+@pytest.mark.parametrize(
+    "term",
+    [SYMMETRIC, Symmetric(estimator="symmetric", samples=4), ASYMMETRIC, ANTITHETIC],
+    ids=["symmetric", "four samples", "asymmetric", "antithetic4"],
+)
+def test_the_terms_are_unbiased_estimates_of_the_violation(term: Consistency) -> None:
     sigma, r, draws = 0.4, 0.25, 20_000
     wrong = RingDenoiser(inflation=1.0)
     points = noisy_points(8, sigma)
     x = points.repeat_interleave(draws, dim=0)
-    t = torch.full((len(x),), sigma)
-    noises = torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(2))
 
-    products = symmetric(wrong, x, wrong(x, t, None), t, t * (1 - r), None, noises).view(8, draws)
+    estimates = inconsistency(term, wrong, start_at(wrong, x, sigma=sigma, r=r), noises_for(term, x)).view(8, draws)
 
-    error = (products.mean(1) - exact_violation(wrong, points, sigma=sigma, r=r)).abs()
-    assert bool((error < 4.5 * products.std(1) / draws**0.5).all())
+    error = (estimates.mean(1) - exact_violation(wrong, points, sigma=sigma, r=r)).abs()
+    assert bool((error < 4.5 * estimates.std(1) / draws**0.5).all())
 
 
-def test_one_ancestral_step_leaves_the_exact_ring_denoiser_nearly_a_martingale_and_a_wrong_one_not() -> None:
-    sigma, r = 0.4, 0.25
-    points = noisy_points(20_000, sigma)
-    both_axes_weighted = 2 * float(edm_weight(torch.tensor([sigma]), 0.5))
+@pytest.mark.parametrize(
+    ("sigma", "r", "step", "steps", "bias"),
+    [
+        (0.4, 0.25, euler_maruyama_step, 1, 4.4e-3),
+        (0.4, 0.25, euler_maruyama_step, 5, 1.6e-4),
+        (0.4, 0.25, ancestral_step, 1, 3.2e-3),
+        (0.4, 0.25, ancestral_step, 2, 1.1e-3),
+        (0.2, 0.5, euler_maruyama_step, 1, 2.9e-2),
+        (0.2, 0.5, ancestral_step, 1, 1.4e-2),
+        (0.2, 0.5, ancestral_step, 2, 8.8e-3),
+        (1.6, 0.5, euler_maruyama_step, 1, 1.1e-1),
+        (1.6, 0.5, euler_maruyama_step, 5, 2.2e-3),
+        (1.6, 0.5, ancestral_step, 1, 1e-4),
+    ],
+)
+def test_the_bias_at_the_exact_denoiser_is_the_known_one(
+    sigma: float, r: float, step: object, steps: int, bias: float
+) -> None:
+    """EDM-weighted and summed over both axes: what integrating the reverse process in few steps adds to a true zero."""
+    exact, points, chains = RingDenoiser(), noisy_points(10_000, sigma), 100
+    noises = torch.randn(steps, chains, *points.shape, generator=torch.Generator().manual_seed(4))
+    start = start_at(exact, points, sigma=sigma, r=r)
 
-    exact = float(exact_violation(RingDenoiser(), points, sigma=sigma, r=r).mean()) * both_axes_weighted
-    wrong = float(exact_violation(RingDenoiser(inflation=1.0), points, sigma=sigma, r=r).mean()) * both_axes_weighted
+    assert callable(step)
+    measured = u_statistic(gaps(exact, start, reverse_process(exact, start, noises, step))).mean()
 
-    assert exact == pytest.approx(3.7e-3, abs=0.5e-3)  # the bias of the one step, 0.2 % of the DSM loss of 1.8
+    assert 2 * weight(sigma) * float(measured) == pytest.approx(bias, rel=0.3, abs=2e-4)
+
+
+def test_a_wrong_denoiser_is_clearly_inconsistent() -> None:
+    points = noisy_points(20_000, 0.4)
+
+    exact = float(exact_violation(RingDenoiser(), points, sigma=0.4, r=0.25).mean())
+    wrong = float(exact_violation(RingDenoiser(inflation=1.0), points, sigma=0.4, r=0.25).mean())
+
     assert wrong > 3 * exact
 
 
+def test_shortcuts_that_look_alike_are_not_estimates_of_the_violation() -> None:
+    """Why they cannot be configured: one squares the variance in, one is unbounded below, one is biased."""
+    sigma, r, draws = 0.4, 0.25, 4000
+    exact, points = RingDenoiser(), noisy_points(200, 0.4)
+    noise = torch.randn(1, draws, *points.shape, generator=torch.Generator().manual_seed(5))
+    start = start_at(exact, points, sigma=sigma, r=r)
+    ahead = gaps(exact, start, reverse_process(exact, start, noise, ancestral_step))
+    mirrored = gaps(exact, start, reverse_process(exact, start, -noise, ancestral_step))
+    truth = float(u_statistic(ahead).mean())
+
+    single_squared = float(ahead.square().mean())
+    antithetic_product = float((ahead * mirrored).mean())
+    antithetic_square = float(((ahead + mirrored) / 2).square().mean())
+
+    assert single_squared > 50 * truth
+    assert antithetic_product < -20 * truth
+    assert antithetic_square > 2 * truth
+
+
+def test_asymmetric_has_half_the_symmetric_gradient_and_its_mirror_the_other_half() -> None:
+    model, x = Affine(0.8), torch.randn(16, 2)
+    noises = noises_for(SYMMETRIC, x)
+
+    def gradient(term: Consistency, noises: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(
+            inconsistency(term, model, start_at(model, x, sigma=0.5, r=0.2), noises).mean(), model.scale
+        )
+        return gradient
+
+    halves = [gradient(ASYMMETRIC, order) for order in (noises, noises.flip(1))]
+
+    assert float(sum(halves) / 2) == pytest.approx(float(gradient(SYMMETRIC, noises)), rel=1e-5)
+
+
+def test_asymmetric_has_the_symmetric_value() -> None:
+    model, x = Affine(0.8), torch.randn(16, 2)
+    start, noises = start_at(model, x, sigma=0.5, r=0.2), noises_for(SYMMETRIC, x)
+
+    symmetric, asymmetric = (inconsistency(term, model, start, noises) for term in (SYMMETRIC, ASYMMETRIC))
+
+    assert torch.allclose(symmetric, asymmetric, atol=1e-6)
+
+
+def test_paper_and_symmetric_differ_only_in_how_they_step() -> None:
+    model, x = Affine(0.8), torch.randn(16, 2)
+    start = start_at(model, x, sigma=0.5, r=0.2)
+    noises = noises_for(PAPER, x)
+
+    expected = u_statistic(gaps(model, start, reverse_process(model, start, noises, euler_maruyama_step)))
+
+    assert torch.equal(inconsistency(PAPER, model, start, noises), expected)
+
+
 def test_gradients_flow_through_all_three_predictions_of_the_symmetric_term() -> None:
-    scale = torch.tensor(0.5, requires_grad=True)
-    x, noises = torch.randn(8, 2), torch.randn(2, 8, 2)
-    sigma = torch.full((8,), 0.5)
+    model, x, noises = Affine(0.5), torch.randn(8, 2), torch.randn(1, 2, 8, 2)
+    start = start_at(model, x, sigma=0.5, r=0.2)
 
-    symmetric(_scaled_by(scale), x, scale * x, sigma, 0.8 * sigma, None, noises).mean().backward()
+    inconsistency(SYMMETRIC, model, start, noises).mean().backward()
 
-    step = [ancestral_step(x, 0.5 * x, sigma, 0.8 * sigma, noise) for noise in noises]
-    gaps = [0.5 * (there - x) for there in step]
-    expected = ((step[0] - x) * gaps[1] + gaps[0] * (step[1] - x)).mean()
-    assert scale.grad is not None
-    assert float(scale.grad) == pytest.approx(float(expected), rel=1e-5)
+    here = x / 1.5
+    there = [ancestral_step(x, 0.5 * here, start.sigma, start.sigma_next, noise) / 1.4 for noise in noises[0]]
+    first, second = (0.5 * (point - here) for point in there)
+    expected = ((there[0] - here) * second + first * (there[1] - here)).mean()
+    assert model.scale.grad is not None
+    assert float(model.scale.grad) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_the_target_term_pulls_the_prediction_and_leaves_the_target_alone() -> None:
-    online = torch.tensor(0.5, requires_grad=True)
-    frozen = torch.tensor(0.4, requires_grad=True)
-    x, noise = torch.randn(8, 2), torch.randn(8, 2)
-    sigma = torch.full((8,), 0.5)
+    online, frozen = Affine(0.5), Affine(0.4)
+    x, noises = torch.randn(8, 2), torch.randn(1, 1, 8, 2)
+    start = start_at(online, x, sigma=0.5, r=0.2)
 
-    term = target(_scaled_by(frozen), x, online * x, sigma, 0.8 * sigma, None, noise)
-    term.mean().backward()
+    inconsistency(TARGET, online, start, noises, frozen).mean().backward()
 
-    goal = 0.4 * ancestral_step(x, 0.5 * x, sigma, 0.8 * sigma, noise)
-    assert online.grad is not None
-    assert float(online.grad) == pytest.approx(float((2 * (0.5 * x - goal) * x).mean()), rel=1e-5)
-    assert frozen.grad is None
+    here = x / 1.5
+    goal = 0.4 * ancestral_step(x, 0.5 * here, start.sigma, start.sigma_next, noises[0, 0]) / 1.4
+    assert online.scale.grad is not None
+    assert float(online.scale.grad) == pytest.approx(float((2 * (0.5 * here - goal) * here).mean()), rel=1e-5)
+    assert frozen.scale.grad is None
 
 
-def test_labels_reach_every_evaluation() -> None:
-    seen: list[list[int]] = []
+def test_the_target_estimator_says_what_it_lacks() -> None:
+    model, x = Affine(0.5), torch.randn(8, 2)
 
-    def denoise(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        assert labels is not None
-        seen.append(labels.tolist())
+    with pytest.raises(TypeError, match="frozen"):
+        inconsistency(TARGET, model, start_at(model, x, sigma=0.5, r=0.2), noises_for(TARGET, x))
+
+
+@pytest.mark.parametrize("term", [SYMMETRIC, ASYMMETRIC, ANTITHETIC, TARGET, PAPER], ids=lambda term: term.estimator)
+def test_every_evaluation_is_told_the_same_as_the_first(term: Consistency) -> None:
+    seen: list[Conditions] = []
+
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        seen.append(conditions)
         return x
 
-    x, labels, sigma = torch.zeros(3, 2), torch.tensor([4, 5, 6]), torch.ones(3)
-    symmetric(denoise, x, x, sigma, sigma, labels, torch.zeros(2, 3, 2))
-    target(denoise, x, x, sigma, sigma, labels, torch.zeros(3, 2))
+    x = torch.zeros(3, 2)
+    told = Conditions(labels=torch.tensor([4, 5, 6]), augmentation=torch.eye(3))
+    inconsistency(term, denoise, start_at(denoise, x, sigma=0.5, r=0.2, conditions=told), noises_for(term, x), denoise)
 
-    assert seen == [[4, 5, 6, 4, 5, 6], [4, 5, 6]]
-
-
-def _scaled_by(scale: Tensor) -> Denoise:
-    def denoise(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
-        return scale * x
-
-    return denoise
+    assert len(seen) > 1
+    for conditions in seen:
+        assert conditions.labels is not None
+        assert conditions.augmentation is not None
+        assert conditions.labels.view(-1, 3).unique(dim=0).tolist() == [[4, 5, 6]]
+        assert torch.equal(conditions.augmentation.view(-1, 3, 3)[-1], torch.eye(3))

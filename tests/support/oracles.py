@@ -4,8 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions
 
 
 @dataclass(frozen=True)
@@ -14,9 +16,46 @@ class GaussianDenoiser:
 
     scale: float
 
-    def __call__(self, x: Tensor, sigma: Float[Tensor, " batch"], labels: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING) -> Tensor:
         variance = self.scale**2
         return x * (variance / (variance + sigma**2)).view(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True)
+class CorrelatedDenoiser:
+    """The exact denoiser of points drawn from N(0, covariance)."""
+
+    covariance: Float[Tensor, "dim dim"]
+
+    def __call__(
+        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+    ) -> Float[Tensor, "batch dim"]:
+        covariance = self.covariance.to(x)
+        noisy = covariance + sigma[:, None, None] ** 2 * torch.eye(len(covariance)).to(x)
+        return (covariance @ torch.linalg.solve(noisy, x[:, :, None]))[:, :, 0]
+
+
+@dataclass(frozen=True)
+class MixtureDenoiser:
+    """The exact denoiser of equally likely N(centre, std^2 I), one a class; without a class, of all of them."""
+
+    centres: Float[Tensor, "classes dim"]
+    std: float
+
+    def __call__(
+        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+    ) -> Float[Tensor, "batch dim"]:
+        centres = self.centres.to(x)
+        variance = self.std**2 + sigma[:, None] ** 2
+        likelihood = -((x[:, None] - centres) ** 2).sum(-1) / (2 * variance)
+        mean = (likelihood + self._prior(len(x), conditions.labels).to(x)).softmax(dim=1) @ centres
+        return mean + self.std**2 / variance * (x - mean)
+
+    def _prior(self, count: int, labels: Int[Tensor, " batch"] | None) -> Float[Tensor, "batch classes"]:
+        """Logarithms: 0 for what an image may be, -inf for the rest."""
+        classes = torch.arange(len(self.centres))
+        given = torch.full((count, 1), NO_CLASS) if labels is None else labels[:, None]
+        return torch.zeros(count, len(classes)).masked_fill((given != NO_CLASS) & (given != classes), -math.inf)
 
 
 @dataclass(frozen=True)
@@ -37,11 +76,7 @@ class RingDenoiser:
         return self.centres[which] + self.std * torch.randn(count, 2, generator=generator)
 
     def __call__(
-        self, x: Float[Tensor, "batch 2"], sigma: Float[Tensor, " batch"], labels: Tensor | None = None
+        self, x: Float[Tensor, "batch 2"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
     ) -> Tensor:
-        sigma = sigma[:, None]
-        variance = self.std**2 + sigma**2
-        distances = ((x[:, None] - self.centres) ** 2).sum(-1)
-        mean = (-distances / (2 * variance)).softmax(dim=1) @ self.centres
-        exact = mean + self.std**2 / variance * (x - mean)
-        return exact * (1 + self.inflation * sigma)
+        exact = MixtureDenoiser(self.centres, self.std)(x, sigma)
+        return exact * (1 + self.inflation * sigma[:, None])

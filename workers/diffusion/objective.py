@@ -1,15 +1,19 @@
 """The loss of one optimizer step: denoising score matching, and the consistency term on a part of the batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from workers.contract.model import Consistency, Noise
-from workers.diffusion import consistency
-from workers.diffusion.denoiser import Denoiser, edm_weight, per_image
+from workers.contract.consistency import AbsoluteInterval, Consistency, RelativeInterval
+from workers.contract.model import EDM, VE, VP
+from workers.diffusion.conditions import NO_CLASS, Conditions, DropoutNoise, draw_dropout
+from workers.diffusion.consistency import Start, inconsistency, num_chains
+from workers.diffusion.denoiser import Denoise, Denoiser, per_image
+from workers.diffusion.preconditioning import draw_sigma
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,47 +22,96 @@ class Draws:
 
     sigma: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch *shape"]
+    classless: Bool[Tensor, " batch"]
+    dropout: DropoutNoise | None
     sigma_next: Float[Tensor, " sub"]
-    step_noises: Float[Tensor, "2 sub *shape"]
+    step_noises: Float[Tensor, "steps chains sub *shape"]
 
     def share(self, rank: int, num_ranks: int) -> "Draws":
         """What one of several workers computes on: every `num_ranks`-th image, so all have an equal part of `sub`."""
         mine = slice(rank, None, num_ranks)
-        return Draws(self.sigma[mine], self.noise[mine], self.sigma_next[mine], self.step_noises[:, mine])
+        return Draws(
+            self.sigma[mine],
+            self.noise[mine],
+            self.classless[mine],
+            self.dropout and self.dropout.part(mine),
+            self.sigma_next[mine],
+            self.step_noises[:, :, mine],
+        )
 
 
-def draw(
-    generator: Generator, *, num_images: int, shape: tuple[int, ...], noise: Noise, term: Consistency | None, sub: int
-) -> Draws:
-    """Draw the randomness of a whole batch, on the generator's device.
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """What is drawn for each step: from which distributions, and of which sizes."""
 
-    ln sigma ~ N(p_mean, p_std^2); sigma' = sigma (1 - r), r ~ U[r_min, r_max] per image.
-    """
+    shape: tuple[int, ...]
+    preconditioning: EDM | VP | VE
+    term: Consistency | None
+    label_dropout: float = 0.0
+    dropout: float = 0.0
+    dropout_elements: int = 0  # most elements of an image at a dropout layer
 
-    def normal(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator, device=generator.device)
+    def draw(self, generator: Generator, *, num_images: int, sub: int) -> Draws:
+        """Draw the randomness of a whole batch, on the generator's device."""
 
-    sigma = (noise.p_mean + noise.p_std * normal(num_images)).exp()
-    image_noise = normal(num_images, *shape)
-    uniform = torch.rand(sub, generator=generator, device=generator.device)
-    r = term.interval.r_min + (term.interval.r_max - term.interval.r_min) * uniform if term else uniform
-    return Draws(sigma, image_noise, sigma[:sub] * (1 - r), normal(2, sub, *shape))
+        def normal(*size: int) -> Tensor:
+            return torch.randn(size, generator=generator, device=generator.device)
+
+        def uniform(size: int) -> Tensor:
+            return torch.rand(size, generator=generator, device=generator.device)
+
+        sigma = draw_sigma(self.preconditioning, generator, num_images)
+        image_noise = normal(num_images, *self.shape)
+        classless = uniform(num_images) < self.label_dropout
+        dropout = draw_dropout(
+            generator, num_images=num_images, probability=self.dropout, largest_layer=self.dropout_elements
+        )
+        if self.term is None or not sub:
+            return Draws(sigma, image_noise, classless, dropout, sigma[:0], normal(1, 1, 0, *self.shape))
+        sigma_next = interval_end(self.term.interval, sigma[:sub], uniform(sub))
+        step_noises = normal(self.term.steps, num_chains(self.term), sub, *self.shape)
+        return Draws(sigma, image_noise, classless, dropout, sigma_next, step_noises)
+
+
+def interval_end(
+    interval: RelativeInterval | AbsoluteInterval, sigma: Float[Tensor, " sub"], uniform: Float[Tensor, " sub"]
+) -> Float[Tensor, " sub"]:
+    """sigma' <= sigma for each image; `uniform` is from [0, 1)."""
+    match interval:
+        case RelativeInterval(r_min=low, r_max=high):
+            return sigma * (1 - (low + (high - low) * uniform))
+        case AbsoluteInterval(length_min=low, length_max=high, sigma_floor=floor):
+            return torch.minimum(sigma, (sigma - (low + (high - low) * uniform)).clamp(min=floor))
+        case _:
+            assert_never(interval)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Both losses of each image, EDM-weighted, mean over its elements, before lambda."""
+    """Both losses of each image, weighted as configured, mean over its elements, before lambda."""
 
+    sigma: Float[Tensor, " batch"]
     dsm: Float[Tensor, " batch"]
     consistency: Float[Tensor, " sub"]
 
+    def detached(self) -> "Terms":
+        return Terms(self.sigma, self.dsm.detach(), self.consistency.detach())
+
+    @classmethod
+    def joined(cls, parts: Sequence["Terms"]) -> "Terms":
+        """Those of several passes as of one batch: here, too, the images with the consistency term come first."""
+        subs = [len(part.consistency) for part in parts]
+
+        def joint(values: list[Tensor]) -> Tensor:
+            each = list(zip(values, subs, strict=True))
+            return torch.cat([value[:sub] for value, sub in each] + [value[sub:] for value, sub in each])
+
+        names = ("sigma", "dsm", "consistency")
+        return cls(*(joint([getattr(part, name) for part in parts]) for name in names))
+
 
 class Objective(nn.Module):
-    """All evaluations of a training step in one forward pass, which is what DistributedDataParallel wants to wrap.
-
-    Raises:
-        TypeError: `target` without the frozen denoiser it regresses on.
-    """
+    """All evaluations of a training step in one forward pass, which is what DistributedDataParallel wants to wrap."""
 
     def __init__(self, denoiser: Denoiser, term: Consistency | None) -> None:
         super().__init__()
@@ -70,30 +123,34 @@ class Objective(nn.Module):
         images: Float[Tensor, "batch *shape"],
         labels: Int[Tensor, " batch"] | None,
         draws: Draws,
-        frozen: Denoiser | None = None,
+        *,
+        augmentation: Float[Tensor, "batch features"] | None = None,
+        frozen: Denoise | None = None,
     ) -> Terms:
+        """Evaluate both losses; `augmentation` tells how the images were transformed, `frozen` is the EMA denoiser."""
+        labels = None if labels is None else labels.masked_fill(draws.classless, NO_CLASS)
+        conditions = Conditions(labels, augmentation, draws.dropout)
         x = images + per_image(draws.sigma, images) * draws.noise
-        denoised = self.denoiser(x, draws.sigma, labels)
-        weight = edm_weight(draws.sigma, self.denoiser.sigma_data)
+        denoised = self.denoiser(x, draws.sigma, conditions)
+        weight = self.denoiser.weight(draws.sigma)
         dsm = weight * (denoised - images).square().flatten(1).mean(1)
-        sub = len(draws.sigma_next)
-        if self.term is None or not sub:
-            return Terms(dsm, dsm.new_zeros(0))
-        sub_labels = None if labels is None else labels[:sub]
-        points = (x[:sub], denoised[:sub], draws.sigma[:sub], draws.sigma_next, sub_labels)
-        match self.term.estimator:
-            case "symmetric":
-                violation = consistency.symmetric(self.denoiser, *points, draws.step_noises)
-            case "target":
-                if frozen is None:
-                    raise TypeError("the estimator 'target' needs the frozen (EMA) denoiser")
-                violation = consistency.target(frozen, *points, draws.step_noises[0])
-            case _:
-                assert_never(self.term.estimator)
-        return Terms(dsm, weight[:sub] * violation)
+        if self.term is None or not len(draws.sigma_next):
+            return Terms(draws.sigma, dsm, dsm.new_zeros(0))
+        start = self._start(self.term, x, denoised, draws, conditions)
+        gap = inconsistency(self.term, self.denoiser, start, draws.step_noises, frozen)
+        return Terms(draws.sigma, dsm, gap * weight[: len(gap)] if self.term.weighting == "dsm" else gap)
+
+    def _start(self, term: Consistency, x: Tensor, denoised: Tensor, draws: Draws, conditions: Conditions) -> Start:
+        """The images with the term. Its evaluations must have the same masks, or the variance of masks would count."""
+        part = slice(len(draws.sigma_next))
+        x, denoised, sigma, conditions = x[part], denoised[part], draws.sigma[part], conditions.part(part)
+        if conditions.dropout and term.dropout == "off" and term.estimator != "target":
+            conditions = conditions.without_dropout()
+            denoised = self.denoiser(x, sigma, conditions)
+        return Start(x, denoised, sigma, draws.sigma_next, conditions)
 
     def total(self, terms: Terms) -> Float[Tensor, ""]:
         """DSM + lambda consistency, each the mean over its own images: lambda means the same at any fraction."""
-        if self.term is None:
+        if self.term is None or not len(terms.consistency):
             return terms.dsm.mean()
         return terms.dsm.mean() + self.term.weight * terms.consistency.mean()
