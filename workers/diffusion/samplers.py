@@ -1,13 +1,25 @@
-"""Drawing images from a denoiser."""
+"""Drawing images from a denoiser, from pure noise down to none."""
 
+import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import assert_never
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workers.contract.model import Sampler
+from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.consistency import ancestral_step
 from workers.diffusion.denoiser import Denoise
+
+Noise = Callable[[int], Tensor]  # of a step, counted from 0: standard normal, shaped like the latents, on their device
+_Predict = Callable[[Tensor, float], Tensor]
+_Stir = Callable[[Tensor, float, int], tuple[Tensor, float]]
+
+_LARGEST_GAMMA = math.sqrt(2) - 1  # at most as much new noise as there is already
+_NOISE_MISSING = "this sampler is stochastic: pass `noise`, or choose heun, euler or dpmpp_2m without churn"
 
 
 def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
@@ -18,24 +30,119 @@ def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
 
 
 @torch.no_grad()
-def sample_heun(
-    denoise: Denoise, latents: Float[Tensor, "batch *shape"], labels: Int[Tensor, " batch"] | None, sampler: Sampler
+def sample(
+    denoise: Denoise,
+    latents: Float[Tensor, "batch *shape"],
+    sampler: Sampler,
+    *,
+    conditions: Conditions = NOTHING,
+    noise: Noise | None = None,
 ) -> Float[Tensor, "batch *shape"]:
-    """Follow the probability-flow ODE with Heun's second-order method, the last step by Euler (EDM, algorithm 1).
+    """Draw the images that begin as `latents`, standard normal; a function of these, `noise` and nothing else.
 
-    Deterministic given `latents`, standard normal. Takes 2 `steps` - 1 evaluations; the state is kept in float64, the
-    denoiser sees float32.
+    | method    | follows                  | order | evaluations of the denoiser |
+    | heun      | probability-flow ODE     | 2     | 2 steps - 1                 |
+    | euler     | the same (DDIM)          | 1     | steps                       |
+    | dpmpp_2m  | the same                 | 2     | steps                       |
+    | ancestral | reverse SDE, needs noise | 1     | steps                       |
+
+    Churn makes heun and euler stochastic, at no more evaluations. All end on a prediction, D at the lowest level. The
+    state is kept in float64; the denoiser sees the latents' precision, which the images have too. An image does not
+    depend on those drawn with it, and nothing waits for the device.
+
+    Raises:
+        TypeError: the sampler is stochastic and there is no `noise`.
     """
+    levels: list[float] = noise_levels(sampler).tolist()
 
-    def slope(x: Tensor, sigma: Tensor) -> Tensor:
-        denoised = denoise(x.float(), sigma.float().expand(len(x)), labels)
-        return (x - denoised) / sigma
+    def predict(x: Tensor, sigma: float) -> Tensor:
+        x = x.to(latents.dtype)
+        return denoise(x, x.new_full((len(x),), sigma), conditions).double()
 
-    levels = noise_levels(sampler).to(latents.device)
     x = latents.double() * levels[0]
+    match sampler.method:
+        case "heun":
+            x = _heun(predict, x, levels, _stirring(sampler, noise))
+        case "euler":
+            x = _euler(predict, x, levels, _stirring(sampler, noise))
+        case "ancestral":
+            x = _ancestral(predict, x, levels, noise)
+        case "dpmpp_2m":
+            x = _dpmpp_2m(predict, x, levels)
+        case _:
+            assert_never(sampler.method)
+    return x.to(latents.dtype)
+
+
+def _stirring(sampler: Sampler, noise: Noise | None) -> _Stir:
+    """What goes before each step: raise sigma to (1 + gamma) sigma by new noise (EDM, algorithm 2), or do nothing."""
+    churn = sampler.churn
+    if churn is None:
+        return lambda x, sigma, _: (x, sigma)
+    if noise is None:
+        raise TypeError(_NOISE_MISSING)
+    gamma = min(churn.amount / sampler.steps, _LARGEST_GAMMA)
+
+    def stir(x: Tensor, sigma: float, step: int) -> tuple[Tensor, float]:
+        if not churn.sigma_min <= sigma <= churn.sigma_max:
+            return x, sigma
+        raised = (1 + gamma) * sigma
+        return x + math.sqrt(raised**2 - sigma**2) * churn.noise_scale * noise(step).double(), raised
+
+    return stir
+
+
+def _heun(predict: _Predict, x: Tensor, levels: list[float], stir: _Stir) -> Tensor:
+    """Average the slopes (x - D) / sigma at both ends of a step (EDM, algorithm 1); at sigma = 0 there is none."""
+    for step, (level, sigma_next) in enumerate(pairwise(levels)):
+        x, sigma = stir(x, level, step)
+        denoised = predict(x, sigma)
+        euler = _towards(denoised, x, sigma_next / sigma)
+        if sigma_next == 0:
+            return euler
+        slopes = (x - denoised) / sigma + (euler - predict(euler, sigma_next)) / sigma_next
+        x = x + (sigma_next - sigma) * slopes / 2
+    return x
+
+
+def _euler(predict: _Predict, x: Tensor, levels: list[float], stir: _Stir) -> Tensor:
+    for step, (level, sigma_next) in enumerate(pairwise(levels)):
+        x, sigma = stir(x, level, step)
+        x = _towards(predict(x, sigma), x, sigma_next / sigma)
+    return x
+
+
+def _ancestral(predict: _Predict, x: Tensor, levels: list[float], noise: Noise | None) -> Tensor:
+    """Draw x at each level from q(x_s | x_t, x_0 = D), the exact reverse kernel if D were certain."""
+    if noise is None:
+        raise TypeError(_NOISE_MISSING)
+    for step, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        denoised = predict(x, sigma)
+        if sigma_next == 0:
+            return denoised
+        start, end = x.new_full((len(x),), sigma), x.new_full((len(x),), sigma_next)
+        x = ancestral_step(x, denoised, start, end, noise(step).double())
+    return x
+
+
+def _dpmpp_2m(predict: _Predict, x: Tensor, levels: list[float]) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2) with alpha = 1, lambda = -ln sigma.
+
+    D is extrapolated, linearly in lambda, from its last two values to the middle of the step. The first step has one
+    only; the last is infinitely long in lambda, and keeps to the nearer.
+    """
+    before: tuple[Tensor, float] | None = None
     for sigma, sigma_next in pairwise(levels):
-        here = slope(x, sigma)
-        step = sigma_next - sigma
-        euler = x + step * here
-        x = euler if sigma_next == 0 else x + step * (here + slope(euler, sigma_next)) / 2
-    return x.float()
+        denoised = extrapolated = predict(x, sigma)
+        if before and sigma_next > 0:
+            denoised_before, sigma_before = before
+            ratio = math.log(sigma_before / sigma) / math.log(sigma / sigma_next)
+            extrapolated = denoised + (denoised - denoised_before) / (2 * ratio)
+        x = _towards(extrapolated, x, sigma_next / sigma)
+        before = denoised, sigma
+    return x
+
+
+def _towards(denoised: Tensor, x: Tensor, ratio: float) -> Tensor:
+    """Go straight from x towards D until `ratio` of the noise is left: Euler's step; exactly D if none is."""
+    return denoised + ratio * (x - denoised)

@@ -11,10 +11,14 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.spec import TrainSpec
+from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.samplers import sample_heun
+from workers.diffusion.guidance import classifier_free
+from workers.diffusion.samplers import sample
+from workers.diffusion.transfer import sent
 from workers.training.world import World
 
+_DOMAIN = 0x5A3B1E  # keeps these draws apart from other uses of the same seed
 _COLUMNS = 8
 _MAX_ROWS = 10
 _TILE_PIXELS = 48
@@ -31,22 +35,35 @@ def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, worl
     total = rows * _COLUMNS
     per_process = math.ceil(total / world.size)
     mine = [(world.rank + k * world.size) % total for k in range(per_process)]  # beyond the end: drawn twice, dropped
-    shape = (images.channels, images.resolution, images.resolution)
-    latents = torch.stack([_latent(spec.seed, place, shape) for place in mine]).to(world.device)
-    labels = torch.tensor([place // _COLUMNS for place in mine], device=world.device) if conditional else None
-    size = max(1, spec.batch_images // world.size)  # what training has room for, sampling has
-    chunks = [slice(first, first + size) for first in range(0, per_process, size)]
-    parts = [
-        sample_heun(denoiser, latents[chunk], None if labels is None else labels[chunk], spec.sampler)
-        for chunk in chunks
-    ]
+    share = spec.batch_images // world.size
+    size = max(1, share // spec.microbatches(world.size))  # what training has room for, sampling has
+    parts = [_drawn(denoiser, spec, images, mine[first : first + size], world) for first in range(0, per_process, size)]
     drawn = world.collected(torch.cat(parts))[:total]
     return _png(_tiled(_to_uint8(drawn).cpu(), rows))
 
 
-def _latent(seed: int, place: int, shape: tuple[int, ...]) -> Float[Tensor, "channels height width"]:
-    """Drawn on the CPU, so that every kind of device starts from the same noise."""
-    mixed = np.random.SeedSequence([seed, place, 0x5A3B1E]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+def _drawn(
+    denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, places: list[int], world: World
+) -> Float[Tensor, "batch channels height width"]:
+    """The images at these places of the grid, drawn as one batch."""
+    shape = (images.channels, images.resolution, images.resolution)
+
+    def normal(number: int) -> Tensor:
+        return sent(torch.stack([_normal(spec.seed, place, number, shape) for place in places]), world.device)
+
+    conditions = NOTHING
+    if spec.network.class_conditional:
+        conditions = Conditions(labels=torch.tensor([place // _COLUMNS for place in places], device=world.device))
+    denoise = classifier_free(denoiser, spec.sampler.guidance)
+    return sample(denoise, normal(0), spec.sampler, conditions=conditions, noise=lambda step: normal(step + 1))
+
+
+def _normal(seed: int, place: int, number: int, shape: tuple[int, ...]) -> Float[Tensor, "channels height width"]:
+    """An image's latents, number 0, and the noise of its sampling steps, from number 1 on.
+
+    Drawn on the CPU, so that every kind of device starts from the same noise.
+    """
+    mixed = np.random.SeedSequence([seed, place, _DOMAIN, number]).generate_state(1, np.uint64)[0] >> np.uint64(1)
     return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed)))
 
 
