@@ -1,22 +1,18 @@
-"""Checkpoints: tensors as safetensors, the rest as JSON, and a manifest that is written last."""
+"""Checkpoints: files in the object store, and a manifest that is written last."""
 
 import hashlib
-import json
 from datetime import UTC, datetime
 
-import safetensors.torch
 import structlog
 from pydantic import ValidationError
-from torch import Tensor
 
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
+from workers.training.contents import contents, load_contents, needed_files
 from workers.training.state import TrainState
 
 log = structlog.get_logger()
-
-_TENSOR_FILES = ("network.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 class DamagedCheckpointError(Exception):
@@ -36,23 +32,16 @@ def save_checkpoint(
         FencedError: before committing, if a later attempt has been claimed.
     """
     folder = keys.checkpoint(state.images_seen, attempt)
-    files = {
-        "network.safetensors": safetensors.torch.save(_on_cpu(state.denoiser.network.state_dict())),
-        "ema.safetensors": safetensors.torch.save(_on_cpu(state.ema.network.state_dict())),
-        "optimizer.safetensors": safetensors.torch.save(_on_cpu(_optimizer_tensors(state))),
-        "state.json": json.dumps({"images_seen": state.images_seen, "sigma_data": state.denoiser.sigma_data}).encode(),
-    }
-    for name, data in files.items():
+    files = []
+    for name, data in contents(state):
         store.put(folder + name, data)
+        files.append(CheckpointFile(name=name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
     manifest = CheckpointManifest(
         images_seen=state.images_seen,
         attempt=attempt,
         spec_sha256=spec_sha256,
         created_at=datetime.now(UTC),
-        files=tuple(
-            CheckpointFile(name=name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-            for name, data in files.items()
-        ),
+        files=tuple(files),
     )
     if newest_attempt(store, keys) > attempt:
         raise FencedError(f"attempt {attempt} has been superseded")
@@ -92,21 +81,33 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointMan
     Raises:
         DamagedCheckpointError: and `state` is as it was.
     """
-    try:
-        manifest = CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))
-    except (FileNotFoundError, ValidationError) as error:
-        raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
-    files = {file.name: _verified(store, folder, file) for file in manifest.files}
-    if missing := {*_TENSOR_FILES} - {*files}:
+    manifest = read_manifest(store, folder)
+    files = {file.name: read_file(store, folder, file) for file in manifest.files}
+    if missing := needed_files(state) - {*files}:
         raise DamagedCheckpointError(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
-    state.denoiser.network.load_state_dict(safetensors.torch.load(files["network.safetensors"]))
-    state.ema.network.load_state_dict(safetensors.torch.load(files["ema.safetensors"]))
-    _load_optimizer(state, safetensors.torch.load(files["optimizer.safetensors"]))
+    load_contents(state, files)
     state.images_seen = manifest.images_seen
     return manifest
 
 
-def _verified(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
+def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
+    """What a committed checkpoint says it consists of.
+
+    Raises:
+        DamagedCheckpointError: it cannot be read.
+    """
+    try:
+        return CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))
+    except (FileNotFoundError, ValidationError) as error:
+        raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
+
+
+def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
+    """One file of a checkpoint, verified.
+
+    Raises:
+        DamagedCheckpointError: it is not there, or not what the manifest says.
+    """
     try:
         data = store.get(folder + file.name)
     except FileNotFoundError:
@@ -114,25 +115,3 @@ def _verified(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise DamagedCheckpointError(f"{file.name} has {len(data)} bytes that are not those written")
     return data
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
-    """Adam's moments and step counts by parameter: `exp_avg/<parameter>` and so on."""
-    moments = state.optimizer.state
-    named = state.denoiser.network.named_parameters()
-    return {f"{moment}/{name}": value for name, p in named for moment, value in moments[p].items()}
-
-
-def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    by_parameter: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        moment, _, name = key.partition("/")
-        by_parameter.setdefault(name, {})[moment] = value
-    names = [name for name, _ in state.denoiser.network.named_parameters()]
-    groups = state.optimizer.state_dict()["param_groups"]
-    moments = {index: by_parameter[name] for index, name in enumerate(names) if name in by_parameter}
-    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -6,21 +6,31 @@ from dataclasses import dataclass
 import torch
 
 from workers.contract.data import DatasetManifest
+from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
+from workers.diffusion.ema import average_names
 from workers.networks import build
+
+AUGMENTATION_FEATURES = 9  # numbers that tell a network how its image was transformed
 
 _PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(slots=True)
 class TrainState:
-    """The denoiser, its moving average, the optimizer, and how far they have come."""
+    """The denoiser, its moving averages and what they are called, the optimizer, and how far they have come."""
 
     denoiser: Denoiser
-    ema: Denoiser
+    averages: tuple[Denoiser, ...]
+    average_names: tuple[str, ...]
     optimizer: torch.optim.Adam
     images_seen: int = 0
+
+    @property
+    def ema(self) -> Denoiser:
+        """The average that samples are drawn from and that the estimator `target` regresses on: the first."""
+        return self.averages[0]
 
 
 def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
@@ -32,11 +42,16 @@ def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         network = build(
-            spec.network, image_channels=images.channels, resolution=images.resolution, num_classes=images.num_classes
+            spec.network,
+            image_channels=images.channels,
+            resolution=images.resolution,
+            num_classes=images.num_classes,
+            augmentation_features=augmentation_features(spec),
         )
     return Denoiser(
         network,
-        sigma_data=spec.noise.sigma_data or images.sigma_data,
+        preconditioning=spec.preconditioning,
+        sigma_data=_sigma_data(spec, images),
         precision=_PRECISION[spec.compute.precision],
     )
 
@@ -44,8 +59,26 @@ def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
 def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) -> TrainState:
     """The state before the first image."""
     denoiser = new_denoiser(spec, images).to(device)
+    if device.type == "cuda":
+        # What its convolutions are fastest in. PyTorch declares this form of `to` for tensors only.
+        denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = spec.optimizer
     optimizer = torch.optim.Adam(
         denoiser.parameters(), adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=True
     )
-    return TrainState(denoiser, deepcopy(denoiser).eval().requires_grad_(False), optimizer)
+    names = average_names(spec.ema)
+    averages = tuple(deepcopy(denoiser).eval().requires_grad_(False) for _ in names)
+    return TrainState(denoiser, averages, names, optimizer)
+
+
+def augmentation_features(spec: TrainSpec) -> int:
+    """How many numbers about its augmentation the network is told."""
+    return AUGMENTATION_FEATURES if spec.augmentation else 0
+
+
+def _sigma_data(spec: TrainSpec, images: DatasetManifest) -> float:
+    match spec.preconditioning:
+        case EDM(sigma_data=float(given)):
+            return given
+        case _:
+            return images.sigma_data

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
+from workers.diffusion.denoiser import Denoiser
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import (
     FencedError,
@@ -26,6 +28,12 @@ CPU = torch.device("cpu")
 KEYS = JobKeys("job_1")
 
 
+EMAS = {
+    "exponential": {"kind": "exponential", "halflife_images": 200},
+    "power": {"kind": "power", "relative_widths": [0.05, 0.1]},
+}
+
+
 @pytest.fixture
 def spec() -> TrainSpec:
     return smoke_spec(duration_images=64)
@@ -35,6 +43,11 @@ def spec() -> TrainSpec:
 def images(spec: TrainSpec, tmp_path: Path) -> ImageSet:
     store = MemoryStore()
     return ImageSet.open(import_dataset(spec.dataset, store).digest, store=store, cache=tmp_path)
+
+
+def same(ours: Denoiser, theirs: Denoiser) -> bool:
+    """Bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
 def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int) -> list[float]:
@@ -47,7 +60,9 @@ def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int)
     return losses
 
 
-def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet, spec: TrainSpec) -> None:
+@pytest.mark.parametrize("ema", EMAS.values(), ids=EMAS)
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet, ema: dict[str, Any]) -> None:
+    spec = smoke_spec(duration_images=64, ema=ema)
     whole = new_state(spec, images.manifest, CPU)
     expected = trained(whole, images, spec, until=64)
 
@@ -59,10 +74,46 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet
     losses += trained(second, images, spec, until=64)
 
     assert losses == expected
-    for ours, theirs in zip(second.denoiser.parameters(), whole.denoiser.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    for ours, theirs in zip(second.ema.parameters(), whole.ema.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    assert len(second.averages) == len(whole.averages)
+    for ours, theirs in zip([second.denoiser, *second.averages], [whole.denoiser, *whole.averages], strict=True):
+        assert same(ours, theirs)
+        assert ours is second.denoiser or not same(ours, second.denoiser)
+
+
+@pytest.mark.parametrize(
+    ("ema", "names"),
+    [("exponential", ["ema.safetensors"]), ("power", ["ema-0.050.safetensors", "ema-0.100.safetensors"])],
+)
+def test_a_checkpoint_has_a_file_for_each_average(images: ImageSet, ema: str, names: list[str]) -> None:
+    store, state = MemoryStore(), new_state(smoke_spec(ema=EMAS[ema]), images.manifest, CPU)
+
+    manifest = save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+
+    others = ["network.safetensors", "optimizer.safetensors", "state.json"]
+    assert sorted(file.name for file in manifest.files) == sorted(names + others)
+
+
+def test_a_checkpoint_without_one_of_the_averages_is_passed_over(images: ImageSet) -> None:
+    store, kept = MemoryStore(), new_state(smoke_spec(ema=EMAS["exponential"]), images.manifest, CPU)
+    save_checkpoint(kept, store, KEYS, attempt=1, spec_sha256="0" * 64)
+
+    assert restore_latest(new_state(smoke_spec(ema=EMAS["power"]), images.manifest, CPU), store, KEYS) is None
+
+
+def test_a_restored_optimizer_has_the_memory_format_of_the_parameters(images: ImageSet, spec: TrainSpec) -> None:
+    """That of a GPU, whose fused Adam is slow where the two differ."""
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    trained(state, images, spec, until=16)
+    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    restored = new_state(spec, images.manifest, CPU)
+    restored.denoiser.network.to(memory_format=torch.channels_last)
+
+    restore_latest(restored, store, KEYS)
+
+    kernels = [each for each in restored.denoiser.parameters() if each.ndim == 4 and each.shape[1] > 1]
+    moments = [restored.optimizer.state[kernel]["exp_avg"] for kernel in kernels]
+    assert kernels
+    assert all(moment.stride() == kernel.stride() for moment, kernel in zip(moments, kernels, strict=True))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(images: ImageSet, spec: TrainSpec) -> None:

@@ -1,0 +1,145 @@
+"""Averages of other widths than those a job keeps: planned over its checkpoints, added up, written as weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from workers.contract.data import DatasetManifest
+from workers.contract.model import PowerFunctionAverage
+from workers.contract.records import CheckpointFile
+from workers.diffusion.ema import average_names, power_exponent
+from workers.diffusion.posthoc import Combination, Profile, combination
+from workers.jobs.attempt import Job
+from workers.jobs.failures import UsageError
+from workers.storage import ObjectStore
+from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
+from workers.training.contents import average_file
+from workers.training.state import augmentation_features, new_denoiser
+from workers.training.weights import save_weights
+from workers.training.weights_header import WeightsHeader
+
+WIDEST = 0.28  # not included; the power function with gamma = 0 has 12^-0.5 = 0.289
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An average in a checkpoint, and the profile over the weights that it is."""
+
+    profile: Profile
+    folder: str
+    file: CheckpointFile
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """Which stored averages make up a wanted one, and how well."""
+
+    stored: tuple[Stored, ...]
+    wanted: Profile
+    relative_width: float
+    combination: Combination
+
+    @property
+    def parts(self) -> tuple[tuple[float, Stored], ...]:
+        """Those that count, with their coefficients."""
+        pairs = zip(self.combination.coefficients, self.stored, strict=True)
+        return tuple((coefficient, stored) for coefficient, stored in pairs if coefficient)
+
+
+def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reconstruction:
+    """Find the best combination for the average of that width at `images_seen`; None: at the last checkpoint.
+
+    Raises:
+        UsageError: there is nothing that it could be rebuilt from.
+    """
+    if not 0 < relative_width < WIDEST:
+        raise UsageError(f"--relative-width: {relative_width:g} is out of range, must lie between 0 and {WIDEST}")
+    config = job.spec.ema
+    if not isinstance(config, PowerFunctionAverage):
+        raise UsageError(f"{job.job_id} keeps no power-function averages: train with ema.kind = power for that")
+    stored = _stored(job, config)
+    if not stored:
+        first = job.spec.cadence.checkpoint_images
+        raise UsageError(f"{job.job_id} has no checkpoints yet: the first comes after {first} images")
+    last = stored[-1].profile.images_seen
+    if images_seen is not None and not 0 < images_seen <= last:
+        raise UsageError(f"--images: {images_seen} is out of range, the last checkpoint is at {last}")
+    wanted = Profile(power_exponent(relative_width), images_seen or last)
+    found = combination([each.profile for each in stored], wanted)
+    return Reconstruction(stored, wanted, relative_width, found)
+
+
+def combined(
+    parts: tuple[tuple[float, Stored], ...], store: ObjectStore, *, averaged: frozenset[str]
+) -> dict[str, Tensor]:
+    """Add up the tensors named in `averaged`, in float64, one file at a time; the others are constants of the network.
+
+    Raises:
+        UsageError: a file is missing or is not what was written.
+    """
+    sums: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    for coefficient, stored in parts:
+        with _whole(stored.folder):
+            tensors = safetensors.torch.load(read_file(store, stored.folder, stored.file))
+        for name in averaged:
+            part = tensors[name].double() * coefficient
+            sums[name] = sums[name].add_(part) if name in sums else part
+    return {name: sums[name].to(tensor.dtype) if name in averaged else tensor for name, tensor in tensors.items()}
+
+
+def write(plan: Reconstruction, job: Job, output: Path) -> None:
+    """Carry it out, and write the network's tensors with a header that tells how to build it again.
+
+    Raises:
+        UsageError: a checkpoint is damaged.
+    """
+    spec, store = job.spec, job.open_store()
+    images = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
+    with torch.device("meta"):
+        denoiser = new_denoiser(spec, images)
+    averaged = frozenset(name for name, _ in denoiser.network.named_parameters())
+    header = WeightsHeader(
+        network=spec.network,
+        preconditioning=spec.preconditioning,
+        sigma_data=denoiser.sigma_data,
+        image_channels=images.channels,
+        resolution=images.resolution,
+        num_classes=images.num_classes if spec.network.class_conditional else 0,
+        augmentation_features=augmentation_features(spec),
+        extra={
+            "source": job.job_id,
+            "images_seen": str(plan.wanted.images_seen),
+            "relative_width": f"{plan.relative_width:g}",
+        },
+    )
+    save_weights(output, combined(plan.parts, store, averaged=averaged), header)
+
+
+def _stored(job: Job, config: PowerFunctionAverage) -> tuple[Stored, ...]:
+    """All averages in committed checkpoints, oldest first; where several attempts passed, those of the latest."""
+    store = job.open_store()
+    files = dict(
+        zip(map(average_file, average_names(config)), map(power_exponent, config.relative_widths), strict=True)
+    )
+    checkpoints: dict[int, list[Stored]] = {}
+    for folder in committed_checkpoints(store, job.keys):
+        with _whole(folder):
+            manifest = read_manifest(store, folder)
+        seen, listed = manifest.images_seen, [file for file in manifest.files if file.name in files]
+        checkpoints[seen] = [Stored(Profile(files[file.name], seen), folder, file) for file in listed]
+    return tuple(stored for seen, group in checkpoints.items() if seen for stored in group)
+
+
+@contextmanager
+def _whole(folder: str) -> Iterator[None]:
+    """Name the checkpoint that is damaged."""
+    try:
+        yield
+    except DamagedCheckpointError as error:
+        raise UsageError(f"{folder} is damaged, remove it to go on without it: {error}") from None
