@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import jobs, quickstart, results, stack, submission
+from service.cli import averages, convert, jobs, quickstart, results, stack, submission
 
 app = typer.Typer(
     name="cdm",
@@ -25,5 +25,7 @@ for command in (
     jobs.cancel,
     results.logs,
     results.images,
+    convert.convert,
+    averages.average,
 ):
     app.command()(command)

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from workers.contract.data import DatasetManifest
 from workers.contract.records import Outcome, Reason
+from workers.contract.spec import sharing_problems
 from workers.data import DatasetError, import_dataset
 from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
@@ -18,6 +19,7 @@ from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismat
 from workers.jobs.stop import StopFlag
 from workers.training.run import Ending, Run, run_training
 from workers.training.state import new_denoiser
+from workers.training.weights import check_initial_weights
 from workers.training.world import World
 
 T = TypeVar("T")
@@ -54,8 +56,8 @@ def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         world = World.from_environment(job.spec.compute.accelerator)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if job.spec.batch_images % world.size or job.spec.consistency_images % world.size:
-        raise UsageError(f"{world.size} processes cannot share a batch of {job.spec.batch_images} images evenly")
+    if problems := sharing_problems(job.spec, world.size):
+        raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
     number = _decided_by_first(world, lambda: _begin(job, attempt))
 
     def body() -> Ending:
@@ -88,6 +90,7 @@ def _prepare(job: Job, attempt: int) -> Run:
         store.put(job.keys.dataset, manifest.model_dump_json().encode())
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
     try:
+        check_initial_weights(job.spec, manifest)
         with torch.device("meta"):
             new_denoiser(job.spec, manifest)
     except ValueError as error:

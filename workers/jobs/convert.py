@@ -1,0 +1,88 @@
+"""Make a weights file of a snapshot of EDM or CDM: `python -m workers.jobs.convert SNAPSHOT.pkl -o FILE.safetensors`.
+
+A job starts from it by `initial_weights`. Nothing in the snapshot is executed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import assert_never
+
+from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
+from workers.networks.edm_snapshot import Snapshot, read_snapshot
+from workers.training.weights import WeightsHeader, save_weights
+
+EXIT_USAGE = 2
+
+
+def main() -> int:
+    """Run the command line; 0 = written, 2 = impossible, and one line says why."""
+    parser = argparse.ArgumentParser(prog="python -m workers.jobs.convert", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl, of EDM or CDM")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors", help="what is written")
+    parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
+    arguments = parser.parse_args()
+    try:
+        _refuse_output(arguments.output, force=arguments.force)
+        snapshot = read_snapshot(arguments.snapshot)
+        save_weights(arguments.output, snapshot.tensors, _header(snapshot, arguments.snapshot.name))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return EXIT_USAGE
+    sys.stdout.write(f"{arguments.output}: {_in_words(snapshot)}\n")
+    return 0
+
+
+def _refuse_output(path: Path, *, force: bool) -> None:
+    """Before the snapshot is read, which takes a while."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"cannot write {path}: name a file in a folder that is there")
+    if path.exists() and not force:
+        raise ValueError(f"{path} is there already: choose another --output, or replace it with --force")
+
+
+def _header(snapshot: Snapshot, source: str) -> WeightsHeader:
+    return WeightsHeader(
+        network=snapshot.network,
+        preconditioning=snapshot.preconditioning,
+        sigma_data=snapshot.sigma_data,
+        **snapshot.inputs.model_dump(),
+        extra={"source": source},
+    )
+
+
+def _in_words(snapshot: Snapshot) -> str:
+    inputs, given = snapshot.inputs, snapshot.preconditioning
+    parameters = sum(tensor.numel() for name, tensor in snapshot.tensors.items() if not name.endswith(".freqs"))
+    return ", ".join(
+        (
+            f"{_published_name(snapshot.network)} ({snapshot.network.kind})",
+            f"{parameters:,} parameters",
+            f"{inputs.resolution}x{inputs.resolution} with {inputs.image_channels} channels",
+            f"{inputs.num_classes} classes" if inputs.num_classes else "no classes",
+            f"{inputs.augmentation_features} augmentation labels",
+            f"{given.kind} preconditioning"
+            + (f" with sigma_data {snapshot.sigma_data:g}" if given.kind == "edm" else ""),
+        )
+    )
+
+
+def _published_name(network: Network) -> str:
+    match network:
+        case DDPMpp():
+            return "DDPM++"
+        case NCSNpp():
+            return "NCSN++"
+        case ADM():
+            return "ADM"
+        case EDM2():
+            return "EDM2"
+        case MLP():
+            return "MLP"
+        case _:
+            assert_never(network)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Network weights outside a run: one safetensors file, whose header says which denoiser they belong to."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from workers.contract.data import DatasetManifest
+from workers.contract.model import EDM
+from workers.contract.spec import TrainSpec
+from workers.networks.matching import tensor_mismatch
+from workers.storage import open_store
+from workers.training.state import TrainState
+from workers.training.weights_header import FORMAT, WeightsHeader, denoiser_difference, images_difference
+
+__all__ = [
+    "WeightsError",
+    "WeightsHeader",
+    "check_initial_weights",
+    "load_initial_weights",
+    "read_header",
+    "read_weights",
+    "save_weights",
+]
+
+_LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that are not those of a job's network; the message says what to change."""
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], header: WeightsHeader) -> None:
+    """Write a weights file, or leave what was there: it is written beside its place and moved there."""
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    try:
+        safetensors.torch.save_file(whole, temporary, metadata=header.to_metadata())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def read_weights(location: str | Path) -> tuple[WeightsHeader, dict[str, Tensor]]:
+    """Read a weights file onto the CPU, from a path or a URL such as `s3://bucket/prefix/file.safetensors`.
+
+    Raises:
+        WeightsError: there is none, it is damaged, or `save_weights` did not write it.
+    """
+    data = _read(location)
+    header = _described(location, data)
+    try:
+        return header, safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise WeightsError(f"{location} is damaged, copy or convert it again: {error}") from None
+
+
+def read_header(location: str | Path) -> WeightsHeader:
+    """Read what a weights file says of itself; of a file on this machine, no more than that is read.
+
+    Raises:
+        WeightsError: as `read_weights`.
+    """
+    return _described(location, _read(location, header_only=True))
+
+
+def check_initial_weights(spec: TrainSpec, images: DatasetManifest) -> None:
+    """See by their header that the job's `initial_weights`, if it has any, are those of its denoiser and its images.
+
+    Raises:
+        WeightsError: they are not, naming the field and the mend; or they cannot be read.
+    """
+    if spec.initial_weights is None:
+        return
+    try:
+        header = read_header(spec.initial_weights)
+    except WeightsError as error:
+        raise WeightsError(f"initial_weights: {error}") from None
+    given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
+    sigma_data = images.sigma_data if given is None else given
+    if reason := denoiser_difference(header, spec, sigma_data=sigma_data) or images_difference(header, spec, images):
+        raise WeightsError(reason)
+
+
+def load_initial_weights(state: TrainState, spec: TrainSpec) -> WeightsHeader | None:
+    """Put the job's `initial_weights` into the network and all its averages; None if it has none.
+
+    Raises:
+        WeightsError: they are another denoiser's, or cannot be read; `state` is as it was.
+    """
+    if spec.initial_weights is None:
+        return None
+    try:
+        header, tensors = read_weights(spec.initial_weights)
+    except WeightsError as error:
+        raise WeightsError(f"initial_weights: {error}") from None
+    if reason := denoiser_difference(header, spec, sigma_data=state.denoiser.sigma_data):
+        raise WeightsError(reason)
+    if reason := tensor_mismatch(tensors, state.denoiser.network.state_dict()):
+        raise WeightsError(f"initial_weights: {spec.initial_weights} are of another network: {reason}")
+    for denoiser in (state.denoiser, *state.averages):
+        denoiser.network.load_state_dict(tensors)
+    return header
+
+
+def _read(location: str | Path, *, header_only: bool = False) -> bytes:
+    parts = urlsplit(str(location))
+    try:
+        if isinstance(location, str) and parts.scheme and parts.scheme != "file":
+            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
+        with Path(unquote(parts.path) if parts.scheme == "file" else location).open("rb") as file:
+            return _leading_part(file) if header_only else file.read()
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {location}") from None
+    except OSError as error:
+        raise WeightsError(f"cannot read {location}: {error.strerror or error}") from None
+    except ValueError as error:  # a URL of a kind that there is no store for
+        raise WeightsError(f"{location}: {error}") from None
+
+
+def _leading_part(file: BinaryIO) -> bytes:
+    length = file.read(8)
+    return length + file.read(min(int.from_bytes(length, "little"), _LARGEST_HEADER_BYTES))
+
+
+def _described(location: str | Path, data: bytes) -> WeightsHeader:
+    """The header at the beginning of a safetensors file: its length in 8 bytes, then JSON."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        if len(data) < 8 + length:
+            raise ValueError
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    except (ValueError, AttributeError):
+        raise WeightsError(f"{location} is not a whole safetensors file") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise WeightsError(f"{location} is not a weights file: snapshots of EDM and CDM become one by `cdm convert`")
+    try:
+        return WeightsHeader.from_metadata(metadata)
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the header of {location} is not as this version writes it: {error}") from None
