@@ -175,7 +175,7 @@ def test_images_that_cannot_be_used_are_named_in_the_jobs_message(stack: Stack) 
     (folder / "broken.png").write_bytes(b"\x89PNG but no more")
     spec = smoke_spec(
         dataset={"kind": "folder", "path": str(folder), "resolution": 16},
-        network={"kind": "unet", "channels": 8, "channel_multipliers": [1, 2]},
+        network={"kind": "ddpmpp", "channels": 8, "channel_multipliers": [1, 2]},
     )
 
     job = finished(stack.client, stack.client.jobs.create(spec))

@@ -39,11 +39,11 @@ class Reporter:
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
         self._heartbeat.update(phase=phase)
 
-    def metrics(self, images_seen: int, *, losses: dict[str, float], rate: float, learning_rate: float) -> None:
-        """Losses by name, images per second, and the learning rate."""
+    def metrics(self, images_seen: int, *, losses: dict[str, float], rate: float, telemetry: dict[str, float]) -> None:
+        """Losses by name, images per second, and whatever else was measured, by the name of its curve."""
         self._heartbeat.update(phase="training", images_seen=images_seen, losses=losses, images_per_second=rate)
         values = {f"loss/{name}": value for name, value in losses.items()}
-        values |= {"throughput/images_per_second": rate, "optimizer/learning_rate": learning_rate}
+        values |= {"throughput/images_per_second": rate} | telemetry
         self._tell(Metrics(images_seen, time.time(), values))
 
     def checkpoint(self, images_seen: int, key: str, *, seconds: float) -> None:

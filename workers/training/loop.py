@@ -1,26 +1,34 @@
 """The training loop: a generator of steps over one state, without input or output of its own."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor
 
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, sample_order
-from workers.diffusion.ema import ema_decay, update_ema
-from workers.diffusion.objective import Objective, Terms, draw
+from workers.diffusion.augmentation import augment, draw_augmentation
+from workers.diffusion.ema import decays, update_ema
+from workers.diffusion.objective import Draws, Objective, Randomness, Terms
+from workers.diffusion.transfer import sent
+from workers.networks import after_step
+from workers.training.backend import compile_networks
+from workers.training.feed import Feed
 from workers.training.state import TrainState
 from workers.training.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step. The losses are this process's, per image, still on its device."""
+    """One optimizer step. The losses are this process's, per image, still on its device; so is the gradient's norm."""
 
     images_seen: int
     terms: Terms
+    gradient_norm: Float[Tensor, ""]
 
 
 def train(state: TrainState, images: ImageSet, spec: TrainSpec, world: World) -> Iterator[Step]:
@@ -31,77 +39,129 @@ def train(state: TrainState, images: ImageSet, spec: TrainSpec, world: World) ->
     randomness of the whole batch and computes on its share, so any number of processes trains the same model, and a
     restored state goes on as if nothing had happened.
     """
-    objective = Objective(state.denoiser, spec.objective.consistency)
-    module = world.wrap(objective)
+    trainer = Trainer(state, images, spec, world)
     while state.images_seen < spec.duration_images:
-        terms = _optimize(state, images, spec, world, objective, module)
-        yield Step(state.images_seen, terms)
+        yield trainer.step()
 
 
-def _optimize(
-    state: TrainState, images: ImageSet, spec: TrainSpec, world: World, objective: Objective, module: nn.Module
-) -> Terms:
-    """Take one optimizer step on the next batch and move the average."""
-    _warm_up(state, spec)
-    batch = sample_order(spec.seed, first=state.images_seen, count=spec.batch_images, num_images=len(images))
-    mine = batch[world.rank :: world.size]
-    pixels = images.images(mine).to(world.device, torch.float32) / 127.5 - 1
-    labels = images.labels(mine)
-    draws = draw(
-        torch.Generator(world.device).manual_seed(_step_seed(spec.seed, state.images_seen)),
-        num_images=spec.batch_images,
-        shape=tuple(pixels.shape[1:]),
-        noise=spec.noise,
-        term=spec.objective.consistency,
-        sub=spec.consistency_images,
-    ).share(world.rank, world.size)
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one forward and backward pass computes on: a share of the batch."""
 
-    terms: Terms = module(pixels, None if labels is None else labels.to(world.device), draws, state.ema)
-    state.optimizer.zero_grad(set_to_none=True)
-    objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
-    state.optimizer.step()
+    images: Float[Tensor, "share channels side side"]
+    labels: Tensor | None
+    augmentation: Float[Tensor, "share features"] | None
+    draws: Draws
 
-    state.images_seen += spec.batch_images
-    decay = ema_decay(spec.ema, batch_images=spec.batch_images, images_seen=state.images_seen)
-    update_ema(list(state.ema.parameters()), list(state.denoiser.parameters()), decay)
-    return Terms(terms.dsm.detach(), terms.consistency.detach())
+
+class Trainer:
+    """Takes optimizer steps on one state."""
+
+    def __init__(self, state: TrainState, images: ImageSet, spec: TrainSpec, world: World) -> None:
+        self._state, self._spec, self._world = state, spec, world
+        self._num_images = len(images)
+        self._feed = Feed(images, world.device)
+        self._generator = torch.Generator(world.device)
+        self._passes = spec.microbatches(world.size)
+        self._objective = Objective(state.denoiser, spec.objective.consistency)
+        side = images.manifest.resolution
+        self._randomness = Randomness(
+            (images.manifest.channels, side, side),
+            spec.preconditioning,
+            spec.objective.consistency,
+            label_dropout=spec.objective.label_dropout,
+            dropout=spec.network.dropout,
+            dropout_elements=state.denoiser.network.dropout_elements,
+        )
+        if spec.compute.compile:
+            compile_networks((state.denoiser, state.ema), self._trial)
+        self._module = world.wrap(self._objective)
+
+    def step(self) -> Step:
+        """Take one step on the next batch and move the averages.
+
+        A step whose gradient is not finite changes nothing but the count of images; nothing here waits for the device.
+        """
+        state, spec = self._state, self._spec
+        state.optimizer.zero_grad(set_to_none=True)
+        terms = self._accumulate()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in state.denoiser.parameters() if p.grad is not None])
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(spec, state.images_seen)
+        # Adam's fused kernel reads this and skips the step, without the host.
+        state.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        state.optimizer.step()
+        after_step(state.denoiser.network)
+
+        state.images_seen += spec.batch_images
+        shares = decays(spec.ema, batch_images=spec.batch_images, images_seen=state.images_seen)
+        for average, decay in zip(state.averages, shares, strict=True):
+            update_ema(list(average.parameters()), list(state.denoiser.parameters()), decay)
+        return Step(state.images_seen, terms, norm)
+
+    def _accumulate(self) -> Terms:
+        """Add up the gradients of all passes; all but the last tell the other processes nothing."""
+        passes = self._drawn()
+        with self._world.accumulating(self._module):
+            parts = [self._backward(next(passes)) for _ in range(self._passes - 1)]
+        parts.append(self._backward(next(passes)))
+        return Terms.joined(parts) if len(parts) > 1 else parts[0]
+
+    def _backward(self, share: Pass) -> Terms:
+        terms: Terms = self._module(
+            share.images, share.labels, share.draws, augmentation=share.augmentation, frozen=self._state.ema
+        )
+        (self._objective.total(terms) / self._passes).backward()  # type: ignore[no-untyped-call] # untyped in torch
+        return terms.detached()
+
+    def _drawn(self) -> Iterator[Pass]:
+        """This process's shares of the next batch, each of every n-th image, so that all hold as much of the term."""
+        spec, seen = self._spec, self._state.images_seen
+        batch = sample_order(spec.seed, first=seen, count=spec.batch_images, num_images=self._num_images)
+        seed = _step_seed(spec.seed, seen)
+        draws = self._randomness.draw(
+            self._generator.manual_seed(seed), num_images=spec.batch_images, sub=consistency_images(spec, seen)
+        )
+        geometry = spec.augmentation and draw_augmentation(
+            torch.Generator().manual_seed(seed), num_images=spec.batch_images, probability=spec.augmentation.probability
+        )
+        num_shares = self._world.size * self._passes
+        for number in range(self._passes):
+            place = self._world.rank + self._world.size * number
+            mine = slice(place, None, num_shares)
+            pixels, labels = self._feed.batch(batch[mine])
+            images, features = pixels.float() / 127.5 - 1, None
+            if geometry:
+                part = geometry.part(mine)
+                images = augment(images, part)
+                features = sent(part.labels(), images.device)
+            yield Pass(images, labels, features, draws.share(place, num_shares))
+
+    def _trial(self) -> None:
+        """What compilation has to survive: one pass with gradients, which are thrown away."""
+        first = next(self._drawn())
+        terms = self._objective(
+            first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
+        )
+        self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
+        self._state.optimizer.zero_grad(set_to_none=True)
+
+
+def consistency_images(spec: TrainSpec, images_seen: int) -> int:
+    """Images of the next batch that carry the consistency term; none before its start."""
+    term = spec.objective.consistency
+    return spec.consistency_images if term and images_seen >= term.start * spec.duration_images else 0
 
 
 def learning_rate(spec: TrainSpec, images_seen: int) -> float:
-    """Linear from near zero over `warmup_images`, then constant."""
-    warmup = spec.optimizer.warmup_images
-    share = min(1.0, (images_seen + spec.batch_images) / warmup) if warmup else 1.0
-    return spec.optimizer.learning_rate * share
-
-
-def _warm_up(state: TrainState, spec: TrainSpec) -> None:
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(spec, state.images_seen)
+    """Linear from near zero over `warmup_images`, then constant, or falling as the inverse square root."""
+    adam = spec.optimizer
+    after = images_seen + spec.batch_images
+    rise = min(1.0, after / adam.warmup_images) if adam.warmup_images else 1.0
+    fall = math.sqrt(min(1.0, adam.decay_after_images / after)) if adam.decay_after_images else 1.0
+    return adam.learning_rate * rise * fall
 
 
 def _step_seed(seed: int, images_seen: int) -> int:
     """A well-mixed 63-bit seed; neighbouring steps of neighbouring seeds must not share noise."""
     return int(np.random.SeedSequence([seed, images_seen]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-class LossWindow:
-    """Mean losses since the last look, over all processes; the device is only waited for when looking."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._sums = torch.zeros(4, dtype=torch.float64, device=world.device)
-
-    def add(self, terms: Terms) -> None:
-        self._sums[0] += terms.dsm.sum()
-        self._sums[1] += len(terms.dsm)
-        self._sums[2] += terms.consistency.sum()
-        self._sums[3] += len(terms.consistency)
-
-    def close(self) -> dict[str, float]:
-        """The mean losses by name; then start anew."""
-        dsm, num_dsm, consistency, num_consistency = self._world.sum(self._sums).tolist()
-        self._sums.zero_()
-        losses = {"dsm": dsm / num_dsm} if num_dsm else {}
-        if num_consistency:
-            losses["consistency"] = consistency / num_consistency
-        return losses

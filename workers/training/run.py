@@ -19,10 +19,13 @@ from workers.storage import ObjectStore, open_store
 from workers.tracking.heartbeat import Status
 from workers.tracking.reporter import Reporter
 from workers.training.agreement import StopAgreement
+from workers.training.backend import configure_backend
 from workers.training.checkpoint import FencedError, restore, restore_latest, save_checkpoint
-from workers.training.loop import LossWindow, learning_rate, train
+from workers.training.loop import learning_rate, train
 from workers.training.samples import draw_grid
 from workers.training.state import TrainState, new_state
+from workers.training.telemetry import Measured, Window
+from workers.training.weights import load_initial_weights
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -62,9 +65,12 @@ def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) 
     store = open_store(run.store_url)
     spec_json = store.get(run.keys.spec)
     spec = TrainSpec.model_validate_json(spec_json)
+    configure_backend(spec.compute)
     images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
     has_checkpoint = _restore(state, store, run, world)
+    if not has_checkpoint:
+        load_initial_weights(state, spec)
     log.info("worker.ready", rank=world.rank, of=world.size, device=str(world.device), images_seen=state.images_seen)
     reporter = _open_reporter(run, store, spec, world, state, has_checkpoint=has_checkpoint)
     session = _Session(run, world, store, spec, hashlib.sha256(spec_json).hexdigest(), state, images, reporter)
@@ -110,21 +116,22 @@ class _Session:
     def train(self, stop_requested: Callable[[], bool]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
         cadence = self.spec.cadence
-        window, agreement = LossWindow(self.world), StopAgreement(self.world)
+        term = self.spec.objective.consistency
+        window, agreement = Window(self.world, weight=term.weight if term else 0.0), StopAgreement(self.world)
         since, counted = time.monotonic(), self.state.images_seen
         for step in train(self.state, self.images, self.spec, self.world):
-            window.add(step.terms)
+            window.add(step.terms, step.gradient_norm)
             seen = step.images_seen
             done = seen >= self.spec.duration_images
             stop = agreement.reached(lambda: stop_requested() or self.superseded) and not done
             checkpoint_due = done or stop or self._passed(seen, cadence.checkpoint_images)
             if not (checkpoint_due or self._passed(seen, cadence.log_images)):
                 continue
-            losses = window.close()
-            if not all(map(math.isfinite, losses.values())):
-                message = f"a loss became {losses} before {seen} images"
+            measured = window.close()
+            if not all(map(math.isfinite, measured.losses.values())):
+                message = f"most losses before {seen} images are not finite: {measured.losses}"
                 return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=message)
-            self._report(losses, rate=(seen - counted) / (time.monotonic() - since))
+            self._report(measured, rate=(seen - counted) / (time.monotonic() - since))
             if checkpoint_due:
                 self._checkpoint()
             if stop:
@@ -142,11 +149,12 @@ class _Session:
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every
 
-    def _report(self, losses: dict[str, float], *, rate: float) -> None:
+    def _report(self, measured: Measured, *, rate: float) -> None:
         if self.reporter:
             seen = self.state.images_seen
-            self.reporter.metrics(seen, losses=losses, rate=rate, learning_rate=learning_rate(self.spec, seen))
-            rounded = {name: round(value, 4) for name, value in losses.items()}
+            telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self.spec, seen)}
+            self.reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry)
+            rounded = {name: round(value, 4) for name, value in measured.losses.items()}
             log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
 
     def _draw_grid(self) -> None:

@@ -1,6 +1,7 @@
 """The processes that train together: one, or several joined by torch.distributed."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, TypeVar
@@ -53,10 +54,18 @@ class World:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Average gradients over all processes in every backward pass."""
+        """Average gradients over all processes in every backward pass, but for those inside `accumulating`."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, gradient_as_bucket_view=True)
+        # Buffers are constants, and equal; static_graph would gain nothing where every parameter is used in every pass.
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+    def accumulating(self, module: nn.Module) -> AbstractContextManager[None]:
+        """Within, backward passes of a wrapped module add up gradients here and tell the others nothing."""
+        no_sync: AbstractContextManager[None] = (
+            module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+        )
+        return no_sync
 
     def sum(self, values: Tensor) -> Tensor:
         """Add a tensor up over all processes."""

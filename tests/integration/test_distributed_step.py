@@ -1,0 +1,41 @@
+"""DDP's gradients are those of one process, whatever the estimator, in one pass or in several."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.distributed_step import ESTIMATORS
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What one process found, two processes, and two with two passes each."""
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
+    launchers = {"one": ((), ()), "two": (torchrun, ()), "two, two passes": (torchrun, ("4",))}
+    folders = {}
+    for name, (launcher, passes) in launchers.items():
+        folders[name] = tmp_path_factory.mktemp("step")
+        subprocess.run(
+            [sys.executable, *launcher, "-m", "tests.support.distributed_step", str(folders[name]), *passes],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            timeout=100,
+            check=True,
+        )
+    return folders
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("split", ["two", "two, two passes"])
+def test_gradients_of_two_processes_are_those_of_one(steps: dict[str, Path], estimator: str, split: str) -> None:
+    """To 1e-3 of each gradient, or 1e-4 of the largest in its tensor, with dropout, augmentation and label dropout."""
+    alone, together = (load_file(steps[name] / f"{estimator}.safetensors") for name in ("one", split))
+
+    assert alone.keys() == together.keys()
+    for name, expected in alone.items():
+        scale = float(expected.abs().max())
+        assert torch.allclose(together[name], expected, rtol=1e-3, atol=1e-4 * scale + 1e-9), name

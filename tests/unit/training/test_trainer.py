@@ -1,0 +1,174 @@
+"""One optimizer step: however it is split, compiled or interrupted, it is the same step."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+from torch import Tensor
+
+from tests.support.denoisers import small_denoiser
+from tests.support.images import imported, in_memory
+from tests.support.specs import smoke_spec
+from workers.contract.spec import TrainSpec
+from workers.data import ImageSet
+from workers.training.backend import compile_networks, configure_backend
+from workers.training.loop import Step, Trainer, consistency_images, learning_rate, train
+from workers.training.state import TrainState, new_state
+from workers.training.world import World
+
+# PyTorch's own compiler says so of itself when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+
+CPU = torch.device("cpu")
+ALONE = World.alone(CPU)
+HARD = {
+    "augmentation": {"probability": 0.3},
+    "network": {
+        "kind": "ddpmpp",
+        "channels": 8,
+        "channel_multipliers": [1, 2],
+        "blocks_per_level": 1,
+        "attention_resolutions": [8],
+        "dropout": 0.2,
+        "class_conditional": True,
+    },
+}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageSet:
+    return imported(smoke_spec().dataset, tmp_path)
+
+
+def spec_with(estimator: str = "symmetric", **changes: Any) -> TrainSpec:
+    term = {"estimator": estimator, "batch_fraction": 0.5}
+    objective = {"consistency": term, "label_dropout": 0.2}
+    return smoke_spec(**({"objective": objective, "compute": {"workers": 1, "accelerator": "cpu"}} | HARD | changes))
+
+
+def after(steps: int, spec: TrainSpec, images: ImageSet) -> tuple[TrainState, list[Step]]:
+    state = new_state(spec, images.manifest, CPU)
+    trainer = Trainer(state, images, spec, ALONE)
+    return state, [trainer.step() for _ in range(steps)]
+
+
+def weights(state: TrainState) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in state.denoiser.parameters()])
+
+
+@pytest.mark.parametrize("estimator", ["symmetric", "asymmetric", "antithetic4", "target", "paper"])
+def test_a_batch_in_several_passes_is_the_batch_in_one(estimator: str, images: ImageSet) -> None:
+    """Up to the order of sums: 1e-4 of the largest gradient, and losses to 1e-4."""
+    compute = {"workers": 1, "accelerator": "cpu"}
+    at_once, apart = spec_with(estimator), spec_with(estimator, compute=compute | {"microbatch_images": 4})
+
+    whole, (step,) = after(1, at_once, images)
+    split, (split_step,) = after(1, apart, images)
+
+    assert float(split_step.gradient_norm) == pytest.approx(float(step.gradient_norm), rel=1e-4)
+    assert float(split_step.terms.dsm.mean()) == pytest.approx(float(step.terms.dsm.mean()), rel=1e-4)
+    assert len(split_step.terms.consistency) == len(step.terms.consistency) == 8
+    for ours, theirs in zip(split.denoiser.parameters(), whole.denoiser.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * float(theirs.grad.abs().max()) + 1e-9)
+
+
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing_but_the_count(images: ImageSet) -> None:
+    spec = spec_with()
+    state, _ = after(1, spec, images)
+    before = weights(state)
+    moments = state.optimizer.state.values()
+    old_moments = [each["exp_avg"].clone() for each in moments]
+    first = next(state.denoiser.parameters())
+    hook = first.register_hook(lambda gradient: gradient * torch.nan)
+
+    step = Trainer(state, images, spec, ALONE).step()
+    hook.remove()
+
+    assert not bool(step.gradient_norm.isfinite())
+    assert state.images_seen == 32
+    assert torch.equal(weights(state), before)
+    assert all(torch.equal(each["exp_avg"], old) for each, old in zip(moments, old_moments, strict=True))
+    assert all(each["step"] == 1 for each in moments)
+    assert all(bool(average.isfinite().all()) for average in state.ema.parameters())
+    assert bool(Trainer(state, images, spec, ALONE).step().gradient_norm.isfinite())
+
+
+def test_compiled_or_not_it_is_the_same_step(images: ImageSet) -> None:
+    """Losses to 1e-4, over three steps."""
+    network = HARD["network"] | {"channel_multipliers": [1], "attention_resolutions": []}  # compiles in half a minute
+    compute = {"workers": 1, "accelerator": "cpu"}
+    _, plain = after(3, spec_with(network=network), images)
+
+    _, compiled = after(3, spec_with(network=network, compute=compute | {"compile": True}), images)
+
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert float(ours.terms.dsm.mean()) == pytest.approx(float(theirs.terms.dsm.mean()), rel=1e-4)
+        assert float(ours.gradient_norm) == pytest.approx(float(theirs.gradient_norm), rel=1e-3)
+
+
+def test_where_nothing_compiles_training_goes_on_and_says_so() -> None:
+    denoiser = small_denoiser()
+
+    def trial() -> None:
+        assert denoiser.compiled is not None
+        raise RuntimeError("no compiler here")
+
+    with capture_logs() as logs:
+        compile_networks([denoiser], trial)
+
+    assert denoiser.compiled is None
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("compile.failed", "warning")]
+    assert "no compiler here" in logs[0]["error"]
+
+
+def test_the_term_begins_after_its_share_of_the_run(images: ImageSet) -> None:
+    term = {"estimator": "symmetric", "batch_fraction": 0.5, "start": 0.5}
+    spec = spec_with(objective={"consistency": term}, duration_images=64)
+
+    _, steps = after(4, spec, images)
+
+    assert [len(step.terms.consistency) for step in steps] == [0, 0, 8, 8]
+    assert [consistency_images(spec, seen) for seen in (0, 31, 32, 64)] == [0, 0, 8, 8]
+
+
+def test_the_learning_rate_rises_and_falls_with_the_images_seen() -> None:
+    adam = {"learning_rate": 1.0, "warmup_images": 64, "decay_after_images": 160}
+    spec = smoke_spec(optimizer=adam)
+
+    assert [learning_rate(spec, seen) for seen in (0, 16, 48, 144, 624)] == pytest.approx([0.25, 0.5, 1.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize("kind", ["ncsnpp", "adm", "edm2", "mlp"])
+def test_every_network_learns(kind: str) -> None:
+    sizes = {"channels": 8, "channel_multipliers": [1, 2], "blocks_per_level": 1, "attention_resolutions": [4]}
+    network = {"kind": kind} | ({"width": 256} if kind == "mlp" else sizes)
+    spec = smoke_spec(
+        network=network,
+        compute={"workers": 1, "accelerator": "cpu"},
+        optimizer={"learning_rate": 3e-3},
+        duration_images=16 * 40,
+    )
+    levels = np.random.default_rng(1).integers(256, size=(16, 3, 1, 1), dtype=np.uint8)
+    images = in_memory(np.broadcast_to(levels, (16, 3, 8, 8)).copy())
+    state = new_state(spec, images.manifest, CPU)
+
+    losses = [float(step.terms.dsm.mean()) for step in train(state, images, spec, ALONE)]
+
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
+
+
+def test_deterministic_is_set_and_can_be_taken_back() -> None:
+    quick, exact = spec_with().compute, spec_with(compute={"accelerator": "cpu", "deterministic": True}).compute
+    try:
+        configure_backend(exact)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        configure_backend(quick)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.matmul.allow_tf32

@@ -1,0 +1,35 @@
+"""How PyTorch computes: precision, repeatability, compilation. Set once for the process, before anything is built."""
+
+import os
+from collections.abc import Callable, Iterable
+
+import structlog
+import torch
+
+from workers.contract.spec import Compute
+from workers.diffusion.denoiser import Denoiser
+
+log = structlog.get_logger()
+
+
+def configure_backend(compute: Compute) -> None:
+    """Set what is a matter of the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = compute.tf32
+    torch.backends.cudnn.allow_tf32 = compute.tf32
+    torch.backends.cudnn.benchmark = not compute.deterministic  # shapes are static: the fastest algorithm is found once
+    if compute.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(compute.deterministic)
+
+
+def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None]) -> None:
+    """Compile the networks and try them on `trial`; where that fails, say so and go on without."""
+    denoisers = tuple(denoisers)
+    for denoiser in denoisers:
+        denoiser.compiled = torch.compile(denoiser.network.forward, dynamic=False)
+    try:
+        trial()
+    except Exception as error:  # noqa: BLE001 - compilers fail in all ways there are, and none is worth a run
+        log.warning("compile.failed", error=f"{type(error).__name__}: {str(error)[:500]}", goes_on="uncompiled")
+        for denoiser in denoisers:
+            denoiser.compiled = None

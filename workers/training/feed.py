@@ -1,0 +1,45 @@
+"""Training images on the device that trains on them."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from workers.data import ImageSet
+from workers.diffusion.transfer import sent
+
+_RESIDENT_SHARE = 0.25  # of the memory that is free before training
+
+
+class Feed:
+    """Brings images and labels by their index to a device; an image set small beside a GPU lives there whole."""
+
+    def __init__(self, images: ImageSet, device: torch.device, *, resident: bool | None = None) -> None:
+        """`resident` None decides by the memory that is free on a GPU; memory-mapped files serve a CPU as well."""
+        self._images = images
+        self._device = device
+        self._whole = self._fetched(np.arange(len(images))) if _is_resident(images, device, resident) else None
+
+    def batch(
+        self, indices: Int64[np.ndarray, "batch"]
+    ) -> tuple[UInt8[Tensor, "batch channels side side"], Int64[Tensor, "batch"] | None]:
+        """These images and their classes, in the order asked for; no labels if the image set has none."""
+        if self._whole is None:
+            return self._fetched(indices)
+        there = sent(torch.from_numpy(indices), self._device)
+        pixels, labels = self._whole
+        return pixels[there], None if labels is None else labels[there]
+
+    def _fetched(self, indices: Int64[np.ndarray, "batch"]) -> tuple[Tensor, Tensor | None]:
+        labels = self._images.labels(indices)
+        pixels = sent(self._images.images(indices), self._device)
+        return pixels, None if labels is None else sent(labels, self._device)
+
+
+def _is_resident(images: ImageSet, device: torch.device, wanted: bool | None) -> bool:
+    if wanted is not None or device.type != "cuda":
+        return bool(wanted)
+    manifest = images.manifest
+    num_bytes = manifest.num_images * manifest.channels * manifest.resolution**2
+    free, _ = torch.cuda.mem_get_info(device)
+    return num_bytes <= _RESIDENT_SHARE * free

@@ -1,0 +1,73 @@
+"""What is measured of every step, on its device, and only brought to the host when somebody looks."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workers.diffusion.objective import Terms
+from workers.training.world import World
+
+# Bins of sigma: below the first, between two, above the last.
+SIGMA_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+BIN_NAMES = ("0-0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Means since the last look, over all processes; a loss is NaN if most of what it is made of is not finite."""
+
+    losses: dict[str, float]
+    telemetry: dict[str, float]
+
+
+class Window:
+    """Sums both losses by noise level, and gradient norms; the device is only waited for when looking."""
+
+    def __init__(self, world: World, *, weight: float) -> None:
+        """`weight` is the consistency term's lambda."""
+        self._world = world
+        self._weight = weight
+        self._edges = torch.tensor(SIGMA_EDGES, device=world.device)
+        self._bins = torch.arange(len(BIN_NAMES), device=world.device)
+        self._sums = torch.zeros(6 * len(BIN_NAMES) + 3, dtype=torch.float64, device=world.device)
+
+    def add(self, terms: Terms, gradient_norm: Float[Tensor, ""]) -> None:
+        """One step; a step whose gradient is not finite is one that the optimizer has skipped."""
+        which = torch.bucketize(terms.sigma, self._edges)
+        finite = gradient_norm.isfinite()
+        steps = torch.stack([gradient_norm.nan_to_num(0, 0, 0), finite, ~finite])
+        dsm = self._by_bin(terms.dsm, which)
+        consistency = self._by_bin(terms.consistency, which[: len(terms.consistency)])
+        self._sums += torch.cat([dsm, consistency, steps])
+
+    def close(self) -> Measured:
+        """The means; then start anew."""
+        sums = self._world.sum(self._sums).tolist()
+        self._sums.zero_()
+        num_bins = 3 * len(BIN_NAMES)
+        norm, steps, skipped = sums[2 * num_bins :]
+        losses: dict[str, float] = {}
+        telemetry: dict[str, float] = {}
+        for name, part in (("dsm", sums[:num_bins]), ("consistency", sums[num_bins : 2 * num_bins])):
+            totals, counts, bad = (part[first::3] for first in range(3))
+            if not sum(counts) + sum(bad):
+                continue
+            losses[name] = sum(totals) / sum(counts) if sum(counts) >= sum(bad) else math.nan
+            rows = zip(BIN_NAMES, totals, counts, strict=True)
+            telemetry |= {f"{name}_by_sigma/{bin_}": total / count for bin_, total, count in rows if count}
+        if "consistency" in losses:
+            telemetry["loss/consistency_share"] = self._weight * losses["consistency"] / losses["dsm"]
+        if steps:
+            telemetry["optimizer/gradient_norm"] = norm / steps
+        telemetry["optimizer/skipped_steps"] = skipped / self._world.size
+        return Measured(losses, telemetry)
+
+    def _by_bin(self, losses: Float[Tensor, " images"], which: Int[Tensor, " images"]) -> Float[Tensor, " 3_bins"]:
+        """For each bin: the sum of the finite losses, their number, and that of the others. Products, so no atomics."""
+        finite = losses.isfinite()
+        columns = torch.stack([losses.nan_to_num(0, 0, 0), finite, ~finite])
+        members = (which[:, None] == self._bins).double()
+        return (columns.double() @ members).T.flatten()
