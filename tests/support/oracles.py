@@ -51,6 +51,18 @@ class MixtureDenoiser:
         mean = (likelihood + self._prior(len(x), conditions.labels).to(x)).softmax(dim=1) @ centres
         return mean + self.std**2 / variance * (x - mean)
 
+    def draw_clean(
+        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], generator: torch.Generator
+    ) -> Float[Tensor, "batch dim"]:
+        """x_0 ~ q(x_0 | x_t = x): a component by its posterior, then a point of it around its conditional mean."""
+        centres = self.centres.to(x)
+        variance = self.std**2 + sigma[:, None] ** 2
+        likelihood = (-((x[:, None] - centres) ** 2).sum(-1) / (2 * variance)).softmax(dim=1)
+        centre = centres[torch.multinomial(likelihood, 1, generator=generator)[:, 0]]
+        mean = centre + self.std**2 / variance * (x - centre)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return mean + self.std * sigma[:, None] / variance.sqrt() * noise
+
     def _prior(self, count: int, labels: Int[Tensor, " batch"] | None) -> Float[Tensor, "batch classes"]:
         """Logarithms: 0 for what an image may be, -inf for the rest."""
         classes = torch.arange(len(self.centres))

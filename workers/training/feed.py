@@ -18,7 +18,7 @@ class Feed:
         """`resident` None decides by the memory that is free on a GPU; memory-mapped files serve a CPU as well."""
         self._images = images
         self._device = device
-        self._whole = self._fetched(np.arange(len(images))) if _is_resident(images, device, resident) else None
+        self._whole = _whole(images, device) if _is_resident(images, device, resident) else None
 
     def batch(
         self, indices: Int64[np.ndarray, "batch"]
@@ -34,6 +34,13 @@ class Feed:
         labels = self._images.labels(indices)
         pixels = sent(self._images.images(indices), self._device)
         return pixels, None if labels is None else sent(labels, self._device)
+
+
+def _whole(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """All of it; in ordinary memory on its way, for there may not be so much that can be pinned."""
+    everything = np.arange(len(images))
+    labels = images.labels(everything)
+    return images.images(everything).to(device), None if labels is None else labels.to(device)
 
 
 def _is_resident(images: ImageSet, device: torch.device, wanted: bool | None) -> bool:
