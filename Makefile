@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test lock clean
+.PHONY: help setup quickstart serve down check test bench-cpu acceptance bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,15 @@ test: .venv/installed-dev  ## all checks and all tests, with real Ray, S3 and ML
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
+
+acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (ten minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance
+
+bench: bench-cpu acceptance  ## all benchmarks; throughput needs an NVIDIA GPU and is skipped without
+	$(BIN)/python -m tests.benchmarks.throughput
 
 lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml
 	$(LOCK) --group build --output-file deploy/lock/run.txt

@@ -1,0 +1,63 @@
+"""What the numbers say in words; the words are chosen by the numbers."""
+
+from tests.benchmarks.acceptance.cases import BAND, HIGH, LOW, ORDINARY, WIDE_BAND, Case
+from tests.benchmarks.acceptance.outcomes import Outcome, Outcomes, Ratio, baselines, ratio
+
+_ALIKE = 0.05  # of one: what repeating DSM with other noise changes (section 4.2 of the design)
+
+
+def conclusions(outcomes: Outcomes) -> list[str]:
+    """Two or three sentences for each case, the ones in which consistency does not pay included."""
+    return [
+        _masked(outcomes, HIGH, "Where DSM is silent above a noise level (A)"),
+        _ordinary(outcomes),
+        _masked(outcomes, BAND, "Where DSM is silent in a band of noise levels (B)"),
+        _masked(outcomes, WIDE_BAND, "In a wider band (C)"),
+        _masked(outcomes, LOW, "Where DSM is silent below a noise level (D)"),
+    ]
+
+
+def _masked(outcomes: Outcomes, case: Case, where: str) -> str:
+    ours, (equal_steps, equal_compute) = _with_baselines(outcomes, case)
+    first, second = ratio(ours, equal_steps, "on_gap"), ratio(ours, equal_compute, "on_gap")
+    return (
+        f"{where}, `symmetric` leaves {first} of DSM's error there at equal steps ({_verdict(first)}) and {second} at "
+        f"equal compute ({_verdict(second)}). Its samples, by mmd_s, are {_samples(ours, equal_steps)} at equal steps, "
+        f"{_samples(ours, equal_compute)} at equal compute."
+    )
+
+
+def _ordinary(outcomes: Outcomes) -> str:
+    ours, (equal_steps, equal_compute) = _with_baselines(outcomes, ORDINARY)
+    first, more = ratio(ours, equal_steps, "on"), ratio(equal_compute, equal_steps, "on")
+    violation = ratio(ours, equal_steps, "viol")
+    better = "better" if more.high < first.low else "better in the mean" if more.mean < first.mean else "not better"
+    return (
+        f"With DSM at all noise levels `symmetric` leaves {first} of DSM's error ({_verdict(first)}) and {violation} "
+        f"of its inconsistency at equal steps. The same compute spent on more DSM steps leaves {more} of the error: "
+        f"{better}."
+    )
+
+
+def _with_baselines(outcomes: Outcomes, case: Case) -> tuple[Outcome, tuple[Outcome, Outcome]]:
+    ours = outcomes[f"{case.name} / symmetric"]
+    return ours, baselines(ours, [outcome for outcome in outcomes.values() if outcome.arm.case == case])
+
+
+def _samples(ours: Outcome, baseline: Outcome) -> str:
+    """Counted by seed: the squared MMD of a seed is noisy and may be negative, so its ratios mean little."""
+    pairs = list(zip(ours.measured["mmd_s"], baseline.measured["mmd_s"], strict=True))
+    lower = sum(a < b for a, b in pairs)
+    word = "better" if lower >= len(pairs) - 1 else "worse" if lower <= 1 else "not clearly different"
+    means = f"{ours.mean('mmd_s'):.4f} against {baseline.mean('mmd_s'):.4f}"
+    return f"{word} ({means}, lower for {lower} of {len(pairs)} seeds)"
+
+
+def _verdict(change: Ratio) -> str:
+    if change.high < 1 - _ALIKE:
+        return "lower for every seed"
+    if change.low > 1 + _ALIKE:
+        return "higher for every seed"
+    if abs(change.mean - 1) <= _ALIKE:
+        return "no difference"
+    return f"{'lower' if change.mean < 1 else 'higher'} in the mean, not clearly for every seed"
