@@ -22,7 +22,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folders[name] = tmp_path_factory.mktemp("step")
         subprocess.run(
             [sys.executable, *launcher, "-m", "tests.support.distributed_step", str(folders[name]), *passes],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning,error::UserWarning"},
             timeout=100,
             check=True,
         )

@@ -36,7 +36,7 @@ class Window:
 
     def add(self, terms: Terms, gradient_norm: Float[Tensor, ""]) -> None:
         """One step; a step whose gradient is not finite is one that the optimizer has skipped."""
-        which = torch.bucketize(terms.sigma, self._edges)
+        which = torch.bucketize(terms.sigma.contiguous(), self._edges)
         finite = gradient_norm.isfinite()
         steps = torch.stack([gradient_norm.nan_to_num(0, 0, 0), finite, ~finite])
         dsm = self._by_bin(terms.dsm, which)

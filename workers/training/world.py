@@ -4,7 +4,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeVar
+from inspect import signature
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -58,7 +59,8 @@ class World:
         if self.size == 1:
             return module
         # Buffers are constants, and equal; static_graph would gain nothing where every parameter is used in every pass.
-        return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+        options: dict[str, Any] = {"gradient_as_bucket_view": True, _sync_buffers_option(): False}
+        return DistributedDataParallel(module, **options)
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[None]:
         """Within, backward passes of a wrapped module add up gradients here and tell the others nothing."""
@@ -87,6 +89,12 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(box, group=self.decisions)
         return box[0]
+
+
+def _sync_buffers_option() -> str:
+    """PyTorch 2.13 has renamed it, and warns of the old name."""
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    return new if new in signature(DistributedDataParallel).parameters else old
 
 
 def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
