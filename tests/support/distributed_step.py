@@ -44,6 +44,7 @@ def main(folder: Path, microbatch_images: int | None) -> None:
         found |= {"losses": world.sum(losses), "gradient_norm": step.gradient_norm}
         if world.is_first:
             save_file(found, folder / f"{estimator}.safetensors")
+    world.leave()
 
 
 if __name__ == "__main__":

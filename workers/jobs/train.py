@@ -56,6 +56,13 @@ def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         world = World.from_environment(job.spec.compute.accelerator)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    try:
+        return _train_in(world, job, attempt, stop)
+    finally:
+        world.leave()
+
+
+def _train_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
     if problems := sharing_problems(job.spec, world.size):
         raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
     number = _decided_by_first(world, lambda: _begin(job, attempt))

@@ -50,6 +50,11 @@ class World:
         dist.init_process_group("nccl" if accelerator == "gpu" else "gloo")
         return cls.of_process_group(device)
 
+    def leave(self) -> None:
+        """Part from the others, if this process joined them itself; without it, threads of gloo may abort the exit."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
     @property
     def is_first(self) -> bool:
         return self.rank == 0
