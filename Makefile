@@ -28,14 +28,10 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	$(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
-	$(BIN)/pytest tests/unit tests/numerics
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
-test: .venv/installed-dev  ## all checks and all tests, with real Ray, S3 and MLflow servers
-	$(BIN)/ruff format --check --quiet .
-	$(BIN)/ruff check --quiet .
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy
-	$(BIN)/pytest
+test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
+	$(BIN)/pytest tests/integration tests/e2e
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
