@@ -36,7 +36,7 @@ test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
 
-acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (ten minutes)
+acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance
 
 bench: bench-cpu acceptance  ## all benchmarks; throughput needs an NVIDIA GPU and is skipped without
