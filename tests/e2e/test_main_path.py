@@ -89,6 +89,11 @@ def test_a_job_goes_from_a_request_to_curves_checkpoints_and_pictures(stack: Sta
     assert all(any(f"step%{step}%" in path or f"+{step}+" in path for path in pictures) for step in (160, 320))
 
 
+def starts_in(log: str) -> list[int]:
+    """How many images had been seen when each worker began, as the log tells it."""
+    return [int(part.split()[0]) for part in log.split("device=cpu images_seen=")[1:]]
+
+
 def test_a_killed_worker_costs_at_most_one_checkpoint_interval(stack: Stack) -> None:
     job = stack.client.jobs.create(smoke_spec(**LONG))
     kept = with_a_checkpoint(stack.client, job)
@@ -100,7 +105,7 @@ def test_a_killed_worker_costs_at_most_one_checkpoint_interval(stack: Stack) -> 
 
     assert job.state is JobState.SUCCEEDED, job.message
     assert job.attempt == 1  # Ray Train restarted its workers; the driver lived on
-    resumed_at = [int(part.split()[0]) for part in log_of(stack.client, job).split("device=cpu images_seen=")[1:]]
+    resumed_at = starts_in(log_of(stack.client, job))
     assert resumed_at[:2] == [0, 0]
     assert len(resumed_at) == 4
     assert all(images >= (kept.progress.last_checkpoint_images or 0) for images in resumed_at[2:])
@@ -120,7 +125,11 @@ def test_a_killed_driver_is_followed_by_an_attempt_that_goes_on(stack: Stack) ->
 
     assert job.state is JobState.SUCCEEDED, job.message
     assert job.attempt == 2
-    assert f"images_seen={kept.progress.last_checkpoint_images} of=2" in log_of(stack.client, job, attempt=2)
+    # Another checkpoint may have been committed between the look and the kill.
+    first, second = starts_in(log_of(stack.client, job, attempt=2))
+    assert first == second
+    assert (kept.progress.last_checkpoint_images or 0) <= first < 4800
+    assert first in valid_checkpoints(stack, job)
     assert valid_checkpoints(stack, job)[-1] == 4800
 
 
