@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workers.contract.consistency import Target
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, sample_order
 from workers.diffusion.augmentation import augment, draw_augmentation
@@ -74,7 +75,8 @@ class Trainer:
             dropout_elements=state.denoiser.network.dropout_elements,
         )
         if spec.compute.compile:
-            compile_networks((state.denoiser, state.ema), self._trial)
+            targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
+            compile_networks((state.denoiser, *targets), self._trial)
         self._module = world.wrap(self._objective)
 
     def step(self) -> Step:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from tests.benchmarks.acceptance.training import SIGMA_DATA
-from tests.support.oracles import RingDenoiser
+from tests.support.oracles import MixtureDenoiser, RingDenoiser
 from workers.contract.consistency import Symmetric
 from workers.contract.model import EDM
 from workers.diffusion.conditions import NOTHING
@@ -82,17 +82,9 @@ def _mean(products: Callable[[Start, Generator], Tensor]) -> Mean:
 
 
 def _exact_gap(start: Start, noise: Tensor, generator: Generator) -> Float[Tensor, "points 2"]:
-    x_next = ancestral_step(start.x, _image_behind(start.x, generator), start.sigma, start.sigma_next, noise)
+    image = MixtureDenoiser(EXACT.centres, EXACT.std).draw_clean(start.x, start.sigma, generator)
+    x_next = ancestral_step(start.x, image, start.sigma, start.sigma_next, noise)
     return EXACT(x_next, start.sigma_next) - start.denoised
-
-
-def _image_behind(x: Float[Tensor, "points 2"], generator: Generator) -> Float[Tensor, "points 2"]:
-    """Draw x_0 ~ q(x_0 | x_t): which of the eight Gaussians by its posterior, then the point in it."""
-    centres, variance = EXACT.centres.to(x), EXACT.std**2
-    likelihood = -((x[:, None] - centres) ** 2).sum(-1) / (2 * (variance + T**2))
-    centre = centres[torch.multinomial(likelihood.softmax(dim=1), 1, generator=generator)[:, 0]]
-    mean = centre + variance / (variance + T**2) * (x - centre)
-    return mean + (variance * T**2 / (variance + T**2)) ** 0.5 * _normal(*x.shape, generator=generator)
 
 
 def _normal(*size: int, generator: Generator) -> Tensor:
