@@ -129,10 +129,10 @@ def test_a_shift_by_whole_pixels_moves_them() -> None:
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_quarter_turns_go_from_x_to_y(quarters: int) -> None:
+def test_quarter_turns_go_counter_clockwise(quarters: int) -> None:
     turned = augment(smooth(), replace(nothing(), angle=one(quarters * math.pi / 2)))
 
-    assert torch.allclose(turned[INTERIOR], smooth().rot90(quarters, dims=(3, 2))[INTERIOR], atol=3e-3)
+    assert torch.allclose(turned[INTERIOR], smooth().rot90(quarters, dims=(2, 3))[INTERIOR], atol=3e-3)
 
 
 def test_half_a_turn_is_both_flips() -> None:
@@ -151,7 +151,7 @@ def test_every_transform_takes_a_slope_exactly_to_where_it_belongs() -> None:
     augmented = augment(slopes.expand(50, 2, 64, 64), draws)
 
     def rotation(angle: float) -> Tensor:
-        return torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        return torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
     for k, (x_flip, y_flip, scale, angle, stretch, axis) in enumerate(
         zip(*(getattr(draws, f.name).tolist() for f in fields(draws)[:-1]), strict=True)

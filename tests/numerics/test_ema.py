@@ -57,6 +57,14 @@ def test_the_half_life_is_shorter_at_the_start() -> None:
     assert exponential(0) == 0
 
 
+def test_a_run_that_starts_trained_keeps_its_first_average() -> None:
+    config = ExponentialMovingAverage(kind="exponential", halflife_images=1000)
+
+    (kept,) = decays(config, batch_images=100, images_seen=100, starts_trained=True)
+
+    assert kept**10 == pytest.approx(0.5)
+
+
 def test_the_average_moves_in_place() -> None:
     average, weights = [torch.zeros(3)], [torch.ones(3)]
 

@@ -34,8 +34,8 @@ class AbsoluteInterval(Document):
 
     kind: Literal["absolute"]
     length_min: NotNegative = 0.0
-    length_max: Positive = 0.05
-    sigma_floor: Positive = 0.002
+    length_max: Annotated[float, Field(gt=0, le=0.1)] = 0.05
+    sigma_floor: Annotated[float, Field(gt=0, le=0.1)] = 0.002
 
 
 Interval = Annotated[RelativeInterval | AbsoluteInterval, Field(discriminator="kind")]
@@ -119,15 +119,18 @@ def consistency_problems(term: Symmetric | Asymmetric | Antithetic4 | Target | P
         case RelativeInterval(r_min=r_min, r_max=r_max):
             if r_min >= r_max:
                 problems.append(Problem("/interval/r_min", "range", "must be below r_max"))
-            if r_max > ONE_STEP_MAX_R and term.steps == 1:
+            if r_max > ONE_STEP_MAX_R and term.steps == 1 and term.estimator != "paper":
                 reason = f"one step is too biased beyond r_max = {ONE_STEP_MAX_R}; take 2, or lower interval.r_max"
                 problems.append(Problem("/steps", "biased", reason))
         case AbsoluteInterval(length_min=length_min, length_max=length_max):
             if length_min >= length_max:
                 problems.append(Problem("/interval/length_min", "range", "must be below length_max"))
-            if term.estimator == "paper" and term.steps == 1:
-                reason = "one Euler-Maruyama step is too biased; take 2 or more, or the estimator symmetric"
-                problems.append(Problem("/steps", "biased", reason))
+    if term.estimator == "paper" and term.steps == 1:
+        reason = "one Euler-Maruyama step is too biased; take 2 or more, or the estimator symmetric"
+        problems.append(Problem("/steps", "biased", reason))
+    if term.estimator == "target" and term.dropout == "off":
+        reason = "target regresses the prediction of score matching, with its masks; set it to shared"
+        problems.append(Problem("/dropout", "no_effect", reason))
     if term.weighting == "dsm" and term.weight >= _OVER_REGULARISED:
         reason = f"{_OVER_REGULARISED:g} or more over-regularises with weighting dsm; take about 1, or weighting none"
         problems.append(Problem("/weight", "over_regularised", reason))

@@ -15,8 +15,8 @@ class EDM(Document):
     """The preconditioning and noise of EDM (Karras et al. 2022, table 1): ln sigma ~ N(p_mean, p_std^2)."""
 
     kind: Literal["edm"]
-    p_mean: Annotated[float, Field(allow_inf_nan=False)] = -1.2
-    p_std: Positive = 1.2
+    p_mean: Annotated[float, Field(ge=-10, le=10)] = -1.2
+    p_std: Annotated[float, Field(gt=0, le=5)] = 1.2
     sigma_data: Annotated[Positive | None, Field(description="null: measured on the image set")] = None
 
 
@@ -26,7 +26,7 @@ class VP(Document):
     kind: Literal["vp"]
     beta_d: Positive = 19.9
     beta_min: Positive = 0.1
-    epsilon_t: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    epsilon_t: Annotated[float, Field(gt=0, le=0.01)] = 1e-5
 
 
 class VE(Document):
@@ -63,7 +63,10 @@ class Optimizer(Document):
 
 
 class ExponentialMovingAverage(Document):
-    """Half-life in images, shortened at the start to `rampup_ratio` of the images seen so far."""
+    """Half-life in images, shortened at the start to `rampup_ratio` of the images seen so far.
+
+    A run from `initial_weights` has the whole half-life from the start.
+    """
 
     kind: Literal["exponential"]
     halflife_images: Images = 500_000

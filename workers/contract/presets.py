@@ -2,7 +2,7 @@
 
 from workers.contract.consistency import Symmetric
 from workers.contract.data import Augmentation, BuiltinDataset, ZipDataset
-from workers.contract.model import Churn, ExponentialMovingAverage, Objective, Optimizer, Sampler
+from workers.contract.model import EDM, Churn, ExponentialMovingAverage, Objective, Optimizer, Sampler
 from workers.contract.networks import ADM, DDPMpp
 from workers.contract.spec import Cadence, Compute, TrainSpec
 
@@ -29,6 +29,7 @@ def _edm(
         dataset=ZipDataset(kind="zip", path=f"datasets/{zip_file}"),
         augmentation=Augmentation(probability=augmentation) if augmentation else None,
         network=network,
+        preconditioning=EDM(kind="edm", sigma_data=0.5),
         objective=_FROM_A_THIRD_ON,
         optimizer=Optimizer(learning_rate=learning_rate, warmup_images=10 * _MILLION),
         ema=ExponentialMovingAverage(kind="exponential", halflife_images=round(halflife_millions * _MILLION)),
@@ -115,7 +116,7 @@ PRESETS: dict[str, TrainSpec] = {
         batch_images=4096,
         learning_rate=1e-4,
         sampler=Sampler(steps=256, churn=Churn()),
-        compute=Compute(workers=32, precision="bfloat16"),
+        compute=Compute(workers=32, precision="bfloat16", microbatch_images=64),
         augmentation=None,
         duration_millions=2500,
         halflife_millions=50,

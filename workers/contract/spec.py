@@ -133,11 +133,18 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
         reason = f"the network {spec.network.kind} takes no augmentation labels; set it to null"
         problems.append(Problem("/augmentation", "not_supported", reason))
     match spec.ema:
-        case PowerFunctionAverage(relative_widths=widths) if len({*widths}) < len(widths):
-            problems.append(Problem("/ema/relative_widths", "repeated", "each width once"))
+        case PowerFunctionAverage(relative_widths=widths) if len({round(width, 3) for width in widths}) < len(widths):
+            problems.append(Problem("/ema/relative_widths", "repeated", "must differ by more than 0.001"))
+    for name in ("warmup_images", "decay_after_images"):
+        if (getattr(spec.optimizer, name) or 0) > spec.duration_images:
+            reason = f"must be at most duration_images ({spec.duration_images}), or it is never reached"
+            problems.append(Problem(f"/optimizer/{name}", "out_of_range", reason))
     match spec.preconditioning:
         case VE(sigma_min=low, sigma_max=high) if low >= high:
             problems.append(Problem("/preconditioning/sigma_min", "range", "must be below sigma_max"))
+        case VE(sigma_min=low) if spec.sampler.sigma_min < low:
+            reason = f"must be at least preconditioning.sigma_min ({low:g}): nothing below is trained"
+            problems.append(Problem("/sampler/sigma_min", "out_of_range", reason))
     return problems
 
 

@@ -25,9 +25,9 @@ class AugmentationDraws:
     x_flip: Float[Tensor, " batch"]  # 0 or 1: left and right change places
     y_flip: Float[Tensor, " batch"]  # 0 or 1
     scale: Float[Tensor, " batch"]  # log2 of the magnification, in units of 0.2
-    angle: Float[Tensor, " batch"]  # radians, from the x axis to the y axis, which points down
+    angle: Float[Tensor, " batch"]  # radians, counter-clockwise as one looks at the image
     stretch: Float[Tensor, " batch"]  # log2 of the magnification along an axis, and of the reduction across it
-    stretch_axis: Float[Tensor, " batch"]  # radians
+    stretch_axis: Float[Tensor, " batch"]  # radians, counter-clockwise from the x axis
     shift: Float[Tensor, "batch 2"]  # x, y, in units of an eighth of the side
 
     def part(self, images: slice) -> "AugmentationDraws":
@@ -47,10 +47,10 @@ class AugmentationDraws:
 
     def sources(self, size: int) -> Float[Tensor, "batch 2 3"]:
         """The affine map [A | b] from the place of a pixel to that in the flipped image which it shows; see `warp`."""
-        turned_back = _rotation(-self.angle) * torch.exp2(-_LOG2_SCALE * self.scale)[:, None, None]
+        turned_back = _rotation(self.angle) * torch.exp2(-_LOG2_SCALE * self.scale)[:, None, None]
         along = torch.exp2(-_LOG2_SCALE * self.stretch)
-        unstretched = _rotation(self.stretch_axis) @ torch.diag_embed(torch.stack([along, 1 / along], dim=1))
-        linear = turned_back @ unstretched @ _rotation(-self.stretch_axis)
+        unstretched = _rotation(-self.stretch_axis) @ torch.diag_embed(torch.stack([along, 1 / along], dim=1))
+        linear = turned_back @ unstretched @ _rotation(self.stretch_axis)
         return torch.cat([linear, linear @ (-_SHIFT * size * self.shift[:, :, None])], dim=2)
 
 

@@ -10,12 +10,16 @@ from workers.contract.model import ExponentialMovingAverage, PowerFunctionAverag
 
 
 def decays(
-    config: ExponentialMovingAverage | PowerFunctionAverage, *, batch_images: int, images_seen: int
+    config: ExponentialMovingAverage | PowerFunctionAverage,
+    *,
+    batch_images: int,
+    images_seen: int,
+    starts_trained: bool = False,
 ) -> tuple[float, ...]:
     """The share of each stored average that survives a step of `batch_images`, which led to `images_seen`.
 
     Exponential: 0.5 ^ (batch / half-life). The half-life grows with the run (ramp-up), so that the random start is
-    soon forgotten.
+    soon forgotten; not in one that `starts_trained`, whose first average is worth keeping.
 
     Power function: (1 - batch / images_seen) ^ (gamma + 1), for each width (Karras et al. 2024, section 3.1). From step
     to step these multiply to what makes the average equal the integral over the profile (tau / t)^gamma exactly, the
@@ -23,7 +27,8 @@ def decays(
     """
     match config:
         case ExponentialMovingAverage():
-            halflife = min(float(config.halflife_images), config.rampup_ratio * images_seen)
+            full = float(config.halflife_images)
+            halflife = full if starts_trained else min(full, config.rampup_ratio * images_seen)
             return (0.5 ** (batch_images / halflife) if halflife > 0 else 0.0,)
         case PowerFunctionAverage():
             kept = max(0.0, 1 - batch_images / images_seen) if images_seen > 0 else 0.0

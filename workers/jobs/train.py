@@ -17,6 +17,7 @@ from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
 from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, UsageError, WorkersLostError
 from workers.jobs.stop import StopFlag
+from workers.training.checkpoint import committed_checkpoints
 from workers.training.run import Ending, Run, run_training
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
@@ -97,7 +98,8 @@ def _prepare(job: Job, attempt: int) -> Run:
         store.put(job.keys.dataset, manifest.model_dump_json().encode())
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
     try:
-        check_initial_weights(job.spec, manifest)
+        if not committed_checkpoints(store, job.keys):  # with one, nobody reads the weights again
+            check_initial_weights(job.spec, manifest)
         with torch.device("meta"):
             new_denoiser(job.spec, manifest)
     except ValueError as error:

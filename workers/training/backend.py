@@ -14,6 +14,9 @@ log = structlog.get_logger()
 
 def configure_backend(compute: Compute) -> None:
     """Set what is a matter of the whole process."""
+    wants_bfloat16 = compute.accelerator == "gpu" and compute.precision == "bfloat16"
+    if wants_bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        log.warning("bfloat16.emulated", mend="this GPU has no bfloat16 and is slow at it: set compute.precision")
     torch.backends.cuda.matmul.allow_tf32 = compute.tf32
     torch.backends.cudnn.allow_tf32 = compute.tf32
     torch.backends.cudnn.benchmark = not compute.deterministic  # shapes are static: the fastest algorithm is found once

@@ -8,7 +8,8 @@ from torch import Tensor
 from workers.data import ImageSet
 from workers.diffusion.transfer import sent
 
-_RESIDENT_SHARE = 0.25  # of the memory that is free before training
+_RESIDENT_SHARE = 0.1  # of the memory that is free before gradients, Adam's state and activations take theirs
+_CHUNK = 10_000  # images on their way: several processes of a machine may do this at once
 
 
 class Feed:
@@ -37,10 +38,15 @@ class Feed:
 
 
 def _whole(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """All of it; in ordinary memory on its way, for there may not be so much that can be pinned."""
-    everything = np.arange(len(images))
-    labels = images.labels(everything)
-    return images.images(everything).to(device), None if labels is None else labels.to(device)
+    """All of it, brought over in parts."""
+    manifest = images.manifest
+    size = (len(images), manifest.channels, manifest.resolution, manifest.resolution)
+    pixels = torch.empty(size, dtype=torch.uint8, device=device)
+    for first in range(0, len(images), _CHUNK):
+        part = np.arange(first, min(first + _CHUNK, len(images)))
+        pixels[first : first + _CHUNK] = images.images(part).to(device)
+    labels = images.labels(np.arange(len(images)))
+    return pixels, None if labels is None else labels.to(device)
 
 
 def _is_resident(images: ImageSet, device: torch.device, wanted: bool | None) -> bool:

@@ -77,12 +77,14 @@ class Trainer:
         if spec.compute.compile:
             targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
             compile_networks((state.denoiser, *targets), self._trial)
+        elif world.device.type == "cuda":
+            self._trial()  # so that memory that will not do says so now, and not where the term begins
         self._module = world.wrap(self._objective)
 
     def step(self) -> Step:
         """Take one step on the next batch and move the averages.
 
-        A step whose gradient is not finite changes nothing but the count of images; nothing here waits for the device.
+        A step whose gradient is not finite leaves the weights and Adam's state alone. Nothing waits for the device.
         """
         state, spec = self._state, self._spec
         state.optimizer.zero_grad(set_to_none=True)
@@ -96,14 +98,19 @@ class Trainer:
         after_step(state.denoiser.network)
 
         state.images_seen += spec.batch_images
-        shares = decays(spec.ema, batch_images=spec.batch_images, images_seen=state.images_seen)
+        shares = decays(
+            spec.ema,
+            batch_images=spec.batch_images,
+            images_seen=state.images_seen,
+            starts_trained=spec.initial_weights is not None,
+        )
         for average, decay in zip(state.averages, shares, strict=True):
             update_ema(list(average.parameters()), list(state.denoiser.parameters()), decay)
         return Step(state.images_seen, terms, norm)
 
     def _accumulate(self) -> Terms:
         """Add up the gradients of all passes; all but the last tell the other processes nothing."""
-        passes = self._drawn()
+        passes = self._drawn(consistency_images(self._spec, self._state.images_seen))
         with self._world.accumulating(self._module):
             parts = [self._backward(next(passes)) for _ in range(self._passes - 1)]
         parts.append(self._backward(next(passes)))
@@ -116,16 +123,19 @@ class Trainer:
         (self._objective.total(terms) / self._passes).backward()  # type: ignore[no-untyped-call] # untyped in torch
         return terms.detached()
 
-    def _drawn(self) -> Iterator[Pass]:
-        """This process's shares of the next batch, each of every n-th image, so that all hold as much of the term."""
+    def _drawn(self, sub: int) -> Iterator[Pass]:
+        """This process's shares of the next batch, each of every n-th image, so that all hold as much of the term.
+
+        `sub` images of the batch carry it.
+        """
         spec, seen = self._spec, self._state.images_seen
         batch = sample_order(spec.seed, first=seen, count=spec.batch_images, num_images=self._num_images)
-        seed = _step_seed(spec.seed, seen)
-        draws = self._randomness.draw(
-            self._generator.manual_seed(seed), num_images=spec.batch_images, sub=consistency_images(spec, seen)
-        )
+        noise_seed, geometry_seed = _step_seeds(spec.seed, seen)
+        draws = self._randomness.draw(self._generator.manual_seed(noise_seed), num_images=spec.batch_images, sub=sub)
         geometry = spec.augmentation and draw_augmentation(
-            torch.Generator().manual_seed(seed), num_images=spec.batch_images, probability=spec.augmentation.probability
+            torch.Generator().manual_seed(geometry_seed),
+            num_images=spec.batch_images,
+            probability=spec.augmentation.probability,
         )
         num_shares = self._world.size * self._passes
         for number in range(self._passes):
@@ -140,13 +150,14 @@ class Trainer:
             yield Pass(images, labels, features, draws.share(place, num_shares))
 
     def _trial(self) -> None:
-        """What compilation has to survive: one pass with gradients, which are thrown away."""
-        first = next(self._drawn())
-        terms = self._objective(
-            first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
-        )
-        self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        self._state.optimizer.zero_grad(set_to_none=True)
+        """What a run will come to: a pass without the consistency term and one with it, their gradients thrown away."""
+        for sub in sorted({consistency_images(self._spec, self._state.images_seen), self._spec.consistency_images}):
+            first = next(self._drawn(sub))
+            terms = self._objective(
+                first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
+            )
+            self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
+            self._state.optimizer.zero_grad(set_to_none=True)
 
 
 def consistency_images(spec: TrainSpec, images_seen: int) -> int:
@@ -164,6 +175,10 @@ def learning_rate(spec: TrainSpec, images_seen: int) -> float:
     return adam.learning_rate * rise * fall
 
 
-def _step_seed(seed: int, images_seen: int) -> int:
-    """A well-mixed 63-bit seed; neighbouring steps of neighbouring seeds must not share noise."""
-    return int(np.random.SeedSequence([seed, images_seen]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _step_seeds(seed: int, images_seen: int) -> tuple[int, int]:
+    """Well-mixed 63-bit seeds for noise and for geometry; neighbouring steps of neighbouring seeds share none.
+
+    Two of them: drawn alike on a CPU, the flips of images would tell how noisy they are.
+    """
+    noise, geometry = np.random.SeedSequence([seed, images_seen]).generate_state(2, np.uint64) >> np.uint64(1)
+    return int(noise), int(geometry)

@@ -1,7 +1,6 @@
 """A whole training run on one process among equals: restore, train, report, checkpoint, leave when asked."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -116,8 +115,7 @@ class _Session:
     def train(self, stop_requested: Callable[[], bool]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
         cadence = self.spec.cadence
-        term = self.spec.objective.consistency
-        window, agreement = Window(self.world, weight=term.weight if term else 0.0), StopAgreement(self.world)
+        window, agreement = Window(self.world, self.spec.objective.consistency), StopAgreement(self.world)
         since, counted = time.monotonic(), self.state.images_seen
         for step in train(self.state, self.images, self.spec, self.world):
             window.add(step.terms, step.gradient_norm)
@@ -128,9 +126,8 @@ class _Session:
             if not (checkpoint_due or self._passed(seen, cadence.log_images)):
                 continue
             measured = window.close()
-            if not all(map(math.isfinite, measured.losses.values())):
-                message = f"most losses before {seen} images are not finite: {measured.losses}"
-                return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=message)
+            if measured.trouble:
+                return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
             self._report(measured, rate=(seen - counted) / (time.monotonic() - since))
             if checkpoint_due:
                 self._checkpoint()

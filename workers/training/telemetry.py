@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workers.contract.consistency import Consistency, Target
 from workers.diffusion.objective import Terms
 from workers.training.world import World
 
@@ -21,15 +22,24 @@ class Measured:
 
     losses: dict[str, float]
     telemetry: dict[str, float]
+    mostly_skipped: bool
+
+    @property
+    def trouble(self) -> str | None:
+        """Why going on makes no sense; None if it does."""
+        if not all(map(math.isfinite, self.losses.values())):
+            return f"most losses are not finite: {self.losses}"
+        return "most gradients are not finite, their steps were skipped" if self.mostly_skipped else None
 
 
 class Window:
     """Sums both losses by noise level, and gradient norms; the device is only waited for when looking."""
 
-    def __init__(self, world: World, *, weight: float) -> None:
-        """`weight` is the consistency term's lambda."""
+    def __init__(self, world: World, term: Consistency | None) -> None:
+        """The term's loss is the inconsistency, in the term's weighting; that of `target` is a regression's."""
         self._world = world
-        self._weight = weight
+        self._weight = term.weight if term else 0.0
+        self._term_name = "target_regression" if isinstance(term, Target) else "consistency"
         self._edges = torch.tensor(SIGMA_EDGES, device=world.device)
         self._bins = torch.arange(len(BIN_NAMES), device=world.device)
         self._sums = torch.zeros(6 * len(BIN_NAMES) + 3, dtype=torch.float64, device=world.device)
@@ -51,19 +61,19 @@ class Window:
         norm, steps, skipped = sums[2 * num_bins :]
         losses: dict[str, float] = {}
         telemetry: dict[str, float] = {}
-        for name, part in (("dsm", sums[:num_bins]), ("consistency", sums[num_bins : 2 * num_bins])):
+        for name, part in (("dsm", sums[:num_bins]), (self._term_name, sums[num_bins : 2 * num_bins])):
             totals, counts, bad = (part[first::3] for first in range(3))
             if not sum(counts) + sum(bad):
                 continue
             losses[name] = sum(totals) / sum(counts) if sum(counts) >= sum(bad) else math.nan
             rows = zip(BIN_NAMES, totals, counts, strict=True)
             telemetry |= {f"{name}_by_sigma/{bin_}": total / count for bin_, total, count in rows if count}
-        if "consistency" in losses:
-            telemetry["loss/consistency_share"] = self._weight * losses["consistency"] / losses["dsm"]
+        if self._term_name in losses:
+            telemetry[f"loss/{self._term_name}_share"] = self._weight * losses[self._term_name] / losses["dsm"]
         if steps:
             telemetry["optimizer/gradient_norm"] = norm / steps
         telemetry["optimizer/skipped_steps"] = skipped / self._world.size
-        return Measured(losses, telemetry)
+        return Measured(losses, telemetry, mostly_skipped=skipped > steps)
 
     def _by_bin(self, losses: Float[Tensor, " images"], which: Int[Tensor, " images"]) -> Float[Tensor, " 3_bins"]:
         """For each bin: the sum of the finite losses, their number, and that of the others. Products, so no atomics."""

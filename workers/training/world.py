@@ -51,7 +51,10 @@ class World:
         return cls.of_process_group(device)
 
     def leave(self) -> None:
-        """Part from the others, if this process joined them itself; without it, threads of gloo may abort the exit."""
+        """Part from the others that `from_environment` joined; without it, threads of gloo may abort the exit.
+
+        Ray parts the processes that it has joined.
+        """
         if self.size > 1:
             dist.destroy_process_group()
 

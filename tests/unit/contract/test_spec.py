@@ -87,8 +87,15 @@ def test_passes_that_do_not_divide_a_worker_s_share_are_refused_with_the_mend() 
         ({"estimator": "symmetric", "interval": {"kind": "relative", "r_max": 0.6}}, "/interval/r_max", "0.5"),
         ({"estimator": "symmetric", "interval": {"kind": "relative", "r_min": 0.3}}, "/interval/r_min", "below r_max"),
         ({"estimator": "paper", "steps": 1}, "/steps", "Euler-Maruyama"),
+        ({"estimator": "paper", "steps": 1, "interval": {"kind": "relative"}}, "/steps", "Euler-Maruyama"),
         (
-            {"estimator": "paper", "interval": {"kind": "absolute", "length_min": 0.1}},
+            {"estimator": "symmetric", "interval": {"kind": "absolute", "length_max": 9.0}},
+            "/interval/length_max",
+            "0.1",
+        ),
+        ({"estimator": "target", "dropout": "off"}, "/dropout", "shared"),
+        (
+            {"estimator": "paper", "interval": {"kind": "absolute", "length_min": 0.05}},
             "/interval/length_min",
             "below length_max",
         ),
@@ -123,7 +130,9 @@ def test_the_released_recipe_is_one_word() -> None:
         ({"network": {"kind": "ddpmpp"}, "objective": {"label_dropout": 0.1}}, "/objective/label_dropout"),
         ({"preconditioning": {"kind": "ve", "sigma_min": 1.0, "sigma_max": 1.0}}, "/preconditioning/sigma_min"),
         ({"ema": {"kind": "power", "relative_widths": [0.05, 0.3]}}, "/ema/relative_widths/1"),
-        ({"ema": {"kind": "power", "relative_widths": [0.05, 0.05]}}, "/ema/relative_widths"),
+        ({"ema": {"kind": "power", "relative_widths": [0.05, 0.0501]}}, "/ema/relative_widths"),
+        ({"preconditioning": {"kind": "ve"}}, "/sampler/sigma_min"),
+        ({"optimizer": {"warmup_images": 321}}, "/optimizer/warmup_images"),
     ],
 )
 def test_settings_without_effect_or_sense_are_refused(changes: dict[str, object], pointer: str) -> None:

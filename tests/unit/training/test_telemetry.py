@@ -6,19 +6,21 @@ from itertools import pairwise
 import pytest
 import torch
 
+from workers.contract.consistency import Consistency, Symmetric, Target
 from workers.diffusion.objective import Terms
 from workers.training.telemetry import BIN_NAMES, SIGMA_EDGES, Window
 from workers.training.world import World
 
 CPU = torch.device("cpu")
+TERM = Symmetric(estimator="symmetric", weight=2.0)
 
 
 def terms(sigma: list[float], dsm: list[float], consistency: list[float]) -> Terms:
     return Terms(torch.tensor(sigma), torch.tensor(dsm), torch.tensor(consistency))
 
 
-def window(weight: float = 2.0) -> Window:
-    return Window(World.alone(CPU), weight=weight)
+def window(term: Consistency | None = TERM) -> Window:
+    return Window(World.alone(CPU), term)
 
 
 def test_losses_are_means_over_all_steps_and_by_noise_level() -> None:
@@ -69,6 +71,28 @@ def test_losses_that_are_mostly_not_finite_are_not_a_number() -> None:
     open_window.add(terms([1.0, 1.0, 1.0], [1.0, math.nan, math.inf], []), torch.tensor(math.nan))
 
     assert math.isnan(open_window.close().losses["dsm"])
+
+
+def test_a_window_of_steps_that_were_mostly_skipped_is_trouble_however_finite_its_losses() -> None:
+    open_window = window()
+    open_window.add(terms([1.0], [2.0], []), torch.tensor(1.0))
+    open_window.add(terms([1.0], [2.0], []), torch.tensor(math.nan))
+    assert open_window.close().trouble is None
+
+    open_window.add(terms([1.0], [2.0], []), torch.tensor(math.inf))
+    trouble = open_window.close().trouble
+    assert trouble is not None
+    assert "gradients are not finite" in trouble
+
+
+def test_the_regression_of_target_does_not_pass_for_inconsistency() -> None:
+    open_window = window(Target(estimator="target"))
+    open_window.add(terms([1.0], [2.0], [0.5]), torch.tensor(1.0))
+
+    measured = open_window.close()
+
+    assert measured.losses == {"dsm": 2.0, "target_regression": 0.5}
+    assert measured.telemetry["loss/target_regression_share"] == 0.25
 
 
 def test_every_bin_has_a_name() -> None:

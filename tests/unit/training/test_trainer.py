@@ -126,6 +126,37 @@ def test_where_nothing_compiles_training_goes_on_and_says_so() -> None:
     assert "no compiler here" in logs[0]["error"]
 
 
+def test_how_an_image_is_flipped_tells_nothing_of_its_noise(images: ImageSet) -> None:
+    """Both are drawn for each step from seeds of their own; 200 steps of 16 images."""
+    spec = spec_with(duration_images=10_000)
+    state = new_state(spec, images.manifest, CPU)
+    trainer = Trainer(state, images, spec, ALONE)
+    flips, levels = [], []
+    for _ in range(200):
+        (drawn,) = trainer._drawn(sub=0)
+        assert drawn.augmentation is not None
+        flips.append(drawn.augmentation[:, 0])
+        levels.append(drawn.draws.sigma.log())
+        state.images_seen += 16
+
+    for values in (torch.cat(levels), torch.cat(levels) + 1.2 > 0, (torch.cat(levels) + 1.2).abs()):
+        correlation = torch.corrcoef(torch.stack([torch.cat(flips), values.float()]))[0, 1]
+        assert abs(float(correlation)) < 4.5 / 3200**0.5
+
+
+def test_a_compiled_run_has_tried_the_term_before_it_begins(images: ImageSet) -> None:
+    term = {"estimator": "symmetric", "batch_fraction": 0.5, "start": 0.5}
+    spec = spec_with(objective={"consistency": term}, duration_images=64)
+    state = new_state(spec, images.manifest, CPU)
+    sizes: list[int] = []
+    state.denoiser.network.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+
+    Trainer(state, images, spec, ALONE)._trial()
+
+    assert sizes == [16, 16, 16]  # a pass without the term; one with it, and its two samples of eight images
+    assert all(parameter.grad is None for parameter in state.denoiser.parameters())
+
+
 def test_the_term_begins_after_its_share_of_the_run(images: ImageSet) -> None:
     term = {"estimator": "symmetric", "batch_fraction": 0.5, "start": 0.5}
     spec = spec_with(objective={"consistency": term}, duration_images=64)
