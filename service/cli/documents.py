@@ -14,6 +14,7 @@ from workers.contract.reading import read_document
 from workers.contract.spec import TrainSpec, parse_spec
 
 Document = dict[str, Any]
+_TAGS = ("kind", "estimator")  # say which member of a union a mapping is
 
 
 def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
@@ -76,7 +77,7 @@ def merged(base: Document, changes: Mapping[str, Any]) -> Document:
 
 def _kind(document: Mapping[str, Any]) -> Any:
     """Which member of a union it is; None if it does not say."""
-    return document.get("kind", document.get("estimator"))
+    return next((document[tag] for tag in _TAGS if tag in document), None)
 
 
 def _apply(document: Document, change: str) -> None:
@@ -92,11 +93,31 @@ def _apply(document: Document, change: str) -> None:
         if not isinstance(place, dict):
             raise CommandFailed(f"--set {change}: {parent} is a single value and has no fields")
     try:
-        place[last] = read_document(text)
+        value = read_document(text)
     except ValueError:
         raise CommandFailed(
             f"--set {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
         ) from None
+    if last in _TAGS and place.get(last) not in (None, value):
+        _switch(place, last, value)
+    place[last] = value
+
+
+def _switch(place: Document, tag: str, value: Any) -> None:
+    """Make one member of a union another: what was chosen stays if the new one has it, defaults give way to its own."""
+    old, new = _fields_of(tag, place[tag]), _fields_of(tag, value)
+    for name in [name for name in place if name != tag]:
+        if name not in new or place[name] == old.get(name, {}).get("default"):
+            del place[name]
+
+
+def _fields_of(tag: str, value: Any) -> Document:
+    """The fields of the member of a union that says `value` there, by JSON schema; none if there is no such member."""
+    for schema in TrainSpec.model_json_schema()["$defs"].values():
+        fields: Document = schema.get("properties", {})
+        if fields.get(tag, {}).get("const") == value:
+            return fields
+    return {}
 
 
 def _make_paths_absolute(document: Document, folder: Path) -> None:

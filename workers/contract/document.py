@@ -56,7 +56,11 @@ def problems_of(error: Refusal) -> list[Problem]:
 
 
 def _unfold(detail: Any) -> Iterator[Problem]:
-    path = "".join(f"/{part}" for part in detail["loc"] if part not in _UNION_TAGS)
+    *parents, last = detail["loc"] or ("",)
+    is_unknown = detail["type"] == "extra_forbidden"  # then the last part is what a user wrote, whatever it reads like
+    parts = [part for part in parents if part not in _UNION_TAGS]
+    parts += [last] if is_unknown or last not in _UNION_TAGS else []
+    path = "".join(f"/{part}" for part in parts if part != "")
     if detail["type"] == "crossed_fields":
         for problem in detail["ctx"]["problems"]:
             yield Problem(path + problem.pointer, problem.code, problem.message)

@@ -94,17 +94,25 @@ def _prepare(job: Job, attempt: int) -> Run:
     try:
         manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
     except FileNotFoundError:
+        _check_weights(job, None)
         manifest = import_dataset(job.spec.dataset, store, on_progress=_log_import)
         store.put(job.keys.dataset, manifest.model_dump_json().encode())
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
+    if not committed_checkpoints(store, job.keys):  # with one, nobody reads the weights again
+        _check_weights(job, manifest)
     try:
-        if not committed_checkpoints(store, job.keys):  # with one, nobody reads the weights again
-            check_initial_weights(job.spec, manifest)
         with torch.device("meta"):
             new_denoiser(job.spec, manifest)
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
     return Run(job.store_url, job.job_id, attempt, manifest.digest, str(cache_folder()))
+
+
+def _check_weights(job: Job, images: DatasetManifest | None) -> None:
+    try:
+        check_initial_weights(job.spec, images)
+    except ValueError as error:
+        raise SpecMismatchError(str(error)) from error
 
 
 def _log_import(done: int, total: int) -> None:

@@ -72,8 +72,10 @@ def read_header(location: str | Path) -> WeightsHeader:
     return _described(location, _read(location, header_only=True))
 
 
-def check_initial_weights(spec: TrainSpec, images: DatasetManifest) -> None:
+def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None) -> None:
     """See by their header that the job's `initial_weights`, if it has any, are those of its denoiser and its images.
+
+    Without `images`, which may take hours to import, all is checked that does not depend on them.
 
     Raises:
         WeightsError: they are not, naming the field and the mend; or they cannot be read.
@@ -85,8 +87,9 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest) -> None:
     except WeightsError as error:
         raise WeightsError(f"initial_weights: {error}") from None
     given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
-    sigma_data = images.sigma_data if given is None else given
-    if reason := denoiser_difference(header, spec, sigma_data=sigma_data) or images_difference(header, spec, images):
+    measured = images.sigma_data if images else header.sigma_data
+    reason = denoiser_difference(header, spec, sigma_data=measured if given is None else given)
+    if reason := reason or (images_difference(header, spec, images) if images else None):
         raise WeightsError(reason)
 
 

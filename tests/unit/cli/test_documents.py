@@ -7,8 +7,10 @@ import pytest
 
 from service.cli.documents import load
 from service.cli.errors import CommandFailed
-from workers.contract.consistency import Target
+from workers.contract.consistency import Paper, Target
 from workers.contract.data import Augmentation, FolderDataset
+from workers.contract.model import PowerFunctionAverage
+from workers.contract.networks import NCSNpp
 from workers.contract.presets import PRESETS
 
 
@@ -49,6 +51,24 @@ def test_another_estimator_replaces_the_whole_term_of_a_preset(folder: Path) -> 
     file.write_text("preset: smoke\nobjective: {consistency: {estimator: target, weight: 2.0}}\n")
 
     assert load(str(file)).objective.consistency == Target(estimator="target", weight=2.0)
+
+
+def test_another_kind_keeps_what_was_chosen_and_takes_its_own_defaults_for_the_rest() -> None:
+    spec = load("cifar10-uncond", ["objective.consistency.estimator=paper", "network.kind=ncsnpp", "ema.kind=power"])
+
+    assert spec.objective.consistency == Paper(estimator="paper", start=0.3)
+    assert spec.network == NCSNpp(kind="ncsnpp", dropout=0.13)
+    assert spec.ema == PowerFunctionAverage(kind="power")
+
+
+def test_a_kind_that_is_none_is_refused_with_those_there_are() -> None:
+    with pytest.raises(CommandFailed, match=r"objective\.consistency: .*'symmetric', 'asymmetric'"):
+        load("smoke", ["objective.consistency.estimator=single"])
+
+
+def test_an_unknown_field_is_named_even_if_it_reads_like_a_kind() -> None:
+    with pytest.raises(CommandFailed, match="target: unknown field"):
+        load("smoke", ["target=1"])
 
 
 def test_weights_are_found_beside_the_file_that_names_them(folder: Path) -> None:
