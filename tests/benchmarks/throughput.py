@@ -190,6 +190,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # the tests' own: does it run at all
     options = parser.parse_args()
+    if options.tiny and options.output == parser.get_default("output"):
+        parser.error("--tiny: results of no meaning go elsewhere; give an --output")
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no GPU: skipped")
         return

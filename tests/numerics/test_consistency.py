@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
+from workers.contract.model import Sampler
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.consistency import (
     Start,
@@ -19,6 +20,7 @@ from workers.diffusion.consistency import (
     u_statistic,
 )
 from workers.diffusion.denoiser import Denoise
+from workers.diffusion.samplers import noise_levels
 
 SIGMA_DATA = 0.5
 SYMMETRIC = Symmetric(estimator="symmetric")
@@ -94,18 +96,75 @@ def test_a_step_of_length_zero_goes_nowhere(step: object) -> None:
 
 
 @pytest.mark.parametrize("term", [SYMMETRIC, ASYMMETRIC, ANTITHETIC, PAPER], ids=lambda term: term.estimator)
-def test_the_exact_gaussian_denoiser_is_a_martingale(term: Consistency) -> None:
+def test_the_exact_gaussian_denoiser_is_a_martingale_and_half_of_it_is_not(term: Consistency) -> None:
     exact, other = GaussianDenoiser(0.5), GaussianDenoiser(0.3)
 
-    def measured(denoise: Denoise) -> float:
-        x = 0.9 * torch.randn(100_000, 1, generator=torch.Generator().manual_seed(3))
-        start = start_at(denoise, x, sigma=0.75, r=0.2)
-        return float(inconsistency(term, denoise, start, noises_for(term, x)).mean())
+    def half(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        return exact(x, sigma) / 2
 
-    assert abs(measured(exact)) < 3e-4
-    # A linear denoiser c(s) x is a martingale if c is that of any Gaussian: consistency does not tell which data a
-    # denoiser belongs to, so it must never be read as quality.
-    assert abs(measured(other)) < 3e-4
+    def measured(denoise: Denoise) -> tuple[float, float]:
+        x = 0.9 * torch.randn(400_000, 1, generator=torch.Generator().manual_seed(3))
+        estimates = inconsistency(term, denoise, start_at(denoise, x, sigma=0.75, r=0.3), noises_for(term, x))
+        return float(estimates.mean()), 4.5 * float(estimates.std()) / len(x) ** 0.5 + 1e-7
+
+    euler_bias = 5e-6 if term.estimator == "paper" else 0.0
+    for consistent in (exact, other):
+        # A linear denoiser c(s) x is a martingale if c is that of any Gaussian: consistency does not tell which data a
+        # denoiser belongs to, so it must never be read as quality.
+        value, error = measured(consistent)
+        assert abs(value) < error + euler_bias
+    value, error = measured(half)
+    if term.estimator != "paper":  # its intervals here are not its own, and its products too noisy
+        assert value > error
+
+
+def test_antithetic_means_vary_far_less_than_as_many_samples() -> None:
+    exact, points = RingDenoiser(inflation=0.3), noisy_points(50_000, 0.4)
+    start = start_at(exact, points, sigma=0.4, r=0.25)
+    four = Symmetric(estimator="symmetric", samples=4)
+
+    samples, antithetic = (inconsistency(term, exact, start, noises_for(term, points)) for term in (four, ANTITHETIC))
+
+    assert float(antithetic.var()) < 0.5 * float(samples.var())
+
+
+def test_for_a_linear_denoiser_antithetic_noise_cancels() -> None:
+    """Each image's value is then the violation itself; of the exact Gaussian denoiser, zero."""
+    exact, x = GaussianDenoiser(0.5), torch.randn(100, 3, dtype=torch.float64)
+    start = Start(x, exact(x, torch.full((100,), 0.75)), torch.full((100,), 0.75), torch.full((100,), 0.6), NOTHING)
+
+    estimates = inconsistency(ANTITHETIC, exact, start, noises_for(ANTITHETIC, x).double())
+
+    assert float(estimates.abs().max()) < 1e-12
+
+
+def test_one_ancestral_step_varies_less_than_five_of_euler_maruyama() -> None:
+    exact, points = RingDenoiser(), noisy_points(50_000, 0.4)
+    start = start_at(exact, points, sigma=0.4, r=0.25)
+    five = Symmetric(estimator="symmetric", steps=5)
+
+    ancestral = inconsistency(SYMMETRIC, exact, start, noises_for(SYMMETRIC, points))
+    euler = u_statistic(
+        gaps(exact, start, reverse_process(exact, start, noises_for(five, points), euler_maruyama_step))
+    )
+
+    assert float(ancestral.var()) < 0.8 * float(euler.var())
+
+
+def test_the_steps_of_an_interval_are_spaced_as_those_of_the_sampler() -> None:
+    """EDM, equation 5, between sigma and sigma'."""
+    seen: list[float] = []
+
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        seen.append(float(sigma[0]))
+        return x
+
+    x = torch.zeros(1, 2)
+    start = start_at(denoise, x, sigma=1.0, r=0.5)
+    reverse_process(denoise, start, torch.zeros(5, 1, 1, 2), ancestral_step)
+
+    sampler = Sampler(steps=6, sigma_min=0.5, sigma_max=1.0)
+    assert seen == pytest.approx(noise_levels(sampler).tolist()[:5])
 
 
 @pytest.mark.parametrize(
@@ -129,7 +188,6 @@ def test_the_terms_are_unbiased_estimates_of_the_violation(term: Consistency) ->
     ("sigma", "r", "step", "steps", "bias"),
     [
         (0.4, 0.25, euler_maruyama_step, 1, 4.4e-3),
-        (0.4, 0.25, euler_maruyama_step, 5, 1.6e-4),
         (0.4, 0.25, ancestral_step, 1, 3.2e-3),
         (0.4, 0.25, ancestral_step, 2, 1.1e-3),
         (0.2, 0.5, euler_maruyama_step, 1, 2.9e-2),
@@ -137,7 +195,6 @@ def test_the_terms_are_unbiased_estimates_of_the_violation(term: Consistency) ->
         (0.2, 0.5, ancestral_step, 2, 8.8e-3),
         (1.6, 0.5, euler_maruyama_step, 1, 1.1e-1),
         (1.6, 0.5, euler_maruyama_step, 5, 2.2e-3),
-        (1.6, 0.5, ancestral_step, 1, 1e-4),
     ],
 )
 def test_the_bias_at_the_exact_denoiser_is_the_known_one(
@@ -151,7 +208,21 @@ def test_the_bias_at_the_exact_denoiser_is_the_known_one(
     assert callable(step)
     measured = u_statistic(gaps(exact, start, reverse_process(exact, start, noises, step))).mean()
 
-    assert 2 * weight(sigma) * float(measured) == pytest.approx(bias, rel=0.3, abs=2e-4)
+    assert 2 * weight(sigma) * float(measured) == pytest.approx(bias, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "r", "step", "steps"), [(0.4, 0.25, euler_maruyama_step, 5), (1.6, 0.5, ancestral_step, 1)]
+)
+def test_where_steps_are_accurate_next_to_no_bias_is_left(sigma: float, r: float, step: object, steps: int) -> None:
+    exact, points = RingDenoiser(), noisy_points(10_000, sigma)
+    noises = torch.randn(steps, 100, *points.shape, generator=torch.Generator().manual_seed(4))
+    start = start_at(exact, points, sigma=sigma, r=r)
+
+    assert callable(step)
+    measured = u_statistic(gaps(exact, start, reverse_process(exact, start, noises, step))).mean()
+
+    assert abs(2 * weight(sigma) * float(measured)) < 4e-4
 
 
 def test_a_wrong_denoiser_is_clearly_inconsistent() -> None:

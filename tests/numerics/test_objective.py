@@ -169,6 +169,16 @@ def test_masks_are_shared_for_the_variance_of_independent_ones_would_pass_for_in
     assert abs(measured(Dropping(), "off")) < 1e-3 * independent + 1e-4
 
 
+def test_the_total_is_both_means_the_term_s_times_lambda() -> None:
+    term = configured("symmetric", weight=3.0, batch_fraction=0.5)
+    objective = Objective(small_denoiser(), term)
+
+    terms = objective(*batch(), drawn(term, sub=4))
+
+    expected = sum(terms.dsm.tolist()) / 12 + 3.0 * sum(terms.consistency.tolist()) / 4
+    assert float(objective.total(terms).detach()) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("weighting", ["dsm", "none"])
 def test_the_term_is_weighted_as_configured(weighting: str) -> None:
     plain = configured("symmetric", weighting="none", batch_fraction=1)

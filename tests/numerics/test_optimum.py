@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from tests.support.oracles import MixtureDenoiser, RingDenoiser
-from workers.diffusion.conditions import NOTHING
+from workers.contract.model import EDM
+from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.consistency import Start, ancestral_step, gaps, u_statistic
 from workers.diffusion.denoiser import Denoise
+from workers.diffusion.objective import Objective, Randomness
+from workers.diffusion.preconditioning import loss_weight
 
 FINITE_SET = MixtureDenoiser(torch.randn(12, 2, generator=torch.Generator().manual_seed(8)) / 2, std=0.0)
 RING = RingDenoiser()
@@ -50,6 +53,34 @@ def test_no_change_of_the_exact_denoiser_lowers_the_denoising_loss(exact: Mixtur
         crossed = (2 * residual * change).sum(1)
         assert abs(float(crossed.mean())) < 4.5 * float(crossed.std()) / math.sqrt(count)
         assert float(((residual + change).square() - residual.square()).sum(1).mean()) > 0
+
+
+def test_the_objective_is_least_at_the_exact_denoiser() -> None:
+    """The product's own DSM loss over its own noise levels; a change of 5 % either way is paired, so it shows."""
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+            return self.factor * BLURRED(x, sigma)
+
+        def weight(self, sigma: Tensor) -> Tensor:
+            return loss_weight(EDM(kind="edm"), 0.5, sigma)
+
+    generator = torch.Generator().manual_seed(0)
+    clean = drawn(BLURRED, 100_000, generator)
+    draws = Randomness((2,), EDM(kind="edm"), None).draw(generator, num_images=len(clean), sub=0)
+
+    def losses(factor: float) -> Tensor:
+        objective = Objective(Scaled(factor), None)  # type: ignore[arg-type] # all of a denoiser that is asked for
+        dsm: Tensor = objective(clean, None, draws).dsm
+        return dsm
+
+    for factor in (0.95, 1.05):
+        worse = losses(factor) - losses(1.0)
+        assert float(worse.mean()) > 4.5 * float(worse.std()) / len(worse) ** 0.5
 
 
 @pytest.mark.parametrize("exact", [FINITE_SET, BLURRED], ids=["finite set", "Gaussian mixture"])

@@ -62,7 +62,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--processes", type=int, default=2, help="of one thread each")
     parser.add_argument("--shorten", type=int, default=1, help="divide all numbers of steps: to try the command")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds: spreads take two or more")
+    if options.shorten > 1 and options.output == parser.get_default("output"):
+        parser.error("--shorten: results of no meaning go elsewhere; give an --output")
+    return options
 
 
 if __name__ == "__main__":

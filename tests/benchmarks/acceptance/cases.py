@@ -58,7 +58,7 @@ WIDE_BAND = Case("C", "DSM everywhere but 0.1 < σ < 1", (0.1, 1.0))
 LOW = Case("D", "DSM only for σ ≥ 0.2", (0.0, 0.2))
 CASES = (HIGH, ORDINARY, BAND, WIDE_BAND, LOW)
 
-# The settings of section 4.1 of the design: weight 1, weighting dsm, r ~ U[0, 0.3] and one step are the contract's own.
+# The settings: weight 1, weighting dsm, r ~ U[0, 0.3] and one step are the contract's own.
 SYMMETRIC = Symmetric(estimator="symmetric", batch_fraction=1)
 QUARTER = Symmetric(estimator="symmetric", batch_fraction=0.25)
 ASYMMETRIC = Asymmetric(estimator="asymmetric", batch_fraction=1)

@@ -1,4 +1,4 @@
-"""The acceptance lines of the design (section 4.4): a claim, its limit, and what was observed."""
+"""The acceptance lines: claims, each with its limit, and what was observed."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _EVALUATIONS: tuple[tuple[str, Consistency, tuple[float, float]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`number` is that of the design's list."""
+    """Lines of one `number` belong together."""
 
     number: int
     claim: str
@@ -29,7 +29,7 @@ class Line:
 
 
 def checked(outcomes: Outcomes) -> list[Line]:
-    """All lines, in the design's order."""
+    """All lines, in the order of their numbers."""
     lines = [*_propagation(outcomes), *_samples(outcomes), *_no_harm(outcomes), *_unbiasedness(), *_evaluations()]
     return sorted(lines, key=lambda line: line.number)
 

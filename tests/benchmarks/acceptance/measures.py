@@ -10,7 +10,7 @@
     mmd_*    squared maximum mean discrepancy of the same, without bias: 0 +- 0.002 for two sets of data
 
 All squares are summed over the two coordinates. The points and noises are the same for every seed and arm. Numbers of
-evaluation points, directions and bandwidths are those of section 4.1 of the design.
+evaluation points, directions and bandwidths are fixed, so that runs compare.
 """
 
 from dataclasses import dataclass, field

@@ -20,16 +20,19 @@ Written by `python -m tests.benchmarks.acceptance`. {hardware} {seeds} seeds in 
 The product's own code (`Objective`, `Randomness`, `Denoiser`, the MLP, the moving average, the samplers) learns eight
 Gaussians on a ring, whose denoiser is known in closed form. Batch {batch}, fused Adam at 2e-3 with 100 steps of warm-up
 and a linear fall over the last 30 %; consistency with weight 1, r ~ U[0, 0.3], one ancestral step, except `paper`, the
-released recipe. Measures (`tests/benchmarks/acceptance/measures.py`): errors against the exact denoiser (`on`,
-`on_gap`, `hot`, `drift_*`), inconsistency (`viol`), distance of samples to the data (`sw2_*`, `mmd_*`; two sets of data
-differ by 0.031 and 0). The lower the better, for all.
+released recipe. Measures (`tests/benchmarks/acceptance/measures.py`): errors against the exact denoiser on noised data
+(`on`; `on_gap`, where DSM is silent), on data with 1.5 times the noise that the network is told (`hot`) and along its
+own trajectories (`drift_*`; `_h` Heun, `_s` ancestral); inconsistency (`viol`); distance of samples to the data
+(`sw2_*`, sliced Wasserstein; `mmd_*`). The lower the better, for all.
 
 ![error by arm](acceptance.png)
 """
 _HOW_TO_READ = """\
-Tables: mean ± standard deviation over the seeds; F is the cost of one forward pass for one image, counted by hooks (a
-backward pass counts two); compute is that of the whole run over that of the shortest DSM run of the case. Ratios are
-paired by seed: geometric mean [least, greatest]; those of `mmd_s` are of the means, for single values may be negative.
+Tables: mean ± standard deviation over the seeds; evaluations are those with / without gradient; F is the cost of one
+forward pass for one image, counted by hooks (a backward pass counts two); compute is that of the whole run over that of
+the shortest DSM run of the case. Ratios are paired by seed: geometric mean [least, greatest]; those of `mmd_s` are of
+the means, for single values may be negative. The DSM run of a cost is the shortest that costs at least as much. "One
+sample squared" is what looks like the term and is not: it measures the variance of the prediction.
 """
 
 

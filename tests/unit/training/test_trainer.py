@@ -104,8 +104,11 @@ def test_compiled_or_not_it_is_the_same_step(images: ImageSet) -> None:
     compute = {"workers": 1, "accelerator": "cpu"}
     _, plain = after(3, spec_with(network=network), images)
 
-    _, compiled = after(3, spec_with(network=network, compute=compute | {"compile": True}), images)
+    with capture_logs() as logs:
+        state, compiled = after(3, spec_with(network=network, compute=compute | {"compile": True}), images)
 
+    assert state.denoiser.compiled is not None
+    assert "compile.failed" not in [entry["event"] for entry in logs]
     for ours, theirs in zip(compiled, plain, strict=True):
         assert float(ours.terms.dsm.mean()) == pytest.approx(float(theirs.terms.dsm.mean()), rel=1e-4)
         assert float(ours.gradient_norm) == pytest.approx(float(theirs.gradient_norm), rel=1e-3)
