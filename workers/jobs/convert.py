@@ -10,7 +10,7 @@ from typing import assert_never
 
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
 from workers.networks.edm_snapshot import Snapshot, read_snapshot
-from workers.training.weights import WeightsHeader, save_weights
+from workers.training.weights import WeightsHeader, refuse_output, save_weights
 
 EXIT_USAGE = 2
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
     arguments = parser.parse_args()
     try:
-        _refuse_output(arguments.output, force=arguments.force)
+        refuse_output(arguments.output, force=arguments.force)  # before the snapshot is read, which takes a while
         snapshot = read_snapshot(arguments.snapshot)
         save_weights(arguments.output, snapshot.tensors, _header(snapshot, arguments.snapshot.name))
     except (ValueError, OSError) as error:
@@ -32,14 +32,6 @@ def main() -> int:
         return EXIT_USAGE
     sys.stdout.write(f"{arguments.output}: {_in_words(snapshot)}\n")
     return 0
-
-
-def _refuse_output(path: Path, *, force: bool) -> None:
-    """Before the snapshot is read, which takes a while."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"cannot write {path}: name a file in a folder that is there")
-    if path.exists() and not force:
-        raise ValueError(f"{path} is there already: choose another --output, or replace it with --force")
 
 
 def _header(snapshot: Snapshot, source: str) -> WeightsHeader:

@@ -12,6 +12,7 @@ from workers.contract.keys import split_spec_url
 from workers.jobs.attempt import open_job
 from workers.jobs.averages import WIDEST, Reconstruction, planned, write
 from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.training.weights import refuse_output
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 _POOR = 0.05  # relative error of the profile
@@ -22,8 +23,7 @@ def main() -> int:
     arguments = _arguments()
     output: Path = arguments.output
     try:
-        if not output.absolute().parent.is_dir():
-            raise UsageError(f"--output: there is no folder {output.absolute().parent}")
+        refuse_output(output, force=arguments.force)
         job = open_job(_spec_url(arguments.job), "")
         plan = planned(job, relative_width=arguments.relative_width, images_seen=arguments.images)
         write(plan, job, output)
@@ -49,6 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--relative-width", type=float, required=True, metavar="WIDTH", help=f"above 0, below {WIDEST}")
     parser.add_argument("--images", type=int, metavar="N", help="images seen; default: those of the last checkpoint")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a safetensors file")
+    parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
     return parser.parse_args()
 
 

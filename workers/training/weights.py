@@ -27,6 +27,7 @@ __all__ = [
     "load_initial_weights",
     "read_header",
     "read_weights",
+    "refuse_output",
     "save_weights",
 ]
 
@@ -47,6 +48,18 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], header: WeightsHeade
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def refuse_output(path: Path, *, force: bool) -> None:
+    """See, before anything else is done, that a weights file can be written there.
+
+    Raises:
+        WeightsError: it cannot, or something is there already and `force` does not say to replace it.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise WeightsError(f"cannot write {path}: name a file in a folder that is there")
+    if path.exists() and not force:
+        raise WeightsError(f"{path} is there already: choose another --output, or replace it with --force")
 
 
 def read_weights(location: str | Path) -> tuple[WeightsHeader, dict[str, Tensor]]:

@@ -87,11 +87,14 @@ def test_an_average_is_rebuilt_with_what_the_stack_knows(
     train_job(spec, store, keys, cache=tmp_path, every=16)
 
     done = average("latest", "--relative-width", "0.1")
-    refused = average("latest", "--relative-width", "0.3")
+    kept = average("latest", "--relative-width", "0.1")
+    refused = average("latest", "--relative-width", "0.3", "--force")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "relative width 0.1 at 32 images, from 1 of 4 stored averages" in done.stdout
     assert read_weights(tmp_path / "out.safetensors")[0].extra["source"] == keys.job_id
+    assert (kept.returncode, kept.stdout) == (2, "")
+    assert "out.safetensors is there already" in kept.stderr
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: --relative-width: 0.3 is out of range, must lie between 0 and 0.28\n"
     assert len(committed_checkpoints(store, keys)) == 2

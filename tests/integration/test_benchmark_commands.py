@@ -1,0 +1,56 @@
+"""The benchmark commands run, on networks too small to say anything, and leave the recorded results alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=100,
+        check=False,
+    )
+
+
+def test_step_cost_has_a_row_for_each_estimator(tmp_path: Path) -> None:
+    page = tmp_path / "step_cost.md"
+
+    done = run("tests.benchmarks.step_cost", "--tiny", "--repeats", "1", "--output", str(page))
+
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1].strip() for line in page.read_text().splitlines() if line.startswith("|")]
+    assert {"DSM", "symmetric, 1/4 of the batch", "asymmetric, 1/4", "target", "paper"} <= {*rows}
+
+
+def test_throughput_runs_without_a_gpu_if_told_to_and_else_says_that_it_does_not(tmp_path: Path) -> None:
+    page = tmp_path / "throughput.md"
+
+    done = run("tests.benchmarks.throughput", "--tiny", "--device", "cpu", "--output", str(page))
+
+    assert done.returncode == 0, done.stderr
+    assert "imagenet-64" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("acceptance", "--seeds", "1"), "two or more"),
+        (("acceptance", "--shorten", "50"), "give an --output"),
+        (("step_cost", "--tiny"), "give an --output"),
+        (("throughput", "--tiny"), "give an --output"),
+    ],
+)
+def test_what_would_overwrite_recorded_results_is_refused(arguments: tuple[str, ...], why: str) -> None:
+    command, *options = arguments
+
+    refused = run(f"tests.benchmarks.{command}", *options)
+
+    assert refused.returncode == 2
+    assert why in refused.stderr
