@@ -163,7 +163,11 @@ def test_a_poor_reconstruction_says_so_and_how_to_better_it(
         (("--relative-width", "0.1", "--images", "0"), {}, "--images: 0 is out of range"),
         (("--relative-width", "0.1"), {"job": "job_2"}, "cannot read the spec: jobs/job_2/spec.json"),
         (("--relative-width", "0.1"), {"job": "job_1/checkpoints"}, ".*/checkpoints is not the folder of a job"),
-        (("--relative-width", "0.1"), {"output": "no/out.safetensors"}, "cannot write .*/no/.*: name a file in a folder that is there"),
+        (
+            ("--relative-width", "0.1"),
+            {"output": "no/out.safetensors"},
+            "cannot write .*/no/.*: name a file in a folder that is there",
+        ),
     ],
 )
 def test_what_cannot_be_rebuilt_is_refused_in_one_line(
