@@ -1,6 +1,7 @@
 """What a worker takes from its process's environment, beside the standard AWS_*, MLFLOW_* and RAY_* variables."""
 
 import os
+import sys
 from pathlib import Path
 
 import structlog
@@ -13,15 +14,19 @@ def cache_folder() -> Path:
 
 
 def keep_ray_logs_plain() -> None:
-    """Ask Ray to forward its workers' lines as they are: no colour codes, none left out. Call before importing Ray."""
+    """Ask Ray to forward its workers' lines as they are: no colour codes, none left out or doubled.
+
+    Call before importing Ray.
+    """
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else a print comes out twice, once as a log record
 
 
 def configure_logging() -> None:
     """One event per line on standard output, without colours: Ray and the control plane collect it from there."""
     structlog.configure(
-        logger_factory=structlog.WriteLoggerFactory(),  # Ray Train doubles what goes through print
+        logger_factory=_standard_output,
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -29,3 +34,8 @@ def configure_logging() -> None:
             structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
         ],
     )
+
+
+def _standard_output(*_names: object) -> structlog.WriteLogger:
+    """To what is standard output now; structlog's own factory keeps to what was when it was imported."""
+    return structlog.WriteLogger(sys.stdout)

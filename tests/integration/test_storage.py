@@ -122,6 +122,15 @@ def test_a_listing_holds_exactly_the_keys_that_start_with_the_prefix(store: Obje
     assert store.list("b/") == []
 
 
+def test_the_folders_of_a_prefix_are_those_directly_under_it(store: ObjectStore) -> None:
+    for key in ["a/10/claim", "a/9/logs/driver/0", "a/9/logs/driver/1", "a/file", "b/1/x", "ab/2/x"]:
+        store.put(key, b"")
+
+    assert store.folders("a/") == ["10", "9"]
+    assert store.folders("") == ["a", "ab", "b"]
+    assert store.folders("nowhere/") == store.folders("a/file/") == []
+
+
 def test_a_listing_is_complete_and_sorted_beyond_a_thousand_keys(store: ObjectStore) -> None:
     """S3 answers a thousand keys at a time."""
     keys = [f"metrics/{number:06d}.jsonl" for number in range(1250)]

@@ -14,7 +14,7 @@ import pytest
 from tests.support.specs import smoke_spec
 from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
-from workers.contract.records import Outcome, Progress, Reason
+from workers.contract.records import CheckpointManifest, Origin, Outcome, Progress, Reason
 from workers.storage.local import LocalStore
 
 KEYS = JobKeys("job")
@@ -31,8 +31,10 @@ def write_spec(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def command(folder: Path, *more: str, launcher: Sequence[str] = (sys.executable, "-m", "workers")) -> list[str]:
-    return [*launcher, str(folder / "job.json"), "--store", str(folder / "runs"), *more]
+def command(
+    folder: Path, *more: str, job: str = "job", launcher: Sequence[str] = (sys.executable, "-m", "workers")
+) -> list[str]:
+    return [*launcher, str(folder / f"{job}.json"), "--store", str(folder / "runs"), *more]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -54,6 +56,11 @@ def run(folder: Path, *more: str, **options: Any) -> subprocess.CompletedProcess
 def metric_rows(store: LocalStore, attempt: int = 1) -> list[dict[str, float]]:
     chunks = [store.get(key).decode() for key in store.list(KEYS.attempt(attempt).metrics)]
     return [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+
+
+def shipped_log(store: LocalStore, source: str, attempt: int = 1) -> str:
+    keys = KEYS.attempt(attempt)
+    return b"".join(store.get(key) for key in store.list(keys.log_stream(source))).decode()
 
 
 def losses(store: LocalStore) -> dict[float, float]:
@@ -85,6 +92,9 @@ def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(tmp_path: Path
     assert store.get(KEYS.sample(320)).startswith(b"\x89PNG")
     progress = Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
     assert (progress.images_seen, progress.last_checkpoint_images) == (320, 320)
+    assert progress.device
+    assert progress.peak_memory_bytes
+    assert progress.peak_memory_bytes > 10 << 20
     assert metric_rows(store, attempt=2) == []
 
 
@@ -99,6 +109,8 @@ def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store:
     assert together.returncode == 0, together.stderr
     assert alone.returncode == 0, alone.stderr
     assert "of=2 rank=1" in together.stdout
+    assert "of=2 rank=0" in shipped_log(store, "driver")
+    assert "of=2 rank=1" in shipped_log(store, "rank-0001")
     expected = losses(LocalStore(tmp_path / "alone" / "runs"))
     assert losses(store) == pytest.approx(expected, rel=1e-4)
 
@@ -233,3 +245,74 @@ def test_progress_is_written_while_training(tmp_path: Path, store: LocalStore) -
     assert seen.phase == "training"
     assert seen.eta_seconds is not None
     assert set(seen.losses) == {"dsm", "consistency"}
+
+
+def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path, duration_images=16_000, cadence={"log_images": 16, "checkpoint_images": 16_000})
+    secret = {"SOME_PASSWORD": "training.progress"}  # it certainly prints this
+    process = subprocess.Popen(command(tmp_path), env=environment(tmp_path) | secret, stdout=subprocess.PIPE, text=True)
+
+    try:
+        during = wait_until(
+            lambda: "images_per_second" in (log := shipped_log(store, "driver")) and log, timeout_seconds=60
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=60)
+
+    log = shipped_log(store, "driver")
+    assert log.startswith(during)
+    assert "attempt.claimed" in log.splitlines()[0]
+    assert "attempt.ended" in log.splitlines()[-1]
+    assert printed.startswith(log)  # after it, only how the command ended
+    assert "[redacted] " in log
+    assert "training.progress" not in printed
+
+
+def test_a_failure_says_how_far_the_attempt_had_come(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path)
+    (tmp_path / "runs" / KEYS.root).mkdir(parents=True)
+    (tmp_path / "runs" / KEYS.checkpoints.rstrip("/")).touch()  # where a folder would have to be
+
+    failed = run(tmp_path)
+
+    outcome = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
+    assert failed.returncode == 1
+    assert (outcome.status, outcome.reason, outcome.images_seen) == ("failed", Reason.INTERNAL, 160)
+    assert "Traceback" in shipped_log(store, "driver")
+    assert outcome.message.splitlines()[0] in shipped_log(store, "driver")
+
+
+def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    write_spec(tmp_path)
+    assert run(tmp_path).returncode == 0
+    fork = JobKeys("fork")
+    origin = Origin(job_id="job", images_seen=160, attempt=1)
+    store.put(fork.origin, origin.model_dump_json().encode())
+    changed = smoke_spec(duration_images=480, optimizer={"learning_rate": 1e-4})
+    (tmp_path / "fork.json").write_text(changed.model_dump_json())
+
+    forked = run(tmp_path, job="fork")
+
+    assert forked.returncode == 0, forked.stderr
+    assert "origin.restored images_seen=160 origin=job" in forked.stdout
+    committed = [
+        CheckpointManifest.model_validate_json(store.get(key)).images_seen
+        for key in store.list(fork.checkpoints)
+        if key.endswith("MANIFEST.json")
+    ]
+    assert committed == [320, 480]
+
+
+def test_a_fork_that_does_not_fit_its_origin_says_what_to_change(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(tmp_path)
+    store.put(KEYS.origin, Origin(job_id="gone", images_seen=160, attempt=1).model_dump_json().encode())
+
+    failed = run(tmp_path)
+
+    outcome = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
+    assert failed.returncode == 1
+    assert outcome.reason is Reason.INVALID_SPEC
+    assert "origin: the checkpoint of gone at 160 images is not there" in outcome.message

@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 
 MANIFEST = "MANIFEST.json"
+JOBS = "jobs/"
+INSTALLATION = "installation"  # the id of the service whose jobs these are
+DRIVER_LOG, ENGINE_LOG = "driver", "engine"  # sources of logs beside the ranks: the job's driver, and what Ray kept
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+")  # what Ray takes for a submission, too
 _SPEC_URL = re.compile(rf"^(?P<store>.+)/jobs/(?P<job_id>{_JOB_ID.pattern})/spec\.json$")
 
@@ -27,8 +30,17 @@ class AttemptKeys:
         return f"{self.root}/outcome.json"
 
     @property
-    def log(self) -> str:
-        return f"{self.root}/logs/driver.log"
+    def logs(self) -> str:
+        """Under it, a folder for each source: `driver`, `rank-0000` and so on, `engine`."""
+        return f"{self.root}/logs/"
+
+    def log_stream(self, source: str) -> str:
+        """The folder of one source's bytes, cut into chunks."""
+        return f"{self.logs}{source}/"
+
+    def log_chunk(self, source: str, start_byte: int) -> str:
+        """A chunk never changes; the next one starts where it ends, so that byte offsets are places in the stream."""
+        return f"{self.log_stream(source)}{start_byte:012d}.log"
 
     @property
     def metrics(self) -> str:
@@ -51,6 +63,16 @@ class JobKeys:
     @property
     def spec(self) -> str:
         return f"{self.root}/spec.json"
+
+    @property
+    def record(self) -> str:
+        """What the service knows of the job, so that its database can be rebuilt."""
+        return f"{self.root}/job.json"
+
+    @property
+    def origin(self) -> str:
+        """The checkpoint of another job that this one starts from; only a fork has it."""
+        return f"{self.root}/origin.json"
 
     @property
     def dataset(self) -> str:
@@ -78,6 +100,11 @@ class JobKeys:
 
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"
+
+
+def rank_log(rank: int) -> str:
+    """The source of a worker's log."""
+    return f"rank-{rank:04d}"
 
 
 def dataset_folder(digest: str) -> str:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Strict
+from pydantic import Field, Strict
 
 from workers.contract.data import Digest
 from workers.contract.document import Document
@@ -33,6 +33,10 @@ class Progress(Document):
     num_workers: int
     mlflow_run_id: str | None
     updated_at: Timestamp
+    device: Annotated[str | None, Field(description="Model of its GPU, or of its CPU")] = None
+    peak_memory_bytes: Annotated[
+        int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")
+    ] = None
 
 
 class Reason(StrEnum):
@@ -42,6 +46,7 @@ class Reason(StrEnum):
     CLUSTER_TOO_SMALL = "cluster_too_small"
     DATA_ERROR = "data_error"
     NON_FINITE_LOSS = "non_finite_loss"
+    OUT_OF_MEMORY = "out_of_memory"
     STORAGE_ERROR = "storage_error"
     WORKERS_LOST = "workers_lost"
     INTERNAL = "internal"
@@ -56,6 +61,14 @@ class Outcome(Document):
     images_seen: int
     mlflow_run_id: str | None
     ended_at: Timestamp
+
+
+class Origin(Document):
+    """Where a fork starts: a checkpoint of another job in the same store. Written once, before the first attempt."""
+
+    job_id: str
+    images_seen: int
+    attempt: int
 
 
 class CheckpointFile(Document):

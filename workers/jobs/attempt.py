@@ -17,7 +17,7 @@ from workers.contract.records import Claim, Outcome
 from workers.contract.spec import TrainSpec, parse_spec
 from workers.jobs.failures import STORE_ERRORS, ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
-from workers.training.checkpoint import newest_attempt
+from workers.tracking.fence import newest_attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,14 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
 
+from workers.contract.keys import rank_log
 from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
+from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.stop import StopFlag
+from workers.storage import open_store
+from workers.tracking.output import shipped_output
 from workers.training.run import Ending, Run, run_training
 from workers.training.world import World
 
@@ -67,11 +71,14 @@ def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     """One Ray Train worker; Ray has already joined it to the others."""
     configure_logging()
-    world = World.of_process_group(ray.train.torch.get_device())
-    stop = threading.Event()
-    if world.is_first:
-        threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
-    return asdict(run_training(Run(**config["run"]), world, stop_requested=stop.is_set))
+    run = Run(**config["run"])
+    source = rank_log(ray.train.get_context().get_world_rank())
+    with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source):
+        world = World.of_process_group(ray.train.torch.get_device())
+        stop = threading.Event()
+        if world.is_first:
+            threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
+        return asdict(run_training(run, world, stop_requested=stop.is_set))
 
 
 def _check_room(compute: Compute) -> None:
@@ -121,9 +128,12 @@ def _watch(flag: Any, stop: threading.Event) -> None:
 
 def _cause(error: ray.train.TrainingFailedError) -> Exception:
     """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo."""
-    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    failures: dict[int, Exception] = dict(sorted(getattr(error, "worker_failures", {}).items()))
+    if too_large := next(filter(is_out_of_memory, failures.values()), None):
+        return too_large
     lost = [rank for rank, failure in failures.items() if isinstance(failure, RayError | RayTrainError)]
     if failures and not lost:
-        return failures[min(failures)]
+        own = (failure for failure in failures.values() if not is_broken_connection(failure))
+        return next(own, failures[min(failures)])
     who = f"worker {' and '.join(map(str, sorted(lost)))} died; " if lost else ""
     return WorkersLostError(f"{who}{' '.join(str(error).split())[:500]}")

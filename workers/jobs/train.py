@@ -7,17 +7,23 @@ from typing import TypeVar, cast
 
 import structlog
 import torch
-from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from workers.contract.data import DatasetManifest
-from workers.contract.records import Outcome, Reason
+from workers.contract.keys import DRIVER_LOG, rank_log
+from workers.contract.records import Outcome, Progress, Reason
 from workers.contract.spec import sharing_problems
-from workers.data import DatasetError, import_dataset
+from workers.data import import_dataset
 from workers.environment import cache_folder, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
-from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, UsageError, WorkersLostError
+from workers.jobs.diagnosis import diagnosed
+from workers.jobs.failures import STORE_ERRORS, SpecMismatchError, UsageError
 from workers.jobs.stop import StopFlag
+from workers.storage import ObjectStore
+from workers.tracking.output import shipped_output
+from workers.tracking.redaction import Redaction
 from workers.training.checkpoint import committed_checkpoints
+from workers.training.origin import check_origin, read_origin
 from workers.training.run import Ending, Run, run_training
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
@@ -38,10 +44,12 @@ def train_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
     from workers.jobs.ray_train import connect_to_ray, run_on_ray  # seconds to import; training elsewhere needs no Ray
 
     number = _begin(job, attempt)
-    connect_to_ray()
-    stop.listen()  # after Ray, which installs its own handlers when it connects
-    outcome = _outcome_of(lambda: run_on_ray(_prepare(job, number), job.spec, stop))
-    conclude(job, number, outcome)
+    with shipped_output(job.open_store(), job.keys.attempt(number), DRIVER_LOG):
+        log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
+        connect_to_ray()
+        stop.listen()  # after Ray, which installs its own handlers when it connects
+        outcome = _outcome_of(job, number, lambda: run_on_ray(_prepare(job, number), job.spec, stop))
+    conclude(job, number, outcome)  # the last that is written: the log is whole by now
     return outcome
 
 
@@ -67,12 +75,16 @@ def _train_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Ou
     if problems := sharing_problems(job.spec, world.size):
         raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
     number = _decided_by_first(world, lambda: _begin(job, attempt))
+    source = DRIVER_LOG if world.is_first else rank_log(world.rank)
 
     def body() -> Ending:
         run = _decided_by_first(world, lambda: _prepare(job, number))
         return run_training(run, world, stop_requested=stop.is_set)
 
-    outcome = _outcome_of(body)
+    with shipped_output(job.open_store(), job.keys.attempt(number), source):
+        if world.is_first:
+            log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
+        outcome = _outcome_of(job, number, body)
     if world.is_first:
         conclude(job, number, outcome)
     return outcome
@@ -84,7 +96,6 @@ def _begin(job: Job, attempt: int | None) -> int:
         number = claim_attempt(job, attempt)
     except STORE_ERRORS as error:
         raise UsageError(f"cannot use the store {job.store_url}: {error}") from None
-    log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
     return number
 
 
@@ -94,23 +105,29 @@ def _prepare(job: Job, attempt: int) -> Run:
     try:
         manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
     except FileNotFoundError:
-        _check_weights(job, None)
+        _check_start(job, store, None)
         manifest = import_dataset(job.spec.dataset, store, on_progress=_log_import)
-        store.put(job.keys.dataset, manifest.model_dump_json().encode())
+        if not store.put_if_absent(job.keys.dataset, manifest.model_dump_json().encode()):  # another was first
+            manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
-    if not committed_checkpoints(store, job.keys):  # with one, nobody reads the weights again
-        _check_weights(job, manifest)
     try:
         with torch.device("meta"):
             new_denoiser(job.spec, manifest)
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
+    if not committed_checkpoints(store, job.keys):  # with one, nobody reads what it started from again
+        _check_start(job, store, manifest)
     return Run(job.store_url, job.job_id, attempt, manifest.digest, str(cache_folder()))
 
 
-def _check_weights(job: Job, images: DatasetManifest | None) -> None:
+def _check_start(job: Job, store: ObjectStore, images: DatasetManifest | None) -> None:
+    """See that the job can start from its origin or its initial weights, as far as `images` do not matter to that."""
+    origin = read_origin(store, job.keys)
     try:
-        check_initial_weights(job.spec, images)
+        if origin:
+            check_origin(origin, store, job.spec, images)
+        else:
+            check_initial_weights(job.spec, images)
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
 
@@ -139,36 +156,34 @@ def _decided_by_first(world: World, decide: Callable[[], T]) -> T:
     return cast("T", decision)
 
 
-def _outcome_of(body: Callable[[], Ending]) -> Outcome:
+def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
     """Run a training to its end, whatever end that is, and put it in the words of the contract."""
     try:
         ending = body()
     except Exception as error:
-        reason, message = _diagnosed(error)
+        reason, message = diagnosed(error)
         log.error("training.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
-        ending = Ending(images_seen=0, reason=reason, message=message)
+        ending = _given_up(job, attempt, reason, message)
+    outcome = _in_words(ending)
+    log.info("attempt.ended", status=outcome.status, images_seen=outcome.images_seen)
+    return outcome
+
+
+def _given_up(job: Job, attempt: int, reason: Reason, message: str) -> Ending:
+    """With how far it had come by its last word: failing there again and again is not bad luck."""
+    try:
+        last = Progress.model_validate_json(job.open_store().get(job.keys.attempt(attempt).progress))
+    except (*STORE_ERRORS, ValidationError):
+        return Ending(images_seen=0, reason=reason, message=message)
+    return Ending(last.images_seen, reason=reason, message=message, mlflow_run_id=last.mlflow_run_id)
+
+
+def _in_words(ending: Ending) -> Outcome:
     return Outcome(
         status="failed" if ending.reason else "stopped" if ending.stopped else "succeeded",
         reason=ending.reason,
-        message=ending.message,
+        message=Redaction.of_environment()(ending.message),
         images_seen=ending.images_seen,
         mlflow_run_id=ending.mlflow_run_id,
         ended_at=datetime.now(UTC),
     )
-
-
-def _diagnosed(error: Exception) -> tuple[Reason, str]:
-    """The reason behind an exception, and what to tell the user."""
-    match error:
-        case DatasetError():
-            return Reason.DATA_ERROR, str(error)
-        case SpecMismatchError():
-            return Reason.INVALID_SPEC, str(error)
-        case ClusterTooSmallError():
-            return Reason.CLUSTER_TOO_SMALL, str(error)
-        case WorkersLostError():
-            return Reason.WORKERS_LOST, str(error)
-        case BotoCoreError() | ClientError():
-            return Reason.STORAGE_ERROR, str(error)
-        case _:
-            return Reason.INTERNAL, f"{type(error).__name__}: {error}"

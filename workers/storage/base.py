@@ -19,6 +19,12 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> bytes:
         """Read an object; raises FileNotFoundError with the key if there is none."""
 
+    def folders(self, prefix: str) -> list[str]:
+        """The names of all folders directly under `prefix`, which is empty or ends with a slash, sorted.
+
+        Costs as much as there are of them, however much lies in them. One that all was deleted from may still be there.
+        """
+
     def list(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
 

@@ -33,6 +33,12 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise FileNotFoundError(key) from None
 
+    def folders(self, prefix: str) -> list[str]:
+        try:
+            return sorted(path.name for path in self._path(prefix).iterdir() if path.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def list(self, prefix: str) -> list[str]:
         start = self._path(prefix.rpartition("/")[0])
         files = (path for path in start.rglob("*") if path.is_file() and not path.name.startswith(_TEMPORARY))

@@ -35,6 +35,10 @@ class MemoryStore:
             except KeyError:
                 raise FileNotFoundError(key) from None
 
+    def folders(self, prefix: str) -> list[str]:
+        below = (key.removeprefix(prefix) for key in self.list(prefix))
+        return sorted({rest.split("/")[0] for rest in below if "/" in rest})
+
     def list(self, prefix: str) -> list[str]:
         with self._lock:
             return sorted(key for key in self._objects if key.startswith(prefix))

@@ -63,6 +63,12 @@ class S3Store:
                 raise FileNotFoundError(key) from None
             raise
 
+    def folders(self, prefix: str) -> list[str]:
+        whole = self._prefix + prefix
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole, Delimiter="/")
+        found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
+        return sorted(name.removeprefix(whole).rstrip("/") for name in found)
+
     def list(self, prefix: str) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix

@@ -26,6 +26,8 @@ class Status:
     losses: dict[str, float] = field(default_factory=dict)
     last_checkpoint_images: int | None = None
     mlflow_run_id: str | None = None
+    device: str | None = None
+    peak_memory_bytes: int | None = None
 
 
 class Heartbeat:
@@ -80,4 +82,6 @@ def progress_of(status: Status) -> Progress:
         num_workers=status.num_workers,
         mlflow_run_id=status.mlflow_run_id,
         updated_at=datetime.now(UTC),
+        device=status.device,
+        peak_memory_bytes=status.peak_memory_bytes,
     )

@@ -3,18 +3,24 @@
 import json
 from typing import assert_never
 
-from workers.contract.keys import AttemptKeys, JobKeys
+import structlog
+
+from workers.contract.keys import JobKeys
 from workers.storage import ObjectStore
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.fence import newest_attempt
+
+log = structlog.get_logger()
 
 
 class Journal:
     """Writes metric rows as JSON-lines chunks of one attempt, pictures under the job."""
 
-    def __init__(self, store: ObjectStore, job: JobKeys, attempt: AttemptKeys) -> None:
+    def __init__(self, store: ObjectStore, job: JobKeys, attempt: int) -> None:
         self._store = store
         self._job = job
-        self._attempt = attempt
+        self._number = attempt
+        self._attempt = job.attempt(attempt)
         self._next_chunk: int | None = None
 
     def deliver(self, events: list[Event]) -> None:
@@ -27,7 +33,7 @@ class Journal:
                 case Metrics():
                     lines.append({"images_seen": event.images_seen, "time": event.time, **event.values})
                 case Grid():
-                    self._store.put(self._job.sample(event.images_seen), event.png)
+                    self._keep(event)
                 case Checkpointed() | Ended():
                     pass  # their own records say so
                 case _:
@@ -36,3 +42,10 @@ class Journal:
             chunk = "".join(json.dumps(line) + "\n" for line in lines)
             self._store.put(self._attempt.metrics_chunk(self._next_chunk), chunk.encode())
             self._next_chunk += 1
+
+    def _keep(self, grid: Grid) -> None:
+        """All attempts share the places of pictures: one that has been superseded leaves them alone."""
+        if newest_attempt(self._store, self._job) > self._number:
+            log.warning("grid.superseded", images_seen=grid.images_seen)
+        else:
+            self._store.put(self._job.sample(grid.images_seen), grid.png)

@@ -32,16 +32,30 @@ class Reporter:
         keys = job.attempt(attempt)
         self._store_url = store_url
         self._heartbeat = Heartbeat(store, keys.progress, status)
-        self._receivers: list[Background[Event]] = [Background("journal", Journal(store, job, keys).deliver)]
+        self._receivers: list[Background[Event]] = [Background("journal", Journal(store, job, attempt).deliver)]
         if os.environ.get("MLFLOW_TRACKING_URI"):
             self._receivers.append(Background("mlflow", self._to_mlflow(job.job_id, params, tags)))
 
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
         self._heartbeat.update(phase=phase)
 
-    def metrics(self, images_seen: int, *, losses: dict[str, float], rate: float, telemetry: dict[str, float]) -> None:
+    def metrics(
+        self,
+        images_seen: int,
+        *,
+        losses: dict[str, float],
+        rate: float,
+        telemetry: dict[str, float],
+        peak_memory_bytes: int | None = None,
+    ) -> None:
         """Losses by name, images per second, and whatever else was measured, by the name of its curve."""
-        self._heartbeat.update(phase="training", images_seen=images_seen, losses=losses, images_per_second=rate)
+        self._heartbeat.update(
+            phase="training",
+            images_seen=images_seen,
+            losses=losses,
+            images_per_second=rate,
+            peak_memory_bytes=peak_memory_bytes,
+        )
         values = {f"loss/{name}": value for name, value in losses.items()}
         values |= {"throughput/images_per_second": rate} | telemetry
         self._tell(Metrics(images_seen, time.time(), values))

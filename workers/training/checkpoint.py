@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
+from workers.tracking.fence import newest_attempt
 from workers.training.contents import contents, load_contents, needed_files
 from workers.training.state import TrainState
 
@@ -49,12 +50,6 @@ def save_checkpoint(
     return manifest
 
 
-def newest_attempt(store: ObjectStore, keys: JobKeys) -> int:
-    """The highest attempt that anyone has claimed; 0 before the first."""
-    claims = (key for key in store.list(keys.attempts) if key.endswith("/claim.json"))
-    return max((int(key.split("/")[-2]) for key in claims), default=0)
-
-
 def committed_checkpoints(store: ObjectStore, keys: JobKeys) -> list[str]:
     """The folders of all checkpoints that exist, oldest first."""
     return [key.removesuffix(MANIFEST) for key in store.list(keys.checkpoints) if key.endswith(f"/{MANIFEST}")]
@@ -83,7 +78,7 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointMan
     """
     manifest = read_manifest(store, folder)
     files = {file.name: read_file(store, folder, file) for file in manifest.files}
-    if missing := needed_files(state) - {*files}:
+    if missing := needed_files(state.average_names) - {*files}:
         raise DamagedCheckpointError(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
     load_contents(state, files)
     state.images_seen = manifest.images_seen

@@ -1,7 +1,7 @@
 """What a checkpoint holds of a state: tensors as safetensors, the rest as JSON. No pickle is written or read."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import safetensors.torch
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from workers.training.state import TrainState
 
-_NETWORK, _OPTIMIZER = "network.safetensors", "optimizer.safetensors"
+NETWORK, _OPTIMIZER = "network.safetensors", "optimizer.safetensors"
 
 
 def average_file(name: str) -> str:
@@ -26,9 +26,9 @@ def contents(state: TrainState) -> Iterator[tuple[str, bytes]]:
     yield "state.json", json.dumps(words).encode()
 
 
-def needed_files(state: TrainState) -> set[str]:
-    """Without these, a state cannot be restored."""
-    return {*_networks(state), _OPTIMIZER}
+def needed_files(average_names: Iterable[str]) -> set[str]:
+    """Without these, a state with averages of these names cannot be restored."""
+    return {NETWORK, _OPTIMIZER, *map(average_file, average_names)}
 
 
 def load_contents(state: TrainState, files: Mapping[str, bytes]) -> None:
@@ -41,7 +41,7 @@ def load_contents(state: TrainState, files: Mapping[str, bytes]) -> None:
 def _networks(state: TrainState) -> Mapping[str, nn.Module]:
     """All that have weights, by their file."""
     averages = zip(map(average_file, state.average_names), state.averages, strict=True)
-    return {_NETWORK: state.denoiser.network} | {file: average.network for file, average in averages}
+    return {NETWORK: state.denoiser.network} | {file: average.network for file, average in averages}
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,9 +19,11 @@ from workers.tracking.heartbeat import Status
 from workers.tracking.reporter import Reporter
 from workers.training.agreement import StopAgreement
 from workers.training.backend import configure_backend
-from workers.training.checkpoint import FencedError, restore, restore_latest, save_checkpoint
+from workers.training.checkpoint import FencedError, save_checkpoint
+from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.loop import learning_rate, train
 from workers.training.samples import draw_grid
+from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Measured, Window
 from workers.training.weights import load_initial_weights
@@ -59,6 +61,8 @@ class Ending:
 def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
+    Without one, a fork starts from its origin, and any other job from its initial weights.
+
     `stop_requested` is asked every few seconds; once any process has heard yes, all leave after a last checkpoint.
     """
     store = open_store(run.store_url)
@@ -67,9 +71,10 @@ def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) 
     configure_backend(spec.compute)
     images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
-    has_checkpoint = _restore(state, store, run, world)
-    if not has_checkpoint:
+    restored = restore_start(state, store, run.keys, world)
+    if restored is None:
         load_initial_weights(state, spec)
+    has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
     log.info("worker.ready", rank=world.rank, of=world.size, device=str(world.device), images_seen=state.images_seen)
     reporter = _open_reporter(run, store, spec, world, state, has_checkpoint=has_checkpoint)
     session = _Session(run, world, store, spec, hashlib.sha256(spec_json).hexdigest(), state, images, reporter)
@@ -82,14 +87,6 @@ def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) 
     if reporter is None:
         return ending
     return replace(ending, mlflow_run_id=reporter.close(None if session.superseded else _mlflow_status(ending)))
-
-
-def _restore(state: TrainState, store: ObjectStore, run: Run, world: World) -> bool:
-    """Put one and the same checkpoint into the state of every process: the newest that the first finds whole."""
-    folder = world.from_first(restore_latest(state, store, run.keys) if world.is_first else None)
-    if folder and not world.is_first:
-        restore(state, store, folder)
-    return folder is not None
 
 
 def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
@@ -150,7 +147,13 @@ class _Session:
         if self.reporter:
             seen = self.state.images_seen
             telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self.spec, seen)}
-            self.reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry)
+            self.reporter.metrics(
+                seen,
+                losses=measured.losses,
+                rate=rate,
+                telemetry=telemetry,
+                peak_memory_bytes=peak_memory_bytes(self.world.device),
+            )
             rounded = {name: round(value, 4) for name, value in measured.losses.items()}
             log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
 
@@ -183,7 +186,11 @@ def _open_reporter(
         return None
     seen = state.images_seen
     status = Status(
-        spec.duration_images, world.size, images_seen=seen, last_checkpoint_images=seen if has_checkpoint else None
+        spec.duration_images,
+        world.size,
+        images_seen=seen,
+        last_checkpoint_images=seen if has_checkpoint else None,
+        device=device_name(world.device),
     )
     params = flattened(spec) | {"dataset.digest": run.dataset_digest, "sigma_data": f"{state.denoiser.sigma_data:.6g}"}
     tags = {"cdm.attempt": str(run.attempt)}

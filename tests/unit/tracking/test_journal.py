@@ -19,8 +19,8 @@ def test_rows_and_pictures_are_kept_and_workers_that_restart_go_on_behind_them()
     store = MemoryStore()
     events: list[Event] = [Metrics(64, 10.0, {"loss/dsm": 0.5}), Checkpointed(64, "x"), Grid(64, 10.0, b"png")]
 
-    Journal(store, KEYS, KEYS.attempt(1)).deliver(events)
-    restarted = Journal(store, KEYS, KEYS.attempt(1))
+    Journal(store, KEYS, 1).deliver(events)
+    restarted = Journal(store, KEYS, 1)
     restarted.deliver([Metrics(128, 11.0, {"loss/dsm": 0.4})])
 
     assert rows(store) == [
@@ -28,3 +28,14 @@ def test_rows_and_pictures_are_kept_and_workers_that_restart_go_on_behind_them()
         {"images_seen": 128, "time": 11.0, "loss/dsm": 0.4},
     ]
     assert store.get(KEYS.sample(64)) == b"png"
+
+
+def test_a_superseded_attempt_leaves_the_pictures_alone() -> None:
+    store = MemoryStore()
+    store.put(KEYS.attempt(2).claim, b"{}")
+    store.put(KEYS.sample(64), b"of attempt 2")
+
+    Journal(store, KEYS, 1).deliver([Grid(64, 10.0, b"of attempt 1"), Grid(128, 11.0, b"of attempt 1")])
+
+    assert store.list(KEYS.samples) == [KEYS.sample(64)]
+    assert store.get(KEYS.sample(64)) == b"of attempt 2"

@@ -1,0 +1,84 @@
+"""Which reason a failure has in the words of the contract."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from ray.exceptions import RayTaskError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from workers.contract.records import Reason
+from workers.jobs.diagnosis import diagnosed
+from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.jobs.ray_train import _cause
+from workers.training.checkpoint import DamagedCheckpointError
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+TIMED_OUT = RuntimeError("[unbound_buffer.cc:81] Timed out waiting 600000ms for recv operation to complete")
+
+
+def told_by(error: Exception) -> Exception:
+    try:
+        raise RuntimeError("step failed") from error
+    except RuntimeError as wrapped:
+        return wrapped
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OUT_OF_MEMORY,
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        told_by(OUT_OF_MEMORY),
+        RayTaskError("train", "Traceback", OUT_OF_MEMORY),
+        UserExceptionWithTraceback(OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory."),
+    ],
+    ids=["GPU", "Python", "CPU", "caused", "task of Ray", "Ray Train"],
+)
+def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -> None:
+    reason, message = diagnosed(error)
+
+    assert reason is Reason.OUT_OF_MEMORY
+    assert message.startswith("lower compute.microbatch_images")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TIMED_OUT,
+        dist.DistBackendError("NCCL communicator was aborted on rank 1"),
+        RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"),
+        WorkersLostError("worker 1 died"),
+    ],
+)
+def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> None:
+    assert diagnosed(error)[0] is Reason.WORKERS_LOST
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SpecMismatchError("network"), Reason.INVALID_SPEC),
+        (ClusterTooSmallError("compute"), Reason.CLUSTER_TOO_SMALL),
+        (DamagedCheckpointError("network.safetensors is missing"), Reason.DATA_ERROR),
+        (ValueError("Connection closed by peer"), Reason.INTERNAL),
+        (RuntimeError("shapes differ"), Reason.INTERNAL),
+    ],
+)
+def test_other_failures_keep_their_reason(error: Exception, reason: Reason) -> None:
+    assert diagnosed(error)[0] is reason
+
+
+def test_a_worker_without_memory_is_the_cause_whatever_became_of_the_others() -> None:
+    dead = WorkerHealthCheckFailedError("actor died", failure=RuntimeError("gone"))
+
+    assert _cause(WorkerGroupError("failed", {0: TIMED_OUT, 1: OUT_OF_MEMORY, 2: dead})) is OUT_OF_MEMORY
+
+
+def test_what_one_worker_raised_is_the_cause_and_the_others_broken_connections_are_its_echo() -> None:
+    raised = ValueError("in rank 1")
+
+    assert _cause(WorkerGroupError("failed", {0: TIMED_OUT, 1: raised})) is raised
+    assert _cause(WorkerGroupError("failed", {1: TIMED_OUT, 0: TIMED_OUT})) is TIMED_OUT

@@ -1,0 +1,66 @@
+"""Why a training failed, in the words of the contract."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workers.contract.records import Reason
+from workers.data import DatasetError
+from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.training.checkpoint import DamagedCheckpointError
+
+_OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
+_BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
+_MEND = "lower compute.microbatch_images or batch_images, or add compute.workers"
+
+
+def diagnosed(error: Exception) -> tuple[Reason, str]:
+    """The reason behind an exception, and what to tell the user."""
+    match error:
+        case DatasetError() | DamagedCheckpointError():
+            return Reason.DATA_ERROR, str(error)
+        case SpecMismatchError():
+            return Reason.INVALID_SPEC, str(error)
+        case ClusterTooSmallError():
+            return Reason.CLUSTER_TOO_SMALL, str(error)
+        case WorkersLostError():
+            return Reason.WORKERS_LOST, str(error)
+        case BotoCoreError() | ClientError():
+            return Reason.STORAGE_ERROR, str(error)
+        case _ if is_out_of_memory(error):
+            return Reason.OUT_OF_MEMORY, f"{_MEND}; {_first_line(error)}"
+        case _ if is_broken_connection(error):
+            return Reason.WORKERS_LOST, f"a worker has lost the others: {_first_line(error)}"
+        case _:
+            return Reason.INTERNAL, f"{type(error).__name__}: {error}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether training did not fit into the memory of a GPU or of this process, however the engine has wrapped it."""
+    return any(
+        isinstance(cause, torch.OutOfMemoryError | MemoryError) or any(words in str(cause) for words in _OUT_OF_MEMORY)
+        for cause in _causes(error)
+    )
+
+
+def is_broken_connection(error: BaseException) -> bool:
+    """Whether a process failed because it heard no more of the others: they failed, or their network did."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN_CONNECTION)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from; Ray keeps the latter in `cause`."""
+    seen: set[int] = set()
+    following: object = error
+    while isinstance(following, BaseException) and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = getattr(following, "cause", None) or following.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:500]

@@ -1,0 +1,18 @@
+"""Whether an attempt may still write what users see: a later one, once claimed, fences it."""
+
+from workers.contract.keys import JobKeys
+from workers.storage import ObjectStore
+
+
+def newest_attempt(store: ObjectStore, keys: JobKeys) -> int:
+    """The highest attempt that anyone has claimed; 0 before the first."""
+    numbers = sorted((int(name) for name in store.folders(keys.attempts) if name.isdecimal()), reverse=True)
+    return next((number for number in numbers if _is_claimed(store, keys, number)), 0)
+
+
+def _is_claimed(store: ObjectStore, keys: JobKeys, number: int) -> bool:
+    try:
+        store.get(keys.attempt(number).claim)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""A fork: a job that starts from a checkpoint of another job."""
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from workers.contract.data import DatasetManifest
+from workers.contract.keys import JobKeys
+from workers.contract.records import CheckpointManifest, Origin
+from workers.contract.spec import TrainSpec
+from workers.diffusion.ema import average_names
+from workers.networks.matching import tensor_mismatch
+from workers.storage import ObjectStore
+from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
+from workers.training.contents import NETWORK, needed_files
+from workers.training.state import new_denoiser
+
+
+class OriginError(ValueError):
+    """A job cannot start from its origin; the message names the field and the mend."""
+
+
+def read_origin(store: ObjectStore, keys: JobKeys) -> Origin | None:
+    """Where the job starts, if it is a fork."""
+    try:
+        return Origin.model_validate_json(store.get(keys.origin))
+    except FileNotFoundError:
+        return None
+
+
+def origin_folder(origin: Origin) -> str:
+    """The folder of the checkpoint."""
+    return JobKeys(origin.job_id).checkpoint(origin.images_seen, origin.attempt)
+
+
+def check_origin(origin: Origin, store: ObjectStore, spec: TrainSpec, images: DatasetManifest | None) -> None:
+    """See that a job of this spec can go on from the checkpoint.
+
+    Without `images`, which may take hours to import, all is checked that does not depend on them.
+
+    Raises:
+        OriginError: it cannot.
+        DamagedCheckpointError: the weights in it are not those that were written.
+    """
+    name = f"the checkpoint of {origin.job_id} at {origin.images_seen} images"
+    try:
+        manifest = read_manifest(store, origin_folder(origin))
+    except DamagedCheckpointError as error:
+        raise OriginError(f"origin: {name} is not there; fork from one that the job lists ({error})") from error
+    if spec.duration_images <= origin.images_seen:
+        raise OriginError(f"duration_images: training goes on from {name}; set it above {origin.images_seen}")
+    there, needed = {file.name for file in manifest.files}, needed_files(average_names(spec.ema))
+    if missing := needed - there:
+        raise OriginError(f"ema: {name} has no {' and no '.join(sorted(missing))}; leave ema as it is in that job")
+    if images and (reason := _mismatch(store, manifest, origin_folder(origin), spec, images)):
+        mend = "leave network, augmentation and the size and classes of the images as they are in that job"
+        raise OriginError(f"network: {name} is of another network: {reason}; {mend}")
+
+
+def _mismatch(
+    store: ObjectStore, manifest: CheckpointManifest, folder: str, spec: TrainSpec, images: DatasetManifest
+) -> str | None:
+    with torch.device("meta"):
+        expected: dict[str, Tensor] = new_denoiser(spec, images).network.state_dict()
+    (file,) = (file for file in manifest.files if file.name == NETWORK)
+    return tensor_mismatch(safetensors.torch.load(read_file(store, folder, file)), expected)
