@@ -52,8 +52,38 @@ class Run:
     metadata: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Logical ones, as the engine counts them: its processors need not be this machine's."""
+
+    cpus: float
+    gpus: float
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(cpus=self.cpus + other.cpus, gpus=self.gpus + other.gpus)
+
+    def without(self, used: "Resources") -> "Resources":
+        """What is left; never less than nothing."""
+        return Resources(cpus=max(0.0, self.cpus - used.cpus), gpus=max(0.0, self.gpus - used.gpus))
+
+
+NOTHING = Resources(cpus=0.0, gpus=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What the living nodes have, and have left now, whoever uses the rest. It may be some seconds old.
+
+    `can_grow` says that nodes come when more is asked for than there is; how many, nobody knows.
+    """
+
+    total: Resources
+    free: Resources
+    can_grow: bool
+
+
 class ClusterUnreachable(Exception):
-    """No answer, or one that says nothing about the submission. Not evidence of anything; ask again."""
+    """No answer in time, or none that makes sense. Not evidence of anything; ask again."""
 
 
 class AlreadySubmitted(Exception):
@@ -65,7 +95,10 @@ class SubmissionRefused(Exception):
 
 
 class Cluster(Protocol):
-    """An engine. Every call may raise ClusterUnreachable."""
+    """An engine. Every call ends in bounded time, and may raise ClusterUnreachable."""
+
+    async def session(self) -> str:
+        """The engine's life since its last start: another one than before proves that all of the old one is gone."""
 
     async def submit(self, submission: Submission) -> None:
         """Start a command. Repeating it after a lost answer is harmless.
@@ -77,14 +110,23 @@ class Cluster(Protocol):
     async def find(self, submission_id: str) -> Run | None:
         """What became of a submission; None if the engine answers that it knows none of that id."""
 
+    async def list(self) -> list[Run]:
+        """Every submission that the engine knows, also those of others. It is the whole table: ask seldom."""
+
     async def stop(self, submission_id: str) -> None:
         """Ask it to leave: SIGTERM, then SIGKILL after its grace. Does nothing to one that is over or unknown.
 
         A pending submission ignores this: repeat until it is over.
         """
 
+    async def delete(self, submission_id: str) -> None:
+        """Forget one that is over. Does nothing to one that is not, or is unknown."""
+
     async def logs(self, submission_id: str) -> str:
-        """All that it printed so far; empty if that is gone or has not begun."""
+        """What it printed so far; empty if that is gone or has not begun, and cut after some megabytes."""
+
+    async def capacity(self) -> Capacity:
+        """What there is to run on."""
 
     async def probe(self) -> None:
         """Return if a submission would be taken now."""

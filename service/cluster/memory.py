@@ -1,14 +1,18 @@
 """An engine in this process, for tests of whoever builds on the service: attempts are coroutines."""
 
 import asyncio
+import secrets
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from service.cluster.base import (
+    NOTHING,
     AlreadySubmitted,
+    Capacity,
     ClusterUnreachable,
+    Resources,
     Run,
     RunStatus,
     Submission,
@@ -18,9 +22,10 @@ from service.cluster.base import (
 
 @dataclass(slots=True)
 class Process:
-    """What a driver sees of its own submission."""
+    """What a driver sees of its own submission. What it `holds` is not free for others until it ends."""
 
     submission: Submission
+    holds: Resources = NOTHING
     stop_requested: asyncio.Event = field(default_factory=asyncio.Event)
     printed: list[str] = field(default_factory=list)
 
@@ -31,6 +36,12 @@ class Process:
 class DriverLost(Exception):
     """Raised by a driver to end as if its supervisor had died; the argument is Ray's error type."""
 
+
+def _new_session() -> str:
+    return f"session_{secrets.token_hex(8)}"
+
+
+_MAX_BYTES = 1 << 20  # as Ray's agent has it
 
 Driver = Callable[[Process], Awaitable[int]]
 
@@ -44,8 +55,8 @@ async def wait_for_stop(process: Process) -> int:
 class MemoryCluster:
     """Runs `driver` for each submission; its result is the exit code.
 
-    Set `reachable` to False to cut the line; set `num_slots` to make further submissions wait; `forget` everything to
-    play a head that was restarted.
+    Set `reachable` to False to cut the line; set `num_slots` to make further submissions wait; set `total` and
+    `can_grow` to what `capacity` shall tell; `forget` everything to play a head that was restarted.
     """
 
     _named: ClassVar[dict[str, "MemoryCluster"]] = {}
@@ -53,8 +64,12 @@ class MemoryCluster:
     def __init__(self, driver: Driver = wait_for_stop, *, num_slots: int = 1000) -> None:
         self.driver = driver
         self.num_slots = num_slots
+        self.total = Resources(cpus=1000.0, gpus=1000.0)
+        self.can_grow = False
         self.reachable = True
+        self._session = _new_session()
         self._runs: dict[str, Run] = {}
+        self._submissions: dict[str, Submission] = {}
         self._processes: dict[str, Process] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -64,19 +79,26 @@ class MemoryCluster:
 
     @property
     def submission_ids(self) -> list[str]:
-        """All submissions there were, in order."""
-        return list(self._runs)
+        """All submissions there were, in order, also those that were deleted since."""
+        return list(self._submissions)
 
     def submission(self, submission_id: str) -> Submission:
         """What was handed in under that id; raises KeyError if nothing was."""
-        return self._processes[submission_id].submission
+        return self._submissions[submission_id]
+
+    async def session(self) -> str:
+        await self.probe()
+        return self._session
 
     async def submit(self, submission: Submission) -> None:
         await self.probe()
         if not all(isinstance(value, str) for value in submission.metadata.values()):
             raise SubmissionRefused("metadata values must be strings")
+        if len(submission.entrypoint) > _MAX_BYTES:
+            raise SubmissionRefused("too large")
         if submission.submission_id in self._runs:
             raise AlreadySubmitted(submission.submission_id)
+        self._submissions[submission.submission_id] = submission
         self._processes[submission.submission_id] = Process(submission)
         self._runs[submission.submission_id] = Run(
             submission_id=submission.submission_id,
@@ -92,15 +114,33 @@ class MemoryCluster:
         self._start_pending()  # there may be more slots by now
         return self._runs.get(submission_id)
 
+    async def list(self) -> list[Run]:
+        await self.probe()
+        self._start_pending()
+        return [*self._runs.values()]
+
     async def stop(self, submission_id: str) -> None:
         run = await self.find(submission_id)
         if run and run.status is RunStatus.RUNNING:
             self._processes[submission_id].stop_requested.set()
 
+    async def delete(self, submission_id: str) -> None:
+        run = await self.find(submission_id)
+        if run and run.status.is_terminal:
+            del self._runs[submission_id], self._processes[submission_id], self._tasks[submission_id]
+
     async def logs(self, submission_id: str) -> str:
         await self.probe()
         process = self._processes.get(submission_id)
         return "".join(process.printed) if process else ""
+
+    async def capacity(self) -> Capacity:
+        await self.probe()
+        free = self.total
+        for submission_id, run in self._runs.items():
+            if not run.status.is_terminal:
+                free = free.without(self._processes[submission_id].holds)
+        return Capacity(total=self.total, free=free, can_grow=self.can_grow)
 
     async def probe(self) -> None:
         await asyncio.sleep(0)  # as any call over a network would, let others run
@@ -116,9 +156,11 @@ class MemoryCluster:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._submissions.clear()
         self._runs.clear()
         self._processes.clear()
         self._tasks.clear()
+        self._session = _new_session()
 
     def _start_pending(self) -> None:
         for submission_id, run in self._runs.items():

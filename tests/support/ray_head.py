@@ -49,6 +49,7 @@ def ray_head(*, num_cpus: int = 4, environment: Mapping[str, str] | None = None)
         "--dashboard-agent-listen-port=0",  # the fixed one is taken where another Ray runs on this host
         f"--num-cpus={num_cpus}",
         "--disable-usage-stats",
+        "--no-monitor",  # as `cdm up` starts it (service/embedded/ray.py)
         f"--temp-dir={folder}",
     ]
     quick = {"RAY_raylet_start_wait_time_s": "180", "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "2"}

@@ -1,7 +1,9 @@
-"""What every engine promises, held against the one in memory and against a real Ray head."""
+"""What every engine promises, held against the one in memory, a scripted Ray over HTTP, and a real Ray head."""
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,14 +13,21 @@ from service.cluster import Cluster, MemoryCluster, RayCluster
 from service.cluster.base import (
     AlreadySubmitted,
     ClusterUnreachable,
+    Resources,
     Run,
     RunStatus,
     Submission,
     SubmissionRefused,
 )
 from service.cluster.memory import Process
+from tests.support import hold_cpus
 from tests.support.plane import eventually
 from tests.support.ray_head import RayHead, free_ports, ray_head
+from tests.support.scripted_ray import Job, ScriptedRay
+from tests.support.scripted_ray_http import scripted_ray
+
+NUM_CPUS = 4
+HOLD = f"{sys.executable} {Path(hold_cpus.__file__)} 2"
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[RayHead]:
-    with ray_head() as head:
+    with ray_head(num_cpus=NUM_CPUS) as head:
         yield head
 
 
@@ -45,20 +54,46 @@ async def shell(process: Process) -> int:
         case ["echo", *words]:
             process.print(" ".join(words))
             return 0
-        case _:
-            await process.stop_requested.wait()
-            return 0
+        case [_, script, num_cpus] if script == hold_cpus.__file__:
+            process.holds = Resources(cpus=float(num_cpus), gpus=0.0)
+            process.print("holding")
+    await process.stop_requested.wait()
+    return 0
 
 
-@pytest.fixture(params=["memory", "ray"])
+def play(ray: ScriptedRay, job: Job) -> None:
+    """The same commands, for the scripted Ray."""
+    match job.entrypoint.split():
+        case ["true"]:
+            ray.succeed(job.submission_id)
+        case ["exit", code]:
+            ray.fail(job.submission_id, message=f"Job entrypoint command failed with exit code {code}")
+        case ["echo", *words]:
+            job.printed.append(" ".join(words) + "\n")
+            ray.succeed(job.submission_id)
+        case [_, script, num_cpus] if script == hold_cpus.__file__:
+            job.holds = Resources(cpus=float(num_cpus), gpus=0.0)
+            job.printed.append("holding\n")
+
+
+@pytest.fixture(params=["memory", "scripted", "ray"])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    if request.param == "memory":
-        yield Engine(MemoryCluster(shell), 5.0)
-        return
-    head: RayHead = request.getfixturevalue("head")
-    cluster = RayCluster(head.url, token=SecretStr(head.token))
-    yield Engine(cluster, 90.0)
-    await cluster.close()
+    match request.param:
+        case "memory":
+            memory = MemoryCluster(shell)
+            memory.total = Resources(cpus=float(NUM_CPUS), gpus=0.0)
+            yield Engine(memory, 5.0)
+        case "scripted":
+            with scripted_ray(token="scripted") as scripted:
+                scripted.on_start = lambda job: play(scripted, job)
+                cluster = RayCluster(scripted.url, token=SecretStr("scripted"))
+                yield Engine(cluster, 5.0)
+                await cluster.close()
+        case _:
+            head: RayHead = request.getfixturevalue("head")
+            cluster = RayCluster(head.url, token=SecretStr(head.token))
+            yield Engine(cluster, 90.0)
+            await cluster.close()
 
 
 _count = iter(range(1_000_000))
@@ -131,17 +166,78 @@ async def test_a_running_command_is_stopped_and_stopping_again_does_nothing(engi
     assert run.status is RunStatus.STOPPED
 
 
+async def test_a_session_is_named_and_stays_the_same(engine: Engine) -> None:
+    session = await engine.cluster.session()
+
+    assert session
+    assert await engine.cluster.session() == session
+
+
+async def test_all_submissions_are_listed_with_what_is_known_of_them(engine: Engine) -> None:
+    ended, running = submission("exit 3", cdm_job="one"), submission("sleep 1000", cdm_job="two")
+    for one in (ended, running):
+        await engine.cluster.submit(one)
+    await until(engine, ended.submission_id, RunStatus.FAILED)
+    await until(engine, running.submission_id, RunStatus.RUNNING)
+
+    listed = {run.submission_id: run for run in await engine.cluster.list()}
+
+    for one in (ended, running):
+        assert listed[one.submission_id] == await engine.cluster.find(one.submission_id)
+        assert listed[one.submission_id].metadata == one.metadata
+    await engine.cluster.stop(running.submission_id)
+
+
+async def test_one_that_is_over_can_be_forgotten_and_one_that_is_not_stays(engine: Engine) -> None:
+    ended, running = submission("true"), submission("sleep 1000")
+    for one in (ended, running):
+        await engine.cluster.submit(one)
+    await until(engine, ended.submission_id, RunStatus.SUCCEEDED)
+    await until(engine, running.submission_id, RunStatus.RUNNING)
+
+    for one in (ended, ended, running):
+        await engine.cluster.delete(one.submission_id)
+
+    assert await engine.cluster.find(ended.submission_id) is None
+    assert ended.submission_id not in [run.submission_id for run in await engine.cluster.list()]
+    run = await engine.cluster.find(running.submission_id)
+    assert run is not None
+    assert run.status is RunStatus.RUNNING
+    await engine.cluster.stop(running.submission_id)
+
+
+async def test_what_others_hold_is_not_free_until_they_let_go(engine: Engine) -> None:
+    """On a real head by a job that knows nothing of us, and started as `cdm up` does, without a monitor."""
+    one = submission(HOLD)
+    await engine.cluster.submit(one)
+
+    async def held(cpus: float) -> bool:
+        capacity = await engine.cluster.capacity()
+        assert capacity.total == Resources(cpus=float(NUM_CPUS), gpus=0.0)
+        assert not capacity.can_grow
+        return capacity.free == Resources(cpus=NUM_CPUS - cpus, gpus=0.0)
+
+    await eventually(lambda: held(2.0), what="two CPUs are held", seconds=engine.deadline_seconds)
+    await engine.cluster.stop(one.submission_id)
+
+    await eventually(lambda: held(0.0), what="all is free again", seconds=engine.deadline_seconds)
+
+
 async def test_an_id_that_was_never_submitted_is_unknown_and_not_an_error(engine: Engine) -> None:
     assert await engine.cluster.find("job_unknown-a1") is None
     await engine.cluster.stop("job_unknown-a1")
+    await engine.cluster.delete("job_unknown-a1")
     assert await engine.cluster.logs("job_unknown-a1") == ""
 
 
 async def test_what_can_never_run_is_refused(engine: Engine) -> None:
     broken = replace(submission("true"), metadata=cast("dict[str, str]", {"number": 1}))
+    too_large = submission("true " + "x" * (2 << 20))
 
-    with pytest.raises(SubmissionRefused):
-        await engine.cluster.submit(broken)
+    for one in (broken, too_large):
+        with pytest.raises(SubmissionRefused):
+            await engine.cluster.submit(one)
+        assert await engine.cluster.find(one.submission_id) is None
 
 
 def test_an_id_that_no_path_can_name_never_leaves_the_house() -> None:
@@ -151,8 +247,12 @@ def test_an_id_that_no_path_can_name_never_leaves_the_house() -> None:
 
 
 async def test_a_ready_engine_passes_the_probe_and_keeps_no_trace_of_it(engine: Engine) -> None:
+    before = {run.submission_id for run in await engine.cluster.list()}
+
     await engine.cluster.probe()
     await engine.cluster.probe()
+
+    assert {run.submission_id for run in await engine.cluster.list()} == before
 
 
 async def test_a_pending_submission_ignores_being_stopped() -> None:
