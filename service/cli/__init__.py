@@ -16,7 +16,7 @@ from service.embedded.errors import StackError
 def main() -> None:
     """Run the command of this process's arguments and exit: 0 done, 1 failed, 2 misused, others as commands say."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="cdm", standalone_mode=False)
     except TyperException as error:
         _fail(f"{error.format_message()} (see `cdm --help`)", code=error.exit_code)
     except (CommandFailed, ClientError, StackError) as error:

@@ -1,31 +1,73 @@
-"""All commands, in the order in which `cdm --help` lists them."""
+"""All commands, in the groups and the order in which `cdm --help` lists them."""
+
+from typing import Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from service.cli import averages, convert, jobs, quickstart, results, stack, submission
+from service.cli import (
+    administration,
+    averages,
+    convert,
+    doctor,
+    events,
+    forks,
+    jobs,
+    logs,
+    metrics,
+    quickstart,
+    rebuilding,
+    results,
+    stack,
+    submission,
+    verbs,
+    webhooks,
+)
+
+_GROUPS = {
+    "This machine": (quickstart.quickstart, stack.up, stack.down, stack.status),
+    "Jobs": (submission.presets, submission.submit, jobs.jobs, jobs.show, jobs.watch, jobs.queue),
+    "What a job can be asked": (
+        *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork, verbs.label),
+        *(verbs.archive, verbs.restore, verbs.delete),
+    ),
+    "What a job leaves": (logs.logs, events.events, metrics.metrics, results.images, averages.average, convert.convert),
+    "Operation": (doctor.doctor, administration.audit),
+}
+_APPS = {
+    "webhooks": webhooks.webhooks,
+    "keys": administration.keys,
+    "projects": administration.projects,
+    "admin": rebuilding.admin,
+}
+
+
+class _Grouped(TyperGroup):
+    """Typer groups commands only where it draws with rich, which takes long to import."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (Typer's signature)
+        commands = cast(dict[str, TyperCommand | TyperGroup], self.commands)
+        width = max(map(len, commands))
+        room = formatter.width - 6 - width
+        for group in dict.fromkeys(command.rich_help_panel for command in commands.values()):
+            with formatter.section(group):
+                formatter.write_dl(
+                    (name.ljust(width), command.get_short_help_str(room))
+                    for name, command in commands.items()
+                    if command.rich_help_panel == group
+                )
+
 
 app = typer.Typer(
     name="cdm",
+    cls=_Grouped,
     help="Train consistent diffusion models: jobs on a service, and a service on this machine.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-for command in (
-    quickstart.quickstart,
-    stack.up,
-    stack.down,
-    stack.status,
-    submission.presets,
-    submission.submit,
-    jobs.watch,
-    jobs.jobs,
-    jobs.show,
-    jobs.cancel,
-    results.logs,
-    results.images,
-    convert.convert,
-    averages.average,
-):
-    app.command()(command)
+for _group, _commands in _GROUPS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_group)(_command)
+for _name, _app in _APPS.items():
+    app.add_typer(_app, name=_name, rich_help_panel="Operation")

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import Home, JobName, Key, Url, connected, find
+from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
+from service.cli.options import Home, JobName, Key, Project, Url
 from service.embedded.documents import Keys, Run
 from service.embedded.folder import Folder
 from service.embedded.parts import inherited_environment
@@ -25,6 +26,7 @@ def average(
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
     url: Url = None,
     key: Key = None,
+    project: Project = None,
     home: Home = None,
 ) -> None:
     """Rebuild a moving average of another width, of a job with power-function averages.
@@ -33,7 +35,7 @@ def average(
     """
     if importlib.util.find_spec("torch") is None:
         raise CommandFailed("this needs PyTorch: install cdm-train[workers]")
-    with connected(url, key, home) as client:
+    with connected(url, key, home, project=project) as client:
         found = find(client, job)
         checkpoints = client.jobs.checkpoints(found.id)
     if not checkpoints:

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Any
 
 from service.cli.errors import CommandFailed
 from service.client import Client, NotFound, ServiceUnreachable
@@ -13,25 +11,19 @@ from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from service.jobs.views import Job
 
-Url = Annotated[str | None, typer.Option("--url", envvar="CDM_URL", help="The service; default: this machine's stack.")]
-Key = Annotated[str | None, typer.Option("--key", envvar="CDM_API_KEY", help="The API key of that service.")]
-Home = Annotated[Path | None, typer.Option("--home", help="State folder of the stack; default: $CDM_HOME or ~/.cdm.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, the beginning of one, or `latest`.")]
-
 
 @contextmanager
-def connected(url: str | None, key: str | None, home: Path | None) -> Iterator[Client]:
-    """A client of that service; what cannot be reached ends in what to do about it."""
+def connected(url: str | None, key: str | None, home: Path | None, **options: Any) -> Iterator[Client]:
+    """A client of that service, with these options; what cannot be reached ends in what to do about it."""
     if url is not None:
         if key is None:
             raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
-        with Client(url, key) as client:
+        with Client(url, key, **options) as client:
             yield client
         return
     connection = stack_of(home)
     try:
-        with Client(connection.url, key or connection.api_key) as client:
+        with Client(connection.url, key or connection.api_key, **options) as client:
             yield client
     except ServiceUnreachable:
         raise CommandFailed(f"the stack at {connection.url} does not answer: start it with `cdm up`") from None

@@ -1,7 +1,7 @@
 """Job documents: from a preset or a file, with single fields changed, checked before anything is sent."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ from pydantic import ValidationError
 
 from service.cli.errors import CommandFailed
 from workers.contract.document import problems_of
+from workers.contract.merging import UNION_FIELDS, merged
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
 from workers.contract.spec import TrainSpec, parse_spec
 
 Document = dict[str, Any]
-_TAGS = ("kind", "estimator")  # say which member of a union a mapping is
 
 
 def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
@@ -23,7 +23,21 @@ def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
     Raises:
         CommandFailed: naming every wrong field at once.
     """
-    document = _read(source)
+    return _changed(_read(source), changes)
+
+
+def overrides(spec: TrainSpec, changes: Sequence[str]) -> Document:
+    """What `changes` make another of `spec`: the parts of the document that differ, whole.
+
+    Raises:
+        CommandFailed: naming every wrong field at once.
+    """
+    before = spec.model_dump(mode="json")
+    after = _changed(spec.model_dump(mode="json"), changes).model_dump(mode="json")
+    return {name: value for name, value in after.items() if value != before[name]}
+
+
+def _changed(document: Document, changes: Sequence[str]) -> TrainSpec:
     for change in changes:
         _apply(document, change)
     _make_paths_absolute(document, Path.cwd())
@@ -63,23 +77,6 @@ def _on_its_base(document: Document) -> Document:
     return merged(PRESETS[name].model_dump(mode="json"), document)
 
 
-def merged(base: Document, changes: Mapping[str, Any]) -> Document:
-    """`base` with what `changes` says. Mappings are merged, but one of another kind has other fields and replaces."""
-    result = dict(base)
-    for name, value in changes.items():
-        old = result.get(name)
-        if isinstance(old, dict) and isinstance(value, dict) and _kind(value) in (None, _kind(old)):
-            result[name] = merged(old, value)
-        else:
-            result[name] = value
-    return result
-
-
-def _kind(document: Mapping[str, Any]) -> Any:
-    """Which member of a union it is; None if it does not say."""
-    return next((document[tag] for tag in _TAGS if tag in document), None)
-
-
 def _apply(document: Document, change: str) -> None:
     key, sign, text = change.partition("=")
     *parents, last = key.strip().split(".")
@@ -98,7 +95,7 @@ def _apply(document: Document, change: str) -> None:
         raise CommandFailed(
             f"--set {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
         ) from None
-    if last in _TAGS and place.get(last) not in (None, value):
+    if last in UNION_FIELDS and place.get(last) not in (None, value):
         _switch(place, last, value)
     place[last] = value
 

@@ -1,59 +1,56 @@
-"""`cdm watch`, `jobs`, `show` and `cancel`."""
+"""`cdm jobs`, `show`, `watch` and `queue`."""
 
 import json
 from typing import Annotated
 
 import typer
 
-from service.cli import text, watching
-from service.cli.connection import AsJson, Home, JobName, Key, Url, connected, find
+from service.cli import details, text, values, watching
+from service.cli.connection import find
+from service.cli.options import AsJson, JobName, LabelList, on_service
 from service.cli.output import tell
+from service.client import Client
 from service.jobs.views import JobState
 
 
-def watch(job: JobName, url: Url = None, key: Key = None, home: Home = None, as_json: AsJson = False) -> None:
+@on_service
+def watch(client: Client, job: JobName, as_json: AsJson = False) -> None:
     """Follow a job to its end.
 
     Shows images seen, speed, time left, losses and the last checkpoint.
     Exit code 0: succeeded, 1: failed, 3: cancelled. Ctrl-C leaves the job running.
     """
-    with connected(url, key, home) as client:
-        watching.to_the_end(client, find(client, job).id, as_json=as_json)
+    watching.to_the_end(client, find(client, job).id, as_json=as_json)
 
 
+@on_service
 def jobs(
+    client: Client,
     state: Annotated[JobState | None, typer.Option(help="Only those in this state.")] = None,
+    label: LabelList = [],  # noqa: B006 (Typer's way)
+    archived: Annotated[bool, typer.Option("--archived", help="Those that were archived, instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    url: Url = None,
-    key: Key = None,
-    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    with connected(url, key, home) as client:
-        found = list(client.jobs.list(state=state, limit=limit))
+    labels = values.labels(label)
+    found = list(client.jobs.list(state=state, labels=labels, archived=archived or None, limit=limit))
     documents = [json.loads(job.model_dump_json()) for job in found]
     tell(documents, text.jobs_table(found) if found else "no jobs", as_json=as_json)
 
 
-def show(job: JobName, url: Url = None, key: Key = None, home: Home = None, as_json: AsJson = False) -> None:
-    """Show one job."""
-    with connected(url, key, home) as client:
-        found = find(client, job)
-    tell(found, text.details(found), as_json=as_json)
+@on_service
+def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Show one job: how it stands and why, its attempts, and what it can be asked."""
+    found = client.jobs.retrieve(find(client, job).id)  # a list does not say how long the queue is
+    attempts = client.jobs.attempts(found.id) if found.attempt else ()
+    document = found.model_dump(mode="json") | {"attempts": [each.model_dump(mode="json") for each in attempts]}
+    tell(document, details.job(found, attempts), as_json=as_json)
 
 
-def cancel(
-    job: JobName,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
-    url: Url = None,
-    key: Key = None,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Stop a job after a last checkpoint."""
-    with connected(url, key, home) as client:
-        asked = client.jobs.cancel(find(client, job).id)
-        if wait:
-            *_, asked = watching.follow(client, asked.id)
-    tell(asked, f"{asked.id} is {text.state(asked)}", as_json=as_json)
+@on_service
+def queue(client: Client, as_json: AsJson = False) -> None:
+    """List the jobs that wait, in their order, and why."""
+    waiting = client.queue()
+    documents = [entry.model_dump(mode="json") for entry in waiting]
+    tell(documents, details.queue(waiting) if waiting else "no jobs wait", as_json=as_json)

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import watching
-from service.cli.connection import AsJson, Home, stack_of
+from service.cli.connection import stack_of
 from service.cli.detached import start_detached
 from service.cli.errors import CommandFailed
+from service.cli.logs import log_pieces
+from service.cli.options import AsJson, Home
 from service.cli.output import say, tell
-from service.cli.results import log_pieces, save_newest_grid
+from service.cli.results import save_newest_grid
 from service.cli.stages import Stages
 from service.cli.text import duration, state, table
 from service.client import Client, ClientError
@@ -83,7 +85,9 @@ def _train(client: Client, stages: Stages, *, as_json: bool) -> Job:
     submitted = client.jobs.create(PRESETS[_PRESET], name="quickstart")
     say(f"submitted {submitted.id}", as_json=as_json)
     try:
-        job = watching.watch(stages.noting(watching.follow(client, submitted.id)), as_json=False)
+        job = watching.watch(
+            stages.noting(client.jobs.follow(submitted.id, poll_seconds=watching.POLL_SECONDS)), as_json=False
+        )
     except KeyboardInterrupt:
         watching.say_it_goes_on(submitted.id, as_json=as_json)
         raise typer.Exit(130) from None

@@ -1,78 +1,30 @@
-"""`cdm logs` and `cdm images`."""
+"""`cdm images`."""
 
-import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli.connection import AsJson, Home, JobName, Key, Url, connected, find
+from service.cli.connection import find
 from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.client import Client
-from service.jobs.views import Job, Log
-
-_POLL_SECONDS = 1.0
-_LAST_WORDS_SECONDS = 10.0  # the log of a job that has ended is complete when it has been copied to the object store
+from service.jobs.views import Job
 
 
-def logs(
-    job: JobName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default: the latest.")] = None,
-    url: Url = None,
-    key: Key = None,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print what a job has written."""
-    with connected(url, key, home) as client:
-        found = find(client, job)
-        if found.attempt == 0 and not follow:
-            raise CommandFailed(f"{found.id} is {found.state} and has no log yet: wait for it with --follow")
-        try:
-            for piece in log_pieces(client, found, attempt=attempt, follow=follow):
-                words = json.dumps({"attempt": piece.attempt, "text": piece.text}) + "\n" if as_json else piece.text
-                print(words, end="", flush=True)  # noqa: T201
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-
-
-def log_pieces(client: Client, job: Job, *, attempt: int | None = None, follow: bool = False) -> Iterator[Log]:
-    """The log of one attempt; when following without naming one, of all attempts from the latest on."""
-    number, offset, heard_at = attempt or job.attempt, 0, time.monotonic()
-    while True:
-        piece = client.jobs.logs(job.id, attempt=number, offset=offset) if number else None
-        if piece and piece.text:
-            yield piece
-            offset, heard_at = piece.next_offset, time.monotonic()
-            continue
-        ended = piece is None or piece.complete
-        silent = time.monotonic() - heard_at > _LAST_WORDS_SECONDS
-        if not follow or (ended and attempt) or (job.state.is_terminal and (ended or silent)):
-            return
-        time.sleep(_POLL_SECONDS)
-        job = client.jobs.retrieve(job.id)
-        if ended and not attempt and job.attempt > number:
-            number, offset = job.attempt, 0
-
-
+@on_service
 def images(
+    client: Client,
     job: JobName,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.png", help="Default: named after the job.")
     ] = None,
-    url: Url = None,
-    key: Key = None,
-    home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the newest images of a job."""
-    with connected(url, key, home) as client:
-        found = find(client, job)
-        path, images_seen = save_newest_grid(client, found, output)
+    found = find(client, job)
+    path, images_seen = save_newest_grid(client, found, output)
     tell(
         {"job": found.id, "images_seen": images_seen, "path": str(path)},
         f"{path} (after {images_seen:,} images)",

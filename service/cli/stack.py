@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.connection import AsJson, Home
 from service.cli.detached import start_detached
+from service.cli.options import AsJson, Home
 from service.cli.output import tell, tell_line
 from service.cli.text import table
 from service.embedded.folder import Folder

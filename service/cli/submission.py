@@ -5,29 +5,33 @@ from typing import Annotated
 import typer
 import yaml
 
-from service.cli import documents, watching
-from service.cli.connection import AsJson, Home, Key, Url, connected
+from service.cli import completion, details, documents, values, watching
+from service.cli.connection import connected
 from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, Changes, Home, Key, LabelList, MaxRuntime, Name, Project, Urgency, Url
 from service.cli.output import say, tell
 from workers.contract.presets import PRESETS
 
-Changes = Annotated[
-    list[str],
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a field, for example compute.workers=1; the value is YAML and replaces the whole field.",
-    ),
-]
-
 
 def submit(
-    source: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="See `cdm presets`; or a YAML or JSON file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET_OR_FILE",
+            help="See `cdm presets`; or a YAML or JSON file.",
+            autocompletion=completion.presets,
+        ),
+    ],
     changes: Changes = [],  # noqa: B006 (Typer's way)
-    name: Annotated[str | None, typer.Option(help="For people; need not be unique.")] = None,
+    name: Name = None,
+    label: LabelList = [],  # noqa: B006 (Typer's way)
+    priority: Urgency = None,
+    max_runtime: MaxRuntime = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")] = False,
     url: Url = None,
     key: Key = None,
+    project: Project = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,8 +41,13 @@ def submit(
     --set 'dataset={kind: folder, path: photos, resolution: 32}'.
     """
     spec = documents.load(source, changes)
-    with connected(url, key, home) as client:
-        job = client.jobs.create(spec, name=name)
+    options = values.job_options(name, label, priority, max_runtime)
+    with connected(url, key, home, project=project) as client:
+        if dry_run:
+            plan = client.jobs.plan(spec, **options)
+            tell(plan, details.plan(plan), as_json=as_json)
+            return
+        job = client.jobs.create(spec, **options)
         if watch:
             say(f"submitted {job.id}", as_json=as_json)
             watching.to_the_end(client, job.id, as_json=as_json)
@@ -47,7 +56,10 @@ def submit(
 
 
 def presets(
-    name: Annotated[str | None, typer.Argument(help="Show this one in full, as a file for `cdm submit`.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show this one in full, as a file for `cdm submit`.", autocompletion=completion.presets),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List job documents to start from."""

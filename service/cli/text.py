@@ -17,28 +17,9 @@ def table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def jobs_table(jobs: Sequence[Job]) -> str:
-    head = ("JOB", "NAME", "STATE", "IMAGES", "CREATED")
-    return table([head, *((job.id, job.name or "", job.state, images(job), local(job.created_at)) for job in jobs)])
-
-
-def details(job: Job) -> str:
-    """Everything about one job that fits on a screen."""
-    rows = [
-        ("job", job.id),
-        ("name", job.name or ""),
-        ("state", state(job)),
-        ("images", images(job)),
-        ("speed", speed(job.progress)),
-        ("losses", losses(job.progress)),
-        ("last checkpoint", checkpoint(job.progress)),
-        ("attempt", str(job.attempt)),
-        ("created", local(job.created_at)),
-        ("started", local(job.started_at)),
-        ("ended", local(job.ended_at)),
-        ("MLflow", job.mlflow_url or ""),
-        *((condition.type, _condition(condition.status, condition.message)) for condition in job.conditions),
-    ]
-    return table((name, value) for name, value in rows if value)
+    head = ("JOB", "NAME", "STATE", "IMAGES", "CREATED", "LABELS")
+    rows = ((job.id, job.name or "", job.state, images(job), local(job.created_at), labels(job)) for job in jobs)
+    return table([head, *rows])
 
 
 def line(job: Job) -> str:
@@ -54,6 +35,10 @@ def ending(job: Job) -> str:
     return f"{state(job)}{took}, {images(job)} images; look at it with `{look}`" + (
         f" or at {job.mlflow_url}" if job.mlflow_url else ""
     )
+
+
+def labels(job: Job) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(job.labels.items()))
 
 
 def state(job: Job) -> str:
@@ -95,7 +80,3 @@ def local(moment: datetime | None) -> str:
 def _last(progress: Progress | None) -> str:
     last = checkpoint(progress)
     return f"checkpoint {last}" if last else ""
-
-
-def _condition(holds: bool, message: str | None) -> str:
-    return f"{'yes' if holds else 'no'}{f' ({message})' if message else ''}"

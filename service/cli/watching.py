@@ -9,35 +9,13 @@ import typer
 
 from service.cli import text
 from service.cli.output import say
-from service.client import Client, ServiceUnreachable
+from service.client import Client
 from service.jobs.views import Job, JobState
 
 EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
 
-_POLL_SECONDS = 0.5
-_PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
+POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
-
-
-def follow(client: Client, job_id: str) -> Iterator[Job]:
-    """The job again and again until it has ended; bridges a minute without an answer.
-
-    Raises:
-        ServiceUnreachable: after that.
-    """
-    answered_at = time.monotonic()
-    while True:
-        try:
-            job = client.jobs.retrieve(job_id)
-        except ServiceUnreachable:
-            if time.monotonic() - answered_at > _PATIENCE_SECONDS:
-                raise
-        else:
-            answered_at = time.monotonic()
-            yield job
-            if job.state.is_terminal:
-                return
-        time.sleep(_POLL_SECONDS)
 
 
 def watch(jobs: Iterator[Job], *, as_json: bool) -> Job:
@@ -55,7 +33,7 @@ def watch(jobs: Iterator[Job], *, as_json: bool) -> Job:
 def to_the_end(client: Client, job_id: str, *, as_json: bool) -> NoReturn:
     """Watch a job and exit with the code of its end. Interrupted, it leaves the job alone and says so."""
     try:
-        job = watch(follow(client, job_id), as_json=as_json)
+        job = watch(client.jobs.follow(job_id, poll_seconds=POLL_SECONDS), as_json=as_json)
     except KeyboardInterrupt:
         say_it_goes_on(job_id, as_json=as_json)
         raise typer.Exit(130) from None

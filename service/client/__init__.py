@@ -1,33 +1,51 @@
 """The Python SDK.
 
 with Client("http://127.0.0.1:8000", api_key) as client:
-    job = client.jobs.create(client.presets()["fashion16"], name="first")
+    job = client.jobs.create(client.presets()["fashion16"], name="first", labels={"team": "vision"})
     job = client.jobs.wait(job.id)
     png = client.jobs.sample(job.id)
 """
 
 from service.client.client import Client
 from service.client.errors import (
+    AnswerLost,
     AuthenticationFailed,
     ClientError,
     Conflict,
+    Gone,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
+    PreconditionFailed,
+    RateLimited,
     RequestFailed,
     ServiceFailed,
+    ServiceUnavailable,
     ServiceUnreachable,
+    StateConflict,
+    StillInFlight,
     StillRunning,
 )
+from service.client.retries import Timing
 
 __all__ = [
+    "AnswerLost",
     "AuthenticationFailed",
     "Client",
     "ClientError",
     "Conflict",
+    "Gone",
     "InvalidRequest",
     "NotFound",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "RateLimited",
     "RequestFailed",
     "ServiceFailed",
+    "ServiceUnavailable",
     "ServiceUnreachable",
+    "StateConflict",
+    "StillInFlight",
     "StillRunning",
+    "Timing",
 ]

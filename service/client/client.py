@@ -1,34 +1,91 @@
 """The door to the service."""
 
-from typing import Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 import httpx2
 
+from service.client.administration import ApiKeys, Projects
 from service.client.connection import Connection
 from service.client.jobs import Jobs
-from service.jobs.views import PresetList
-from service.web.views import Readiness
+from service.client.pages import rows
+from service.client.retries import Policy, Timing
+from service.client.webhooks import Webhooks
+from service.jobs.views import PresetList, Queue, QueueEntry
+from service.keys.views import AuditPage, AuditRow
+from service.web.views import Readiness, View
 from workers.contract.spec import TrainSpec
+
+API_VERSION = "1"  # of the interface that this SDK was made for
+
+
+class _Info(View):
+    version: str
+
+
+class _Description(View):
+    info: _Info
 
 
 class Client:
     """A connection to one service. Close it, or use it in a `with` statement.
 
-    `transport` replaces the network, for tests: `httpx2.MockTransport(handler)`.
+    `project`, for admins, is the one to work in instead of the key's own. A request that fails for a reason that may
+    pass is sent again up to `max_retries` times, within `timeout_seconds` in all. `transport` replaces the network, for
+    tests: `httpx2.MockTransport(handler)`; `timing` replaces the clock.
     """
 
-    def __init__(self, base_url: str, api_key: str, *, transport: httpx2.BaseTransport | None = None) -> None:
-        self._connection = Connection(base_url, api_key, transport=transport)
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        project: str | None = None,
+        max_retries: int = 3,
+        timeout_seconds: float = 60.0,
+        transport: httpx2.BaseTransport | None = None,
+        timing: Timing = Timing(),  # noqa: B008 (frozen)
+    ) -> None:
+        policy = Policy(max_retries=max_retries, total_seconds=timeout_seconds)
+        self._connection = Connection(
+            base_url, api_key, project=project, policy=policy, timing=timing, transport=transport
+        )
         self.jobs = Jobs(self._connection)
+        self.api_keys = ApiKeys(self._connection)
+        self.projects = Projects(self._connection)
+        self.webhooks = Webhooks(self._connection)
 
     def presets(self) -> dict[str, TrainSpec]:
         """Complete job documents to start from, by name."""
-        page = PresetList.model_validate_json(self._connection.get("/v1/presets"))
-        return {preset.name: preset.spec for preset in page.data}
+        return {preset.name: preset.spec for preset in self._connection.get(PresetList, "/v1/presets").data}
+
+    def queue(self) -> tuple[QueueEntry, ...]:
+        """The jobs of the project that wait, in their order, and why; positions count those of all projects."""
+        return self._connection.get(Queue, "/v1/queue").data
+
+    def audit(
+        self,
+        *,
+        actor: str | None = None,
+        project: str | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[AuditRow]:
+        """Who changed what, newest first, for admins. `target` is an id: of a job, a key, a project."""
+
+        def fetch(cursor: str | None, size: int) -> AuditPage:
+            wanted: dict[str, Any] = {"actor": actor, "project": project, "target": target}
+            return self._connection.get(AuditPage, "/v1/audit", **wanted, cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
 
     def readiness(self) -> Readiness:
         """What the service needs, and whether it answers. Not being ready is an answer here, not an error."""
-        return Readiness.model_validate_json(self._connection.get("/readyz", accept_status=503))
+        return self._connection.get(Readiness, "/readyz", accept_status=503)
+
+    def api_version(self) -> str:
+        """Of the interface that the service has; `API_VERSION` is what this SDK expects."""
+        return self._connection.get(_Description, "/openapi.json").info.version
 
     def close(self) -> None:
         self._connection.close()
@@ -38,3 +95,7 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        project = f", project={self._connection.project!r}" if self._connection.project else ""
+        return f"Client({self._connection.address!r}, api_key='***'{project})"

@@ -1,51 +1,135 @@
 """One HTTP connection to the service: the key, time limits, repeats, and errors as exceptions."""
 
-import time
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx2
+from pydantic import BaseModel, ValidationError
 
-from service.client.errors import ServiceUnreachable, refusal
+from service.client.errors import NotFound, RequestFailed, ServiceUnreachable
+from service.client.refusals import foreign, refusal
+from service.client.retries import Policy, Repeat, Timing, may_be_done
 
-_TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+_SILENCE_SECONDS = 45.0  # a stream is pinged every 15 s
 _NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service on this machine
-_PAUSES_SECONDS = (0.2, 1.0)  # before the second and the third try
+_NEVER_ASKED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Connection:
     """Sends requests and returns only answers that are good."""
 
-    def __init__(self, base_url: str, api_key: str, *, transport: httpx2.BaseTransport | None) -> None:
-        self._address = base_url
-        headers = {"Authorization": f"Bearer {api_key}"}
-        self._http = httpx2.Client(
-            base_url=base_url, headers=headers, timeout=_TIMEOUT, transport=transport, mounts=_NEVER_PROXIED
-        )
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        project: str | None,
+        policy: Policy,
+        timing: Timing,
+        transport: httpx2.BaseTransport | None,
+    ) -> None:
+        self.address = base_url
+        self.project = project
+        self.policy = policy
+        self.timing = timing
+        headers = {"Authorization": f"Bearer {api_key}"} | ({"Cdm-Project": project} if project else {})
+        self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=_NEVER_PROXIED)
 
-    def get(self, path: str, *, accept_status: int = 200, **params: Any) -> bytes:
-        """Read something; repeated if the connection fails, since reading changes nothing."""
-        given = {name: value for name, value in params.items() if value is not None}
-        for pause in _PAUSES_SECONDS:
+    def get(self, model: type[Model], path: str, *, accept_status: int = 200, **params: Any) -> Model:
+        """Read something."""
+        return self.read(model, self.answer("GET", path, accept_status=accept_status, params=_given(params)))
+
+    def post(
+        self, model: type[Model], path: str, document: Any = None, *, idempotency_key: str | None = None, **params: Any
+    ) -> Model:
+        """Do something, once: however often it is sent, the service knows it by its Idempotency-Key."""
+        headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+        body = {} if document is None else {"json": document}
+        return self.read(model, self.answer("POST", path, headers=headers, params=_given(params), **body))
+
+    def patch(self, model: type[Model], path: str, document: Any, *, if_match: str | None = None) -> Model:
+        """Change something. With `if_match` it is sent again only if it was certainly not carried out."""
+        if if_match is None:
+            return self.read(model, self.answer("PATCH", path, json=document))
+        headers = {"If-Match": if_match}
+        answer = self.answer("PATCH", path, repeat=Repeat.IF_NOT_DONE, headers=headers, json=document)
+        return self.read(model, answer)
+
+    def delete(self, path: str, **params: Any) -> None:
+        """Remove something. Sent again after a lost answer, it may find that done: that is success."""
+        try:
+            self.answer("DELETE", path, params=_given(params))
+        except NotFound as error:
+            if not error.may_be_done:
+                raise
+
+    def answer(
+        self, method: str, path: str, *, repeat: Repeat = Repeat.FREELY, accept_status: int = 200, **options: Any
+    ) -> httpx2.Response:
+        """The good answer to a request, which is repeated as long as that is safe and may help."""
+        begun_at, tries, lost = self.timing.monotonic(), 0, False
+        while True:
+            spent = self.timing.monotonic() - begun_at
             try:
-                return self._send("GET", path, accept_status=accept_status, params=given)
-            except ServiceUnreachable:
-                time.sleep(pause)
-        return self._send("GET", path, accept_status=accept_status, params=given)
+                return self._send(method, path, accept_status=accept_status, timeout=self._timeout(spent), **options)
+            except (RequestFailed, ServiceUnreachable) as error:
+                error.may_be_done = lost
+                lost, tries = lost or may_be_done(error), tries + 1
+                spent, jitter = self.timing.monotonic() - begun_at, self.timing.jitter()
+                pause = self.policy.pause_seconds(error, repeat=repeat, tries=tries, spent_seconds=spent, jitter=jitter)
+                if pause is None:
+                    raise
+            self.timing.sleep(pause)
 
-    def post(self, path: str, document: Any = None) -> bytes:
-        """Do something, once: an answer that got lost may mean that it was done."""
-        return self._send("POST", path, json=document)
+    @contextmanager
+    def streamed(self, path: str, *, headers: Mapping[str, str], **params: Any) -> Iterator[httpx2.Response]:
+        """An answer whose content is still to come; sent once. What breaks on the way is ServiceUnreachable."""
+        options: dict[str, Any] = {"headers": headers, "params": _given(params)}
+        timeout = httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
+        with self._speaking(), self._http.stream("GET", path, timeout=timeout, **options) as response:
+            if not response.is_success:
+                response.read()
+                raise refusal(response, address=self.address, now=self.timing.now())
+            yield response
+
+    def read(self, model: type[Model], response: httpx2.Response) -> Model:
+        """What the answer says; whoever answers with something else is not the service."""
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError:
+            raise foreign(response, address=self.address, now=self.timing.now()) from None
 
     def close(self) -> None:
         self._http.close()
 
-    def _send(self, method: str, path: str, *, accept_status: int = 200, **options: Any) -> bytes:
-        try:
+    def _send(self, method: str, path: str, *, accept_status: int, **options: Any) -> httpx2.Response:
+        with self._speaking():
             response = self._http.request(method, path, **options)
-        except httpx2.TimeoutException:
-            raise ServiceUnreachable(f"{self._address} did not answer in time: is it overloaded? try again") from None
-        except httpx2.TransportError as error:
-            raise ServiceUnreachable(f"cannot reach {self._address} ({error}): is the service started?") from None
         if response.is_success or response.status_code == accept_status:
-            return response.content
-        raise refusal(response.status_code, response.content, address=self._address)
+            return response
+        raise refusal(response, address=self.address, now=self.timing.now())
+
+    def _timeout(self, spent_seconds: float) -> httpx2.Timeout:
+        left = max(0.1, self.policy.total_seconds - spent_seconds)
+        return httpx2.Timeout(min(_READ_SECONDS, left), connect=min(_CONNECT_SECONDS, left))
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.TransportError as error:
+            was_asked = not isinstance(error, _NEVER_ASKED)
+            if isinstance(error, httpx2.TimeoutException):
+                message = f"{self.address} did not answer in time: is it overloaded? try again"
+            else:
+                message = f"cannot reach {self.address} ({error}): is the service started?"
+            raise ServiceUnreachable(message, was_asked=was_asked) from None
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}

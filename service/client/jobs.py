@@ -1,77 +1,166 @@
 """Everything a client can ask about jobs."""
 
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
-from urllib.parse import quote
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict, Unpack
 
-from service.client.connection import Connection
-from service.client.errors import StillRunning
-from service.jobs.views import Checkpoint, CheckpointList, Event, EventPage, Job, JobPage, JobState, Log, SampleList
+from service.client.errors import ClientError, StillRunning
+from service.client.job_results import JobResults, path
+from service.client.pages import rows
+from service.client.retries import Repeat, may_pass
+from service.jobs.views import Fork, Job, JobPage, JobState, Plan, Priority
 from workers.contract.spec import TrainSpec
 
+_PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
 
-class Jobs:
+Spec = TrainSpec | Mapping[str, Any]
+
+
+class JobOptions(TypedDict, total=False):
+    """What can be said of a job beside its document, and changed while it lives."""
+
+    name: str | None
+    labels: Mapping[str, str]
+    priority: Priority | str
+    max_runtime_seconds: float | None
+
+
+class Jobs(JobResults):
     """`client.jobs`"""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def create(self, spec: TrainSpec | Mapping[str, Any], *, name: str | None = None) -> Job:
+    def create(self, spec: Spec, *, idempotency_key: str | None = None, **options: Unpack[JobOptions]) -> Job:
         """Submit a job. A document that is not a `TrainSpec` yet is checked by the service.
 
         Raises:
             InvalidRequest: naming every wrong field.
         """
-        document = spec.model_dump(mode="json") if isinstance(spec, TrainSpec) else dict(spec)
-        return Job.model_validate_json(self._connection.post("/v1/jobs", {"name": name, "spec": document}))
+        return self._connection.post(Job, "/v1/jobs", _request(spec, options), idempotency_key=idempotency_key)
+
+    def plan(self, spec: Spec, **options: Unpack[JobOptions]) -> Plan:
+        """What would become of a job if it were submitted now; nothing is written down."""
+        return self._connection.post(Plan, "/v1/jobs", _request(spec, options), dry_run=True)
 
     def retrieve(self, job_id: str) -> Job:
-        return Job.model_validate_json(self._connection.get(_path(job_id)))
+        return self._connection.get(Job, path(job_id))
 
-    def list(self, *, state: JobState | str | None = None, limit: int | None = None) -> Iterator[Job]:
-        """Jobs, newest first, fetched page by page as they are asked for; `limit` ends it early."""
-        cursor, left = None, limit
-        while left is None or left > 0:
-            size = _PAGE if left is None else min(left, _PAGE)
-            page = JobPage.model_validate_json(self._connection.get("/v1/jobs", state=state, cursor=cursor, limit=size))
-            yield from page.data
-            if not page.has_more:
-                return
-            cursor, left = page.next_cursor, left and left - len(page.data)
+    def retrieve_with_etag(self, job_id: str) -> tuple[Job, str]:
+        """The job, and the tag that `update` takes as `if_match`."""
+        answer = self._connection.answer("GET", path(job_id))
+        return self._connection.read(Job, answer), answer.headers.get("etag", "*")
 
-    def cancel(self, job_id: str) -> Job:
-        """Ask a job to stop after a last checkpoint. It may be `cancelling` for a while; asking again is harmless.
+    def list(
+        self,
+        *,
+        state: JobState | str | None = None,
+        labels: Mapping[str, str] | None = None,
+        archived: bool | None = None,
+        created_after: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first, fetched page by page as they are asked for; `limit` ends it early.
+
+        With `archived`, those that were archived instead of the others.
+        """
+        filters: dict[str, Any] = {
+            "state": state,
+            "label": [f"{key}={value}" for key, value in labels.items()] if labels else None,
+            "archived": archived,
+            "created_after": created_after.isoformat() if created_after else None,
+        }
+
+        def fetch(cursor: str | None, size: int) -> JobPage:
+            return self._connection.get(JobPage, "/v1/jobs", **filters, cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def update(self, job_id: str, *, if_match: str | None = None, **changes: Unpack[JobOptions]) -> Job:
+        """Change the fields that are given; `labels` replaces all of them. Works in every state.
 
         Raises:
-            Conflict: if it has ended already.
+            PreconditionFailed: if the job was changed since it had the tag `if_match`.
         """
-        return Job.model_validate_json(self._connection.post(_path(job_id, "cancel")))
+        return self._connection.patch(Job, path(job_id), dict(changes), if_match=if_match)
 
-    def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What has happened to a job so far, beginning behind the event number `after`."""
+    def cancel(
+        self, job_id: str, *, mode: Literal["graceful", "now"] = "graceful", grace_seconds: float | None = None
+    ) -> Job:
+        """Ask a job to stop after a last checkpoint, or `now`. It may be `cancelling` for a while.
+
+        Asking again is harmless; the shorter grace counts.
+
+        Raises:
+            StateConflict: if it has ended already.
+        """
+        return self._ask(job_id, "cancel", {"mode": mode, "grace_seconds": grace_seconds})
+
+    def pause(self, job_id: str) -> Job:
+        """Have it leave its workers after a checkpoint, until it is resumed."""
+        return self._ask(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        """Queue a paused job again."""
+        return self._ask(job_id, "resume")
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed or cancelled job again; it goes on from its newest checkpoint."""
+        return self._ask(job_id, "retry")
+
+    def archive(self, job_id: str) -> Job:
+        """Take a job that has ended out of the usual lists."""
+        return self._ask(job_id, "archive")
+
+    def restore(self, job_id: str) -> Job:
+        """Put an archived job back into the lists."""
+        return self._ask(job_id, "restore")
+
+    def fork(
+        self,
+        job_id: str,
+        *,
+        images_seen: int | None = None,
+        best: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Fork:
+        """A new job that goes on from a checkpoint of this one, and in what it differs.
+
+        The checkpoint is the newest, or the newest at or below `images_seen`, or that where the curve `best` is lowest.
+        `overrides` is merged into the parent's document.
+        """
+        source = {"images_seen": images_seen, "best": best}
+        document = {"source": source, "overrides": dict(overrides or {}), **options}
+        return self._connection.post(Fork, path(job_id, "fork"), document, idempotency_key=idempotency_key)
+
+    def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
+        """Remove a job that has ended. What `purge` names of what it left is removed, too, for ever.
+
+        `purge` may name `checkpoints`, `samples` and `logs`.
+        """
+        self._connection.delete(path(job_id), purge=list(purge) or None)
+
+    def follow(self, job_id: str, *, poll_seconds: float = 1.0) -> Iterator[Job]:
+        """The job again and again until it has ended; bridges a minute without a good answer.
+
+        Asks instead of listening: progress makes no events.
+
+        Raises:
+            ServiceUnreachable: after that minute.
+        """
+        timing = self._connection.timing
+        answered_at = timing.monotonic()
         while True:
-            page = EventPage.model_validate_json(self._connection.get(_path(job_id, "events"), after=after))
-            yield from page.data
-            if not page.has_more:
-                return
-            after = page.data[-1].sequence
-
-    def logs(self, job_id: str, *, attempt: int | None = None, offset: int = 0) -> Log:
-        """A piece of the log of an attempt (default: the latest); go on at its `next_offset`."""
-        return Log.model_validate_json(self._connection.get(_path(job_id, "logs"), attempt=attempt, offset=offset))
-
-    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Committed checkpoints, oldest first."""
-        return CheckpointList.model_validate_json(self._connection.get(_path(job_id, "checkpoints"))).data
-
-    def samples(self, job_id: str) -> tuple[int, ...]:
-        """Which sample grids there are, by images seen, oldest first."""
-        return SampleList.model_validate_json(self._connection.get(_path(job_id, "samples"))).data
-
-    def sample(self, job_id: str, *, images_seen: int | Literal["latest"] = "latest") -> bytes:
-        """A sample grid as PNG."""
-        return self._connection.get(_path(job_id, "samples", str(images_seen)))
+            try:
+                job = self.retrieve(job_id)
+            except ClientError as error:
+                if not may_pass(error, Repeat.FREELY) or timing.monotonic() - answered_at > _PATIENCE_SECONDS:
+                    raise
+            else:
+                answered_at = timing.monotonic()
+                yield job
+                if job.state.is_terminal:
+                    return
+            timing.sleep(poll_seconds)
 
     def wait(self, job_id: str, *, timeout: float | None = None, poll_seconds: float = 1.0) -> Job:
         """Wait for a job's end, however it ends. `timeout` is in seconds.
@@ -79,18 +168,19 @@ class Jobs:
         Raises:
             StillRunning: if the time is up; the job goes on.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not (job := self.retrieve(job_id)).state.is_terminal:
-            if deadline is not None and time.monotonic() >= deadline:
+        timing = self._connection.timing
+        deadline = None if timeout is None else timing.monotonic() + timeout
+        for job in self.follow(job_id, poll_seconds=poll_seconds):
+            if not job.state.is_terminal and deadline is not None and timing.monotonic() >= deadline:
                 raise StillRunning(
                     f"{job_id} is still {job.state} after {timeout:g} s: it goes on; wait again or cancel it"
                 )
-            time.sleep(poll_seconds)
         return job
 
+    def _ask(self, job_id: str, verb: str, document: Any = None) -> Job:
+        return self._connection.post(Job, path(job_id, verb), document)
 
-_PAGE = 50
 
-
-def _path(job_id: str, *parts: str) -> str:
-    return "/".join(["/v1/jobs", quote(job_id, safe=""), *parts])
+def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
+    document = spec.model_dump(mode="json") if isinstance(spec, TrainSpec) else dict(spec)
+    return {"spec": document, **options}

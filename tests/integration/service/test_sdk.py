@@ -8,18 +8,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 
 from service.app import create_app
 from service.client import (
+    AnswerLost,
     AuthenticationFailed,
     Client,
-    Conflict,
+    Gone,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
+    PreconditionFailed,
     ServiceUnreachable,
+    StateConflict,
+    Timing,
 )
+from service.client.client import API_VERSION
 from service.cluster import MemoryCluster
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
 from tests.support.ray_head import free_ports
@@ -70,23 +77,111 @@ def client(service: Service) -> Iterator[Client]:
 
 def test_a_job_is_submitted_followed_and_its_results_fetched(service: Service, client: Client) -> None:
     assert client.readiness().ready
+    assert client.api_version() == API_VERSION
     preset = client.presets()["smoke"]
     assert preset == PRESETS["smoke"]
 
-    job = client.jobs.create(preset, name="first")
+    job = client.jobs.create(preset, name="first", labels={"team": "vision"}, priority="high", max_runtime_seconds=60)
     service.store.put(JobKeys(job.id).sample(160), b"PNG")
     Worker(service.store, job.id).outcome("succeeded", at=datetime.now(UTC))
     job = client.jobs.wait(job.id, timeout=10, poll_seconds=0.01)
 
     assert (job.state, job.name, job.spec) == ("succeeded", "first", preset)
+    assert (job.labels, job.priority, job.max_runtime_seconds) == ({"team": "vision"}, "high", 60)
     assert client.jobs.retrieve(job.id).id == job.id
-    assert [one.id for one in client.jobs.list(state="succeeded")] == [job.id]
-    assert [event.sequence for event in client.jobs.events(job.id)] == [1, 2, 3]
-    assert [event.state for event in client.jobs.events(job.id, after=2)] == ["succeeded"]
+    assert [one.id for one in client.jobs.list(state="succeeded", labels={"team": "vision"})] == [job.id]
+    assert list(client.jobs.list(labels={"team": "audio"})) == []
+    numbers = [event.sequence for event in client.jobs.events(job.id)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [event.sequence for event in client.jobs.events(job.id, after=2)] == numbers[2:]
+    assert [attempt.number for attempt in client.jobs.attempts(job.id)] == [1]
     assert client.jobs.logs(job.id).attempt == 1
     assert client.jobs.checkpoints(job.id) == ()
     assert client.jobs.samples(job.id) == (160,)
     assert client.jobs.sample(job.id) == client.jobs.sample(job.id, images_seen=160) == b"PNG"
+
+
+def test_each_event_is_streamed_once_and_in_order_to_the_end(service: Service, client: Client) -> None:
+    job = client.jobs.create(PRESETS["smoke"])
+    service.store.put(JobKeys(job.id).attempt(1).log_chunk("rank-0000", 0), b"hello\n")
+    Worker(service.store, job.id).outcome("succeeded", at=datetime.now(UTC))
+
+    streamed = list(client.jobs.stream_events(job.id))
+    log = "".join(piece.text for piece in client.jobs.stream_logs(job.id, source="rank-0000"))
+
+    assert [event.sequence for event in streamed] == list(range(1, len(streamed) + 1))
+    assert streamed[-1].state == "succeeded"
+    assert streamed == list(client.jobs.events(job.id))
+    assert log == "hello\n"
+
+
+class LosingAnswers(httpx2.BaseTransport):
+    """Every first try reaches the service, and its answer does not come back."""
+
+    def __init__(self) -> None:
+        self._wire = httpx2.HTTPTransport()
+        self._tried: set[tuple[str, str, str]] = set()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = self._wire.handle_request(request)
+        this = (request.method, str(request.url), request.headers.get("idempotency-key", ""))
+        if this not in self._tried:
+            self._tried.add(this)
+            response.read()
+            raise httpx2.ReadError("the answer got lost")
+        return response
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+def test_what_is_repeated_after_a_lost_answer_is_done_once(service: Service, client: Client) -> None:
+    with Client(service.url, KEY, transport=LosingAnswers(), timing=Timing(sleep=lambda _: None)) as unlucky:
+        job = unlucky.jobs.create(PRESETS["smoke"], labels={"n": "1"})
+        Worker(service.store, job.id).outcome("succeeded", at=datetime.now(UTC))
+        client.jobs.wait(job.id, timeout=10, poll_seconds=0.01)
+        unlucky.jobs.update(job.id, labels={"n": "2"})
+        unlucky.projects.create("vision")
+        with pytest.raises(AnswerLost, match="secret"):
+            unlucky.api_keys.create(scopes=["jobs:read"])
+        unlucky.jobs.delete(job.id)
+
+    assert list(client.jobs.list()) == []
+    assert [project.name for project in client.projects.list()] == ["default", "vision"]
+    assert len(list(client.api_keys.list())) == 1
+    done = [row.action for row in client.audit()]
+    assert done == ["job.delete", "api_key.create", "project.create", "job.update", "job.create"]
+
+
+def test_a_change_meant_for_another_state_is_refused(client: Client) -> None:
+    job = client.jobs.create(PRESETS["smoke"])
+    _, etag = client.jobs.retrieve_with_etag(job.id)
+    client.jobs.update(job.id, name="new")
+
+    with pytest.raises(PreconditionFailed) as caught:
+        client.jobs.update(job.id, if_match=etag, name="other")
+
+    assert caught.value.current_etag
+    assert client.jobs.retrieve(job.id).name == "new"
+
+
+def test_keys_open_their_own_project_and_no_other(service: Service, client: Client) -> None:
+    client.projects.create("vision", max_workers=8)
+    key = client.api_keys.create(scopes=["jobs:read", "jobs:write"], project="vision")
+    with Client(service.url, key.key) as theirs, Client(service.url, KEY, project="vision") as admin:
+        job = theirs.jobs.create(PRESETS["smoke"])
+
+        assert (job.project, admin.jobs.retrieve(job.id).id) == ("vision", job.id)
+        with pytest.raises(NotFound):
+            client.jobs.retrieve(job.id)
+        with pytest.raises(PermissionDenied):
+            list(theirs.projects.list())
+        with Client(service.url, key.key, project="default") as strays, pytest.raises(PermissionDenied):
+            list(strays.jobs.list())
+        assert theirs.jobs.plan(PRESETS["smoke"]).estimate.images_per_second is None
+        assert client.projects.update("vision", max_workers=None).max_workers is None
+        client.api_keys.revoke(key.id)
+    assert client.api_keys.retrieve(key.id).revoked_at
 
 
 def test_refusals_arrive_as_exceptions_that_say_what_to_do(service: Service, client: Client) -> None:
@@ -99,20 +194,26 @@ def test_refusals_arrive_as_exceptions_that_say_what_to_do(service: Service, cli
     with pytest.raises(NotFound, match="no job job_none"):
         client.jobs.retrieve("job_none")
 
-    running, queued = client.jobs.create(document), client.jobs.create(document)
-    assert client.jobs.cancel(queued.id).state == "cancelled"
-    with pytest.raises(Conflict, match="ended already: cancelled"):
-        client.jobs.cancel(queued.id)
-    client.jobs.cancel(running.id)
-    assert client.jobs.wait(running.id, timeout=10, poll_seconds=0.01).state == "cancelled"
+    job = client.jobs.create(document)
+    client.jobs.cancel(job.id, mode="now")
+    assert client.jobs.wait(job.id, timeout=10, poll_seconds=0.01).state == "cancelled"
+    with pytest.raises(StateConflict) as conflict:
+        client.jobs.cancel(job.id)
+    assert conflict.value.current_state == "cancelled"
+    assert "retry" in conflict.value.allowed
+    client.jobs.delete(job.id)
+    with pytest.raises(Gone):
+        client.jobs.retrieve(job.id)
 
     with Client(service.url, "wrong") as stranger, pytest.raises(AuthenticationFailed, match="API key"):
-        stranger.jobs.retrieve(queued.id)
+        stranger.jobs.retrieve(job.id)
 
 
-def test_a_service_that_is_not_there_is_said_to_be_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.client.connection._PAUSES_SECONDS", ())
+def test_a_service_that_is_not_there_is_said_to_be_unreachable() -> None:
     (port,) = free_ports(1)
 
-    with Client(f"http://127.0.0.1:{port}", KEY) as client, pytest.raises(ServiceUnreachable, match="started"):
+    with (
+        Client(f"http://127.0.0.1:{port}", KEY, max_retries=0) as client,
+        pytest.raises(ServiceUnreachable, match="started"),
+    ):
         client.presets()

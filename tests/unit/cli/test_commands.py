@@ -2,74 +2,17 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-import uvicorn
-from structlog.testing import capture_logs
-
-from service.app import create_app
 from service.cli.documents import load
-from service.client import Client
-from service.cluster import MemoryCluster
-from service.embedded.documents import Connection
-from service.embedded.folder import Folder
 from tests.support.command import Answer, Command
-from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
-from tests.support.ray_head import free_ports
-from tests.support.waiting import wait_until
+from tests.support.served import Service
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
-from workers.storage.memory import MemoryStore
 
 PNG = b"\x89PNG\r\n\x1a\n..."
-
-
-@dataclass
-class Service:
-    """A served application, and `cdm` beside it, which finds it as it finds a stack."""
-
-    client: Client
-    store: MemoryStore
-    script: Script
-    cdm: Command
-
-    def submit(self, *arguments: str) -> str:
-        answer = self.cdm("submit", "smoke", "--json", *arguments)
-        assert answer.code == 0, answer.err
-        return str(answer.document["id"])
-
-    def worker(self, job_id: str) -> Worker:
-        wait_until(lambda: self.client.jobs.retrieve(job_id).attempt == 1)
-        return Worker(self.store, job_id)
-
-    def end(self, job_id: str, status: str, **fields: Any) -> None:
-        self.worker(job_id).outcome(status, at=datetime.now(UTC), **fields)
-
-
-@pytest.fixture
-def service(cdm: Command, tmp_path: Path) -> Iterator[Service]:
-    store, script = MemoryStore(), Script()
-    settings = settings_in(tmp_path, max_active_jobs=10)
-    mlflow = FakeMlflow(runs={"run1": "RUNNING"}).client()
-    app = create_app(settings, cluster=MemoryCluster(script), store=store, mlflow=mlflow)
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started)
-    folder = Folder.at(None)
-    folder.root.mkdir()
-    connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
-    connection.write(folder.connection)
-    with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
-        yield Service(client, store, script, cdm)
-    server.should_exit = True
-    thread.join()
 
 
 def later(action: Any, *arguments: Any, **named: Any) -> threading.Thread:
@@ -88,6 +31,7 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert job.id in service.cdm("jobs").out
     assert "first" in service.cdm("show", job.id).out
     assert [each["id"] for each in service.cdm("jobs", "--json").document] == [job.id]
+    assert service.cdm("show", job.id, "--json").document["allowed"]
 
 
 def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service: Service) -> None:
@@ -153,17 +97,6 @@ def test_cancelling_and_waiting_returns_when_the_job_has_ended(service: Service)
     again = service.cdm("cancel", job)
     assert again.code == 1
     assert again.err.startswith("error: ")
-
-
-def test_logs_are_printed_as_the_driver_wrote_them(service: Service) -> None:
-    job = service.submit()
-    worker = service.worker(job)
-    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
-    wait_until(lambda: service.client.jobs.logs(job).text)
-
-    assert f"running {job}" in service.cdm("logs", job).out
-    service.client.jobs.cancel(job)
-    assert f"running {job}" in service.cdm("logs", job, "--follow").out
 
 
 def test_the_newest_grid_is_fetched_to_a_file(service: Service, tmp_path: Path) -> None:

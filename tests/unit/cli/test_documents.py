@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.documents import load
+from service.cli.documents import load, overrides
 from service.cli.errors import CommandFailed
 from workers.contract.consistency import Paper, Target
 from workers.contract.data import Augmentation, FolderDataset
@@ -150,3 +150,16 @@ def test_a_file_that_is_no_job_document_is_refused(folder: Path, content: bytes,
 def test_what_is_neither_a_file_nor_a_preset_is_refused_with_the_presets() -> None:
     with pytest.raises(CommandFailed, match=r"neither a file nor a preset: the presets are fashion16, smoke"):
         load("fashoin16")
+
+
+def test_changes_of_a_fork_are_the_parts_of_the_document_that_differ(folder: Path) -> None:
+    spec = PRESETS["smoke"]
+
+    assert overrides(spec, []) == {}
+    assert overrides(spec, [f"seed={spec.seed}"]) == {}
+    assert overrides(spec, ["seed=9"]) == {"seed": 9}
+    changed = overrides(spec, ["objective.consistency.estimator=target", "optimizer.learning_rate=1e-4"])
+    assert set(changed) == {"objective", "optimizer"}
+    assert changed["objective"]["consistency"]["estimator"] == "target"
+    with pytest.raises(CommandFailed, match="2 fields are wrong"):
+        overrides(spec, ["seed=-1", "colour=red"])

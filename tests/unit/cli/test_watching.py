@@ -1,13 +1,11 @@
 """What is shown of a job that is followed."""
 
-import httpx2
 import pytest
 
 from service.cli import text, watching
 from service.cli.stages import Stages
-from service.client import Client, ServiceUnreachable
 from service.jobs.views import Job
-from workers.contract.presets import PRESETS
+from tests.support.job_views import job_view
 
 
 def job(state: str, *, images_seen: int | None = None, phase: str = "training", message: str | None = None) -> Job:
@@ -23,24 +21,13 @@ def job(state: str, *, images_seen: int | None = None, phase: str = "training", 
         "mlflow_run_id": "run1",
         "updated_at": "2026-11-01T00:00:00Z",
     }
-    document = {
-        "id": "job_1",
-        "name": None,
-        "state": state,
-        "reason": None,
-        "message": message,
-        "spec": PRESETS["smoke"],
-        "spec_sha256": "0" * 64,
-        "created_at": "2026-11-01T00:00:00Z",
-        "started_at": None,
-        "ended_at": "2026-11-01T00:01:01Z" if state in {"succeeded", "failed"} else None,
-        "attempt": 1,
-        "progress": None if images_seen is None else progress,
-        "mlflow_url": None,
-        "conditions": (),
-        "links": {},
-    }
-    return Job.model_validate(document)
+    return job_view(
+        state=state,
+        message=message,
+        ended_at="2026-11-01T00:01:01Z" if state in {"succeeded", "failed"} else None,
+        attempt=1,
+        progress=None if images_seen is None else progress,
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,37 +51,6 @@ def test_the_end_says_how_long_it_took_and_where_to_look() -> None:
         "succeeded after 0:01:01, 0/320 images; look at it with `cdm images"
     )
     assert "`cdm logs job_1`" in text.ending(job("failed"))
-
-
-def test_following_bridges_a_service_that_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([job("running"), None, None, None, job("running", images_seen=32), job("succeeded")])
-    monkeypatch.setattr("time.sleep", lambda _: None)
-
-    def answer(_: httpx2.Request) -> httpx2.Response:
-        found = next(answers)
-        if found is None:
-            raise httpx2.ConnectError("refused")
-        return httpx2.Response(200, content=found.model_dump_json())
-
-    with Client("http://cdm.test", "key", transport=httpx2.MockTransport(answer)) as client:
-        states = [str(each.state) for each in watching.follow(client, "job_1")]
-
-    assert states == ["running", "running", "succeeded"]
-
-
-def test_following_gives_up_on_a_service_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(0, 10_000, 10))
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr("time.monotonic", lambda: float(next(now)))
-
-    def refuse(_: httpx2.Request) -> httpx2.Response:
-        raise httpx2.ConnectError("refused")
-
-    with (
-        Client("http://cdm.test", "key", transport=httpx2.MockTransport(refuse)) as client,
-        pytest.raises(ServiceUnreachable),
-    ):
-        list(watching.follow(client, "job_1"))
 
 
 def test_outside_a_terminal_only_news_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

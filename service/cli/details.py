@@ -1,0 +1,92 @@
+"""One job, a plan, a queue, a fork in words, for people."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from service.cli.text import checkpoint, duration, images, labels, local, losses, speed, state, table
+from service.jobs.views import Attempt, Change, Condition, Job, Plan, QueueEntry
+
+
+def job(found: Job, attempts: Sequence[Attempt]) -> str:
+    """Everything about one job that fits on a screen."""
+    rows = [
+        ("job", found.id),
+        ("name", found.name or ""),
+        ("labels", labels(found)),
+        ("project", found.project if found.project != "default" else ""),
+        ("state", state(found)),
+        ("queue", f"place {found.queue_position}, priority {found.priority}" if found.queue_position else ""),
+        ("images", images(found)),
+        ("speed", speed(found.progress)),
+        ("losses", losses(found.progress)),
+        ("last checkpoint", checkpoint(found.progress)),
+        ("device", (found.progress and found.progress.device) or ""),
+        ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
+        ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
+        ("created", local(found.created_at)),
+        ("started", local(found.started_at)),
+        ("ended", local(found.ended_at)),
+        ("archived", local(found.archived_at)),
+        ("unclean", "once taken by force, without a last checkpoint" if found.unclean else ""),
+        ("MLflow", found.mlflow_url or ""),
+        *((condition.type, _condition(condition)) for condition in found.conditions),
+        *((f"attempt {attempt.number}", _attempt(attempt)) for attempt in attempts),
+        ("possible", ", ".join(found.allowed)),
+    ]
+    return table((name, value) for name, value in rows if value)
+
+
+def plan(planned: Plan) -> str:
+    """What would become of a job."""
+    expected = planned.estimate
+    memory = f"{expected.peak_memory_bytes / 2**30:.1f} GiB" if expected.peak_memory_bytes else ""
+    rows = [
+        ("document", f"valid, sha256 {planned.spec_sha256[:12]}"),
+        ("queue", f"position {planned.queue_position}"),
+        ("images", f"{planned.spec.duration_images:,}"),
+        ("speed", f"{expected.images_per_second:,.0f} images/s" if expected.images_per_second else ""),
+        ("time", duration(expected.seconds) if expected.seconds else ""),
+        ("memory", memory),
+        ("basis", expected.basis),
+        *(("warning", warning) for warning in planned.warnings),
+    ]
+    return table((name, value) for name, value in rows if value)
+
+
+def queue(waiting: Sequence[QueueEntry]) -> str:
+    head = ("PLACE", "JOB", "NAME", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
+    rows = (
+        (
+            *(str(entry.position), entry.job_id, entry.name or "", entry.priority),
+            *(f"{entry.workers} {entry.accelerator}", local(entry.queued_at)),
+            entry.message or entry.blocked_reason or "",
+        )
+        for entry in waiting
+    )
+    return table([head, *rows])
+
+
+def changes(found: Sequence[Change]) -> str:
+    """In what a fork differs from where it comes from, a line each."""
+    lines = (
+        f"  {change.pointer.strip('/').replace('/', '.')}: {_value(change.before)} -> {_value(change.after)}"
+        for change in found
+    )
+    return "\n".join(lines) or "  nothing is changed"
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _condition(condition: Condition) -> str:
+    message = f" ({condition.message})" if condition.message else ""
+    return f"{'yes' if condition.status else 'no'} since {local(condition.since)}{message}"
+
+
+def _attempt(attempt: Attempt) -> str:
+    span = f"{local(attempt.created_at)} to {local(attempt.ended_at) or 'now'}"
+    came_from = f", from {attempt.from_images:,} images" if attempt.from_images else ""
+    why = attempt.message or attempt.reason
+    return f"{span}{came_from}{f': {why}' if why else ''}"

@@ -1,0 +1,45 @@
+"""`cdm fork`."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli import details, documents, values
+from service.cli.connection import find
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, on_service
+from service.cli.output import tell
+from service.client import Client
+
+
+@on_service
+def fork(
+    client: Client,
+    job: JobName,
+    at: Annotated[int | None, typer.Option(metavar="IMAGES", min=1, help="The newest checkpoint up to here.")] = None,
+    best: Annotated[str | None, typer.Option(metavar="CURVE", help="The checkpoint where this is lowest.")] = None,
+    changes: Changes = [],  # noqa: B006 (Typer's way)
+    name: Name = None,
+    label: LabelList = [],  # noqa: B006 (Typer's way)
+    priority: Urgency = None,
+    max_runtime: MaxRuntime = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a job from a checkpoint of another, with changes.
+
+    Without --at or --best, from the newest. The network and its averages stay as they are.
+    """
+    if at is not None and best is not None:
+        raise CommandFailed("--at and --best name two checkpoints: give one of them")
+    parent = find(client, job)
+    forked = client.jobs.fork(
+        parent.id,
+        images_seen=at,
+        best=best,
+        overrides=documents.overrides(parent.spec, changes),
+        **values.job_options(name, label, priority, max_runtime),
+    )
+    new = forked.job
+    where = f" at {new.parent.images_seen:,} images" if new.parent else ""
+    words = f"forked {new.id} from {parent.id}{where}, with these changes:\n{details.changes(forked.changes)}"
+    tell(forked, words, as_json=as_json)

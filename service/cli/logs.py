@@ -1,0 +1,74 @@
+"""`cdm logs`."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from service.cli.connection import find
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, JobName, on_service
+from service.cli.output import tell
+from service.cli.text import table
+from service.client import Client
+from service.jobs.views import Job, Log
+from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
+
+
+@on_service
+def logs(
+    client: Client,
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default: the latest.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Which process: driver (the default), rank-0000, engine.")
+    ] = None,
+    sources: Annotated[bool, typer.Option("--sources", help="List which there are, instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a job has written.
+
+    Where the driver has written nothing, it is shown what the engine kept of it.
+    """
+    found = find(client, job)
+    if sources:
+        _list_sources(client, found, attempt, as_json=as_json)
+        return
+    if found.attempt == 0 and not follow:
+        raise CommandFailed(f"{found.id} is {found.state} and has no log yet: wait for it with --follow")
+    for piece in log_pieces(client, found, attempt=attempt, source=source, follow=follow):
+        document = {"attempt": piece.attempt, "source": piece.source, "text": piece.text}
+        print(json.dumps(document) + "\n" if as_json else piece.text, end="", flush=True)  # noqa: T201
+
+
+def log_pieces(
+    client: Client, job: Job, *, attempt: int | None = None, source: str | None = None, follow: bool = False
+) -> Iterator[Log]:
+    """The log of one attempt; when following without naming one, of all attempts from the latest on.
+
+    Without a `source` it is the driver's, or the engine's if that is empty.
+    """
+    silent = True
+    chosen = source or DRIVER_LOG
+    streamed = client.jobs.stream_logs(job.id, attempt=attempt, source=chosen) if follow else None
+    for piece in streamed or _written(client, job.id, attempt, chosen):
+        silent = False
+        yield piece
+    if silent and source is None:
+        yield from _written(client, job.id, attempt, ENGINE_LOG)
+
+
+def _written(client: Client, job_id: str, attempt: int | None, source: str) -> Iterator[Log]:
+    offset = 0
+    while (piece := client.jobs.logs(job_id, attempt=attempt, source=source, offset=offset)).text:
+        yield piece
+        attempt, offset = piece.attempt, piece.next_offset
+
+
+def _list_sources(client: Client, job: Job, attempt: int | None, *, as_json: bool) -> None:
+    found = client.jobs.log_sources(job.id, attempt=attempt)
+    rows = [("SOURCE", "BYTES"), *((one.source, f"{one.num_bytes:,}") for one in found)]
+    documents = [one.model_dump(mode="json") for one in found]
+    tell(documents, table(rows) if found else f"{job.id} has no logs yet", as_json=as_json)

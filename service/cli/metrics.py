@@ -1,0 +1,42 @@
+"""`cdm metrics`."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli.connection import find
+from service.cli.options import AsJson, JobName, on_service
+from service.cli.output import tell
+from service.cli.text import table
+from service.client import Client
+from service.metrics.views import MetricPoint, MetricSeries
+
+
+@on_service
+def metrics(
+    client: Client,
+    job: JobName,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="For example loss/dsm.")] = None,
+    points: Annotated[int, typer.Option(min=3, max=5000, help="Of each curve.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Print the latest values of a job, or the curves of some keys.
+
+    Curves are down-sampled so that they look the same.
+    """
+    found = client.jobs.metrics(find(client, job).id, keys or (), max_points=points)
+    words = "\n\n".join(map(_curve, found)) if keys else _latest(found)
+    tell([series.model_dump(mode="json") for series in found], words, as_json=as_json)
+
+
+def _latest(found: tuple[MetricSeries, ...]) -> str:
+    rows = ((series.key, *_cells(series.latest)) for series in found if series.latest)
+    return table([("KEY", "IMAGES", "VALUE"), *rows]) if found else "nothing has been measured yet"
+
+
+def _curve(series: MetricSeries) -> str:
+    return table([("IMAGES", series.key), *map(_cells, series.points)])
+
+
+def _cells(point: MetricPoint) -> tuple[str, str]:
+    return f"{point.images_seen:,}", "not finite" if point.value is None else f"{point.value:.6g}"

@@ -1,0 +1,68 @@
+"""Arguments and options that commands share, and the service that a command works on."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec, cast
+
+import typer
+
+from service.cli import completion
+from service.cli.connection import connected
+from service.client import Client
+from service.jobs.views import Priority
+
+Url = Annotated[str | None, typer.Option("--url", envvar="CDM_URL", help="The service; default: this machine's stack.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="CDM_API_KEY", help="The API key of that service.")]
+Project = Annotated[
+    str | None, typer.Option("--project", envvar="CDM_PROJECT", help="For admins: instead of the key's own project.")
+]
+Home = Annotated[Path | None, typer.Option("--home", help="State folder of the stack; default: $CDM_HOME or ~/.cdm.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+JobName = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB", help="A job's id, the beginning of one, or `latest`.", autocompletion=completion.job_ids
+    ),
+]
+Changes = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a field, for example compute.workers=1; the value is YAML and replaces the whole field.",
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="For people; need not be unique.")]
+LabelList = Annotated[list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")]
+Urgency = Annotated[Priority | None, typer.Option(help="A higher class goes first, and makes lower ones give way.")]
+MaxRuntime = Annotated[
+    str | None, typer.Option(metavar="2h30m", help="It is ended after that; a short job may fill a gap in the queue.")
+]
+
+Arguments = ParamSpec("Arguments")
+
+_WHERE = {"url": Url, "key": Key, "project": Project, "home": Home}
+
+
+def on_service(command: Callable[Concatenate[Client, Arguments], None]) -> Callable[..., None]:
+    """A command that is handed a client of the service which --url, --key, --project and --home name."""
+
+    @wraps(command)
+    def connect_and_run(
+        *, url: str | None, key: str | None, project: str | None, home: Path | None, **given: Any
+    ) -> None:
+        with connected(url, key, home, project=project) as client:
+            cast(Callable[..., None], command)(client, **given)  # Typer names all arguments
+
+    _, *own = inspect.signature(command).parameters.values()
+    where = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _WHERE.items()
+    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    last = [one for one in parameters if one.name == "as_json"]
+    first = [one for one in parameters if one.name != "as_json"]
+    connect_and_run.__signature__ = inspect.Signature([*first, *where, *last])  # type: ignore[attr-defined]
+    return connect_and_run

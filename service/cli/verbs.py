@@ -1,0 +1,133 @@
+"""What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `label`, `archive`, `restore` and `delete`."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from service.cli import text, values
+from service.cli.connection import find
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, JobName, on_service
+from service.cli.output import tell
+from service.client import Client, PreconditionFailed
+from service.jobs.views import Job
+
+_LABEL_TRIES = 5
+
+
+class Part(StrEnum):
+    """Of what a job leaves in the object store."""
+
+    CHECKPOINTS = "checkpoints"
+    SAMPLES = "samples"
+    LOGS = "logs"
+
+
+@on_service
+def cancel(
+    client: Client,
+    job: JobName,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it has ended.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Without waiting for a last checkpoint.")] = False,
+    grace: Annotated[str | None, typer.Option(metavar="5m", help="Until force; default: the service's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a job after a last checkpoint."""
+    grace_seconds = None if grace is None else values.seconds(grace)
+    asked = client.jobs.cancel(find(client, job).id, mode="now" if now else "graceful", grace_seconds=grace_seconds)
+    if wait:
+        asked = client.jobs.wait(asked.id)
+    _tell(asked, as_json=as_json)
+
+
+@on_service
+def pause(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Free a job's workers after a checkpoint.
+
+    It waits, with all it has learnt, until `cdm resume`.
+    """
+    _tell(client.jobs.pause(find(client, job).id), as_json=as_json)
+
+
+@on_service
+def resume(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Queue a paused job again."""
+    _tell(client.jobs.resume(find(client, job).id), as_json=as_json)
+
+
+@on_service
+def retry(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Queue a failed or cancelled job again.
+
+    It goes on from its newest checkpoint.
+    """
+    _tell(client.jobs.retry(find(client, job).id), as_json=as_json)
+
+
+@on_service
+def label(
+    client: Client,
+    job: JobName,
+    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-...", help="KEY- takes a label away.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set labels of a job, or take them away.
+
+    Other labels stay, also those that somebody else sets at the same time.
+    """
+    job_id = find(client, job).id
+    for _ in range(_LABEL_TRIES):
+        before, etag = client.jobs.retrieve_with_etag(job_id)
+        labels = values.changed_labels(before.labels, changes)
+        try:
+            after = client.jobs.update(job_id, if_match=etag, labels=labels)
+        except PreconditionFailed:
+            continue
+        shown = " ".join(f"{key}={value}" for key, value in sorted(after.labels.items()))
+        tell(after, f"{job_id}: {shown or 'no labels'}", as_json=as_json)
+        return
+    raise CommandFailed(f"{job_id} changes all the time: try again")
+
+
+@on_service
+def archive(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Take a job that has ended out of the lists.
+
+    Nothing is removed: `cdm jobs --archived` lists it, `cdm restore` puts it back.
+    """
+    _tell(client.jobs.archive(find(client, job).id), as_json=as_json, done="is archived")
+
+
+@on_service
+def restore(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Put an archived job back into the lists."""
+    _tell(client.jobs.restore(find(client, job).id), as_json=as_json, done="is in the lists again")
+
+
+@on_service
+def delete(
+    client: Client,
+    job: JobName,
+    purge: Annotated[
+        list[Part], typer.Option("--purge", help="Remove this from the object store, too; may be given several times.")
+    ] = [],  # noqa: B006 (Typer's way)
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a job that has ended, for ever."""
+    found = find(client, job)
+    parts = [part.value for part in dict.fromkeys(purge)]
+    what = f"{found.id}{f' ({found.name})' if found.name else ''}{', with its ' if parts else ''}{' and '.join(parts)}"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise CommandFailed(f"deleting {what} cannot be undone: say so with --yes")
+        if not typer.confirm(f"Delete {what}? This cannot be undone.", err=True):
+            raise CommandFailed("nothing was deleted")
+    client.jobs.delete(found.id, purge=parts)
+    tell({"deleted": found.id, "purged": parts}, f"deleted {what}", as_json=as_json)
+
+
+def _tell(job: Job, *, as_json: bool, done: str | None = None) -> None:
+    tell(job, f"{job.id} {done or f'is {text.state(job)}'}", as_json=as_json)

@@ -1,0 +1,88 @@
+"""What admins ask: projects, the keys that open them, and who changed what."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
+
+from service.client.connection import Connection
+from service.client.pages import rows
+from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Project, ProjectPage
+from service.web.views import Scope
+
+
+class ApiKeys:
+    """`client.api_keys`"""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        *,
+        scopes: Iterable[Scope | str],
+        name: str | None = None,
+        project: str | None = None,
+        expires_at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> NewApiKey:
+        """A key for one project, by default the client's. Its secret, `key`, is shown this once.
+
+        Raises:
+            AnswerLost: it was created by a try whose answer got lost, and with it the secret: revoke it.
+        """
+        document = {"name": name, "project": project, "scopes": sorted(map(str, scopes))}
+        document["expires_at"] = expires_at.isoformat() if expires_at else None
+        return self._connection.post(NewApiKey, "/v1/api-keys", document, idempotency_key=idempotency_key)
+
+    def retrieve(self, key_id: str) -> ApiKey:
+        return self._connection.get(ApiKey, f"/v1/api-keys/{quote(key_id, safe='')}")
+
+    def list(
+        self, *, project: str | None = None, revoked: bool | None = None, limit: int | None = None
+    ) -> Iterator[ApiKey]:
+        """Keys, newest first; of all projects unless one is named, and with `revoked` those, too."""
+
+        def fetch(cursor: str | None, size: int) -> ApiKeyPage:
+            filters: dict[str, Any] = {"project": project, "revoked": revoked}
+            return self._connection.get(ApiKeyPage, "/v1/api-keys", **filters, cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def revoke(self, key_id: str) -> None:
+        """It stops working within seconds. Doing it twice is harmless."""
+        self._connection.delete(f"/v1/api-keys/{quote(key_id, safe='')}")
+
+
+class Quotas(TypedDict, total=False):
+    """What a project's jobs may hold on the engine together; None = no limit."""
+
+    max_workers: int | None
+    max_jobs: int | None
+
+
+class Projects:
+    """`client.projects`"""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(self, name: str, *, idempotency_key: str | None = None, **quotas: Unpack[Quotas]) -> Project:
+        """Projects cannot be renamed or removed."""
+        document = {"name": name, **quotas}
+        return self._connection.post(Project, "/v1/projects", document, idempotency_key=idempotency_key)
+
+    def retrieve(self, name: str) -> Project:
+        return self._connection.get(Project, f"/v1/projects/{quote(name, safe='')}")
+
+    def list(self, *, limit: int | None = None) -> Iterator[Project]:
+        """All projects, by name."""
+
+        def fetch(cursor: str | None, size: int) -> ProjectPage:
+            return self._connection.get(ProjectPage, "/v1/projects", cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def update(self, name: str, **quotas: Unpack[Quotas]) -> Project:
+        """Set the quotas that are given."""
+        return self._connection.patch(Project, f"/v1/projects/{quote(name, safe='')}", dict(quotas))

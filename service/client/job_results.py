@@ -1,0 +1,115 @@
+"""What jobs leave: attempts, events, logs, curves, checkpoints, pictures."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+from urllib.parse import quote
+
+from service.client.connection import Connection
+from service.client.streams import messages
+from service.jobs.views import (
+    Attempt,
+    AttemptList,
+    Checkpoint,
+    CheckpointList,
+    Event,
+    EventPage,
+    Log,
+    LogSource,
+    LogSourceList,
+    SampleList,
+)
+from service.metrics.views import MetricRow, MetricSeries, MetricSeriesList
+from service.streams.views import LOG, METRICS, RESET, SNAPSHOT
+from workers.contract.keys import DRIVER_LOG
+
+
+def path(job_id: str, *parts: str) -> str:
+    """Where a job is, or something of it."""
+    return "/".join(["/v1/jobs", quote(job_id, safe=""), *parts])
+
+
+class JobResults:
+    """The part of `client.jobs` that only reads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def attempts(self, job_id: str) -> tuple[Attempt, ...]:
+        """Its submissions to the engine, oldest first."""
+        return self._connection.get(AttemptList, path(job_id, "attempts")).data
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """What has happened to a job so far, beginning behind the event number `after`."""
+        while True:
+            page = self._connection.get(EventPage, path(job_id, "events"), after=after)
+            yield from page.data
+            if not page.has_more:
+                return
+            after = page.data[-1].sequence
+
+    def stream_events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+        """What happened to a job behind the event number `after`, and then what happens, until it has ended.
+
+        Each event comes once and in order, however often the stream is cut.
+
+        Raises:
+            ServiceUnreachable: if the service stays away.
+        """
+        for message in messages(self._connection, path(job_id, "events", "stream"), after=str(after)):
+            if message.event in {SNAPSHOT, RESET}:  # what lies between is lost: the database was rebuilt
+                after = int(message.id)
+            elif (event := Event.model_validate_json(message.data)).sequence > after:
+                after = event.sequence
+                yield event
+
+    def log_sources(self, job_id: str, *, attempt: int | None = None) -> tuple[LogSource, ...]:
+        """Which logs an attempt (default: the latest) has: of the driver, of each rank, of the engine."""
+        return self._connection.get(LogSourceList, path(job_id, "logs", "sources"), attempt=attempt).data
+
+    def logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG, offset: int = 0) -> Log:
+        """A piece of a log of an attempt (default: the latest); go on at its `next_offset`."""
+        return self._connection.get(Log, path(job_id, "logs"), attempt=attempt, source=source, offset=offset)
+
+    def stream_logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG) -> Iterator[Log]:
+        """A log from its first byte on, piece by piece as it is written, until nothing will follow.
+
+        Without an `attempt`, of the latest and of those that come after it.
+        """
+        for message in messages(self._connection, path(job_id, "logs", "stream"), attempt=attempt, source=source):
+            if message.event == LOG:
+                yield Log.model_validate_json(message.data)
+
+    def metrics(
+        self,
+        job_id: str,
+        keys: Sequence[str] = (),
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        max_points: int | None = None,
+    ) -> tuple[MetricSeries, ...]:
+        """The curves of these keys (at most 20), from `first` to `last` images seen, down-sampled to `max_points`.
+
+        Without `keys`: every key there is, with its latest value and no points.
+        """
+        span: dict[str, Any] = {"from": first, "to": last, "max_points": max_points}
+        wanted = ",".join(keys) or None
+        return self._connection.get(MetricSeriesList, path(job_id, "metrics"), keys=wanted, **span).data
+
+    def stream_metrics(self, job_id: str) -> Iterator[MetricRow]:
+        """Every row of metrics from the job's first on, as it is written, until nothing will follow."""
+        for message in messages(self._connection, path(job_id, "metrics", "stream")):
+            if message.event == METRICS:
+                yield MetricRow.model_validate_json(message.data)
+
+    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        """Committed checkpoints, oldest first."""
+        return self._connection.get(CheckpointList, path(job_id, "checkpoints")).data
+
+    def samples(self, job_id: str) -> tuple[int, ...]:
+        """Which sample grids there are, by images seen, oldest first."""
+        return self._connection.get(SampleList, path(job_id, "samples")).data
+
+    def sample(self, job_id: str, *, images_seen: int | Literal["latest"] = "latest") -> bytes:
+        """A sample grid as PNG."""
+        return self._connection.answer("GET", path(job_id, "samples", str(images_seen))).content

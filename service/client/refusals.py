@@ -1,0 +1,97 @@
+"""Which exception an error answer is: by its code, or by its status where the code is new to this client."""
+
+import json
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+
+from service.client import errors
+from service.client.errors import RequestFailed
+from workers.contract.document import Problem
+
+# Codes whose class their status alone does not tell.
+_BY_CODE: dict[str, type[RequestFailed]] = {
+    "state_conflict": errors.StateConflict,
+    "idempotency_in_flight": errors.StillInFlight,
+    "idempotency_answer_not_kept": errors.AnswerLost,
+}
+_BY_STATUS: dict[int, type[RequestFailed]] = {
+    401: errors.AuthenticationFailed,
+    403: errors.PermissionDenied,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    410: errors.Gone,
+    412: errors.PreconditionFailed,
+    429: errors.RateLimited,
+    502: errors.ServiceUnavailable,
+    503: errors.ServiceUnavailable,
+    504: errors.ServiceUnavailable,
+}
+_BUSY = frozenset({429, 502, 503, 504})  # what a proxy in front of the service says, too
+_STANDARD = frozenset({"type", "title", "status", "detail", "instance", "code", "request_id", "errors"})
+
+
+def refusal(response: httpx2.Response, *, address: str, now: datetime) -> RequestFailed:
+    """The exception for an answer with an error status."""
+    problem = _problem(response.content)
+    if "code" not in problem:
+        return foreign(response, address=address, now=now)
+    status = response.status_code
+    kind = kind_of(status, problem["code"])
+    problems = [Problem(one["pointer"], one["code"], one["message"]) for one in problem.get("errors") or ()]
+    request_id = problem.get("request_id") or response.headers.get("x-request-id")
+    message = "; ".join(map(str, problems)) or problem.get("detail") or "no reason given"
+    if issubclass(kind, errors.ServiceFailed):
+        message += f" (HTTP {status}, request {request_id}; try again, then look at the service's log)"
+    return kind(
+        message,
+        status=status,
+        code=problem["code"],
+        request_id=request_id,
+        problems=problems,
+        details={name: value for name, value in problem.items() if name not in _STANDARD},
+        retry_after=retry_after_seconds(response.headers.get("retry-after"), now=now),
+    )
+
+
+def foreign(response: httpx2.Response, *, address: str, now: datetime) -> RequestFailed:
+    """The exception for an answer that is not the service's own."""
+    status = response.status_code
+    kind = _BY_STATUS[status] if status in _BUSY else errors.ServiceFailed
+    return kind(
+        f"{address} answered {status}, but not as cdm-train does: check the address",
+        status=status,
+        code="unknown",
+        request_id=response.headers.get("x-request-id"),
+        problems=[],
+        details={},
+        retry_after=retry_after_seconds(response.headers.get("retry-after"), now=now),
+    )
+
+
+def kind_of(status: int, code: str) -> type[RequestFailed]:
+    """The class for a problem document of the service."""
+    fallback = errors.InvalidRequest if status < 500 else errors.ServiceFailed
+    return _BY_CODE.get(code) or _BY_STATUS.get(status, fallback)
+
+
+def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
+    """From seconds or an HTTP date; None if it says nothing that can be understood."""
+    if header is None:
+        return None
+    if header.strip().isascii() and header.strip().isdigit():
+        return float(header)
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _problem(content: bytes) -> dict[str, Any]:
+    try:
+        problem = json.loads(content)
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}

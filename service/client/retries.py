@@ -1,0 +1,73 @@
+"""Which requests are repeated, and when."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from service.client.errors import ClientError, RequestFailed, ServiceUnreachable, StillInFlight
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
+_PASSING = frozenset({408, 429, 502, 503, 504})
+_NOT_DONE = frozenset({408, 429, 503})  # what is refused so was not carried out
+
+
+class Repeat(StrEnum):
+    """When a request may be sent a second time."""
+
+    FREELY = "freely"  # it changes nothing, or the same thing, or has an Idempotency-Key
+    IF_NOT_DONE = "if_not_done"  # with If-Match: what was done already would be refused the second time
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How time passes; tests have their own."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    jitter: Callable[[], float] = random.random  # in [0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How much patience there is. `total_seconds` counts all tries and pauses of one request."""
+
+    max_retries: int
+    total_seconds: float
+
+    def pause_seconds(
+        self, error: ClientError, *, repeat: Repeat, tries: int, spent_seconds: float, jitter: float
+    ) -> float | None:
+        """How long to wait before the next try; None = that was the last.
+
+        A `Retry-After` that does not fit into the time that is left is the caller's to wait for.
+        """
+        if tries > self.max_retries or not may_pass(error, repeat):
+            return None
+        asked = error.retry_after if isinstance(error, RequestFailed) else None
+        longest = min(_FIRST_PAUSE_SECONDS * 2 ** (tries - 1), _LONGEST_PAUSE_SECONDS)
+        pause = longest * (1 + jitter) / 2 if asked is None else asked + _FIRST_PAUSE_SECONDS * jitter
+        return pause if spent_seconds + pause < self.total_seconds else None
+
+
+def may_be_done(error: ClientError) -> bool:
+    """Whether a request that ended so may have been carried out nevertheless."""
+    if isinstance(error, ServiceUnreachable):
+        return error.was_asked
+    return isinstance(error, RequestFailed) and error.status in {502, 504}  # of something between us and the service
+
+
+def may_pass(error: ClientError, repeat: Repeat) -> bool:
+    """Whether the same request may fare better, and does no harm."""
+    match error:
+        case ServiceUnreachable():
+            return repeat is Repeat.FREELY or not error.was_asked
+        case StillInFlight():
+            return True
+        case RequestFailed():
+            return error.status in (_PASSING if repeat is Repeat.FREELY else _NOT_DONE)
+        case _:
+            return False

@@ -1,0 +1,76 @@
+"""Where the service posts what happens to jobs."""
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict, Unpack
+from urllib.parse import quote
+
+from service.client.connection import Connection
+from service.client.pages import rows
+from service.webhooks.views import Delivery, DeliveryPage, NewWebhook, Webhook, WebhookPage
+
+
+class WebhookChanges(TypedDict, total=False):
+    """What can be said of a webhook. `event_types`: types of events and states of jobs; none = all events."""
+
+    url: str
+    event_types: Sequence[str]
+    enabled: bool
+
+
+class Webhooks:
+    """`client.webhooks`: those of a project."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self, url: str, *, event_types: Sequence[str] = (), enabled: bool = True, idempotency_key: str | None = None
+    ) -> NewWebhook:
+        """Have events posted to `url`. The `secret` that they are signed with is shown this once.
+
+        Raises:
+            AnswerLost: it was created by a try whose answer got lost, and with it the secret: delete it.
+        """
+        document = {"url": url, "event_types": list(event_types), "enabled": enabled}
+        return self._connection.post(NewWebhook, "/v1/webhooks", document, idempotency_key=idempotency_key)
+
+    def retrieve(self, webhook_id: str) -> Webhook:
+        return self._connection.get(Webhook, _path(webhook_id))
+
+    def list(self, *, limit: int | None = None) -> Iterator[Webhook]:
+        """Newest first."""
+
+        def fetch(cursor: str | None, size: int) -> WebhookPage:
+            return self._connection.get(WebhookPage, "/v1/webhooks", cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def update(self, webhook_id: str, **changes: Unpack[WebhookChanges]) -> Webhook:
+        """Change the fields that are given."""
+        return self._connection.patch(Webhook, _path(webhook_id), dict(changes))
+
+    def delete(self, webhook_id: str) -> None:
+        self._connection.delete(_path(webhook_id))
+
+    def ping(self, webhook_id: str) -> Delivery:
+        """Have a message sent that is about no job."""
+        return self._connection.post(Delivery, _path(webhook_id, "ping"))
+
+    def deliveries(self, webhook_id: str, *, limit: int | None = None) -> Iterator[Delivery]:
+        """What was sent and what became of it, newest first."""
+
+        def fetch(cursor: str | None, size: int) -> DeliveryPage:
+            return self._connection.get(DeliveryPage, _path(webhook_id, "deliveries"), cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def delivery(self, webhook_id: str, delivery_id: str) -> Delivery:
+        return self._connection.get(Delivery, _path(webhook_id, "deliveries", delivery_id))
+
+    def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
+        """Have a message sent again, under its id."""
+        return self._connection.post(Delivery, _path(webhook_id, "deliveries", delivery_id, "replay"))
+
+
+def _path(*parts: str) -> str:
+    return "/".join(["/v1/webhooks", *(quote(part, safe="") for part in parts)])

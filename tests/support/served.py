@@ -1,0 +1,86 @@
+"""A served application with its engine in memory, and `cdm` beside it, which finds it as it finds a stack."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from structlog.testing import capture_logs
+
+from service.app import create_app
+from service.client import Client
+from service.cluster import MemoryCluster
+from service.embedded.documents import Connection
+from service.embedded.folder import Folder
+from tests.support.command import Command
+from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
+from tests.support.ray_head import free_ports
+from tests.support.waiting import wait_until
+from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.records import CheckpointManifest
+from workers.storage.memory import MemoryStore
+
+MAX_ACTIVE = 10
+
+
+@dataclass
+class Service:
+    """What a test of a command has."""
+
+    client: Client
+    store: MemoryStore
+    script: Script
+    mlflow: FakeMlflow
+    cdm: Command
+
+    def submit(self, *arguments: str) -> str:
+        answer = self.cdm("submit", "smoke", "--json", *arguments)
+        assert answer.code == 0, answer.err
+        return str(answer.document["id"])
+
+    def worker(self, job_id: str) -> Worker:
+        wait_until(lambda: self.client.jobs.retrieve(job_id).attempt == 1)
+        return Worker(self.store, job_id)
+
+    def end(self, job_id: str, status: str, **fields: Any) -> None:
+        self.worker(job_id).outcome(status, at=datetime.now(UTC), **fields)
+
+    def ended(self, *arguments: str, status: str = "succeeded") -> str:
+        """A job that has."""
+        job = self.submit(*arguments)
+        self.end(job, status, reason="data_error" if status == "failed" else None)
+        self.client.jobs.wait(job, timeout=30, poll_seconds=0.02)
+        return job
+
+    def checkpoint(self, job_id: str, images_seen: int) -> None:
+        """A committed one, without any files."""
+        manifest = CheckpointManifest(
+            images_seen=images_seen, attempt=1, spec_sha256="0" * 64, created_at=datetime.now(UTC), files=()
+        )
+        folder = JobKeys(job_id).checkpoint(images_seen, 1)
+        self.store.put(f"{folder}{MANIFEST}", manifest.model_dump_json().encode())
+
+
+@contextmanager
+def served(cdm: Command, folder: Path) -> Iterator[Service]:
+    store, script = MemoryStore(), Script()
+    settings = settings_in(folder, max_active_jobs=MAX_ACTIVE, allow_private_addresses=True)
+    mlflow = FakeMlflow(runs={"run1": "RUNNING"})
+    app = create_app(settings, cluster=MemoryCluster(script), store=store, mlflow=mlflow.client())
+    (port,) = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    home = Folder.at(None)
+    home.root.mkdir()
+    connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
+    connection.write(home.connection)
+    with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
+        yield Service(client, store, script, mlflow, cdm)
+    server.should_exit = True
+    thread.join()

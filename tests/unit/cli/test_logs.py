@@ -1,0 +1,50 @@
+"""What jobs print and what happens to them, against the real application."""
+
+import threading
+from datetime import UTC, datetime
+
+from tests.support.command import Answer
+from tests.support.served import Service
+from tests.support.waiting import wait_until
+from workers.contract.keys import JobKeys
+
+
+def test_logs_of_a_driver_that_wrote_none_are_those_of_the_engine(service: Service) -> None:
+    job = service.submit()
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
+    wait_until(lambda: service.client.jobs.logs(job, source="engine").text)
+
+    assert f"running {job}" in service.cdm("logs", job).out
+    service.client.jobs.cancel(job)
+    assert f"running {job}" in service.cdm("logs", job, "--follow").out
+
+
+def test_each_source_is_listed_and_printed(service: Service) -> None:
+    job = service.submit()
+    keys = JobKeys(job).attempt(1)
+    service.worker(job)
+    service.store.put(keys.log_chunk("driver", 0), b"from the driver\n")
+    service.store.put(keys.log_chunk("rank-0001", 0), b"from a rank\n")
+
+    assert service.cdm("logs", job).out == "from the driver\n"
+    assert service.cdm("logs", job, "--source", "rank-0001").out == "from a rank\n"
+    assert service.cdm("logs", job, "--source", "rank-0007").out == ""
+    sources = service.cdm("logs", job, "--sources", "--json").document
+    assert sources == [{"source": "driver", "num_bytes": 16}, {"source": "rank-0001", "num_bytes": 12}]
+    piece = Answer(0, service.cdm("logs", job, "--json").out, "").document
+    assert (piece["attempt"], piece["source"], piece["text"]) == (1, "driver", "from the driver\n")
+
+
+def test_events_are_listed_and_followed_to_the_end(service: Service) -> None:
+    job = service.submit()
+    ending = threading.Thread(target=service.end, args=(job, "succeeded"))
+    ending.start()
+
+    followed = service.cdm("events", job, "--follow", "--json")
+    ending.join()
+
+    documents = [Answer(0, line, "").document for line in followed.out.splitlines()]
+    assert [one["sequence"] for one in documents] == list(range(1, len(documents) + 1))
+    assert documents[-1]["state"] == "succeeded"
+    assert len(service.cdm("events", job, "--after", "1").out.splitlines()) == len(documents) - 1

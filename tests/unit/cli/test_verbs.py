@@ -1,0 +1,139 @@
+"""What a job can be asked on the command line, against the real application."""
+
+import io
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from service.jobs.views import JobState
+from tests.support import served
+from tests.support.command import Command
+from tests.support.served import Service
+from tests.support.waiting import wait_until
+from workers.contract.presets import PRESETS
+
+
+def test_labels_are_set_taken_away_and_filtered_by(service: Service) -> None:
+    job = service.submit("--label", "team=vision", "--label", "run=1")
+    service.submit("--label", "team=audio")
+
+    labelled = service.cdm("label", job, "run-", "stage=a=b")
+
+    assert labelled.out == f"{job}: stage=a=b team=vision\n"
+    assert [each["id"] for each in service.cdm("jobs", "--label", "team=vision", "--json").document] == [job]
+    assert "stage=a=b team=vision" in service.cdm("show", job).out
+    assert "write key=value to set a label" in service.cdm("label", job, "team").err
+    assert "write it as key=value" in service.cdm("jobs", "--label", "team").err
+
+
+def test_a_job_is_paused_and_resumed(service: Service) -> None:
+    job = service.submit()
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
+
+    assert service.cdm("pause", job).out.startswith(f"{job} is paus")
+    wait_until(lambda: service.client.jobs.retrieve(job).state is JobState.PAUSED)
+    assert service.cdm("resume", job).out == f"{job} is queued\n"
+
+
+def test_what_is_not_possible_is_refused_with_what_is(service: Service) -> None:
+    job = service.ended()
+
+    refused = service.cdm("pause", job)
+
+    assert refused.code == 1
+    assert refused.err.startswith(f"error: {job} is succeeded: it cannot pause; possible: archive, delete, fork")
+
+
+def test_a_failed_job_is_tried_again(service: Service) -> None:
+    job = service.ended(status="failed")
+
+    assert service.cdm("retry", job).out == f"{job} is queued\n"
+
+
+def test_an_archived_job_is_out_of_the_lists_until_it_is_restored(service: Service) -> None:
+    job = service.ended()
+
+    service.cdm("archive", job)
+
+    assert service.cdm("jobs").out == "no jobs\n"
+    assert job in service.cdm("jobs", "--archived").out
+    assert service.cdm("restore", job).out == f"{job} is in the lists again\n"
+    assert job in service.cdm("jobs").out
+
+
+def test_nothing_is_deleted_without_being_said_twice(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = service.ended("--name", "first")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+
+    refused = service.cdm("delete", job)
+    deleted = service.cdm("delete", job, "--purge", "logs", "--purge", "samples", "--yes")
+    gone = service.cdm("show", job)
+
+    assert refused.err == f"error: deleting {job} (first) cannot be undone: say so with --yes\n"
+    assert deleted.out == f"deleted {job} (first), with its logs and samples\n"
+    assert gone.code == 1
+    assert "there is no job" in gone.err
+
+
+def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> None:
+    parent = service.ended("--name", "parent")
+    early = service.cdm("fork", parent)
+    service.checkpoint(parent, 160)
+
+    forked = service.cdm("fork", parent, "--at", "200", "--set", "optimizer.learning_rate=1e-4", "--label", "try=2")
+    child = next(service.client.jobs.list())
+
+    assert early.code == 1
+    assert "it has none yet" in early.err
+    assert forked.out.splitlines() == [
+        f"forked {child.id} from {parent} at 160 images, with these changes:",
+        "  optimizer.learning_rate: 0.001 -> 0.0001",
+    ]
+    assert (child.labels, child.parent and child.parent.job_id) == ({"try": "2"}, parent)
+    assert f"{parent} at 160 images" in service.cdm("show", child.id).out
+    assert "network: a checkpoint can only go on with the same" in _fork_of_the_network(service, parent)
+    assert "give one of them" in service.cdm("fork", parent, "--at", "1", "--best", "loss/dsm").err
+
+
+def _fork_of_the_network(service: Service, parent: str) -> str:
+    return service.cdm("fork", parent, "--set", "network.channels=16").err
+
+
+def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing_down(service: Service) -> None:
+    planned = service.cdm("submit", "smoke", "--dry-run", "--max-runtime", "1h30m")
+
+    assert planned.code == 0
+    assert "position 1" in planned.out
+    assert "no like job has been seen" in planned.out
+    assert service.cdm("jobs").out == "no jobs\n"
+    assert service.cdm("submit", "smoke", "--dry-run", "--json").document["queue_position"] == 1
+
+
+def test_priority_and_time_limit_are_handed_on(service: Service) -> None:
+    job = service.client.jobs.retrieve(service.submit("--priority", "high", "--max-runtime", "1h30m"))
+
+    assert (job.priority, job.max_runtime_seconds) == ("high", 5400)
+
+
+@pytest.mark.parametrize("text", ["7", "", "2 h", "1h-30m", "h"])
+def test_a_duration_needs_units(cdm: Command, text: str) -> None:
+    answer = cdm("submit", "smoke", "--max-runtime", text, "--url", "http://127.0.0.1:1", "--key", "k")
+
+    assert answer.err == f"error: {text!r} is no duration: write it with units, for example 2h30m, 90s or 1d\n"
+
+
+def test_the_queue_says_who_waits_and_why(service: Service) -> None:
+    empty = service.cdm("queue")
+    jobs = [service.client.jobs.create(PRESETS["smoke"]).id for _ in range(served.MAX_ACTIVE + 1)]
+    wait_until(lambda: service.client.jobs.retrieve(jobs[-1]).reason)
+
+    (entry,) = service.cdm("queue", "--json").document
+    words = service.cdm("show", jobs[-1]).out
+
+    assert empty.out == "no jobs wait\n"
+    assert (entry["job_id"], entry["position"]) == (jobs[-1], 1)
+    assert entry["message"] in words
+    assert entry["message"] in service.cdm("queue").out
+    assert "place 1, priority normal" in words

@@ -1,0 +1,159 @@
+"""Streams that are cut, by a service written by hand: what a reader sees of it."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.client import Client, NotFound, ServiceUnreachable, Timing
+
+ADDRESS = "http://cdm.test"
+
+
+class Clock:
+    """Passes only when someone sleeps."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(monotonic=lambda: self.seconds, sleep=self.sleep, jitter=lambda: 0.5)
+
+
+def connected(handler: Callable[[httpx2.Request], httpx2.Response], clock: Clock | None = None) -> Client:
+    return Client(ADDRESS, "secret", transport=httpx2.MockTransport(handler), timing=(clock or Clock()).timing)
+
+
+def event(sequence: int) -> dict[str, Any]:
+    document = {"sequence": sequence, "type": "state_changed", "state": "running", "attempt": 1, "reason": None}
+    return {**document, "message": None, "actor": None, "created_at": "2026-11-01T00:00:00Z"}
+
+
+def message(name: str, document: Any, number: int | str) -> bytes:
+    return f"id: {number}\nevent: {name}\ndata: {json.dumps(document)}\n\n".encode()
+
+
+class Body(httpx2.SyncByteStream):
+    """Pieces as they come over the wire; `cut` breaks off after them."""
+
+    def __init__(self, *pieces: bytes, cut: bool = False) -> None:
+        self._pieces = pieces
+        self._cut = cut
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"retry: 3000\n\n"
+        yield from self._pieces
+        if self._cut:
+            raise httpx2.ReadError("cut")
+
+
+def streamed(*pieces: bytes, cut: bool = False) -> httpx2.Response:
+    return httpx2.Response(200, stream=Body(*pieces, cut=cut), headers={"content-type": "text/event-stream"})
+
+
+class Service:
+    """Tells the events behind `Last-Event-ID`, one in each answer, which it ends in one of several ways."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.asked: list[str] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == "/v1/jobs/job_1/events/stream"
+        assert request.headers["accept"] == "text/event-stream"
+        self.asked.append(request.headers["last-event-id"])
+        last = int(self.asked[-1])
+        if last == self.total:
+            return streamed(message("end", {"state": "succeeded"}, last))
+        told, half = message("state_changed", event(last + 1), last + 1), message("x", event(last + 2), last + 2)[:-1]
+        match len(self.asked) % 4:
+            case 0:
+                return streamed(told, half, cut=True)
+            case 1:
+                return streamed(told, b": ping\n\n")
+            case 2:
+                raise httpx2.ConnectError("refused")
+            case _:
+                return streamed(message("state_changed", event(last), last), told, cut=True)
+
+
+def test_a_reader_that_is_cut_after_every_event_sees_each_once_and_in_order() -> None:
+    service = Service(total=20)
+
+    with connected(service) as client:
+        seen = [one.sequence for one in client.jobs.stream_events("job_1")]
+        rest = [one.sequence for one in client.jobs.stream_events("job_1", after=18)]
+
+    assert seen == list(range(1, 21))
+    assert rest == [19, 20]
+    assert service.asked[0] == "0"
+
+
+def test_after_a_reset_the_reader_goes_on_behind_what_is_lost() -> None:
+    answers = iter([streamed(message("reset", {}, 7), cut=True), streamed(message("state_changed", event(8), 8), b"")])
+    asked = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers["last-event-id"])
+        return next(answers, streamed(message("end", {}, 8)))
+
+    with connected(serve) as client:
+        assert [one.sequence for one in client.jobs.stream_events("job_1", after=3)] == [8]
+
+    assert asked == ["3", "7", "8"]
+
+
+def test_logs_come_piece_by_piece_and_go_on_at_their_place() -> None:
+    piece = {"attempt": 1, "source": "rank-0000", "text": "one", "next_offset": 3, "complete": False}
+    more = {**piece, "text": "two", "next_offset": 6}
+    bodies = iter([[message("log", piece, "1:rank-0000:3")], [message("log", more, "1:rank-0000:6")]])
+    asked = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.url.params["source"], request.headers.get("last-event-id")))
+        return streamed(*next(bodies, [message("end", {}, "1:rank-0000:6")]))
+
+    with connected(serve) as client:
+        assert "".join(one.text for one in client.jobs.stream_logs("job_1", source="rank-0000")) == "onetwo"
+
+    assert asked == [("rank-0000", None), ("rank-0000", "1:rank-0000:3"), ("rank-0000", "1:rank-0000:6")]
+
+
+def test_a_service_that_stays_away_is_given_up_after_a_minute() -> None:
+    def refuse(_: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    clock = Clock()
+    with connected(refuse, clock) as client, pytest.raises(ServiceUnreachable):
+        list(client.jobs.stream_events("job_1"))
+
+    assert 60 < clock.seconds < 70
+
+
+def test_a_stream_in_which_nothing_happens_for_hours_is_not_given_up() -> None:
+    clock, left = Clock(), iter(range(20))
+
+    def serve(_: httpx2.Request) -> httpx2.Response:
+        clock.seconds += 900
+        return streamed(b": ping\n\n") if next(left, None) is not None else streamed(message("end", {}, 1))
+
+    with connected(serve, clock) as client:
+        assert list(client.jobs.stream_events("job_1")) == []
+
+
+def test_a_refusal_ends_the_stream_unless_it_may_pass() -> None:
+    problem = {"status": 404, "code": "job_not_found", "detail": "there is no job job_1"}
+    busy = {"status": 503, "code": "too_many_streams", "detail": "too many"}
+    answers = iter([httpx2.Response(503, json=busy, headers={"retry-after": "5"}), httpx2.Response(404, json=problem)])
+    clock = Clock()
+
+    with connected(lambda _: next(answers), clock) as client, pytest.raises(NotFound, match="no job job_1"):
+        list(client.jobs.stream_events("job_1"))
+
+    assert clock.seconds == 5
