@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test bench-cpu acceptance bench lock clean
+.PHONY: help setup quickstart serve down check test test-chaos bench-cpu acceptance bench-api bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,13 +31,19 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
 test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
-	$(BIN)/pytest tests/integration tests/e2e
+	$(BIN)/pytest tests/contract tests/integration tests/e2e
+
+test-chaos: .venv/installed-dev  ## the service killed at random over a real Ray, and at every point on both databases (minutes)
+	$(BIN)/pytest tests/chaos
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
 
 acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance
+
+bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Postgres, beside Ray's own, into docs/benchmarks
+	$(BIN)/python -m tests.benchmarks.api
 
 bench: bench-cpu acceptance  ## all benchmarks; throughput needs an NVIDIA GPU and is skipped without
 	$(BIN)/python -m tests.benchmarks.throughput

@@ -1,41 +1,44 @@
 """The application: everything is opened here, once, and handed down."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypedDict
 
 import structlog
 from fastapi import FastAPI
 
 from service.clock import Clock, utc_now
-from service.cluster import Cluster, open_cluster
-from service.database import open_database
-from service.jobs.aftercare import Aftercare
-from service.jobs.loop import Loop
+from service.cluster import Cluster
 from service.jobs.mlflow import Mlflow
-from service.jobs.objects import JobObjects
-from service.jobs.reconciler import Reconciler
+from service.jobs.results import router as results_router
 from service.jobs.routes import router as jobs_router
-from service.jobs.store import JobStore
-from service.jobs.usecases import Jobs
+from service.keys.routes import router as keys_router
+from service.metrics.mlflow import MlflowCurves
+from service.metrics.routes import router as metrics_router
+from service.parts import open_parts
 from service.settings import Settings
-from service.web.auth import AuthMiddleware
-from service.web.health import Checks
+from service.state import State, open_state
+from service.streams.routes import router as streams_router
 from service.web.health import router as health_router
 from service.web.logs import configure_logging
+from service.web.middleware import install_middleware
 from service.web.problems import describe_problems, install_problems
-from service.web.requests import RequestMiddleware
-from workers.storage import ObjectStore, open_store
+from service.web.telemetry import Telemetry
+from service.web.tracing import open_tracing
+from service.webhooks.routes import router as webhooks_router
+from workers.storage import ObjectStore
 
 log = structlog.get_logger()
 
-
-class State(TypedDict):
-    """What requests find in `request.state`."""
-
-    jobs: Jobs
-    checks: Checks
-    mlflow_url: str
+_ROUTERS = (
+    health_router,
+    jobs_router,
+    results_router,
+    metrics_router,
+    streams_router,
+    keys_router,
+    webhooks_router,
+)
 
 
 def create_app(
@@ -44,45 +47,30 @@ def create_app(
     cluster: Cluster | None = None,
     store: ObjectStore | None = None,
     mlflow: Mlflow | None = None,
+    curves: MlflowCurves | None = None,
     clock: Clock = utc_now,
 ) -> FastAPI:
     """The service. What is not given is opened from the settings when it starts."""
+    telemetry = Telemetry()
+    tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
-            database = await stack.enter_async_context(open_database(settings.database_url))
-            jobs = JobStore(database)
-            objects = JobObjects(store or open_store(settings.store_url), url=settings.store_url)
-            engine = cluster or open_cluster(settings.ray_url, token=settings.ray_token)
-            stack.push_async_callback(engine.close)
-            tracker = mlflow or Mlflow(settings.mlflow_url)
-            stack.push_async_callback(tracker.close)
-
-            reconciler = Reconciler(store=jobs, objects=objects, cluster=engine, settings=settings, clock=clock)
-            aftercare = Aftercare(store=jobs, objects=objects, cluster=engine, mlflow=tracker, clock=clock)
-            interval = settings.reconcile_interval_seconds
-            reconciling = Loop("reconciler", reconciler.tick, interval_seconds=interval)
-            await stack.enter_async_context(reconciling.running())
-            await stack.enter_async_context(Loop("aftercare", aftercare.tick, interval_seconds=interval).running())
-            log.info("service.started")
-            yield State(
-                jobs=Jobs(
-                    store=jobs,
-                    objects=objects,
-                    cluster=engine,
-                    clock=clock,
-                    wake=reconciling.wake,
-                    local_paths=settings.local_paths,
-                ),
-                checks={
-                    "database": jobs.ping,
-                    "object_store": objects.ping,
-                    "ray": engine.probe,
-                    "mlflow": tracker.ping,
-                },
-                mlflow_url=settings.mlflow_public_url,
+            if tracing:
+                stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
+            opened = open_parts(
+                settings,
+                clock=clock,
+                cluster=cluster,
+                objects=store,
+                mlflow=mlflow,
+                curves=curves,
+                registry=telemetry.registry,
             )
+            state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened)))
+            log.info("service.started")
+            yield state
 
     app = FastAPI(
         title="cdm-train",
@@ -92,11 +80,19 @@ def create_app(
         redoc_url=None,
     )
     install_problems(app)
-    app.include_router(health_router)
-    app.include_router(jobs_router)
+    for router in (*_ROUTERS, telemetry.router()):
+        app.include_router(router)
     describe_problems(app)
-    app.add_middleware(AuthMiddleware, key=settings.api_key)
-    app.add_middleware(RequestMiddleware)  # the last one added is the first to see a request
+    install_middleware(
+        app,
+        clock=clock,
+        telemetry=telemetry,
+        tracing=tracing,
+        requests_per_minute=settings.requests.per_minute,
+        failed_logins_per_minute=settings.requests.failures_per_minute,
+        max_request_bytes=settings.requests.max_body_bytes,
+        request_timeout_seconds=settings.requests.timeout_seconds,
+    )
     return app
 
 

@@ -13,7 +13,7 @@ class ServiceError(Exception):
     status: ClassVar[int]
     title: ClassVar[str]
 
-    def __init__(self, detail: str, *, problems: Sequence[Problem] = (), **extra: str) -> None:
+    def __init__(self, detail: str, *, problems: Sequence[Problem] = (), **extra: str | list[str]) -> None:
         super().__init__(detail)
         self.detail = detail
         self.problems = tuple(problems)
@@ -26,6 +26,14 @@ class NotAuthenticated(ServiceError):
 
 class JobNotFound(ServiceError):
     code, status, title = "job_not_found", 404, "There is no such job"
+
+
+class JobGone(ServiceError):
+    code, status, title = "job_gone", 410, "The job was deleted"
+
+
+class CheckpointNotFound(ServiceError):
+    code, status, title = "checkpoint_not_found", 404, "The job has no such checkpoint"
 
 
 class AttemptNotFound(ServiceError):

@@ -1,10 +1,54 @@
-"""What an operator decides about this process, by environment variables `CDM_...`. Jobs are documents, not settings."""
+"""What an operator decides about this process, by environment variables `CDM_...`. Jobs are documents, not settings.
 
+Groups nest by two underscores: `CDM_OIDC__ISSUER`.
+"""
+
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Oidc(_Group):
+    """Bearer tokens of an identity provider beside API keys; off without an issuer."""
+
+    issuer: Annotated[str | None, Field(description="The `iss` of its tokens")] = None
+    audience: Annotated[str, Field(description="The `aud` that names this service")] = "cdm-train"
+    jwks_url: Annotated[str | None, Field(description="Its keys; default: found from the issuer")] = None
+    project_claim: Annotated[str, Field(description="Claim that holds the project")] = "cdm_project"
+    scopes_claim: Annotated[str, Field(description="Claim that holds the scopes, a list or words")] = "scope"
+    default_project: Annotated[str | None, Field(description="Of tokens that name none; null: they are refused")] = None
+
+
+class Requests(_Group):
+    """How much one client may ask."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Of one request")] = 1 << 20
+    per_minute: Annotated[int, Field(ge=1, description="Requests of one key")] = 3000
+    timeout_seconds: Annotated[float, Field(gt=0, description="For a request to arrive whole")] = 30.0
+    failures_per_minute: Annotated[int, Field(ge=1, description="Requests of one address without a valid key")] = 60
+
+
+class Retries(_Group):
+    """How often a lost attempt is followed by another. Counted in a row: a new checkpoint starts again."""
+
+    platform: Annotated[int, Field(ge=0, description="After failures of machines, engine or store")] = 10
+    user: Annotated[int, Field(ge=0, description="After errors of the training code")] = 0
+    back_off_seconds: Annotated[float, Field(ge=0, description="Before the first; doubled each time, up to 600")] = 10.0
+
+
+class Watch(_Group):
+    """When a job counts as stuck."""
+
+    start_timeout_seconds: Annotated[float, Field(gt=0, description="The engine took it and no driver began")] = 900.0
+    stall_timeout_seconds: Annotated[float, Field(gt=0, description="No new image for so long, at least")] = 300.0
+    restart_stalled: Annotated[bool, Field(description="Begin another attempt then, instead of only saying so")] = False
 
 
 def _database_in_state_folder(values: dict[str, Any]) -> str:
@@ -14,9 +58,9 @@ def _database_in_state_folder(values: dict[str, Any]) -> str:
 class Settings(BaseSettings):
     """Made once at the start and passed in."""
 
-    model_config = SettingsConfigDict(env_prefix="CDM_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CDM_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
-    api_key: Annotated[SecretStr, Field(min_length=16, description="The key that clients send")]
+    api_key: Annotated[SecretStr, Field(min_length=16, description="The first key, with all rights in all projects")]
     store_url: Annotated[str, Field(description="Object store of jobs: s3://bucket/prefix, file:///folder")]
     ray_url: Annotated[str, Field(description="Ray's dashboard: http://host:8265, or memory://name in tests")]
     mlflow_url: Annotated[str, Field(description="MLflow, as this process reaches it")]
@@ -24,10 +68,13 @@ class Settings(BaseSettings):
     state_folder: Annotated[Path, Field(description="Holds the database unless database_url says otherwise")] = Path(
         "cdm-runs"
     )
-    database_url: Annotated[str, Field(description="sqlite+aiosqlite:///path")] = Field(
+    database_url: Annotated[str, Field(description="sqlite+aiosqlite:///path or postgresql+asyncpg://...")] = Field(
         default_factory=_database_in_state_folder
     )
     ray_token: Annotated[SecretStr | None, Field(description="Ray's token, if its head asks for one")] = None
+    ray_can_grow: Annotated[bool, Field(description="Ray's autoscaler adds nodes: jobs need not fit what there is")] = (
+        False
+    )
     mlflow_public_url: Annotated[str, Field(description="MLflow, as users' browsers reach it")] = Field(
         default_factory=lambda values: values["mlflow_url"]
     )
@@ -37,10 +84,23 @@ class Settings(BaseSettings):
     local_paths: Annotated[
         bool, Field(description="This process sees the workers' file system: check data set paths at submission")
     ] = False
+    allow_private_addresses: Annotated[bool, Field(description="Webhooks may go to loopback and private addresses")] = (
+        False
+    )
+    otlp_endpoint: Annotated[str | None, Field(description="Where OpenTelemetry spans go, by OTLP over HTTP")] = None
 
-    max_active_jobs: Annotated[int, Field(ge=1, description="Jobs on Ray at a time; the others wait here")] = 1
-    max_attempts: Annotated[
-        int, Field(ge=1, description="Attempts in a row that may be lost without a new checkpoint")
-    ] = 3
+    max_active_jobs: Annotated[int, Field(ge=1, description="Jobs on Ray at a time, each with a driver")] = 16
     stop_grace_seconds: Annotated[int, Field(ge=1, description="For a last checkpoint when a job is stopped")] = 30
     reconcile_interval_seconds: Annotated[float, Field(gt=0, description="Between looks at running jobs")] = 1.0
+    sweep_interval_seconds: Annotated[float, Field(gt=0, description="Between looks for orphans on Ray")] = 60.0
+    lease_seconds: Annotated[float, Field(gt=0, description="A replica that sleeps longer loses its jobs")] = 60.0
+
+    oidc: Oidc = Oidc()
+    requests: Requests = Requests()
+    retries: Retries = Retries()
+    watch: Watch = Watch()
+
+    @property
+    def stop_patience(self) -> timedelta:
+        """From the wish to stop to force: Ray kills after the grace and 15 s, and then needs a moment to say so."""
+        return timedelta(seconds=self.stop_grace_seconds + 60)

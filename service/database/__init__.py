@@ -1,4 +1,4 @@
-"""SQLite, opened by one process at a time."""
+"""SQLite, opened by one process at a time, or Postgres, shared by several."""
 
 from service.database.engine import Database, open_database
 

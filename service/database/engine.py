@@ -1,17 +1,21 @@
 """Opening the database and its two kinds of transaction."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.database.inline import connect
 from service.database.lock import exclusive
-from service.database.tables import metadata
+from service.database.schema import upgrade
 from service.errors import DatabaseUnavailable
 
 _PRAGMAS = (
@@ -21,15 +25,25 @@ _PRAGMAS = (
     "PRAGMA busy_timeout=10000",
 )
 
+# Classes of SQLSTATE by which Postgres says that it cannot go on now, and not that we asked for something wrong: broken
+# connections, aborted transactions, no such database, deadlocks, no resources, locks, shutdowns, system errors.
+_CANNOT_GO_ON = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
+_IDLE_SECONDS = 10.0
+
+
+_SQLITE: dict[str, Any] = {"connect_args": {"async_creator_fn": connect}, "pool_size": 50}
+
 
 class Database:
     """Transactions: committed at the end of the block, rolled back by an exception.
 
-    Both raise DatabaseUnavailable where SQLite cannot go on: no disk space, no permission, an I/O error.
+    Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self.dialect = cast(Literal["sqlite", "postgresql"], engine.dialect.name)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -40,43 +54,66 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         with _explained():
-            async with self._engine.connect() as connection:
+            async with self._writer, self._engine.connect() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
 
+    def insert(self, table: Table) -> sqlite.Insert:
+        """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`; Postgres has the same."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else cast(sqlite.Insert, postgresql.insert(table))
+
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """Open or create it, for this process alone.
+async def open_database(url: str, *, idle_seconds: float = _IDLE_SECONDS) -> AsyncIterator[Database]:
+    """Open or create it and bring its tables up to date. SQLite is opened for this process alone.
+
+    Postgres undoes what a process that was frozen in the middle of a transaction holds after `idle_seconds`, or its
+    locks would keep the other replicas from taking over.
 
     Raises:
         DatabaseInUse: if another process has it.
+        DatabaseUnavailable: if there is none at this address.
     """
-    path = Path(make_url(url).database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(path):
-        engine = create_async_engine(url)
-        event.listen(engine.sync_engine, "connect", _configure)
-        event.listen(engine.sync_engine, "begin", _begin)
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
-            yield Database(engine)
-        finally:
-            await engine.dispose()
+    async with AsyncExitStack() as stack:
+        is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        if is_sqlite:
+            path = Path(make_url(url).database or "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(path))
+        engine = create_async_engine(url, **(_SQLITE if is_sqlite else _postgres_options(idle_seconds)))
+        stack.push_async_callback(engine.dispose)
+        if is_sqlite:
+            event.listen(engine.sync_engine, "connect", _configure)
+            event.listen(engine.sync_engine, "begin", _begin)
+        with _explained():
+            await upgrade(engine)
+        yield Database(engine)
+
+
+def _postgres_options(idle_seconds: float) -> dict[str, Any]:
+    settings = {"idle_in_transaction_session_timeout": str(int(idle_seconds * 1000))}
+    return {"pool_pre_ping": True, "pool_size": 10, "connect_args": {"server_settings": settings}}
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, InterfaceError) as error:
         raise DatabaseUnavailable(f"{error.orig}: nothing was changed; see to it, then try again") from error
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if not (error.connection_invalidated or state.startswith(_CANNOT_GO_ON)):
+            raise
+        raise DatabaseUnavailable(f"{error.orig}: try again") from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("too much is asked of the database at once: try again") from error
+    except OSError as error:  # what asyncpg lets through while it connects
+        raise DatabaseUnavailable(f"cannot reach the database: {error}") from error
 
 
 def _configure(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin too late; see _begin
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(pragma)

@@ -1,8 +1,26 @@
-"""The tables. Raw rows stay below the stores; everything above sees values."""
+"""The tables. Raw rows stay below the stores; everything above sees values.
+
+A change here comes with a migration in `migrations/versions`; a test compares the two.
+"""
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Boolean, Column, Dialect, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+    true,
+)
 from sqlalchemy.types import TypeDecorator
 
 
@@ -25,25 +43,61 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", String, primary_key=True),
+    Column("project", String, nullable=False, server_default="default"),
     Column("name", String),
+    Column("labels", Text, nullable=False, server_default="{}"),  # JSON; job_labels has them for filters
+    Column("priority", Integer, nullable=False, server_default="1"),
+    Column("max_runtime_seconds", Float),
+    Column("spec", Text, nullable=False),
+    Column("spec_sha256", String, nullable=False),
+    Column("cost_key", String),  # what decides the speed of a step: equal for jobs that cost the same
+    Column("accelerator", String, nullable=False, server_default="cpu"),
+    Column("workers", Integer, nullable=False, server_default="1"),
+    Column("parent_job_id", String),
+    Column("parent_images", BigInteger),
     Column("state", String, nullable=False),
     Column("reason", String),
     Column("message", Text),
-    Column("spec", Text, nullable=False),
-    Column("spec_sha256", String, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("queued_at", Instant),
+    Column("not_before", Instant),  # backing off until then
     Column("started_at", Instant),
     Column("ended_at", Instant),
+    Column("archived_at", Instant),
+    Column("deleted_at", Instant),
     Column("attempt", Integer, nullable=False),
-    Column("fruitless_attempts", Integer, nullable=False),
+    Column("intent", String),  # why it is to leave the engine: cancel, pause, preempt, expire; null = it is not
+    Column("stop_by", Instant),  # after that it is taken from the engine by force
+    Column("unclean", Boolean, nullable=False, server_default=false()),
+    Column("platform_failures", Integer, nullable=False, server_default="0"),
+    Column("user_failures", Integer, nullable=False, server_default="0"),
+    Column("failure_signature", String),
     Column("progress", Text),
-    Column("backend_reachable", Boolean),
-    Column("backend_message", Text),
-    Column("backend_since", Instant),
+    Column("heard_at", Instant),  # when its heartbeat last changed, by our clock
+    Column("advanced_at", Instant),  # when its number of images last changed, by our clock
+    Column("conditions", Text, nullable=False, server_default="{}"),
     Column("mlflow_run_id", String),
     Column("mlflow_experiment_id", String),
     Column("mlflow_due_until", Instant),  # its run still has to be given a final status; null = nothing to do
+    Column("record_due", Boolean, nullable=False, server_default=true()),  # its copy in the object store is out of date
+    Column("purge_due", Text),  # JSON list of what is to be removed from the object store
+    Column("event_sequence", Integer, nullable=False, server_default="0"),
+    Column("lease_token", String),
+    Column("lease_until", Instant),
     Index("jobs_by_state", "state", "id"),
+    Index("jobs_by_project", "project", "id"),
+    Index("jobs_by_cost", "cost_key", "ended_at"),
+    Index("jobs_by_record_due", "record_due"),
+    Index("jobs_by_mlflow_due", "mlflow_due_until"),
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+    Index("job_labels_by_value", "key", "value", "job_id"),
 )
 
 attempts = Table(
@@ -52,12 +106,16 @@ attempts = Table(
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("submission_id", String, nullable=False, unique=True),
-    Column("nonce", String, nullable=False),
+    Column("nonce", String, nullable=False),  # empty in an attempt that was found in the object store only
+    Column("session", String),  # the engine's, when it was submitted; in another one it is certainly over
     Column("created_at", Instant, nullable=False),
-    Column("from_images", Integer, nullable=False),
+    Column("from_images", BigInteger, nullable=False),
     Column("submitted_at", Instant),
     Column("ended_at", Instant),
+    Column("reason", String),
+    Column("message", Text),
     Column("log_due_until", Instant),  # its log still has to be copied; null = nothing to do
+    Index("attempts_by_log_due", "log_due_until"),
 )
 
 events = Table(
@@ -70,5 +128,108 @@ events = Table(
     Column("attempt", Integer, nullable=False),
     Column("reason", String),
     Column("message", Text),
+    Column("actor", String),  # who asked for it; null = the service itself
     Column("created_at", Instant, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("max_workers", Integer),
+    Column("max_jobs", Integer),
+    Column("created_at", Instant, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", ForeignKey("projects.name"), nullable=False),
+    Column("name", String),
+    Column("prefix", String, nullable=False),
+    Column("sha256", String, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),  # JSON list
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    Column("last_used_at", Instant),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("target", String),
+    Column("method", String),
+    Column("path", String),
+    Column("status", Integer),
+    Column("request_id", String),
+    Column("client", String),
+    Column("before_sha256", String),
+    Column("after_sha256", String),
+    Index("audit_by_project", "project", "id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("request_sha256", String, nullable=False),  # of method, path and body
+    Column("reserved_ulid", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("in_flight_until", Instant),  # null = answered
+    Column("status", Integer),
+    Column("headers", Text),
+    Column("body", Text),
+    Index("idempotency_keys_by_age", "created_at"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("url", String, nullable=False),
+    Column("event_types", Text, nullable=False),  # JSON list; empty = all
+    Column("secret", String, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("webhooks_by_project", "project", "id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", String, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("due_at", Instant),  # null = delivered or given up
+    Column("tries", Integer, nullable=False),
+    Column("delivered_at", Instant),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Index("deliveries_by_due", "due_at"),
+    Index("deliveries_by_webhook", "webhook_id", "id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("token", String, nullable=False),
+    Column("until", Instant, nullable=False),
+)
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", String, primary_key=True),  # one row: tells this installation's submissions from others on one engine
 )

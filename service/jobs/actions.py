@@ -1,8 +1,8 @@
 """Carrying decisions out. Each action can be cut off anywhere and repeated."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import structlog
@@ -10,133 +10,198 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
-from service.jobs.lifecycle import Action, Adopt, Begin, Finish, Hold, MarkRunning, Retry, Revoke, Stop, Submit, Wait
-from service.jobs.objects import JobObjects
-from service.jobs.records import (
-    AttemptRecord,
-    JobRecord,
-    backend_event,
-    checkpoint_images,
-    ended,
-    heard,
-    moved,
-    new_attempt,
+from service.jobs.evidence import Limits, never_began, signature, taken
+from service.jobs.installation import Installation
+from service.jobs.lifecycle import (
+    Action,
+    Adopt,
+    Ask,
+    Begin,
+    Ending,
+    Fence,
+    JobState,
+    Move,
+    Revoke,
+    Stop,
+    Submit,
+    Verdict,
+    Wait,
+    conclude,
 )
-from service.jobs.store import JobStore
-from service.jobs.views import JobState
+from service.jobs.measures import Measures
+from service.jobs.objects import JobObjects
+from service.jobs.reasons import CAUSES, Blame
+from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
+from service.jobs.store import Inside, JobStore
 from service.settings import Settings
 from workers.contract.keys import JobKeys
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What `decide` can ask for."""
+    """What `decide` can ask for. `installation` marks what is ours on an engine that others use, too."""
 
-    def __init__(
-        self, *, store: JobStore, objects: JobObjects, cluster: Cluster, settings: Settings, clock: Clock
-    ) -> None:
-        self._store = store
-        self._objects = objects
-        self._cluster = cluster
-        self._settings = settings
-        self._clock = clock
+    store: JobStore
+    objects: JobObjects
+    cluster: Cluster
+    settings: Settings
+    clock: Clock
+    limits: Limits
+    installation: Installation
+    measures: Measures
 
-    async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None) -> bool:
-        """True if the job moved, and may want another look at once."""
+    async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None, *, lease: str) -> bool:
+        """True if the job moved, and may want another look at once.
+
+        Raises:
+            ClusterUnreachable: nothing was changed here.
+        """
         match action:
             case Wait():
                 return False
-            case Hold():
-                await self._store.apply(job, replace(job, reason=action.reason), event=None, at=self._clock())
-                return False
             case Begin():
-                return await self._begin(job, after=None, retry=None)
-            case Retry():
-                return await self._begin(job, after=attempt, retry=action)
-            case MarkRunning():
-                return await self._move(job, to=JobState.RUNNING)
-            case Finish():
-                return await self._finish(job, attempt, action)
-            case Submit() | Adopt() | Revoke() | Stop():
+                return await self.begin(job, lease=lease)
+            case Ask():
+                changed = asked(job, action.intent, at=self.clock(), grace=self.settings.stop_patience)
+                return await self._write(job, changed, lease=lease)
+            case Move():
+                return await self._move(job, attempt, action, lease=lease)
+            case Submit() | Adopt() | Revoke() | Stop() | Fence():
                 if attempt is None:
                     raise LookupError(f"{job.id} has no attempt to act on")
-                try:
-                    return await self._engage(action, job, attempt)
-                except ClusterUnreachable as error:
-                    changed = heard(job, reachable=False, message=str(error), at=self._clock())
-                    await self._store.apply(job, changed, event=backend_event(job, changed), at=self._clock())
-                    return False
+                return await self._engage(action, job, attempt, lease=lease)
             case _:
                 assert_never(action)
 
-    async def _engage(self, action: Submit | Adopt | Revoke | Stop, job: JobRecord, attempt: AttemptRecord) -> bool:
+    async def begin(self, job: JobRecord, *, lease: str | None = None, inside: Inside | None = None) -> bool:
+        """Write the next attempt down before anything is told of it, behind every number that was ever claimed.
+
+        `inside` joins the transaction.
+        """
+        now = self.clock()
+        number = max(job.attempt, await self.objects.newest_claim(job.id)) + 1
+        service = await self.installation.id()
+        attempt = new_attempt(job.id, number, service=service, at=now, from_images=checkpoint_images(job))
+        reason, message = (job.reason, job.message) if job.state is JobState.RECOVERING else (None, None)
+        changed = replace(
+            moved(job, to=JobState.STARTING, at=now, reason=reason, message=message),
+            attempt=number,
+            not_before=None,
+            started_at=now if job.state is JobState.QUEUED else job.started_at,
+            heard_at=None,
+            advanced_at=None,
+        )
+        return await self._write(job, changed, attempt, event="attempt_started", lease=lease, inside=inside)
+
+    async def _engage(
+        self, action: Submit | Adopt | Revoke | Stop | Fence, job: JobRecord, attempt: AttemptRecord, *, lease: str
+    ) -> bool:
         match action:
             case Submit():
-                return await self._submit(job, attempt)
+                return await self._submit(job, attempt, lease=lease)
             case Adopt():
-                await self._store.mark_submitted(attempt, at=self._clock())
+                session = await self.cluster.session()
                 log.info("attempt.adopted", job_id=job.id, attempt=attempt.number)
-                return True
+                return await self._submitted(job, attempt, session=session, lease=lease)
             case Revoke():
-                if await self._objects.revoke(attempt):
-                    return await self._finish(job, attempt, Finish(JobState.CANCELLED, None, "it had not started"))
-                await self._store.mark_submitted(attempt, at=self._clock())  # a driver claimed it, so the engine had it
-                return True
+                return await self._revoke(job, attempt, lease=lease)
             case Stop():
-                await self._cluster.stop(attempt.submission_id)
+                await self.cluster.stop(attempt.submission_id)
                 return False  # repeated at every look, until it is over
+            case Fence():
+                await self.objects.fence(attempt)
+                with suppress(ClusterUnreachable):  # the sweep will try again
+                    await self.cluster.stop(attempt.submission_id)
+                verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
+                return await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
             case _:
                 assert_never(action)
 
-    async def _submit(self, job: JobRecord, attempt: AttemptRecord) -> bool:
+    async def _submit(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+        session = await self.cluster.session()
         try:
-            await self._cluster.submit(self._submission(attempt))
+            await self.cluster.submit(await self._submission(attempt))
         except AlreadySubmitted:
             return True  # the next look compares and adopts it
         except SubmissionRefused as error:
-            return await self._finish(job, attempt, Finish(JobState.FAILED, "invalid_environment", str(error)))
-        await self._store.mark_submitted(attempt, at=self._clock())
+            refused = Verdict(ending=Ending.FAILED, reason="invalid_environment", message=str(error))
+            return await self._move(job, attempt, conclude(job.intent, refused), lease=lease)
         log.info("attempt.submitted", job_id=job.id, attempt=attempt.number)
-        return True
+        return await self._submitted(job, attempt, session=session, lease=lease)
 
-    def _submission(self, attempt: AttemptRecord) -> Submission:
-        spec_url = self._objects.uri(JobKeys(attempt.job_id).spec)
-        command = [self._settings.worker_python, "-m", "workers", spec_url, "--attempt", str(attempt.number)]
+    async def _submitted(
+        self, job: JobRecord, attempt: AttemptRecord, *, session: str | None = None, lease: str
+    ) -> bool:
+        now = self.clock()
+        known = replace(attempt, submitted_at=attempt.submitted_at or now, session=session or attempt.session)
+        return await self.store.apply(job, job, at=now, changed_attempts=[known], lease=lease) is not None
+
+    async def _revoke(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+        if await self.objects.revoke(attempt):
+            verdict = never_began(job, attempt, now=self.clock(), limits=self.limits)
+            return await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
+        return await self._submitted(job, attempt, lease=lease)  # a driver claimed it, so the engine had it
+
+    async def _submission(self, attempt: AttemptRecord) -> Submission:
+        spec_url = self.objects.uri(JobKeys(attempt.job_id).spec)
+        command = [self.settings.worker_python, "-m", "workers", spec_url, "--attempt", str(attempt.number)]
         return Submission(
             submission_id=attempt.submission_id,
             entrypoint=shlex.join(command),
-            metadata={"cdm_job": attempt.job_id, "cdm_attempt": str(attempt.number), "cdm_nonce": attempt.nonce},
+            metadata={
+                "cdm_job": attempt.job_id,
+                "cdm_attempt": str(attempt.number),
+                "cdm_nonce": attempt.nonce,
+                "cdm_service": await self.installation.id(),
+            },
             # Ray kills 3 s after its SIGTERM unless told otherwise; a last checkpoint and the workers' end take longer
-            environment={"RAY_JOB_STOP_WAIT_TIME_S": str(self._settings.stop_grace_seconds + 15)},
+            environment={"RAY_JOB_STOP_WAIT_TIME_S": str(self.settings.stop_grace_seconds + 15)},
         )
 
-    async def _begin(self, job: JobRecord, *, after: AttemptRecord | None, retry: Retry | None) -> bool:
-        """Write the next attempt down before anything is told of it."""
-        now = self._clock()
-        attempt = new_attempt(job.id, job.attempt + 1, at=now, from_images=checkpoint_images(job))
-        reason, message = (retry.reason, retry.message) if retry else (None, None)
+    async def _move(self, job: JobRecord, attempt: AttemptRecord | None, move: Move, *, lease: str) -> bool:
+        now = self.clock()
         changed = replace(
-            moved(job, to=JobState.STARTING, at=now, reason=reason, message=message),
-            attempt=attempt.number,
-            fruitless_attempts=retry.fruitless if retry else 0,
-            started_at=job.started_at or now,
+            moved(job, to=move.to, at=now, reason=move.reason, message=move.message),
+            not_before=move.retry_at,
+            unclean=job.unclean or move.unclean,
         )
-        over = [ended(after, at=now)] if after else []
-        return await self._write(job, changed, [*over, attempt], event="attempt_started")
-
-    async def _move(self, job: JobRecord, *, to: JobState) -> bool:
-        return await self._write(job, moved(job, to=to, at=self._clock(), reason=None, message=None), [])
-
-    async def _finish(self, job: JobRecord, attempt: AttemptRecord | None, end: Finish) -> bool:
-        now = self._clock()
-        changed = moved(job, to=end.state, at=now, reason=end.reason, message=end.message)
-        return await self._write(job, changed, [ended(attempt, at=now)] if attempt else [])
+        if move.to is JobState.RECOVERING and move.closes:
+            changed = _counted(replace(changed, intent=None, stop_by=None), attempt, move)
+        over = attempt if move.closes and attempt and not attempt.ended_at else None
+        over = over and ended(over, at=now, reason=move.reason, message=move.message)
+        return await self._write(job, changed, over, lease=lease)
 
     async def _write(
-        self, job: JobRecord, changed: JobRecord, attempts: Sequence[AttemptRecord], *, event: str = "state_changed"
+        self,
+        job: JobRecord,
+        changed: JobRecord,
+        attempt: AttemptRecord | None = None,
+        *,
+        event: str = "state_changed",
+        lease: str | None,
+        inside: Inside | None = None,
     ) -> bool:
-        written = await self._store.apply(job, changed, event=event, at=self._clock(), changed_attempts=attempts)
+        attempts = [attempt] if attempt else []
+        written = await self.store.apply(
+            job, changed, events=[event], at=self.clock(), changed_attempts=attempts, lease=lease, inside=inside
+        )
         if written:
+            self.measures.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
             log.info("job.moved", job_id=job.id, state=changed.state, attempt=changed.attempt, reason=changed.reason)
-        return written
+        return written is not None
+
+
+def _counted(job: JobRecord, attempt: AttemptRecord | None, move: Move) -> JobRecord:
+    """The job with one more failure, in a row unless there was a new checkpoint between."""
+    fruitful = attempt is not None and checkpoint_images(job) > attempt.from_images
+    before = (0, 0) if fruitful else (job.platform_failures, job.user_failures)
+    is_users = CAUSES[move.reason or "stopped"].blame is Blame.USER
+    failure = Verdict(ending=Ending.FAILED, reason=move.reason or "stopped", message=move.message or "")
+    return replace(
+        job,
+        platform_failures=before[0] + (not is_users),
+        user_failures=before[1] + is_users,
+        failure_signature=signature(failure, job),
+    )

@@ -1,8 +1,8 @@
-"""What remains to be done when an attempt is over. Never in the way of jobs; repeated until done or given up."""
+"""What remains to be done beside running jobs. Never in their way; repeated until done or given up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,14 +12,16 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.errors import StorageUnavailable
+from service.jobs.lifecycle import JobState
 from service.jobs.mlflow import Mlflow, MlflowError, RunStatus
 from service.jobs.objects import JobObjects
+from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.store import JobStore
-from service.jobs.views import JobState
+from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 
 log = structlog.get_logger()
-_Thing = TypeVar("_Thing")
+_Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -28,26 +30,31 @@ _MLFLOW_STATUS: dict[JobState, RunStatus] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Aftercare:
-    """Copies logs out of the engine and brings MLflow's runs to their end."""
+    """Copies logs out of the engine, brings MLflow's runs to their end, and keeps the store's copy of jobs true."""
 
-    def __init__(self, *, store: JobStore, objects: JobObjects, cluster: Cluster, mlflow: Mlflow, clock: Clock) -> None:
-        self._store = store
-        self._objects = objects
-        self._cluster = cluster
-        self._mlflow = mlflow
-        self._clock = clock
+    store: JobStore
+    objects: JobObjects
+    cluster: Cluster
+    mlflow: Mlflow
+    clock: Clock
 
     async def tick(self) -> bool:
         """One try at everything that is due; False, since what failed had better wait."""
-        attempts, jobs = await self._store.with_log_due(), await self._store.with_mlflow_due()
         await asyncio.gather(
-            *(self._isolated(self._copy_log, attempt, job_id=attempt.job_id) for attempt in attempts),
-            *(self._isolated(self._tend_run, job, job_id=job.id) for job in jobs),
+            *self._each(self._copy_log, await self.store.with_log_due()),
+            *self._each(self._tend_run, await self.store.with_mlflow_due()),
+            *self._each(self._save_record, await self.store.with_record_due()),
+            *self._each(self._purge, await self.store.with_purge_due()),
         )
         return False
 
-    async def _isolated(self, work: Callable[[_Thing], Awaitable[None]], thing: _Thing, *, job_id: str) -> None:
+    def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:
+        return [self._isolated(work, thing) for thing in things]
+
+    async def _isolated(self, work: Callable[[_Thing], Awaitable[None]], thing: _Thing) -> None:
+        job_id = thing.job_id if isinstance(thing, AttemptRecord) else thing.id
         try:
             await work(thing)
         except (ClusterUnreachable, MlflowError, StorageUnavailable) as error:
@@ -58,14 +65,16 @@ class Aftercare:
     async def _copy_log(self, attempt: AttemptRecord) -> None:
         if self._is_late(attempt.log_due_until):
             log.warning("log.given_up", job_id=attempt.job_id, attempt=attempt.number)
-            await self._store.log_done(attempt)
+            await self.store.update_attempt(attempt, log_due_until=None)
             return
-        run = await self._cluster.find(attempt.submission_id)
+        run = await self.cluster.find(attempt.submission_id)
         if run and not run.status.is_terminal:
             return  # its outcome is written, its last words are not
-        if text := await self._cluster.logs(attempt.submission_id):
-            await self._objects.save_log(attempt.job_id, attempt.number, text)
-        await self._store.log_done(attempt)
+        if text := await self.cluster.logs(attempt.submission_id):
+            await self.objects.save_log_chunk(attempt.job_id, attempt.number, ENGINE_LOG, text.encode())
+            if not await self.objects.log_starts(attempt.job_id, attempt.number, DRIVER_LOG):  # it died too early
+                await self.objects.save_log_chunk(attempt.job_id, attempt.number, DRIVER_LOG, text.encode())
+        await self.store.update_attempt(attempt, log_due_until=None)
 
     async def _tend_run(self, job: JobRecord) -> None:
         run_id = job.mlflow_run_id
@@ -76,15 +85,34 @@ class Aftercare:
             await self._write(job, replace(job, mlflow_due_until=None))
             return
         if job.mlflow_experiment_id is None:
-            experiment_id = await self._mlflow.experiment_of(run_id)
+            experiment_id = await self.mlflow.experiment_of(run_id)
             job = await self._write(job, replace(job, mlflow_experiment_id=experiment_id))
         if job.mlflow_due_until and job.ended_at:
-            await self._mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
+            await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
             await self._write(job, replace(job, mlflow_due_until=None))
 
+    async def _save_record(self, job: JobRecord) -> None:
+        await self.objects.save_record(job.id, record_of(job, await self.store.attempts(job.id)))
+        await self.store.record_saved(job)
+
+    async def _purge(self, job: JobRecord) -> None:
+        keys = JobKeys(job.id)
+        for part in job.purge_due:
+            match part:
+                case "checkpoints":
+                    await self.objects.remove(keys.checkpoints)
+                case "samples":
+                    await self.objects.remove(keys.samples)
+                case "logs":
+                    for attempt in await self.store.attempts(job.id):
+                        await self.objects.remove(keys.attempt(attempt.number).logs)
+                case _:
+                    raise LookupError(f"nobody knows how to purge {part}")
+        await self._write(job, replace(job, purge_due=()))
+        log.info("job.purged", job_id=job.id, parts=job.purge_due)
+
     async def _write(self, job: JobRecord, changed: JobRecord) -> JobRecord:
-        await self._store.apply(job, changed, event=None, at=self._clock())
-        return changed
+        return await self.store.apply(job, changed, at=self.clock()) or job
 
     def _is_late(self, due_until: datetime | None) -> bool:
-        return due_until is not None and self._clock() > due_until
+        return due_until is not None and self.clock() > due_until

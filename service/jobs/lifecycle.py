@@ -1,35 +1,99 @@
-"""What to do next about a job, decided from what is known of it. Pure: nothing here reads or writes anything.
+"""What to do next about a job, decided from what is known of it. Pure: standard library only, no reading, no writing.
 
-Unreachable is not dead: an attempt is over only on positive evidence (`_verdict`).
+Unreachable is not dead: an attempt is over only on positive evidence, which `evidence.py` weighs into a `Verdict`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from enum import StrEnum
 from typing import assert_never
 
-from service.cluster.base import Run, RunStatus
-from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
-from service.jobs.views import JobState
-from workers.contract.records import Outcome, Progress, Reason
 
-_SUBMISSION_SETTLES = timedelta(seconds=15)  # until then, an engine that knows no such id may just be late
-_HEARTBEAT_STALE = timedelta(seconds=90)
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    RECOVERING = "recovering"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """It has ended. Only `retry` leads out of a failure or a cancellation."""
+        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+
+    @property
+    def is_active(self) -> bool:
+        """It holds its workers."""
+        return not self.is_terminal and self not in {JobState.QUEUED, JobState.PAUSED}
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """The engine did not answer."""
+class Intent(StrEnum):
+    """Why a job is to leave the engine."""
 
-    message: str
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    PREEMPT = "preempt"  # by one of a higher class; it goes back into the queue
+    EXPIRE = "expire"  # it has had all the time it asked for
+    RESTART = "restart"  # it no longer gets on
+
+    @property
+    def is_users(self) -> bool:
+        """A user set the deadline: it holds even where the engine cannot be asked."""
+        return self in {Intent.CANCEL, Intent.PAUSE, Intent.EXPIRE}
+
+
+class Word(StrEnum):
+    """What the engine says of an attempt."""
+
+    NOTHING = "nothing"  # it cannot be reached
+    UNKNOWN = "unknown"  # it knows no such submission
+    ALIVE = "alive"
+    OVER = "over"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What the engine and the object store say. `run` is None where the engine says that it knows no such id."""
+class Verdict:
+    """How an attempt ended, proven. `again` = the cause may pass, and its budget is not used up."""
 
-    run: Run | Unreachable | None = None
-    outcome: Outcome | None = None
-    progress: Progress | None = None
+    ending: "Ending"
+    reason: str
+    message: str
+    again: bool = False
+    retry_at: datetime | None = None
+
+
+class Ending(StrEnum):
+    """The ways in which an attempt ends."""
+
+    DONE = "done"
+    LEFT = "left"  # it was asked to, and left a checkpoint
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that decides. `between` = the last attempt is over, and the next one has not begun."""
+
+    state: JobState
+    intent: Intent | None = None
+    between: bool = False
+    submitted: bool = False
+    word: Word = Word.UNKNOWN
+    verdict: Verdict | None = None
+    trains: bool = False  # its newest sign of life says so
+    restarts: bool = False  # its workers are being started again within the attempt
+    may_begin: bool = False  # its turn has come, or its back-off is over
+    expired: bool = False
+    stalled: bool = False
+    overdue: bool = False  # submitted long ago, and never begun
+    force: bool = False  # it had its time to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +102,8 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Stay in the queue, for this reason."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Begin:
-    """Write the first attempt down."""
+    """Write the next attempt down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,155 +122,122 @@ class Revoke:
 
 
 @dataclass(frozen=True, slots=True)
-class MarkRunning:
-    """It trains."""
-
-
-@dataclass(frozen=True, slots=True)
 class Stop:
     """Ask the engine to end the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    """End the attempt and write the next one down; so many in a row have been lost without a new checkpoint."""
-
-    reason: str
-    message: str
-    fruitless: int
+class Fence:
+    """Make whatever the attempt still does invisible, and count it as over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """End the job."""
+class Ask:
+    """Have the job leave the engine, for this reason."""
 
-    state: JobState
-    reason: str | None
-    message: str | None
+    intent: Intent
 
 
-Action = Wait | Hold | Begin | Submit | Adopt | Revoke | MarkRunning | Stop | Retry | Finish
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Put the job into another state. The attempt, if one is open, is over where `closes` says so."""
+
+    to: JobState
+    reason: str | None = None
+    message: str | None = None
+    closes: bool = False
+    retry_at: datetime | None = None
+    unclean: bool = False
 
 
-def decide(
-    job: JobRecord,
-    attempt: AttemptRecord | None,
-    observed: Observed,
-    *,
-    now: datetime,
-    admitted: bool,
-    max_attempts: int,
-) -> Action:
-    """The next step; at most one side effect. `attempt` is the job's present one, None in the queue."""
-    match job.state:
-        case JobState.QUEUED:
-            return _from_queue(observed, admitted=admitted)
-        case JobState.STARTING | JobState.RUNNING | JobState.CANCELLING:
-            if attempt is None:
-                raise LookupError(f"{job.id} left the queue without an attempt")
-            verdict = _verdict(attempt, observed, now=now)
-            if verdict is None:
-                return _meanwhile(job, attempt, observed)
-            if job.state is JobState.CANCELLING:
-                return _when_cancelling(verdict)
-            return _when_over(verdict, job, attempt, max_attempts=max_attempts)
-        case JobState.SUCCEEDED | JobState.FAILED | JobState.CANCELLED:
+Action = Wait | Begin | Submit | Adopt | Revoke | Stop | Fence | Ask | Move
+
+
+def decide(known: Known) -> Action:
+    """The next step of a job; at most one side effect."""
+    if not known.state.is_active:
+        return Begin() if known.state is JobState.QUEUED and known.may_begin else Wait()
+    if known.verdict:
+        return conclude(known.intent, known.verdict)
+    if known.between:
+        return _between(known)
+    if not known.submitted:
+        return _unsubmitted(known)
+    if known.overdue and known.word is not Word.NOTHING:
+        return Revoke()
+    return _leaving(known) if known.intent else _under_way(known)
+
+
+def _between(known: Known) -> Action:
+    if known.intent:
+        return _left(known.intent, reason=known.intent.value, message="between two attempts", unclean=False)
+    if known.expired:
+        return Ask(Intent.EXPIRE)
+    return Begin() if known.may_begin else Wait()
+
+
+def _leaving(known: Known) -> Action:
+    if _is_forced(known):
+        return Fence()
+    return Wait() if known.word is Word.NOTHING else Stop()
+
+
+def _is_forced(known: Known) -> bool:
+    """It had its time. Of an engine that does not answer, only a user's own deadline is held against the attempt."""
+    return known.force and known.intent is not None and (known.intent.is_users or known.word is not Word.NOTHING)
+
+
+def _under_way(known: Known) -> Action:
+    if known.expired:
+        return Ask(Intent.EXPIRE)
+    if known.stalled and known.word is Word.ALIVE:
+        return Ask(Intent.RESTART)
+    match known.state:
+        case JobState.STARTING | JobState.RECOVERING if known.trains:
+            return Move(JobState.RUNNING)
+        case JobState.RUNNING if known.restarts:
+            return Move(JobState.RECOVERING, "worker_lost", "a worker died; the others start again with a new one")
+        case _:
             return Wait()
-        case _:
-            assert_never(job.state)
 
 
-def _from_queue(observed: Observed, *, admitted: bool) -> Action:
-    if not admitted:
-        return Hold("waiting_capacity")
-    return Hold("backend_down") if isinstance(observed.run, Unreachable) else Begin()
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """Over without a last word."""
-
-    message: str
-    is_own_fault: bool = True
-
-
-def _verdict(attempt: AttemptRecord, observed: Observed, *, now: datetime) -> Outcome | Finish | _Lost | None:
-    """How the attempt ended; None while there is no proof that it did."""
-    run = observed.run
-    if isinstance(run, Run) and run.metadata.get("cdm_nonce") != attempt.nonce:
-        message = f"the engine runs something else as {attempt.submission_id}"
-        return Finish(JobState.FAILED, "submission_conflict", message)
-    if observed.outcome:
-        return observed.outcome
-    if isinstance(run, Unreachable) or attempt.submitted_at is None:
-        return None
-    if run is None:
-        settled = now - attempt.submitted_at > _SUBMISSION_SETTLES
-        forgotten = _Lost("the engine no longer knows the attempt; was its head restarted?", is_own_fault=False)
-        return forgotten if settled else None
-    if not run.status.is_terminal:
-        return None
-    heartbeat = max(attempt.submitted_at, observed.progress.updated_at if observed.progress else attempt.submitted_at)
-    if _is_hearsay(run) and now - heartbeat <= _HEARTBEAT_STALE:
-        return None
-    return _Lost(f"the driver left no outcome; the engine says {run.status}: {run.message or 'nothing more'}")
-
-
-def _is_hearsay(run: Run) -> bool:
-    """The engine lost sight of the driver (JOB_SUPERVISOR_...), which may well be alive."""
-    proofs = ("JOB_ENTRYPOINT_", "RUNTIME_ENV_")
-    return run.status is RunStatus.FAILED and not (run.error_type or "").startswith(proofs)
-
-
-def _meanwhile(job: JobRecord, attempt: AttemptRecord, observed: Observed) -> Action:
-    if isinstance(observed.run, Run):
-        if attempt.submitted_at is None:
+def _unsubmitted(known: Known) -> Action:
+    match known.word:
+        case Word.ALIVE | Word.OVER:
             return Adopt()
-        if job.state is JobState.CANCELLING:
-            return Stop()
-    elif observed.run is None and attempt.submitted_at is None:
-        return Revoke() if job.state is JobState.CANCELLING else Submit()
-    trains = observed.progress is not None and observed.progress.phase != "preparing"
-    return MarkRunning() if trains and job.state is JobState.STARTING else Wait()
-
-
-def _when_cancelling(verdict: Outcome | Finish | _Lost) -> Finish:
-    match verdict:
-        case Finish():
-            return verdict
-        case Outcome(status="succeeded"):
-            return Finish(JobState.SUCCEEDED, None, "it was done before it could be cancelled")
-        case Outcome(status="stopped"):
-            return Finish(JobState.CANCELLED, None, verdict.message or None)
-        case Outcome():
-            return Finish(JobState.CANCELLED, None, f"unclean: {verdict.message}")
-        case _Lost():
-            return Finish(JobState.CANCELLED, None, f"unclean: {verdict.message}")
+        case Word.UNKNOWN:
+            return Revoke() if known.intent else Submit()
+        case Word.NOTHING:
+            return Revoke() if _is_forced(known) else Wait()
         case _:
-            assert_never(verdict)
+            assert_never(known.word)
 
 
-def _when_over(
-    verdict: Outcome | Finish | _Lost, job: JobRecord, attempt: AttemptRecord, *, max_attempts: int
-) -> Action:
-    fruitless = 0 if checkpoint_images(job) > attempt.from_images else job.fruitless_attempts
-    match verdict:
-        case Finish():
-            return verdict
-        case Outcome(status="succeeded"):
-            return Finish(JobState.SUCCEEDED, None, verdict.message or None)
-        case Outcome(reason=Reason.STORAGE_ERROR):
-            again = Retry("storage_error", f"attempt {attempt.number}: {verdict.message}", fruitless + 1)
-        case Outcome(status="failed"):
-            return Finish(JobState.FAILED, verdict.reason or "internal", verdict.message)
-        case Outcome():
-            message = f"attempt {attempt.number} was stopped by something else: {verdict.message}"
-            again = Retry("stopped", message, fruitless)
-        case _Lost():
-            message = f"attempt {attempt.number}: {verdict.message}"
-            again = Retry("driver_lost", message, fruitless + verdict.is_own_fault)
+def conclude(intent: Intent | None, verdict: Verdict) -> Move:
+    """The attempt is over: where that leaves the job."""
+    failed = verdict.ending is Ending.FAILED
+    if verdict.ending is Ending.DONE:
+        message = "it was done before it could be made to leave" if intent else verdict.message
+        return Move(JobState.SUCCEEDED, None, message or None, closes=True)
+    if intent and (not failed or verdict.again or intent is Intent.CANCEL):
+        return _left(intent, reason=verdict.reason, message=verdict.message, unclean=failed, retry_at=verdict.retry_at)
+    if verdict.again:
+        return Move(JobState.RECOVERING, verdict.reason, verdict.message, closes=True, retry_at=verdict.retry_at)
+    return Move(JobState.FAILED, verdict.reason, verdict.message, closes=True)
+
+
+def _left(intent: Intent, *, reason: str, message: str, unclean: bool, retry_at: datetime | None = None) -> Move:
+    """It was to leave, and has left; `unclean` = without a last checkpoint."""
+    match intent:
+        case Intent.CANCEL:
+            return Move(JobState.CANCELLED, reason if unclean else None, message, closes=True, unclean=unclean)
+        case Intent.PAUSE:
+            return Move(JobState.PAUSED, reason if unclean else None, message, closes=True, unclean=unclean)
+        case Intent.PREEMPT:
+            return Move(JobState.QUEUED, "preempted", message, closes=True, unclean=unclean)
+        case Intent.EXPIRE:
+            return Move(JobState.FAILED, "max_runtime_exceeded", message, closes=True, unclean=unclean)
+        case Intent.RESTART:
+            return Move(JobState.RECOVERING, "stalled", message, closes=True, unclean=unclean, retry_at=retry_at)
         case _:
-            assert_never(verdict)
-    if again.fruitless < max_attempts:
-        return again
-    return Finish(JobState.FAILED, "retries_exhausted", again.message)
+            assert_never(intent)

@@ -1,25 +1,33 @@
 """A loop in the background that looks, acts, and looks again."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
 log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 10.0
+_PAUSE_SECONDS = 0.2  # between looks, however often it is woken: one look finds what many did
 
 
 class Loop:
     """Calls `tick` at every interval, at once after it returned True, and when woken."""
 
     def __init__(self, name: str, tick: Callable[[], Awaitable[bool]], *, interval_seconds: float) -> None:
-        self._name = name
+        self.name = name
         self._tick = tick
         self._interval_seconds = interval_seconds
+        self._pause_seconds = min(_PAUSE_SECONDS, interval_seconds)
         self._hint = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
+        self._ticked_at = time.monotonic()
+
+    def seconds_since_tick(self) -> float:
+        """How long ago it last came to the end of a look."""
+        return time.monotonic() - self._ticked_at
 
     def wake(self) -> None:
         """Something changed: look now rather than at the end of the interval."""
@@ -32,21 +40,28 @@ class Loop:
         try:
             yield
         finally:
-            self._stopping = True
+            self._stopping.set()
             self.wake()
             _, late = await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
             for one in late:
                 one.cancel()
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._hint.clear()
+            began = time.monotonic()
             try:
-                if await self._tick():
+                moved = await self._tick()
+                self._ticked_at = time.monotonic()
+                if moved:
                     continue
             except Exception:
-                log.exception("loop.failed", loop=self._name)
-            try:
-                await asyncio.wait_for(self._hint.wait(), self._interval_seconds)
-            except TimeoutError:
-                continue
+                log.exception("loop.failed", loop=self.name)
+            await _within(self._interval_seconds, self._hint)
+            await _within(began + self._pause_seconds - time.monotonic(), self._stopping)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for it, but no longer than this."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

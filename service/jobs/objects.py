@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from service.errors import StorageUnavailable
 from service.jobs.records import AttemptRecord
 from workers.contract.document import Document
-from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import CheckpointManifest, Claim, Outcome, Progress
+from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys
+from workers.contract.records import CheckpointManifest, Claim, Origin, Outcome, Progress
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
+_REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Record = TypeVar("_Record", bound=Document)
@@ -46,16 +47,75 @@ class JobObjects:
         The claim is always the same, so that repeating this after a crash finds its own.
         """
         key = JobKeys(attempt.job_id).attempt(attempt.number).claim
-        claim = Claim(host="revoked by the service", pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
+        claim = Claim(host=_REVOKED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
         absent = await _called(self._store.put_if_absent, key, claim)
         return absent or await self._bytes(key) == claim
 
-    async def log(self, job_id: str, attempt: int) -> bytes | None:
-        """The copy made when the attempt was over."""
-        return await self._bytes(JobKeys(job_id).attempt(attempt).log)
+    async def fence(self, attempt: AttemptRecord) -> None:
+        """Claim the number behind an attempt: its driver finds that before it commits anything more, and leaves."""
+        key = JobKeys(attempt.job_id).attempt(attempt.number + 1).claim
+        claim = Claim(host=_FENCED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
+        await _called(self._store.put_if_absent, key, claim)
 
-    async def save_log(self, job_id: str, attempt: int, text: str) -> None:
-        await _called(self._store.put, JobKeys(job_id).attempt(attempt).log, text.encode())
+    async def is_claimed(self, attempt: AttemptRecord) -> bool:
+        """Whether a driver has it. Our own revocation, which a crash may have left half done, is no driver."""
+        claim = await self._record(Claim, JobKeys(attempt.job_id).attempt(attempt.number).claim)
+        return claim is not None and claim.host not in {_REVOKED, _FENCED}
+
+    async def newest_claim(self, job_id: str) -> int:
+        """The highest attempt that anyone has claimed; 0 before the first."""
+        keys = JobKeys(job_id)
+        for folder in reversed(await _called(self._store.folders, keys.attempts)):
+            if folder.isdecimal() and await self._bytes(keys.attempt(int(folder)).claim) is not None:
+                return int(folder)
+        return 0
+
+    async def log_sources(self, job_id: str, attempt: int) -> list[str]:
+        """Whose logs there are."""
+        return await _called(self._store.folders, JobKeys(job_id).attempt(attempt).logs)
+
+    async def log_starts(self, job_id: str, attempt: int, source: str) -> list[int]:
+        """The byte at which each chunk of a log starts, ascending."""
+        prefix = JobKeys(job_id).attempt(attempt).log_stream(source)
+        names = (key.removeprefix(prefix).removesuffix(".log") for key in await _called(self._store.list, prefix))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    async def log_chunk(self, job_id: str, attempt: int, source: str, start: int) -> bytes:
+        return await self._bytes(JobKeys(job_id).attempt(attempt).log_chunk(source, start)) or b""
+
+    async def save_log_chunk(self, job_id: str, attempt: int, source: str, data: bytes) -> None:
+        """A log as one chunk."""
+        await _called(self._store.put, JobKeys(job_id).attempt(attempt).log_chunk(source, 0), data)
+
+    async def save_record(self, job_id: str, record: bytes) -> None:
+        """The service's own copy of what it knows of a job, for a database that was lost."""
+        await _called(self._store.put, JobKeys(job_id).record, record)
+
+    async def record(self, job_id: str) -> bytes | None:
+        return await self._bytes(JobKeys(job_id).record)
+
+    async def job_ids(self) -> list[str]:
+        """Every job that has ever left anything here."""
+        return await _called(self._store.folders, JOBS)
+
+    async def is_ours(self, job_id: str, number: int) -> bool:
+        """Whether a number was taken by the service itself, so that no attempt ever has it."""
+        claim = await self._record(Claim, JobKeys(job_id).attempt(number).claim)
+        return claim is not None and claim.host in {_REVOKED, _FENCED}
+
+    async def installation(self, fresh: str) -> str:
+        """Who we are on an engine; kept here too, so that a database that was lost does not change it."""
+        await _called(self._store.put_if_absent, INSTALLATION, fresh.encode())
+        return (await _called(self._store.get, INSTALLATION)).decode()
+
+    async def save_origin(self, job_id: str, origin: Origin) -> None:
+        """Where a fork starts; settled once, whatever comes later."""
+        await _called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
+
+    async def remove(self, prefix: str) -> None:
+        """Delete everything that begins so."""
+        for key in await _called(self._store.list, prefix):
+            await _called(self._store.delete, key)
 
     async def checkpoints(self, job_id: str) -> list[tuple[str, CheckpointManifest]]:
         """Folder and manifest of each committed checkpoint, oldest first; one that lacks a file is none."""

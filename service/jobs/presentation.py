@@ -2,45 +2,83 @@
 
 from service.jobs import views
 from service.jobs.objects import JobObjects
-from service.jobs.records import EventRecord, JobRecord
+from service.jobs.records import AttemptRecord, EventRecord, JobRecord
+from service.jobs.verbs import ALLOWED
 from workers.contract.records import CheckpointManifest
 from workers.contract.spec import TrainSpec
 
+_PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples")
+_PRIORITIES = tuple(views.Priority)
 
-def job_view(job: JobRecord, *, mlflow_url: str) -> views.Job:
+
+def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
     """`mlflow_url` is where browsers find MLflow."""
     page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}"
     this = f"/v1/jobs/{job.id}"
-    links = {name: f"{this}/{name}" for name in ("events", "logs", "checkpoints", "samples")}
+    parent = views.Parent(job_id=job.parent_job_id, images_seen=job.parent_images or 0) if job.parent_job_id else None
     return views.Job(
         id=job.id,
+        project=job.project,
         name=job.name,
+        labels=dict(job.labels),
+        priority=_PRIORITIES[job.priority],
+        max_runtime_seconds=job.max_runtime_seconds,
         state=job.state,
         reason=job.reason,
         message=job.message,
+        queue_position=queue_position,
+        unclean=job.unclean,
         spec=TrainSpec.model_validate_json(job.spec),
         spec_sha256=job.spec_sha256,
+        parent=parent,
         created_at=job.created_at,
+        queued_at=job.queued_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
+        archived_at=job.archived_at,
         attempt=job.attempt,
         progress=job.progress,
         mlflow_url=page if job.mlflow_experiment_id else None,
         conditions=_conditions(job),
-        links={"self": this, **links},
+        allowed=tuple(sorted(ALLOWED[job.state])),
+        links={"self": this, **{name: f"{this}/{name}" for name in _PARTS}},
     )
 
 
 def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:
-    if job.backend_reachable is None or job.backend_since is None or job.state.is_terminal:
+    if not job.state.is_active:
         return ()
-    reachable = views.Condition(
-        type="BackendReachable",
-        status=job.backend_reachable,
-        message=job.backend_message,
-        since=job.backend_since,
+    return tuple(
+        views.Condition(type=kind, status=one.status, message=one.message, since=one.since)
+        for kind, one in sorted(job.conditions.items())
     )
-    return (reachable,)
+
+
+def queue_entry(job: JobRecord, *, position: int) -> views.QueueEntry:
+    return views.QueueEntry(
+        position=position,
+        job_id=job.id,
+        name=job.name,
+        priority=_PRIORITIES[job.priority],
+        accelerator=job.accelerator,
+        workers=job.workers,
+        queued_at=job.queued_at or job.created_at,
+        blocked_reason=job.reason,
+        message=job.message,
+    )
+
+
+def attempt_view(attempt: AttemptRecord) -> views.Attempt:
+    return views.Attempt(
+        number=attempt.number,
+        submission_id=attempt.submission_id,
+        created_at=attempt.created_at,
+        submitted_at=attempt.submitted_at,
+        ended_at=attempt.ended_at,
+        from_images=attempt.from_images,
+        reason=attempt.reason,
+        message=attempt.message,
+    )
 
 
 def event_view(event: EventRecord) -> views.Event:
@@ -51,6 +89,7 @@ def event_view(event: EventRecord) -> views.Event:
         attempt=event.attempt,
         reason=event.reason,
         message=event.message,
+        actor=event.actor,
         created_at=event.created_at,
     )
 

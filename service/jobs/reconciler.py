@@ -1,101 +1,112 @@
-"""The loop that makes jobs happen: look, decide, act, write down.
+"""The loop that makes jobs happen: take, look, decide, act, write down.
 
 It keeps nothing in memory that matters, so it can be ended at any line and started again: whatever was done but not
-written down is found done, or done again harmlessly.
+written down is found done, or done again harmlessly. Several replicas share the jobs by leases in their rows; one that
+was frozen past its lease finds its token gone, and what it would write changes nothing.
 """
 
 import asyncio
-from dataclasses import replace
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
-from service.clock import Clock
-from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable, Run
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.admission import admit
-from service.jobs.lifecycle import Observed, Unreachable, decide
-from service.jobs.objects import JobObjects
-from service.jobs.records import AttemptRecord, JobRecord, backend_event, heard
-from service.jobs.store import JobStore
-from service.settings import Settings
+from service.jobs.evidence import Observed, Unreachable, is_silent, is_stalled, known
+from service.jobs.lifecycle import JobState, decide
+from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """One per database."""
+    """Looks after jobs that hold workers; who may leave the queue is decided by the scheduler."""
 
-    def __init__(
-        self, *, store: JobStore, objects: JobObjects, cluster: Cluster, settings: Settings, clock: Clock
-    ) -> None:
-        self._store = store
-        self._objects = objects
-        self._cluster = cluster
-        self._settings = settings
-        self._clock = clock
-        self._actions = Actions(store=store, objects=objects, cluster=cluster, settings=settings, clock=clock)
+    actions: Actions
+    lease_seconds: float = 60.0
 
     async def tick(self) -> bool:
-        """One look at every unfinished job, side by side; True if one moved and may want another look at once."""
-        jobs = await self._store.unfinished()
-        admitted = admit(jobs, max_active=self._settings.max_active_jobs)
-        return any(await asyncio.gather(*(self._isolated(job, admitted=job.id in admitted) for job in jobs)))
-
-    async def _isolated(self, job: JobRecord, *, admitted: bool) -> bool:
+        """One look at every active job that nobody else has, side by side; True if one moved."""
+        lease = secrets.token_hex(8)
+        jobs = await self.actions.store.claim(lease, now=self.actions.clock(), seconds=self.lease_seconds)
+        if not jobs:
+            return False
         try:
-            return await self._reconcile(job, admitted=admitted)
+            return any(await asyncio.gather(*(self._isolated(job, lease=lease) for job in jobs)))
+        finally:
+            await self.actions.store.release(lease)
+
+    async def _isolated(self, job: JobRecord, *, lease: str) -> bool:
+        try:
+            async with asyncio.timeout(0.75 * self.lease_seconds):  # the lease must outlast what is done under it
+                return await self._reconcile(job, lease=lease)
         except StorageUnavailable as error:
             log.warning("job.postponed", job_id=job.id, error=error.detail)
-            return False
+        except TimeoutError:
+            log.warning("job.postponed", job_id=job.id, error="a look at it took too long")
         except Exception:
             log.exception("job.reconcile_failed", job_id=job.id)
+        return False
+
+    async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
+        attempt = await self.actions.store.attempt(job.id, job.attempt) if job.attempt else None
+        observed = await self._observe(job, attempt)
+        noted = await self._note(job, observed, lease=lease)
+        if noted is None:
+            return True  # it has moved on, or is somebody else's by now
+        now, limits = self.actions.clock(), self.actions.limits
+        action = decide(known(noted, attempt, observed, now=now, limits=limits))
+        try:
+            return await self.actions.perform(action, noted, attempt, lease=lease)
+        except ClusterUnreachable as error:
+            await self._note(noted, replace(observed, run=Unreachable(str(error))), lease=lease)
             return False
 
-    async def _reconcile(self, job: JobRecord, *, admitted: bool) -> bool:
-        attempt = await self._store.attempt(job.id, job.attempt) if job.attempt else None
-        observed = await self._observe(attempt, admitted=admitted)
-        job = await self._note(job, attempt, observed)
-        action = decide(
-            job,
-            attempt,
-            observed,
-            now=self._clock(),
-            admitted=admitted,
-            max_attempts=self._settings.max_attempts,
-        )
-        return await self._actions.perform(action, job, attempt)
-
-    async def _observe(self, attempt: AttemptRecord | None, *, admitted: bool) -> Observed:
-        # The engine first: what a driver wrote before the engine saw it end is then certain to be read.
-        run: Run | Unreachable | None = None
+    async def _observe(self, job: JobRecord, attempt: AttemptRecord | None) -> Observed:
+        """In the order in which they end: what was written before the engine, or the outcome, said so is then read."""
+        if attempt is None or attempt.ended_at:
+            return Observed()
+        run: Run | Unreachable | None
+        session = None
         try:
-            if attempt:
-                run = await self._cluster.find(attempt.submission_id)
-            elif admitted:
-                await self._cluster.probe()
+            run = await self.actions.cluster.find(attempt.submission_id)
+            session = await self.actions.cluster.session() if run is None else None
         except ClusterUnreachable as error:
             run = Unreachable(str(error))
-        if attempt is None:
-            return Observed(run=run)
-        return Observed(
-            run=run,
-            outcome=await self._objects.outcome(attempt.job_id, attempt.number),
-            progress=await self._objects.progress(attempt.job_id, attempt.number),
-        )
+        objects, number = self.actions.objects, attempt.number
+        outcome = await objects.outcome(job.id, number)
+        progress = await objects.progress(job.id, number)
+        claimed = progress is not None or await objects.is_claimed(attempt)
+        return Observed(run=run, session=session, outcome=outcome, progress=progress, claimed=claimed)
 
-    async def _note(self, job: JobRecord, attempt: AttemptRecord | None, observed: Observed) -> JobRecord:
+    async def _note(self, job: JobRecord, observed: Observed, *, lease: str) -> JobRecord | None:
         """Write down what was seen, so that it can be shown even when the place it came from is down."""
-        last_word = observed.outcome or observed.progress
-        changed = replace(
-            job,
-            progress=observed.progress or job.progress,
-            mlflow_run_id=(last_word and last_word.mlflow_run_id) or job.mlflow_run_id,
-        )
-        if attempt and isinstance(observed.run, Unreachable):
-            changed = heard(changed, reachable=False, message=observed.run.message, at=self._clock())
-        elif attempt and (attempt.submitted_at or observed.run):  # before that, only a submission can tell
-            changed = heard(changed, reachable=True, message=None, at=self._clock())
-        await self._store.apply(job, changed, event=backend_event(job, changed), at=self._clock())
+        now = self.actions.clock()
+        changed = _with_signs_of_life(job, observed, at=now)
+        if isinstance(observed.run, Unreachable):
+            changed = with_condition(changed, "BackendReachable", status=False, message=observed.run.message, at=now)
+        elif observed.run or observed.session:
+            changed = with_condition(changed, "BackendReachable", status=True, message=None, at=now)
+        if observed.progress:
+            silent = is_silent(changed, now=now)
+            changed = with_condition(changed, "Heartbeating", status=not silent, message=None, at=now)
+        if changed.state is JobState.RUNNING:  # what is made to leave for it has not got on by that
+            stalled = is_stalled(changed, now=now, limits=self.actions.limits)
+            changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)
+        events = condition_events(job, changed)
+        return await self.actions.store.apply(job, changed, events=events, at=now, lease=lease)
+
+
+def _with_signs_of_life(job: JobRecord, observed: Observed, *, at: datetime) -> JobRecord:
+    """Its latest progress, and when that last changed: by our clock, for the workers' may be wrong."""
+    last_word = observed.outcome or observed.progress
+    changed = replace(job, mlflow_run_id=(last_word and last_word.mlflow_run_id) or job.mlflow_run_id)
+    new, old = observed.progress, job.progress
+    if new is None or new == old:
         return changed
+    advanced = job.heard_at is None or old is None or new.images_seen != old.images_seen or new.phase != old.phase
+    return replace(changed, progress=new, heard_at=at, advanced_at=at if advanced else job.advanced_at)

@@ -1,10 +1,11 @@
 """Jobs, attempts and events as values: one row each, and the changes a job can go through."""
 
-import secrets
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.jobs.views import JobState
+from service.jobs.lifecycle import Intent, JobState
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)
@@ -12,54 +13,87 @@ _MLFLOW_DUE = timedelta(hours=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that is true or not of a job, whatever its state."""
+
+    status: bool
+    since: datetime
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
     """A job. `attempt` is the number of the present or last attempt, 0 before the first.
 
-    `fruitless_attempts` counts those lost in a row that left no new checkpoint.
+    Failures are counted in a row: a new checkpoint sets them back. `heard_at` and `advanced_at` are by our own clock.
     """
 
     id: str
-    name: str | None
-    state: JobState
+    project: str = "default"
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 1
+    max_runtime_seconds: float | None = None
     spec: str
     spec_sha256: str
-    created_at: datetime
-    attempt: int = 0
-    fruitless_attempts: int = 0
+    cost_key: str | None = None
+    accelerator: str = "cpu"
+    workers: int = 1
+    parent_job_id: str | None = None
+    parent_images: int | None = None
+    state: JobState
     reason: str | None = None
     message: str | None = None
+    created_at: datetime
+    queued_at: datetime | None = None
+    not_before: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    archived_at: datetime | None = None
+    deleted_at: datetime | None = None
+    attempt: int = 0
+    intent: Intent | None = None
+    stop_by: datetime | None = None
+    unclean: bool = False
+    platform_failures: int = 0
+    user_failures: int = 0
+    failure_signature: str | None = None
     progress: Progress | None = None
-    backend_reachable: bool | None = None
-    backend_message: str | None = None
-    backend_since: datetime | None = None
+    heard_at: datetime | None = None
+    advanced_at: datetime | None = None
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
     mlflow_run_id: str | None = None
     mlflow_experiment_id: str | None = None
     mlflow_due_until: datetime | None = None
+    record_due: bool = True
+    purge_due: tuple[str, ...] = ()
+    event_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One submission to the engine. The nonce tells ours from another with the same id.
+    """One submission to the engine. The nonce tells ours from another with the same id; empty = found, not made, here.
 
-    `from_images` is the checkpoint that was there when it was written down.
+    `from_images` is the checkpoint that was there when it was written down; `session` the engine's at submission.
     """
 
     job_id: str
     number: int
     submission_id: str
     nonce: str
+    session: str | None = None
     created_at: datetime
     from_images: int = 0
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
+    reason: str | None = None
+    message: str | None = None
     log_due_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """Something that happened to a job."""
+    """Something that happened to a job. No `actor` = the service did it by itself."""
 
     job_id: str
     sequence: int
@@ -68,16 +102,26 @@ class EventRecord:
     attempt: int
     reason: str | None
     message: str | None
+    actor: str | None
     created_at: datetime
 
 
-def new_attempt(job_id: str, number: int, *, at: datetime, from_images: int = 0) -> AttemptRecord:
-    """An attempt that has not been submitted; its id says which it is, so that submitting it again is harmless."""
+def submission_id(job_id: str, number: int) -> str:
+    """Says which attempt it is, so that submitting it again is harmless."""
+    return f"{job_id}-a{number}"
+
+
+def new_attempt(job_id: str, number: int, *, service: str, at: datetime, from_images: int = 0) -> AttemptRecord:
+    """An attempt that has not been submitted.
+
+    Its nonce is a function of who we are, so that an attempt whose row was lost with the database is known again.
+    """
+    ours = submission_id(job_id, number)
     return AttemptRecord(
         job_id=job_id,
         number=number,
-        submission_id=f"{job_id}-a{number}",
-        nonce=secrets.token_hex(16),
+        submission_id=ours,
+        nonce=hashlib.sha256(f"{service}/{ours}".encode()).hexdigest()[:32],
         created_at=at,
         from_images=from_images,
     )
@@ -88,30 +132,59 @@ def checkpoint_images(job: JobRecord) -> int:
     return (job.progress and job.progress.last_checkpoint_images) or 0
 
 
-def ended(attempt: AttemptRecord, *, at: datetime) -> AttemptRecord:
+def ended(attempt: AttemptRecord, *, at: datetime, reason: str | None, message: str | None) -> AttemptRecord:
     """The attempt when it is over; its log remains to be copied."""
-    return replace(attempt, ended_at=at, log_due_until=at + _LOG_DUE)
+    return replace(attempt, ended_at=at, reason=reason, message=message, log_due_until=at + _LOG_DUE)
 
 
 def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, message: str | None) -> JobRecord:
-    """The job in another state; if that is final, its MLflow run remains to be closed."""
-    changed = replace(job, state=to, reason=reason, message=message)
+    """The job in another state. Where it rests, nothing is asked of it any more; where it ends, MLflow is to hear."""
+    changed = replace(job, state=to, reason=reason, message=message, record_due=True)
+    if not to.is_active:
+        changed = replace(changed, intent=None, stop_by=None)
+    if to is JobState.QUEUED:
+        return replace(changed, queued_at=at)
     if not to.is_terminal:
         return changed
     return replace(changed, ended_at=at, mlflow_due_until=at + _MLFLOW_DUE if job.mlflow_run_id else None)
 
 
-def heard(job: JobRecord, *, reachable: bool, message: str | None, at: datetime) -> JobRecord:
-    """The job after the engine answered about it, or did not."""
-    if job.backend_reachable is reachable:
-        return replace(job, backend_message=message)
-    return replace(job, backend_reachable=reachable, backend_message=message, backend_since=at)
+def asked(job: JobRecord, intent: Intent, *, at: datetime, grace: timedelta) -> JobRecord:
+    """The job when it is to leave the engine, within `grace`."""
+    state = JobState.PAUSING if intent in {Intent.PAUSE, Intent.PREEMPT, Intent.RESTART} else JobState.CANCELLING
+    return replace(
+        moved(job, to=state, at=at, reason=_WHY_IT_LEAVES[intent], message=None), intent=intent, stop_by=at + grace
+    )
 
 
-def backend_event(job: JobRecord, changed: JobRecord) -> str | None:
-    """What to tell if the engine came or went; that it answers at first is no news."""
-    if job.backend_reachable is changed.backend_reachable:
-        return None
-    if changed.backend_reachable:
-        return "backend_reachable" if job.backend_reachable is False else None
-    return "backend_unreachable"
+_WHY_IT_LEAVES = {
+    Intent.CANCEL: None,
+    Intent.PAUSE: None,
+    Intent.PREEMPT: "preempted",
+    Intent.EXPIRE: "max_runtime_exceeded",
+    Intent.RESTART: "stalled",
+}
+
+
+def with_condition(job: JobRecord, kind: str, *, status: bool, message: str | None, at: datetime) -> JobRecord:
+    """The job with something found true or not of it; `since` stays while the answer does."""
+    before = job.conditions.get(kind)
+    since = before.since if before and before.status is status else at
+    return replace(job, conditions={**job.conditions, kind: Condition(status=status, since=since, message=message)})
+
+
+def condition_events(job: JobRecord, changed: JobRecord) -> list[str]:
+    """What to tell of conditions that turned; that all is well at first is no news."""
+    turned = []
+    for kind, condition in changed.conditions.items():
+        before = job.conditions.get(kind)
+        if condition.status is not (before.status if before else True):
+            turned.append(_CONDITION_EVENTS[kind][condition.status])
+    return turned
+
+
+_CONDITION_EVENTS = {
+    "BackendReachable": ("backend_unreachable", "backend_reachable"),
+    "Heartbeating": ("heartbeat_lost", "heartbeat_back"),
+    "Progressing": ("stalled", "progressing"),
+}

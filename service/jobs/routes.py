@@ -1,153 +1,201 @@
-"""The REST interface of jobs."""
+"""The REST interface of jobs: what is asked of them. What they leave is in `results.py`."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 
 from service.errors import (
-    AttemptNotFound,
-    DatabaseUnavailable,
-    InvalidRequest,
+    CheckpointNotFound,
+    JobGone,
     JobNotFound,
-    MalformedRequest,
-    NotAuthenticated,
-    SampleNotFound,
     StateConflict,
     StorageUnavailable,
 )
-from service.jobs.presentation import checkpoint_view, event_view, job_view
-from service.jobs.records import JobRecord
-from service.jobs.usecases import Jobs
-from service.jobs.views import (
-    CheckpointList,
-    EventPage,
-    Job,
-    JobCreate,
-    JobPage,
-    JobState,
-    Log,
-    Preset,
-    PresetList,
-    SampleList,
-)
+from service.jobs.lifecycle import JobState
+from service.jobs.presentation import job_view, queue_entry
+from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
+from service.jobs.store import Filters
+from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
+from service.metrics.errors import MetricsUnavailable
+from service.web.audit import RequestOrigin
 from service.web.auth import documented_key
-from service.web.problems import documented
-from workers.contract.presets import PRESETS
+from service.web.errors import PreconditionFailed
+from service.web.etags import IfMatch, etag
+from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.instants import InstantField
+from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
+from service.web.principal import Reader, Writer
+from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
 
 router = APIRouter(
-    prefix="/v1",
-    tags=["jobs"],
-    dependencies=[Depends(documented_key)],
-    responses=documented(NotAuthenticated, InvalidRequest, DatabaseUnavailable),
+    prefix="/v1", tags=["jobs"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
 )
-
-
-def _jobs(request: Request) -> Jobs:
-    return cast(Jobs, request.state.jobs)
-
-
-def _mlflow_url(request: Request) -> str:
-    return cast(str, request.state.mlflow_url)
-
-
-Service = Annotated[Jobs, Depends(_jobs)]
-MlflowUrl = Annotated[str, Depends(_mlflow_url)]
-JobId = Annotated[str, Path(description="As given at submission")]
-Number = Annotated[int, Query(ge=0, lt=2**63)]
-_JOB = documented(JobNotFound)
+_POST = [Depends(documented_idempotency_key)]
+_FOUND = (JobNotFound, JobGone)
+_VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
 
 
 @router.post(
     "/jobs",
     status_code=201,
-    summary="Submit a training job",
-    responses=documented(MalformedRequest, StorageUnavailable),
+    summary="Submit a training job, or plan one with dry_run",
+    dependencies=_POST,
+    responses={200: {"model": Plan, "description": "With dry_run"}, **documented(*EVERY_POST, StorageUnavailable)},
 )
-async def create_job(body: JobCreate, jobs: Service, mlflow_url: MlflowUrl, response: Response) -> Job:
-    job = job_view(await jobs.submit(body), mlflow_url=mlflow_url)
-    response.headers["Location"] = job.links["self"]
-    return job
+async def create_job(
+    body: JobCreate,
+    jobs: Service,
+    origin: RequestOrigin,
+    _: Writer,
+    mlflow_url: MlflowUrl,
+    reserved: ReservedUlid,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="Say what would come of it; write nothing down")] = False,
+) -> Job | Plan:
+    if dry_run:
+        response.status_code = 200
+        return await jobs.plan(body, project=origin.project)
+    record = await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}")
+    return _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
 
 
 @router.get("/jobs", summary="List jobs, newest first")
 async def list_jobs(
     jobs: Service,
     mlflow_url: MlflowUrl,
+    principal: Reader,
+    labels: LabelFilter,
     state: JobState | None = None,
-    cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    archived: Annotated[bool, Query(description="Those that were archived, instead of the others")] = False,
+    created_after: InstantField | None = None,
+    cursor: CursorParameter = None,
+    limit: LimitParameter = 50,
 ) -> JobPage:
-    found: list[JobRecord] = await jobs.store.page(state=state, before=cursor, limit=limit + 1)
-    shown, has_more = found[:limit], len(found) > limit
-    data = tuple(job_view(job, mlflow_url=mlflow_url) for job in shown)
-    return JobPage(data=data, has_more=has_more, next_cursor=shown[-1].id if has_more else None)
+    filters = Filters(
+        project=principal.project,
+        state=state,
+        labels=labels,
+        created_after=created_after,
+        archived=archived,
+        before=read_cursor(cursor, kind="jobs"),
+    )
+    page = page_of(await jobs.store.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
+    data = tuple(job_view(job, mlflow_url=mlflow_url) for job in page.rows)
+    return JobPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
 
 
-@router.get("/jobs/{job_id}", summary="Show a job", responses=_JOB)
-async def get_job(job_id: JobId, jobs: Service, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.find(job_id), mlflow_url=mlflow_url)
+@router.get("/jobs/{job_id}", summary="Show a job", responses=documented(*_FOUND))
+async def get_job(job: ReadableJob, jobs: Service, mlflow_url: MlflowUrl, response: Response) -> Job:
+    position = await jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
+    response.headers["ETag"] = etag(job.event_sequence)
+    return job_view(job, mlflow_url=mlflow_url, queue_position=position)
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    summary="Change name, labels, priority or max_runtime_seconds",
+    responses=documented(*_FOUND, PreconditionFailed, *WITH_BODY),
+)
+async def update_job(
+    job_id: JobId,
+    body: JobUpdate,
+    jobs: Service,
+    origin: RequestOrigin,
+    _: Writer,
+    mlflow_url: MlflowUrl,
+    response: Response,
+    if_match: IfMatch = None,
+) -> Job:
+    record = await jobs.update(job_id, body, origin=origin, if_match=if_match)
+    return _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    summary="Remove a job that has ended, and what it left if asked to",
+    responses=documented(*_FOUND, StateConflict),
+)
+async def delete_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, purge: Purge = ()) -> None:
+    await jobs.delete(job_id, origin=origin, purge=tuple(sorted(set(purge))))
+
+
+@router.post("/jobs/{job_id}/cancel", summary="End a job, after a last checkpoint", dependencies=_POST, responses=_VERB)
+async def cancel_job(
+    job_id: JobId,
+    jobs: Service,
+    origin: RequestOrigin,
+    _: Writer,
+    mlflow_url: MlflowUrl,
+    body: Annotated[CancelRequest | None, Body()] = None,
+) -> Job:
+    return job_view(await jobs.cancel(job_id, body or CancelRequest(), origin=origin), mlflow_url=mlflow_url)
 
 
 @router.post(
-    "/jobs/{job_id}/cancel",
-    summary="Stop a job after a last checkpoint",
-    responses=documented(JobNotFound, StateConflict),
+    "/jobs/{job_id}/pause",
+    summary="Free the workers after a checkpoint, until resumed",
+    dependencies=_POST,
+    responses=_VERB,
 )
-async def cancel_job(job_id: JobId, jobs: Service, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.cancel(job_id), mlflow_url=mlflow_url)
+async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.pause(job_id, origin=origin), mlflow_url=mlflow_url)
 
 
-@router.get("/jobs/{job_id}/events", summary="What happened to a job, in order", responses=_JOB)
-async def list_events(
-    job_id: JobId, jobs: Service, after: Number = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
-) -> EventPage:
-    await jobs.find(job_id)
-    found = await jobs.store.events(job_id, after=after, limit=limit + 1)
-    return EventPage(data=tuple(map(event_view, found[:limit])), has_more=len(found) > limit)
+@router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST, responses=_VERB)
+async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.resume(job_id, origin=origin), mlflow_url=mlflow_url)
 
 
-@router.get(
-    "/jobs/{job_id}/logs",
-    summary="Read the log of an attempt, piece by piece",
-    responses=documented(JobNotFound, AttemptNotFound),
+@router.post(
+    "/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again", dependencies=_POST, responses=_VERB
 )
-async def read_logs(
+async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.retry(job_id, origin=origin), mlflow_url=mlflow_url)
+
+
+@router.post("/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST, responses=_VERB)
+async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.archive(job_id, origin=origin), mlflow_url=mlflow_url)
+
+
+@router.post(
+    "/jobs/{job_id}/restore", summary="Put an archived job back into the lists", dependencies=_POST, responses=_VERB
+)
+async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.restore(job_id, origin=origin), mlflow_url=mlflow_url)
+
+
+@router.post(
+    "/jobs/{job_id}/fork",
+    status_code=201,
+    summary="Start a new job from a checkpoint of this one, with changes",
+    dependencies=_POST,
+    responses=documented(JobNotFound, CheckpointNotFound, JobGone, *EVERY_POST, StorageUnavailable, MetricsUnavailable),
+)
+async def fork_job(
     job_id: JobId,
+    body: ForkCreate,
     jobs: Service,
-    attempt: Annotated[int | None, Query(ge=1, lt=2**63, description="By default the latest")] = None,
-    offset: Number = 0,
-) -> Log:
-    return await jobs.log(job_id, attempt=attempt, offset=offset)
+    origin: RequestOrigin,
+    _: Writer,
+    mlflow_url: MlflowUrl,
+    reserved: ReservedUlid,
+    response: Response,
+) -> Fork:
+    record, changes = await jobs.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
+    job = _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
+    return Fork(job=job, changes=changes)
 
 
-@router.get("/jobs/{job_id}/checkpoints", summary="List committed checkpoints, oldest first", responses=_JOB)
-async def list_checkpoints(job_id: JobId, jobs: Service) -> CheckpointList:
-    await jobs.find(job_id)
-    found = await jobs.objects.checkpoints(job_id)
-    return CheckpointList(data=tuple(checkpoint_view(*one, objects=jobs.objects) for one in found))
+@router.get("/queue", summary="The jobs that wait, in their order, and why")
+async def show_queue(jobs: Service, principal: Reader) -> Queue:
+    waiting = enumerate(await jobs.store.queued(limit=1000), start=1)
+    ours = [(position, job) for position, job in waiting if job.project == principal.project]
+    return Queue(data=tuple(queue_entry(job, position=position) for position, job in ours))
 
 
-@router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_JOB)
-async def list_samples(job_id: JobId, jobs: Service) -> SampleList:
-    await jobs.find(job_id)
-    return SampleList(data=tuple(await jobs.objects.samples(job_id)))
-
-
-_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The grid"}}
-
-
-@router.get(
-    "/jobs/{job_id}/samples/{images_seen}",
-    summary="Fetch a sample grid",
-    response_class=Response,
-    responses={**_PNG, **documented(JobNotFound, SampleNotFound)},
-)
-async def get_sample(
-    job_id: JobId, images_seen: Annotated[int, Path(ge=0, lt=10**12)] | Literal["latest"], jobs: Service
-) -> Response:
-    return Response(await jobs.sample(job_id, images_seen), media_type="image/png")
-
-
-@router.get("/presets", summary="Complete job documents to start from")
-async def list_presets() -> PresetList:
-    return PresetList(data=tuple(Preset(name=name, spec=spec) for name, spec in PRESETS.items()))
+def _with_headers(job: Job, response: Response, *, version: int) -> Job:
+    response.headers["Location"] = job.links["self"]
+    response.headers["ETag"] = etag(version)
+    return job

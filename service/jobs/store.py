@@ -1,96 +1,248 @@
-"""Jobs in the database. A job's change and the event that tells of it are one transaction."""
+"""Jobs in the database. A job's change and the events that tell of it are one transaction."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, func, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
-from service.database.tables import attempts, events, jobs
+from service.database.tables import attempts, events, installation, job_labels, jobs, projects
+from service.jobs.lifecycle import JobState
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
-from service.jobs.views import JobState
-from workers.contract.records import Progress
+from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_of, job_row
 
-_UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_ACTIVE = tuple(state for state in JobState if state.is_active)
+_COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
+_JOB = select(*_COLUMNS)
+Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which jobs a client wants to see."""
+
+    project: str
+    state: JobState | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+    archived: bool = False
+    before: str | None = None  # ids below this one
 
 
 class JobStore:
-    """The only place that knows the queries."""
+    """The only place that knows the queries of jobs. `on_event` joins the transaction of every event."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_event: Callable[[AsyncConnection, EventRecord, str], Awaitable[None]] | None = None,
+    ) -> None:
         self._database = database
+        self._on_event = on_event
 
-    async def create(self, job: JobRecord) -> None:
-        """Write a new job down."""
+    async def create(self, job: JobRecord, *, actor: str | None = None, inside: Inside | None = None) -> bool:
+        """Write a new job down; False if there is one of this id."""
+        first = replace(job, event_sequence=1)
         async with self._database.writing() as connection:
-            await connection.execute(jobs.insert().values(_row(job)))
-            await _append_event(connection, job, type="created", at=job.created_at)
+            statement = self._database.insert(jobs).on_conflict_do_nothing(index_elements=["id"])
+            if (await connection.execute(statement, job_row(first))).rowcount == 0:
+                return False
+            await _add_labels(connection, first)
+            await self._append(connection, first, ["created"], actor=actor, at=job.created_at)
+            if inside:
+                await inside(connection)
+        return True
 
     async def apply(
         self,
         job: JobRecord,
         changed: JobRecord,
         *,
-        event: str | None,
+        events: Sequence[str] = (),
         at: datetime,
         changed_attempts: Sequence[AttemptRecord] = (),
-    ) -> bool:
-        """Write what `changed` has otherwise than `job`; False if the job has moved on since `job` was read."""
-        before, after = _row(job), _row(changed)
-        values = {name: value for name, value in after.items() if value != before[name]}
+        lease: str | None = None,
+        actor: str | None = None,
+        inside: Inside | None = None,
+    ) -> JobRecord | None:
+        """Write what `changed` has otherwise than `job`, and return it; None if the job has moved on meanwhile.
+
+        With a `lease`, also None if that has passed to somebody else: a replica that slept changes nothing.
+        """
+        changed = replace(changed, event_sequence=job.event_sequence + len(events))
+        values = changed_row(job, changed)
         if not values and not changed_attempts:
-            return True
-        unmoved = (jobs.c.id == job.id) & (jobs.c.state == job.state) & (jobs.c.attempt == job.attempt)
+            return changed
+        unmoved = [jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt]
+        if events:
+            unmoved.append(jobs.c.event_sequence == job.event_sequence)
+        if lease:
+            unmoved.append(jobs.c.lease_token == lease)
         async with self._database.writing() as connection:
-            result = await connection.execute(update(jobs).where(unmoved).values(values or {"id": job.id}))
+            result = await connection.execute(update(jobs).where(*unmoved).values(values or {"id": job.id}))
             if result.rowcount == 0:
-                return False
+                return None
+            if "labels" in values:
+                await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
+                await _add_labels(connection, changed)
             for attempt in changed_attempts:
                 row = asdict(attempt)
-                statement = insert(attempts).values(row)
-                await connection.execute(statement.on_conflict_do_update(["job_id", "number"], set_=row))
-            if event:
-                await _append_event(connection, changed, type=event, at=at)
-        return True
+                statement = self._database.insert(attempts).values(row)
+                key = ["job_id", "number"]
+                await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=row))
+            await self._append(connection, changed, events, actor=actor, at=at)
+            if inside:
+                await inside(connection)
+        return changed
 
-    async def mark_submitted(self, attempt: AttemptRecord, *, at: datetime) -> None:
-        """The engine has it, whatever became of the job meanwhile."""
+    async def explain(self, waiting: Mapping[str, tuple[str, str]], *, inside: Inside) -> None:
+        """Say why queued jobs wait, in a word and a text. No event: it changes often, and the job does not."""
+        queued = (jobs.c.id == bindparam("job_id")) & (jobs.c.state == JobState.QUEUED)
+        statement = update(jobs).where(queued).values(reason=bindparam("word"), message=bindparam("text"))
+        rows = [{"job_id": job_id, "word": word, "text": text} for job_id, (word, text) in sorted(waiting.items())]
+        async with self._database.writing() as connection:
+            await inside(connection)
+            await connection.execute(statement, rows)
+
+    async def claim(self, token: str, *, now: datetime, seconds: float) -> list[JobRecord]:
+        """Take all active jobs that nobody else has, for so long."""
+        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+        chosen = select(jobs.c.id).where(jobs.c.state.in_(_ACTIVE), free).with_for_update(skip_locked=True)
+        until = now + timedelta(seconds=seconds)
+        statement = update(jobs).where(jobs.c.id.in_(chosen)).values(lease_token=token, lease_until=until)
+        async with self._database.reading() as connection:  # most of the time there is nothing, and no need to write
+            if not await connection.scalar(select(exists().where(jobs.c.state.in_(_ACTIVE), free))):
+                return []
+        async with self._database.writing() as connection:
+            rows = (await connection.execute(statement.returning(*_COLUMNS))).mappings()
+            return sorted(map(job_of, rows), key=lambda job: job.id)
+
+    async def release(self, token: str) -> None:
+        """Give back what was claimed under this token."""
         async with self._database.writing() as connection:
             await connection.execute(
-                update(attempts).where(_is(attempt), attempts.c.submitted_at.is_(None)).values(submitted_at=at)
+                update(jobs).where(jobs.c.lease_token == token).values(lease_token=None, lease_until=None)
             )
 
-    async def log_done(self, attempt: AttemptRecord) -> None:
-        """Its log is copied, or given up."""
+    async def restore(self, job: JobRecord, found: Sequence[AttemptRecord]) -> None:
+        """Put a job back as it was, with its number of events; the events themselves are lost, but for this one."""
+        job = replace(job, event_sequence=job.event_sequence + 1, record_due=True)
         async with self._database.writing() as connection:
-            await connection.execute(update(attempts).where(_is(attempt)).values(log_due_until=None))
+            await connection.execute(jobs.insert(), job_row(job))
+            await _add_labels(connection, job)
+            for attempt in found:
+                await connection.execute(attempts.insert(), asdict(attempt))
+            await self._append(connection, job, ["rebuilt"], actor=None, at=job.created_at)
 
-    async def find(self, job_id: str) -> JobRecord | None:
-        found = await self._jobs(jobs.c.id == job_id)
+    async def record_saved(self, job: JobRecord) -> None:
+        """Its copy is as new as `job`; if it has changed since, another copy is still due."""
+        unchanged = (jobs.c.id == job.id) & (jobs.c.event_sequence == job.event_sequence)
+        async with self._database.writing() as connection:
+            await connection.execute(update(jobs).where(unchanged).values(record_due=False))
+
+    async def update_attempt(self, attempt: AttemptRecord, **values: Any) -> None:
+        """Note something about an attempt that is over."""
+        async with self._database.writing() as connection:
+            await connection.execute(update(attempts).where(_is(attempt)).values(values))
+
+    async def find(self, job_id: str, *, project: str | None = None) -> JobRecord | None:
+        """A job, of this project if one is given; one that was deleted, too."""
+        query = _JOB.where(jobs.c.id == job_id)
+        found = await self._jobs(query.where(jobs.c.project == project) if project else query)
         return found[0] if found else None
 
-    async def page(self, *, state: JobState | None, before: str | None, limit: int) -> list[JobRecord]:
-        """Newest first, beginning behind the id `before`."""
-        conditions = [jobs.c.state == state] if state else []
-        conditions += [jobs.c.id < before] if before else []
-        return await self._jobs(*conditions, newest_first=True, limit=limit)
+    async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
+        """Newest first."""
+        query = _JOB.where(jobs.c.project == filters.project, jobs.c.deleted_at.is_(None))
+        query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
+        if filters.state:
+            query = query.where(jobs.c.state == filters.state)
+        if filters.created_after:
+            query = query.where(jobs.c.created_at > filters.created_after)
+        if filters.before:
+            query = query.where(jobs.c.id < filters.before)
+        for key, value in filters.labels:
+            labelled = and_(job_labels.c.job_id == jobs.c.id, job_labels.c.key == key, job_labels.c.value == value)
+            query = query.where(exists().where(labelled))
+        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(limit))
 
-    async def unfinished(self) -> list[JobRecord]:
-        """Oldest first."""
-        return await self._jobs(jobs.c.state.in_(_UNFINISHED))
+    async def queued(self, *, limit: int) -> list[JobRecord]:
+        """Those whose turn comes first."""
+        order = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
+        return await self._jobs(_JOB.where(jobs.c.state == JobState.QUEUED).order_by(*order).limit(limit))
+
+    async def active(self) -> list[JobRecord]:
+        """Those that hold their workers."""
+        return await self._jobs(_JOB.where(jobs.c.state.in_(_ACTIVE)).order_by(jobs.c.id))
 
     async def with_mlflow_due(self) -> list[JobRecord]:
         """Jobs whose MLflow run is to be closed, or not fully known yet."""
         unknown = jobs.c.mlflow_experiment_id.is_(None) & jobs.c.mlflow_run_id.is_not(None)
-        return await self._jobs(jobs.c.mlflow_due_until.is_not(None) | (unknown & jobs.c.state.in_(_UNFINISHED)))
+        due = jobs.c.mlflow_due_until.is_not(None) | (unknown & jobs.c.state.in_(_ACTIVE))
+        return await self._jobs(_JOB.where(due))
+
+    async def with_record_due(self, *, limit: int = 100) -> list[JobRecord]:
+        """Jobs whose copy in the object store is out of date."""
+        return await self._jobs(_JOB.where(jobs.c.record_due).limit(limit))
+
+    async def with_purge_due(self) -> list[JobRecord]:
+        return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
+
+    async def ahead(self, job: JobRecord) -> int:
+        """How many queued jobs have their turn before this one."""
+        first = or_(
+            jobs.c.priority > job.priority,
+            and_(jobs.c.priority == job.priority, jobs.c.queued_at < job.queued_at),
+            and_(jobs.c.priority == job.priority, jobs.c.queued_at == job.queued_at, jobs.c.id < job.id),
+        )
+        query = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, first)
+        async with self._database.reading() as connection:
+            return await connection.scalar(query) or 0
+
+    async def counts(self) -> dict[JobState, int]:
+        """Jobs that have not ended, by state."""
+        query = select(jobs.c.state, func.count()).where(jobs.c.ended_at.is_(None)).group_by(jobs.c.state)
+        async with self._database.reading() as connection:
+            return {JobState(state): number for state, number in (await connection.execute(query)).all()}
+
+    async def like(self, cost_key: str, *, limit: int = 5) -> list[JobRecord]:
+        """The latest jobs that cost the same and have been seen to train."""
+        query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))
+        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(limit))
+
+    async def twins(self, project: str, spec_sha256: str) -> list[str]:
+        """Jobs of the same document that have not ended."""
+        same = (jobs.c.project == project) & (jobs.c.spec_sha256 == spec_sha256)
+        unfinished = jobs.c.state.in_([state for state in JobState if not state.is_terminal])
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(select(jobs.c.id).where(same, unfinished).limit(3)))
+
+    async def unfinished_forks(self, job_id: str) -> list[str]:
+        """Jobs that start from a checkpoint of this one and have not ended."""
+        unfinished = jobs.c.state.in_([state for state in JobState if not state.is_terminal])
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(select(jobs.c.id).where(jobs.c.parent_job_id == job_id, unfinished)))
+
+    async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
+        """Workers and jobs that each project may have running; None = as many as there is room for."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(projects))
+            return {row.name: (row.max_workers, row.max_jobs) for row in rows}
 
     async def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
         found = await self._attempts(attempts.c.job_id == job_id, attempts.c.number == number)
         return found[0] if found else None
+
+    async def attempts(self, job_id: str) -> list[AttemptRecord]:
+        """Oldest first."""
+        return sorted(await self._attempts(attempts.c.job_id == job_id), key=lambda attempt: attempt.number)
+
+    async def attempts_of(self, submission_ids: Sequence[str]) -> list[AttemptRecord]:
+        return await self._attempts(attempts.c.submission_id.in_(submission_ids))
 
     async def with_log_due(self) -> list[AttemptRecord]:
         return await self._attempts(attempts.c.log_due_until.is_not(None))
@@ -99,20 +251,45 @@ class JobStore:
         query = select(events).where(events.c.job_id == job_id, events.c.sequence > after)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(events.c.sequence).limit(limit))
-            return [EventRecord(**{**row, "state": JobState(row["state"])}) for row in rows.mappings()]
+            return [event_of(row) for row in rows.mappings()]
+
+    async def sequences(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """The number of the last event of each of these jobs."""
+        query = select(jobs.c.id, jobs.c.event_sequence).where(jobs.c.id.in_(job_ids))
+        async with self._database.reading() as connection:
+            return {row.id: row.event_sequence for row in await connection.execute(query)}
+
+    async def installation(self) -> str | None:
+        """Who we are on an engine that others use, too; None before the first submission."""
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(installation.c.id))
+            return str(found) if found else None
+
+    async def settle_installation(self, fresh: str) -> str:
+        """Be `fresh` from now on, unless a replica was quicker."""
+        async with self._database.writing() as connection:
+            await connection.execute(self._database.insert(installation).values(id=fresh).on_conflict_do_nothing())
+            return str(await connection.scalar(select(installation.c.id)))
 
     async def ping(self) -> None:
         """Return if the database answers."""
         async with self._database.reading() as connection:
             await connection.execute(select(1))
 
-    async def _jobs(
-        self, *conditions: ColumnElement[bool], newest_first: bool = False, limit: int | None = None
-    ) -> list[JobRecord]:
-        order = jobs.c.id.desc() if newest_first else jobs.c.id
+    async def _append(
+        self, connection: AsyncConnection, job: JobRecord, types: Sequence[str], *, actor: str | None, at: datetime
+    ) -> None:
+        """Number them up to the job's own number, which the update of its row has reserved."""
+        for back, type_ in enumerate(reversed(types)):
+            numbered = replace(job, event_sequence=job.event_sequence - back)
+            row = event_row(numbered, type=type_, actor=actor, at=at)
+            await connection.execute(events.insert(), row)
+            if self._on_event:
+                await self._on_event(connection, EventRecord(**row), job.project)
+
+    async def _jobs(self, query: Select[Any]) -> list[JobRecord]:
         async with self._database.reading() as connection:
-            rows = await connection.execute(select(jobs).where(*conditions).order_by(order).limit(limit))
-            return [_job(row) for row in rows.mappings()]
+            return [job_of(row) for row in (await connection.execute(query)).mappings()]
 
     async def _attempts(self, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
         async with self._database.reading() as connection:
@@ -120,31 +297,11 @@ class JobStore:
             return [AttemptRecord(**row) for row in rows.mappings()]
 
 
-async def _append_event(connection: AsyncConnection, job: JobRecord, *, type: str, at: datetime) -> None:  # noqa: A002
-    """Number it behind the last one; the writing transaction keeps others from taking the same number."""
-    last = await connection.scalar(select(func.max(events.c.sequence)).where(events.c.job_id == job.id))
-    event = EventRecord(
-        job_id=job.id,
-        sequence=(last or 0) + 1,
-        type=type,
-        state=job.state,
-        attempt=job.attempt,
-        reason=job.reason,
-        message=job.message,
-        created_at=at,
-    )
-    await connection.execute(events.insert().values(asdict(event)))
+async def _add_labels(connection: AsyncConnection, job: JobRecord) -> None:
+    if job.labels:
+        rows = [{"job_id": job.id, "key": key, "value": value} for key, value in job.labels.items()]
+        await connection.execute(job_labels.insert(), rows)
 
 
 def _is(attempt: AttemptRecord) -> ColumnElement[bool]:
     return (attempts.c.job_id == attempt.job_id) & (attempts.c.number == attempt.number)
-
-
-def _row(job: JobRecord) -> dict[str, Any]:
-    row = {field.name: getattr(job, field.name) for field in fields(job)}
-    return {**row, "progress": job.progress.model_dump_json() if job.progress else None}
-
-
-def _job(row: RowMapping) -> JobRecord:
-    progress = Progress.model_validate_json(row["progress"]) if row["progress"] else None
-    return JobRecord(**{**row, "state": JobState(row["state"]), "progress": progress})

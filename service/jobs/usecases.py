@@ -3,34 +3,47 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.clock import Clock
 from service.cluster import Cluster
 from service.errors import (
     AttemptNotFound,
+    CheckpointNotFound,
     InvalidRequest,
+    JobGone,
     JobNotFound,
     SampleNotFound,
     StateConflict,
 )
-from service.jobs.identifiers import new_job_id
-from service.jobs.logs import read_log
+from service.identifiers import new_id
+from service.jobs import forks, verbs
+from service.jobs.costs import cost_key, estimate
+from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
 from service.jobs.paths import path_problems
-from service.jobs.records import JobRecord, moved
+from service.jobs.plans import queue_position, warnings
+from service.jobs.rebuild import record_of
+from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.store import JobStore
-from service.jobs.views import JobCreate, JobState, Log
+from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
+from service.metrics.mlflow import MlflowCurves
+from service.web.audit import Origin, record_audit
+from service.web.etags import check_if_match
+from workers.contract import records as contract
+from workers.contract.spec import TrainSpec
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
-    """The use cases. `wake` tells the reconciler that there is something to do."""
+    """The use cases. `wake` tells the loops that there is something to do. A job of another project is not found."""
 
     store: JobStore
     objects: JobObjects
@@ -38,65 +51,120 @@ class Jobs:
     clock: Clock
     wake: Callable[[], None]
     local_paths: bool
+    stop_patience: timedelta
+    curves: MlflowCurves
 
-    async def submit(self, request: JobCreate) -> JobRecord:
-        """Write a job down, to be run when its turn comes."""
-        if self.local_paths:
-            problems = await asyncio.to_thread(path_problems, request.spec)
-            if problems:
-                raise InvalidRequest("the job names files that cannot be used", problems=problems)
-        now = self.clock()
-        spec = request.spec.model_dump_json().encode()
-        job = JobRecord(
-            id=new_job_id(at=now),
-            name=request.name,
-            state=JobState.QUEUED,
-            spec=spec.decode(),
-            spec_sha256=hashlib.sha256(spec).hexdigest(),
-            created_at=now,
+    async def submit(self, request: JobCreate, *, origin: Origin, job_id: str | None = None) -> JobRecord:
+        """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
+        await self._check_paths(request.spec)
+        job = self._new_job(request, project=origin.project, job_id=job_id)
+        return await self._create(job, origin)
+
+    async def plan(self, request: JobCreate, *, project: str) -> Plan:
+        """What would become of a job; nothing is written down."""
+        await self._check_paths(request.spec)
+        job = self._new_job(request, project=project, job_id=None)
+        expected = estimate(request.spec, await self.store.like(job.cost_key or ""))
+        return Plan(
+            spec=request.spec,
+            spec_sha256=job.spec_sha256,
+            queue_position=await queue_position(self.store, job),
+            estimate=expected,
+            warnings=await warnings(job, expected, store=self.store, cluster=self.cluster),
         )
-        await self.objects.save_spec(job.id, spec)
-        await self.store.create(job)
-        log.info("job.submitted", job_id=job.id)
-        self.wake()
-        return job
 
-    async def cancel(self, job_id: str) -> JobRecord:
-        """End a job that waits, or ask one that runs to stop; a job that is stopping already is left to it."""
-        while True:  # again if the job moved between being read and being written
-            job = await self.find(job_id)
-            if job.state.is_terminal:
-                raise StateConflict(f"{job_id} has ended already: {job.state}", current_state=job.state)
-            if job.state is JobState.CANCELLING:
-                return job
-            now = self.clock()
-            to = JobState.CANCELLED if job.state is JobState.QUEUED else JobState.CANCELLING
-            changed = moved(job, to=to, at=now, reason=None, message=None)
-            if await self.store.apply(job, changed, event="state_changed", at=now):
-                log.info("job.cancel_requested", job_id=job_id, state=changed.state)
-                self.wake()
-                return changed
+    async def fork(
+        self, job_id: str, request: ForkCreate, *, origin: Origin, new_job_id: str | None = None
+    ) -> tuple[JobRecord, tuple[Change, ...]]:
+        """A new job that goes on from a checkpoint of this one, and in what its document differs."""
+        parent = await self.find(job_id, project=origin.project)
+        folder, manifest = await self._checkpoint(parent, request.source)
+        before = TrainSpec.model_validate_json(parent.spec)
+        spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
+        await self._check_paths(spec)
+        create = JobCreate(
+            name=request.name,
+            spec=spec,
+            labels=request.labels,
+            priority=request.priority,
+            max_runtime_seconds=request.max_runtime_seconds,
+        )
+        job = replace(
+            self._new_job(create, project=origin.project, job_id=new_job_id),
+            parent_job_id=parent.id,
+            parent_images=manifest.images_seen,
+        )
+        source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+        await self.objects.save_origin(job.id, source)
+        log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=folder)
+        return await self._create(job, origin), forks.changes(before, spec)
 
-    async def find(self, job_id: str) -> JobRecord:
-        job = await self.store.find(job_id)
+    async def cancel(self, job_id: str, request: CancelRequest, *, origin: Origin) -> JobRecord:
+        """End a job that waits, or have one that runs leave."""
+        seconds = 0.0 if request.mode == "now" else request.grace_seconds
+        grace = self.stop_patience if seconds is None else timedelta(seconds=seconds)
+        return await self._change(job_id, lambda job: verbs.cancel(job, at=self.clock(), grace=grace), "cancel", origin)
+
+    async def pause(self, job_id: str, *, origin: Origin) -> JobRecord:
+        def pause(job: JobRecord) -> JobRecord:
+            return verbs.pause(job, at=self.clock(), grace=self.stop_patience)
+
+        return await self._change(job_id, pause, "pause", origin)
+
+    async def resume(self, job_id: str, *, origin: Origin) -> JobRecord:
+        return await self._change(job_id, lambda job: verbs.resume(job, at=self.clock()), "resume", origin)
+
+    async def retry(self, job_id: str, *, origin: Origin) -> JobRecord:
+        return await self._change(job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin)
+
+    async def archive(self, job_id: str, *, origin: Origin) -> JobRecord:
+        return await self._change(job_id, lambda job: verbs.archive(job, at=self.clock()), "archive", origin)
+
+    async def restore(self, job_id: str, *, origin: Origin) -> JobRecord:
+        return await self._change(job_id, verbs.restore, "restore", origin)
+
+    async def delete(self, job_id: str, *, origin: Origin, purge: tuple[str, ...]) -> None:
+        """Gone for users. Checkpoints that a fork may still start from are kept.
+
+        Raises:
+            StateConflict: if they were to be removed.
+        """
+        if "checkpoints" in purge and (forked := await self.store.unfinished_forks(job_id)):
+            raise StateConflict(
+                f"{' and '.join(forked)} may still start from its checkpoints: wait, or do not purge them"
+            )
+        await self._change(job_id, lambda job: verbs.delete(job, at=self.clock(), purge=purge), "delete", origin)
+
+    async def update(self, job_id: str, request: JobUpdate, *, origin: Origin, if_match: str | None) -> JobRecord:
+        """Change the fields that are given."""
+        given = request.model_dump(include=request.model_fields_set)
+        if "priority" in given:
+            given["priority"] = request.priority.rank
+
+        def update(job: JobRecord) -> JobRecord:
+            check_if_match(if_match, job.event_sequence)
+            return replace(job, **given, record_due=True)
+
+        return await self._change(job_id, update, "update", origin)
+
+    async def find(self, job_id: str, *, project: str) -> JobRecord:
+        """Raises JobNotFound, or JobGone if it was deleted."""
+        job = await self.store.find(job_id, project=project)
         if job is None:
             raise JobNotFound(f"there is no job {job_id}")
+        if job.deleted_at:
+            raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
         return job
 
-    async def log(self, job_id: str, *, attempt: int | None, offset: int) -> Log:
-        """A piece of the log of an attempt, by default of the latest."""
-        job = await self.find(job_id)
-        number = job.attempt if attempt is None else attempt
-        if number == 0 and attempt is None:
-            return Log(attempt=0, text="", next_offset=offset, complete=job.state.is_terminal)
-        record = await self.store.attempt(job_id, number)
-        if record is None:
-            raise AttemptNotFound(f"{job_id} has no attempt {number}; its latest is {job.attempt}")
-        return await read_log(record, offset=offset, objects=self.objects, cluster=self.cluster)
+    async def attempt(self, job: JobRecord, number: int | None) -> AttemptRecord:
+        """An attempt of a job, by default the latest."""
+        found = await self.store.attempt(job.id, job.attempt if number is None else number)
+        if found is None:
+            raise AttemptNotFound(f"{job.id} has no attempt {number}; its latest is {job.attempt}")
+        return found
 
     async def sample(self, job_id: str, images_seen: int | Literal["latest"]) -> bytes:
         """A sample grid as PNG."""
-        await self.find(job_id)
         if images_seen == "latest":
             drawn = await self.objects.samples(job_id)
             if not drawn:
@@ -106,3 +174,89 @@ class Jobs:
         if png is None:
             raise SampleNotFound(f"{job_id} has no sample grid at {images_seen} images")
         return png
+
+    async def _checkpoint(self, job: JobRecord, source: ForkSource) -> tuple[str, contract.CheckpointManifest]:
+        found = {
+            manifest.images_seen: (folder, manifest) for folder, manifest in await self.objects.checkpoints(job.id)
+        }
+        limit = source.images_seen
+        fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
+        if not fitting:
+            there = f"its first is at {min(found)} images" if found else "it has none yet"
+            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {there}")
+        if source.best is None:
+            return found[max(fitting)]
+        curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
+        best = forks.lowest(fitting, curve)
+        if best is None:
+            raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
+        return found[best]
+
+    async def _check_paths(self, spec: TrainSpec) -> None:
+        problems = await asyncio.to_thread(path_problems, spec) if self.local_paths else []
+        if problems:
+            raise InvalidRequest("the job names files that cannot be used", problems=problems)
+
+    def _new_job(self, request: JobCreate, *, project: str, job_id: str | None) -> JobRecord:
+        now, spec = self.clock(), request.spec.model_dump_json()
+        return JobRecord(
+            id=job_id or new_id("job", at=now),
+            project=project,
+            name=request.name,
+            labels=request.labels,
+            priority=request.priority.rank,
+            max_runtime_seconds=request.max_runtime_seconds,
+            spec=spec,
+            spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
+            cost_key=cost_key(request.spec),
+            accelerator=request.spec.compute.accelerator,
+            workers=request.spec.compute.workers,
+            state=JobState.QUEUED,
+            created_at=now,
+            queued_at=now,
+            record_due=False,
+        )
+
+    async def _create(self, job: JobRecord, origin: Origin) -> JobRecord:
+        """The objects first: a row without a document could not run, a document without a row harms nobody."""
+        await asyncio.gather(
+            self.objects.save_spec(job.id, job.spec.encode()),
+            self.objects.save_record(job.id, record_of(replace(job, event_sequence=1), [])),
+        )
+
+        async def audited(connection: AsyncConnection) -> None:
+            entry = origin.entry("job.create", at=job.created_at, target=job.id, status=201, after=job.spec)
+            await record_audit(connection, entry)
+
+        if not await self.store.create(job, actor=origin.actor, inside=audited):
+            return await self.find(job.id, project=origin.project)  # the request was repeated
+        log.info("job.submitted", job_id=job.id, project=job.project)
+        self.wake()
+        return replace(job, event_sequence=1)
+
+    async def _change(self, job_id: str, verb: verbs.Verb, action: str, origin: Origin) -> JobRecord:
+        while True:  # again if the job moved between being read and being written
+            job = await self.find(job_id, project=origin.project)
+            changed, now = verb(job), self.clock()
+            if replace(changed, record_due=job.record_due) == job:
+                return job
+
+            async def audited(connection: AsyncConnection, at: datetime = now) -> None:
+                await record_audit(connection, origin.entry(f"job.{action}", at=at, target=job_id))
+
+            event = "state_changed" if changed.state is not job.state else _EVENTS[action]
+            written = await self.store.apply(job, changed, events=[event], at=now, actor=origin.actor, inside=audited)
+            if written:
+                log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
+                self.wake()
+                return written
+
+
+_EVENTS = {
+    "cancel": "stop_changed",
+    "pause": "stop_changed",
+    "update": "updated",
+    "archive": "archived",
+    "restore": "restored",
+    "delete": "deleted",
+}

@@ -2,44 +2,108 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from service.web.views import View
+from service.jobs.lifecycle import JobState
+from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document
+from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, Progress
 from workers.contract.spec import TrainSpec
 
+__all__ = ["JobState"]
 
-class JobState(StrEnum):
-    """Where a job stands."""
+Name = Annotated[
+    Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN_TEXT)] | None,
+    Field(description="For people; need not be unique"),
+]
+_LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
+_LabelValue = Annotated[str, Field(max_length=100, pattern=PLAIN_TEXT)]
+Labels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=32, description="For people and filters")]
+MaxRuntime = Annotated[
+    float | None,
+    Field(gt=0, le=1e8, allow_inf_nan=False, description="Seconds it may hold its workers; lets it fill gaps, too"),
+]
 
-    QUEUED = "queued"
-    STARTING = "starting"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+
+class Priority(StrEnum):
+    """A class of jobs. A higher one goes first, and lower ones make room for it, with a checkpoint."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
 
     @property
-    def is_terminal(self) -> bool:
-        """A terminal state is final."""
-        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    def rank(self) -> int:
+        return list(Priority).index(self)
+
+
+PriorityField = Annotated[Priority, Field(strict=False)]
 
 
 class JobCreate(Document):
     """A request to train."""
 
-    name: Annotated[str | None, Field(min_length=1, max_length=100, description="For people; need not be unique")] = (
-        None
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "first", "spec": PRESETS["smoke"].model_dump(mode="json")}]}
     )
+
+    name: Name = None
     spec: TrainSpec
+    labels: Labels = Field(default_factory=dict)
+    priority: PriorityField = Priority.NORMAL
+    max_runtime_seconds: MaxRuntime = None
+
+
+class JobUpdate(Document):
+    """What can be changed of a job: the fields that are given."""
+
+    name: Name = None
+    labels: Labels = Field(default_factory=dict)
+    priority: PriorityField = Priority.NORMAL
+    max_runtime_seconds: MaxRuntime = None
+
+
+class CancelRequest(Document):
+    """How to end a job."""
+
+    mode: Annotated[Literal["graceful", "now"], Field(description="now: without waiting for a last checkpoint")] = (
+        "graceful"
+    )
+    grace_seconds: Annotated[
+        float | None, Field(ge=0, le=3600, allow_inf_nan=False, description="Until force; default: the service's")
+    ] = None
+
+
+class ForkSource(Document):
+    """Which checkpoint to start from; by default the newest."""
+
+    images_seen: Annotated[int | None, Field(ge=1, lt=2**63, description="The newest checkpoint at or below")] = None
+    best: Annotated[
+        Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)] | None,
+        Field(description="The checkpoint where this curve is lowest"),
+    ] = None
+
+
+class ForkCreate(Document):
+    """A request to go on from a checkpoint of another job, with changes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"overrides": {"duration_images": 640}}]})
+
+    name: Name = None
+    source: ForkSource = ForkSource()
+    overrides: Annotated[
+        dict[str, Any], Field(description="Parts of a job document that replace the parent's; null is a value")
+    ] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
+    priority: PriorityField = Priority.NORMAL
+    max_runtime_seconds: MaxRuntime = None
 
 
 class Condition(View):
-    """Something that is true or not of a job, whatever its state: `BackendReachable`."""
+    """Something that is true or not of a job, whatever its state: `BackendReachable`, `Heartbeating`, `Progressing`."""
 
     type: str
     status: bool
@@ -47,23 +111,40 @@ class Condition(View):
     since: datetime
 
 
+class Parent(View):
+    """The checkpoint that a fork started from."""
+
+    job_id: str
+    images_seen: int
+
+
 class Job(View):
     """One training job."""
 
     id: str
+    project: str
     name: str | None
+    labels: dict[str, str]
+    priority: Annotated[Priority, Field(strict=False)]
+    max_runtime_seconds: float | None
     state: JobState
-    reason: Annotated[str | None, Field(description="Why it is in this state, in one word")]
+    reason: Annotated[str | None, Field(description="Why it is in this state, in one word; why it waits, if it does")]
     message: Annotated[str | None, Field(description="The same, for people")]
+    queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
+    unclean: Annotated[bool, Field(description="It was once taken from the engine by force, without a last checkpoint")]
     spec: TrainSpec
     spec_sha256: str
+    parent: Parent | None
     created_at: datetime
-    started_at: Annotated[datetime | None, Field(description="When it left the queue")]
+    queued_at: datetime | None
+    started_at: Annotated[datetime | None, Field(description="When it last left the queue")]
     ended_at: datetime | None
+    archived_at: datetime | None
     attempt: Annotated[int, Field(description="The attempt that runs or ran last; 0 before the first")]
     progress: Progress | None
     mlflow_url: Annotated[str | None, Field(description="The page of its MLflow run, once there is one")]
     conditions: tuple[Condition, ...]
+    allowed: Annotated[tuple[str, ...], Field(description="The verbs that are possible in this state")]
     links: dict[str, str]
 
 
@@ -75,6 +156,59 @@ class JobPage(View):
     next_cursor: str | None
 
 
+class Change(View):
+    """One field of a document that a fork has otherwise than the job it comes from."""
+
+    pointer: str
+    before: Any
+    after: Any
+
+
+class Fork(View):
+    """A new job, and in what it differs from the one it comes from."""
+
+    job: Job
+    changes: tuple[Change, ...]
+
+
+class Estimate(View):
+    """What a job may take, by what like jobs took."""
+
+    images_per_second: float | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    basis: Annotated[str, Field(description="Where the figures come from; without any, that there are none")]
+
+
+class Plan(View):
+    """What would become of a job if it were submitted now. Nothing was written down."""
+
+    spec: Annotated[TrainSpec, Field(description="With all defaults filled in")]
+    spec_sha256: str
+    queue_position: Annotated[int, Field(description="1 = next")]
+    estimate: Estimate
+    warnings: tuple[str, ...]
+
+
+class Attempt(View):
+    """One submission of a job to the engine."""
+
+    number: int
+    submission_id: str
+    created_at: datetime
+    submitted_at: datetime | None
+    ended_at: datetime | None
+    from_images: Annotated[int, Field(description="Images seen at the checkpoint it started from")]
+    reason: Annotated[str | None, Field(description="Why it ended, if not by success")]
+    message: str | None
+
+
+class AttemptList(View):
+    """The attempts of a job, oldest first."""
+
+    data: tuple[Attempt, ...]
+
+
 class Event(View):
     """Something that happened to a job. `sequence` counts 1, 2, 3 ... within the job, without gaps."""
 
@@ -84,6 +218,7 @@ class Event(View):
     attempt: int
     reason: str | None
     message: str | None
+    actor: Annotated[str | None, Field(description="Who asked for it; null: the service did it by itself")]
     created_at: datetime
 
 
@@ -95,12 +230,27 @@ class EventPage(View):
 
 
 class Log(View):
-    """What an attempt's driver printed, from a byte offset on. Ask again at `next_offset` unless it is `complete`."""
+    """What one process of an attempt printed, from a byte offset on. Ask again at `next_offset` unless `complete`."""
 
     attempt: int
+    source: str
     text: str
     next_offset: int
     complete: Annotated[bool, Field(description="Nothing will follow")]
+
+
+class LogSource(View):
+    """One process whose log there is: `driver`, `rank-0000` and so on, `engine` (what Ray kept of all of them)."""
+
+    source: str
+    num_bytes: int
+
+
+class LogSourceList(View):
+    """What there is to read of an attempt."""
+
+    attempt: int
+    data: tuple[LogSource, ...]
 
 
 class Checkpoint(View):
@@ -137,3 +287,23 @@ class PresetList(View):
     """All presets."""
 
     data: tuple[Preset, ...]
+
+
+class QueueEntry(View):
+    """A job that waits, and why."""
+
+    position: int
+    job_id: str
+    name: str | None
+    priority: Annotated[Priority, Field(strict=False)]
+    accelerator: str
+    workers: int
+    queued_at: datetime
+    blocked_reason: str | None
+    message: str | None
+
+
+class Queue(View):
+    """The jobs of a project that wait; positions count those of all projects."""
+
+    data: tuple[QueueEntry, ...]

@@ -18,7 +18,7 @@ _PATIENCE_SECONDS = 5.0
 router = APIRouter(tags=["health"])
 
 
-def _checks(request: Request) -> Checks:
+async def _checks(request: Request) -> Checks:
     return cast(Checks, request.state.checks)
 
 
@@ -31,14 +31,15 @@ async def healthz() -> dict[str, str]:
     "/readyz", summary="Can jobs be taken and run?", responses={503: {"model": Readiness, "description": "Not now"}}
 )
 async def readyz(checks: Annotated[Checks, Depends(_checks)], response: Response) -> Readiness:
-    found = await asyncio.gather(*map(_tried, checks.values()))
+    found = await asyncio.gather(*map(tried, checks.values()))
     dependencies = dict(zip(checks, found, strict=True))
     ready = all(dependency.ready for dependency in found)
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, dependencies=dependencies)
 
 
-async def _tried(check: Callable[[], Awaitable[None]]) -> DependencyReadiness:
+async def tried(check: Callable[[], Awaitable[None]]) -> DependencyReadiness:
+    """What a check finds, within its patience."""
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await check()

@@ -1,6 +1,6 @@
 """Every error leaves as RFC 9457 `application/problem+json`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -9,8 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match
 
-from service.errors import InvalidRequest, MalformedRequest, ServiceError
+from service.errors import DatabaseUnavailable, InvalidRequest, MalformedRequest, NotAuthenticated, ServiceError
+from service.web.errors import (
+    Forbidden,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    Retriable,
+)
 from service.web.views import FieldProblem, ProblemDetails
 from workers.contract.document import Problem, problems_of
 
@@ -25,7 +35,7 @@ def problem(
     title: str,
     detail: str,
     problems: Sequence[Problem] = (),
-    extra: dict[str, str] | None = None,
+    extra: Mapping[str, str | list[str]] | None = None,
 ) -> JSONResponse:
     """The answer to a request that failed."""
     details = ProblemDetails(
@@ -43,7 +53,7 @@ def problem(
 
 def refusal(request: Request, error: ServiceError) -> JSONResponse:
     """The answer to a request that is refused."""
-    return problem(
+    response = problem(
         request,
         status=error.status,
         code=error.code,
@@ -52,12 +62,29 @@ def refusal(request: Request, error: ServiceError) -> JSONResponse:
         problems=error.problems,
         extra=error.extra,
     )
+    if isinstance(error, Retriable):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "5"
+    elif error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer beside success, for its OpenAPI description."""
+    """What a route may answer beside success, for its OpenAPI description; codes that share a status share an entry."""
     schema = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENTS.format(model=ProblemDetails.__name__)}}}
-    return {error.status: {"description": error.title, "content": schema} for error in errors}
+    said: dict[int, str] = {}
+    for error in errors:
+        line = f"`{error.code}`: {error.title}"
+        said[error.status] = f"{said[error.status]}; {line}" if error.status in said else line
+    return {status: {"description": description, "content": schema} for status, description in said.items()}
+
+
+# What every router answers, and what POST routes answer besides; a status that a route documents itself, it says whole.
+EVERYWHERE = (NotAuthenticated, Forbidden, InvalidRequest, RateLimited, DatabaseUnavailable)
+WITH_BODY = (MalformedRequest, RequestTimeout, RequestTooLarge)
+EVERY_POST = (*WITH_BODY, InvalidRequest, IdempotencyMismatch, IdempotencyInFlight)
 
 
 def describe_problems(app: FastAPI) -> None:
@@ -96,4 +123,16 @@ def install_problems(app: FastAPI) -> None:
             detail=f"{request.method} {request.url.path}: {error.detail}",
         )
         response.headers.update(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(_allowed_methods(request))
         return response
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """All that the path is served for; the router knows but those of the first route that fits."""
+    routes: Sequence[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]

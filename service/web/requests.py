@@ -1,4 +1,4 @@
-"""Around every request: an id, one log line, and an answer even when the code behind it fails."""
+"""Around every request: an id, one log line, and an answer even when the code behind it refuses or fails."""
 
 import re
 import secrets
@@ -9,7 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.problems import problem
+from service.errors import ServiceError
+from service.web.problems import problem, refusal
 
 log = structlog.get_logger()
 
@@ -17,7 +18,10 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class RequestMiddleware:
-    """Takes the caller's `X-Request-Id` or makes one, and returns it with the answer."""
+    """Takes the caller's `X-Request-Id` or makes one, and returns it with the answer.
+
+    What middleware inside of this one raises as a ServiceError leaves as its problem document.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -41,6 +45,10 @@ class RequestMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except ServiceError as error:
+                if status is not None:
+                    raise
+                await refusal(Request(scope), error)(scope, receive, send_with_id)
             except Exception:
                 log.exception("request.failed", method=scope["method"], path=scope["path"])
                 if status is not None:

@@ -1,12 +1,25 @@
 """What the service says about itself and about refused requests."""
 
+from enum import StrEnum
+
 from pydantic import BaseModel, ConfigDict
+
+# For texts that people write: no control characters. Postgres cannot keep NUL, and terminals obey the others.
+PLAIN_TEXT = r"^[^\x00-\x1f\x7f]*$"
 
 
 class View(BaseModel):
     """A value the service answers with. Readers ignore fields they do not know, so that new ones may be added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Scope(StrEnum):
+    """What an API key may be used for."""
+
+    READ = "jobs:read"
+    WRITE = "jobs:write"
+    ADMIN = "admin"
 
 
 class FieldProblem(View):

@@ -36,7 +36,12 @@ def with_a_checkpoint(client: Client, job: Job) -> Job:
 
 
 def log_of(client: Client, job: Job, *, attempt: int = 1) -> str:
-    return client.jobs.logs(job.id, attempt=attempt).text
+    """Everything that the driver printed, and with it the ranks."""
+    text, offset = "", 0
+    while piece := client.jobs.logs(job.id, attempt=attempt, offset=offset).text:
+        text += piece
+        offset += len(piece.encode())
+    return text
 
 
 def mlflow(job: Job, call: str, **parameters: Any) -> Any:
@@ -194,11 +199,53 @@ def test_images_that_cannot_be_used_are_named_in_the_jobs_message(stack: Stack) 
     assert "broken.png" in job.message
 
 
-def test_a_job_that_the_cluster_can_never_hold_is_told_so(stack: Stack) -> None:
-    spec = smoke_spec(compute={"workers": 2, "accelerator": "gpu"})
+def test_a_job_that_the_cluster_can_never_hold_waits_and_is_told_why(stack: Stack) -> None:
+    job = stack.client.jobs.create(smoke_spec(compute={"workers": 2, "accelerator": "gpu"}))
 
-    job = finished(stack.client, stack.client.jobs.create(spec))
+    def explained() -> Job | None:
+        now = stack.client.jobs.retrieve(job.id)
+        return now if now.reason == "exceeds_cluster" else None
 
-    assert (job.state, job.reason) == (JobState.FAILED, "cluster_too_small")
-    assert job.message
-    assert "0 of 2 GPUs" in job.message
+    waiting = wait_until(explained, timeout_seconds=60)
+
+    assert (waiting.state, waiting.queue_position) == (JobState.QUEUED, 1)
+    assert waiting.message
+    assert "2 GPUs" in waiting.message
+    assert stack.client.jobs.cancel(job.id).state is JobState.CANCELLED
+
+
+def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint(stack: Stack) -> None:
+    job = stack.client.jobs.create(smoke_spec(**LONG))
+    with_a_checkpoint(stack.client, job)
+
+    stack.client.jobs.pause(job.id)
+    paused = wait_until(
+        lambda: (now := stack.client.jobs.retrieve(job.id)).state is JobState.PAUSED and now,
+        timeout_seconds=_END_SECONDS,
+    )
+    left_at = valid_checkpoints(stack, job)[-1]
+    wait_until(lambda: not stack.processes("ray::RayTrainWorker"), timeout_seconds=60)
+    stack.client.jobs.resume(job.id)
+    job = finished(stack.client, job)
+
+    assert (paused.attempt, paused.unclean) == (1, False)
+    assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
+    assert starts_in(log_of(stack.client, job, attempt=2)) == [left_at, left_at]
+    assert valid_checkpoints(stack, job)[-1] == 4800
+
+
+def test_a_fork_goes_on_from_another_jobs_checkpoint_with_its_changes(stack: Stack) -> None:
+    parent = finished(stack.client, stack.client.jobs.create(smoke_spec()))
+
+    fork = stack.client.jobs.fork(parent.id, images_seen=200, overrides={"duration_images": 480, "seed": 7})
+    job = finished(stack.client, fork.job)
+
+    assert [(change.pointer, change.before, change.after) for change in fork.changes] == [
+        ("/duration_images", 320, 480),
+        ("/seed", 0, 7),
+    ]
+    assert job.state is JobState.SUCCEEDED, job.message
+    assert job.parent
+    assert (job.parent.job_id, job.parent.images_seen) == (parent.id, 160)
+    assert starts_in(log_of(stack.client, job)) == [160, 160]
+    assert valid_checkpoints(stack, job) == [320, 480]

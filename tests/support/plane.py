@@ -6,29 +6,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from service.cluster.base import RunStatus
+from service.cluster.base import NOTHING, Resources, RunStatus
 from service.cluster.memory import Process
-from service.database import open_database
-from service.jobs.aftercare import Aftercare
 from service.jobs.mlflow import Mlflow
-from service.jobs.objects import JobObjects
-from service.jobs.reconciler import Reconciler
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore
-from service.jobs.usecases import Jobs
-from service.jobs.views import JobCreate
+from service.jobs.views import CancelRequest, JobCreate
+from service.metrics.mlflow import MlflowCurves
+from service.parts import Parts, open_parts
 from service.settings import Settings
+from service.web.audit import Origin
 from workers.contract.document import Document
-from workers.contract.keys import AttemptKeys, JobKeys
+from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
 from workers.contract.presets import PRESETS
-from workers.contract.records import Outcome, Progress
+from workers.contract.records import CheckpointManifest, Claim, Outcome, Progress
 from workers.storage import ObjectStore
 from workers.storage.memory import MemoryStore
 
@@ -44,6 +41,7 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
         "mlflow_url": "http://mlflow.test",
         "state_folder": folder,
         "reconcile_interval_seconds": 0.01,
+        "retries": {"back_off_seconds": 0.0, "platform": 2},
     }
     return Settings(**{**given, **changes})
 
@@ -63,6 +61,7 @@ class FakeMlflow:
     """Remembers what is asked of it; unknown runs are 404, and all is 500 while it is `down`."""
 
     runs: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, dict[int, float]] = field(default_factory=dict)  # of whatever run, by images seen
     down: bool = False
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -73,6 +72,11 @@ class FakeMlflow:
             return (
                 httpx2.Response(200, json={"run": {"info": {"experiment_id": "7"}}}) if known else httpx2.Response(404)
             )
+        if request.url.path.endswith("metrics/get-history"):
+            key = request.url.params["metric_key"]
+            points = self.curves.get(key, {}).items()
+            found = [{"key": key, "step": step, "value": value, "timestamp": step} for step, value in points]
+            return httpx2.Response(200, json={"metrics": found})
         if request.url.path.endswith("runs/update"):
             update = httpx2.Response(200, content=request.content).json()
             self.runs[update["run_id"]] = update["status"]
@@ -81,16 +85,32 @@ class FakeMlflow:
     def client(self) -> Mlflow:
         return Mlflow("http://mlflow.test", transport=httpx2.MockTransport(self))
 
+    def reader(self) -> MlflowCurves:
+        return MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(self))
+
 
 class Worker:
     """Plays a driver by hand: leaves the records of one attempt in the store."""
 
     def __init__(self, store: ObjectStore, job_id: str, attempt: int = 1) -> None:
         self.store = store
+        self.job_id = job_id
+        self.attempt = attempt
         self.keys: AttemptKeys = JobKeys(job_id).attempt(attempt)
 
+    def claim(self, *, at: datetime | str) -> bool:
+        """False if the attempt is somebody's already."""
+        claim = Claim.model_validate({"host": "node-1", "pid": 7, "claimed_at": at})
+        return self.store.put_if_absent(self.keys.claim, claim.model_dump_json().encode())
+
     def progress(
-        self, *, at: datetime | str, phase: str = "training", images_seen: int = 100, run_id: str = "run1"
+        self,
+        *,
+        at: datetime | str,
+        phase: str = "training",
+        images_seen: int = 100,
+        run_id: str = "run1",
+        checkpoint: int | None = None,
     ) -> None:
         document = {
             "phase": phase,
@@ -99,7 +119,7 @@ class Worker:
             "images_per_second": 10.0,
             "eta_seconds": 22.0,
             "losses": {"dsm": 0.5},
-            "last_checkpoint_images": None,
+            "last_checkpoint_images": checkpoint,
             "num_workers": 2,
             "mlflow_run_id": run_id,
             "updated_at": at,
@@ -117,6 +137,12 @@ class Worker:
         }
         self._put(self.keys.outcome, Outcome.model_validate(document))
 
+    def checkpoint(self, images_seen: int, *, at: datetime | str) -> None:
+        """A committed one, of which only the manifest matters here."""
+        manifest = {"images_seen": images_seen, "attempt": self.attempt, "spec_sha256": "0" * 64, "created_at": at}
+        folder = JobKeys(self.job_id).checkpoint(images_seen, self.attempt)
+        self._put(f"{folder}{MANIFEST}", CheckpointManifest.model_validate({**manifest, "files": ()}))
+
     def _put(self, key: str, record: Document) -> None:
         self.store.put(key, record.model_dump_json().encode())
 
@@ -127,12 +153,15 @@ class Script:
     def __init__(self) -> None:
         self._ends: dict[str, asyncio.Future[int]] = {}
         self.last_words: Callable[[], None] | None = None  # when asked to stop
+        self.holds: Callable[[Process], Resources] = lambda _: NOTHING  # what its workers take of the cluster
+        self.is_stubborn = False  # then it does not leave when asked to
 
     async def __call__(self, process: Process) -> int:
         end = self._ends.setdefault(process.submission.submission_id, asyncio.get_running_loop().create_future())
+        process.holds = self.holds(process)
         process.print(f"running {process.submission.submission_id}")
         stop: asyncio.Future[bool] = asyncio.ensure_future(process.stop_requested.wait())
-        waiting: list[asyncio.Future[Any]] = [end, stop]
+        waiting: list[asyncio.Future[Any]] = [end] if self.is_stubborn else [end, stop]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if process.stop_requested.is_set() and self.last_words:
@@ -159,47 +188,57 @@ class ManualClock:
         self.now += timedelta(seconds=seconds)
 
 
+ORIGIN = Origin(
+    actor="tester", project="default", method="POST", path="/v1/jobs", request_id="req_test", client="127.0.0.1"
+)
+
+
 class Plane:
     """The parts of a control plane, driven step by step instead of by its loops."""
 
-    def __init__(self, jobs: JobStore, settings: Settings, *, cluster: MemoryCluster, store: ObjectStore) -> None:
-        self.clock = ManualClock()
+    def __init__(self, parts: Parts, *, cluster: MemoryCluster, store: ObjectStore, mlflow: FakeMlflow) -> None:
+        self.parts = parts
+        self.clock = cast(ManualClock, parts.clock)
         self.store = store
         self.cluster = cluster
-        self.mlflow = FakeMlflow()
-        self.settings = settings
-        self.jobs = jobs
-        self.objects = JobObjects(store, url=settings.store_url)
-        self.reconciler = self.new_reconciler()
-        self.aftercare = Aftercare(
-            store=jobs, objects=self.objects, cluster=cluster, mlflow=self.mlflow.client(), clock=self.clock
-        )
-        self.service = Jobs(
-            store=jobs, objects=self.objects, cluster=cluster, clock=self.clock, wake=lambda: None, local_paths=False
-        )
+        self.mlflow = mlflow
+        self.settings = parts.settings
+        self.jobs = parts.store
+        self.objects = parts.objects
+        self.aftercare = parts.aftercare
+        self.service = parts.jobs(wake=lambda: None)
 
-    def new_reconciler(self) -> Reconciler:
-        """As after a restart: the database is all that is left."""
-        return Reconciler(
-            store=self.jobs,
-            objects=self.objects,
-            cluster=self.cluster,
-            settings=self.settings,
-            clock=self.clock,
-        )
-
-    async def submit(self, name: str | None = None) -> str:
+    async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond
-        return (await self.service.submit(JobCreate(name=name, spec=PRESETS["smoke"]))).id
+        request = JobCreate.model_validate({"name": name, "spec": PRESETS["smoke"], **fields})
+        return (await self.service.submit(request, origin=ORIGIN)).id
 
     async def settle(self) -> None:
         """Look until nothing moves, and once more: what a driver does in between is seen."""
         for _ in range(2):
-            while await self.reconciler.tick():
+            while await self.parts.scheduler.tick() | await self.parts.reconciler.tick():
                 pass
 
+    async def started(self, *, training: bool = True, **fields: Any) -> str:
+        """A job that the engine runs; with `training`, one that is under way."""
+        job_id = await self.submit(**fields)
+        await self.settle()
+        if training:
+            self.worker(job_id).progress(at=self.clock())
+            await self.settle()
+        return job_id
+
     async def job(self, job_id: str) -> JobRecord:
-        return await self.service.find(job_id)
+        return await self.service.find(job_id, project="default")
+
+    async def events(self, job_id: str) -> list[str]:
+        """The types of all its events; those of moves name the state, too."""
+        found = await self.jobs.events(job_id, after=0, limit=1000)
+        assert [event.sequence for event in found] == list(range(1, len(found) + 1))
+        return [event.state if event.type == "state_changed" else event.type for event in found]
+
+    async def cancel(self, job_id: str, **how: Any) -> JobRecord:
+        return await self.service.cancel(job_id, CancelRequest(**how), origin=ORIGIN)
 
     def worker(self, job_id: str, attempt: int = 1) -> Worker:
         return Worker(self.store, job_id, attempt)
@@ -207,11 +246,24 @@ class Plane:
 
 @asynccontextmanager
 async def plane_in(
-    folder: Path, *, cluster: MemoryCluster, store: ObjectStore | None = None, **changes: Any
+    folder: Path,
+    *,
+    cluster: MemoryCluster,
+    store: ObjectStore | None = None,
+    clock: ManualClock | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Plane]:
-    settings = settings_in(folder, **changes)
-    async with open_database(settings.database_url) as database:
-        yield Plane(JobStore(database), settings, cluster=cluster, store=store or MemoryStore())
+    settings, objects, mlflow = settings_in(folder, **changes), store or MemoryStore(), FakeMlflow()
+    opened = open_parts(
+        settings,
+        clock=clock or ManualClock(),
+        cluster=cluster,
+        objects=objects,
+        mlflow=mlflow.client(),
+        curves=mlflow.reader(),
+    )
+    async with opened as parts:
+        yield Plane(parts, cluster=cluster, store=objects, mlflow=mlflow)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A control plane for tests. Logs are as in production: structlog's default takes seconds for every traceback."""
+"""A control plane and databases for tests. Logs are as in production: structlog's default takes seconds a traceback."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +7,33 @@ import pytest
 
 from service.cluster import MemoryCluster
 from service.web.logs import configure_logging
+from tests.support.database_fixtures import (
+    database_url,
+    databases,
+    endurance,
+    lived,
+    migrated_on_postgres,
+    nurseries,
+    postgres,
+    replicas,
+    sqlite_template,
+)
 from tests.support.plane import Plane, Script, plane_in
+from tests.support.tally import pytest_terminal_summary, tally
+
+__all__ = [
+    "database_url",
+    "databases",
+    "endurance",
+    "lived",
+    "migrated_on_postgres",
+    "nurseries",
+    "postgres",
+    "pytest_terminal_summary",
+    "replicas",
+    "sqlite_template",
+    "tally",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

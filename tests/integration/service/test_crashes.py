@@ -1,84 +1,33 @@
-"""The control plane, ended at every step of a launch and started again on what it had written down."""
+"""The service, killed at every point of launching, finishing and stopping jobs, and started again.
 
-from pathlib import Path
-from typing import cast
+A real process is ended by SIGKILL: real stores on both databases, objects in files, and a Ray that errs by script over
+real HTTP. `tests/support/stories.py` has what happens, `doom.py` the points, `endurance.py` what must be true in the
+end: no job lost, none run twice, none stuck. Here it is killed at some of the points, evenly spread; `make test-chaos`
+has them all.
+"""
+
+from collections.abc import Callable
 
 import pytest
 
-from service.cluster import Cluster, MemoryCluster
-from service.cluster.base import RunStatus
-from service.jobs.objects import JobObjects
-from service.jobs.reconciler import Reconciler
-from service.jobs.store import JobStore
-from tests.support.plane import Script, plane_in, until_run
+from tests.support.endurance import Endurance, kill
+from tests.support.stories import FINISH, LAUNCH, STOP
+
+PROTOCOLS = {"launch": LAUNCH, "finish": FINISH, "stop": STOP}
+RUNS = {"sqlite": 18, "postgres": 6}  # of each protocol
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
-class Fuse:
-    """Wraps a part of the control plane so that the process ends before or after its n-th call."""
-
-    def __init__(self, part: object, countdown: list[int]) -> None:
-        self._part = part
-        self._countdown = countdown
-
-    def __getattr__(self, name: str) -> object:
-        method = getattr(self._part, name)
-        if name not in {"submit", "find", "stop", "apply", "mark_submitted", "revoke", "outcome"}:
-            return method
-
-        async def cut(*args: object, **kwargs: object) -> object:
-            self._tick()
-            result = await method(*args, **kwargs)
-            self._tick()
-            return result
-
-        return cut
-
-    def _tick(self) -> None:
-        self._countdown[0] -= 1
-        if self._countdown[0] == 0:
-            raise Crash
-
-
-@pytest.mark.parametrize("cancelled", [False, True], ids=["running", "cancelled"])
-@pytest.mark.parametrize("step", range(1, 30))  # 28 calls bring a cancelled job to being stopped
-async def test_a_crash_at_any_step_never_makes_a_second_run(
-    tmp_path: Path, script: Script, step: int, cancelled: bool
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_service_that_is_killed_loses_no_job_and_runs_none_twice(
+    endurance: Endurance, protocol: str, tally: Callable[[str], None]
 ) -> None:
-    """Ends the process before and after each call of the launch; the restarted one has only the database."""
-    cluster = MemoryCluster(script)
-    async with plane_in(tmp_path, cluster=cluster) as plane:
-        job_id = await plane.submit()
-        countdown = [step]
-        doomed = Reconciler(
-            store=cast("JobStore", Fuse(plane.jobs, countdown)),
-            objects=cast("JobObjects", Fuse(plane.objects, countdown)),
-            cluster=cast("Cluster", Fuse(cluster, countdown)),
-            settings=plane.settings,
-            clock=plane.clock,
-        )
+    points = endurance.distinct(PROTOCOLS[protocol])
+    share = points[:: max(1, len(points) // RUNS[endurance.kind])]
 
-        try:
-            while await doomed.tick():
-                pass
-            if cancelled:
-                await plane.service.cancel(job_id)
-            await doomed.tick()
-        except Crash:
-            if cancelled and not (await plane.job(job_id)).state.is_terminal:
-                await plane.service.cancel(job_id)
-        await plane.settle()
+    endurance.each(share, kill)
 
-        assert cluster.submission_ids in ([f"{job_id}-a1"], [] if cancelled else None)
-        if not cancelled:
-            plane.worker(job_id).outcome("succeeded", at=plane.clock())
-        elif cluster.submission_ids:
-            await until_run(plane, f"{job_id}-a1", RunStatus.STOPPED)
-        await plane.settle()
-        job = await plane.job(job_id)
-        assert (job.state, job.attempt) == ("cancelled" if cancelled else "succeeded", min(job.attempt, 1))
-        events = await plane.jobs.events(job_id, after=0, limit=100)
-        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    tally(
+        f"{protocol} on {endurance.kind}: {len(PROTOCOLS[protocol])} stories with {len(points)} distinct points;"
+        f" killed at {len(share)}: no job lost, doubled or stuck"
+    )

@@ -1,4 +1,4 @@
-"""The database: one process at a time, and safe transactions."""
+"""The database: SQLite for one process at a time, Postgres that comes and goes, and safe transactions on both."""
 
 import asyncio
 import subprocess
@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text as _text
+from sqlalchemy import select, update
 
-from service.database import open_database
+from service.database import Database, open_database
+from service.database.leases import hold
+from service.database.tables import installation
 from service.errors import DatabaseInUse, DatabaseUnavailable
-from tests.support.plane import settings_in
+from tests.support.fresh_databases import Databases, PostgresDatabases
+from tests.support.plane import ManualClock, settings_in
+from tests.support.postgres import Postgres
 
 HOLDER = """
 import asyncio, sys
@@ -42,21 +46,115 @@ async def test_a_second_process_is_told_who_has_the_database_and_gets_it_when_th
         pass
 
 
-async def test_side_by_side_writers_never_collide(tmp_path: Path) -> None:
-    async with open_database(settings_in(tmp_path).database_url) as database:
-        async with database.writing() as connection:
-            await connection.exec_driver_sql("CREATE TABLE counter (value INTEGER)")
-            await connection.exec_driver_sql("INSERT INTO counter VALUES (0)")
+async def test_side_by_side_writers_never_collide(database_url: str) -> None:
+    async with open_database(database_url) as database:
+        await _count_to(database, 0)
 
         async def increment() -> None:
             async with database.writing() as connection:
-                value = await connection.scalar(_text("SELECT value FROM counter"))
-                await connection.exec_driver_sql("UPDATE counter SET value = ?", (value + 1,))
+                value = await connection.scalar(select(installation.c.id).with_for_update())
+                await connection.execute(update(installation).values(id=str(int(value or 0) + 1)))
 
         await asyncio.gather(*(increment() for _ in range(50)))
 
-        async with database.reading() as connection:
-            assert await connection.scalar(_text("SELECT value FROM counter")) == 50
+        assert await _counted(database) == "50"
+
+
+async def test_what_fails_half_way_leaves_nothing_behind(database_url: str) -> None:
+    async with open_database(database_url) as database:
+
+        async def fail_half_way() -> None:
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("INSERT INTO installation (id) VALUES ('half')")
+                raise ValueError("half way")
+
+        with pytest.raises(ValueError, match="half way"):
+            await fail_half_way()
+
+        assert await _counted(database) is None
+
+
+async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long(database_url: str) -> None:
+    clock = ManualClock()
+    async with open_database(database_url) as database:
+
+        async def take(token: str) -> bool:
+            return await hold(database, "scheduler", token, now=clock(), seconds=30.0)
+
+        first = await asyncio.gather(*(take(token) for token in "abcdef"))
+        assert sum(first) == 1
+        holder, other = "abcdef"[first.index(True)], "abcdef"[first.index(False)]
+
+        clock.advance(29)
+        assert await take(holder), "it is kept by taking it again"
+        clock.advance(29)
+        assert not await take(other)
+        clock.advance(2)
+        assert await take(other)
+        assert not await take(holder)
+
+
+async def test_a_postgres_that_goes_away_is_unavailable_and_is_found_again(
+    postgres: Postgres, databases: Databases
+) -> None:
+    """With connections open, in the middle of a transaction, and before the first connection."""
+    if not isinstance(databases, PostgresDatabases):
+        pytest.skip("SQLite is a file")
+    url = databases.migrated()
+    async with open_database(url) as database:
+        await _count_to(database, 1)
+
+        async def be_cut_off() -> None:
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("UPDATE installation SET id = '2'")
+                await asyncio.to_thread(postgres.stop)
+                await connection.exec_driver_sql("UPDATE installation SET id = '3'")
+
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                await be_cut_off()
+            for _ in range(3):
+                with pytest.raises(DatabaseUnavailable):
+                    await _counted(database)
+                with pytest.raises(DatabaseUnavailable):
+                    await _count_to(database, 4)
+            with pytest.raises(DatabaseUnavailable):
+                async with open_database(url):
+                    pass
+        finally:
+            await asyncio.to_thread(postgres.start)
+
+        assert await _counted(database) == "1"
+        await _count_to(database, 5)
+        assert await _counted(database) == "5"
+
+
+async def test_a_postgres_that_ends_our_connections_is_reached_again_at_once(
+    postgres: Postgres, databases: Databases
+) -> None:
+    """As an operator's restart of a pooler or a failover does."""
+    if not isinstance(databases, PostgresDatabases):
+        pytest.skip("SQLite has no connections to end")
+    async with open_database(databases.migrated()) as database:
+        await _count_to(database, 1)
+
+        async def be_cut_off() -> None:
+            async with database.writing() as connection:
+                await connection.exec_driver_sql("UPDATE installation SET id = '2'")
+                await _end_other_connections(database)
+                await connection.exec_driver_sql("UPDATE installation SET id = '3'")
+
+        with pytest.raises(DatabaseUnavailable):
+            await be_cut_off()
+
+        assert await _counted(database) == "1"
+
+
+async def test_a_database_that_is_not_there_is_unavailable(postgres: Postgres) -> None:
+    for url in (postgres.url("nowhere"), postgres.url("nowhere").replace(str(postgres.port), "1")):
+        with pytest.raises(DatabaseUnavailable):
+            async with open_database(url):
+                pass
 
 
 async def test_a_full_disk_is_said_to_be_one_and_changes_nothing(tmp_path: Path) -> None:
@@ -74,3 +172,23 @@ async def test_a_full_disk_is_said_to_be_one_and_changes_nothing(tmp_path: Path)
         async with database.reading() as connection:
             names = await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'big'")
             assert names.all() == []
+
+
+async def _count_to(database: Database, value: int) -> None:
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("DELETE FROM installation")
+        await connection.execute(installation.insert().values(id=str(value)))
+
+
+async def _counted(database: Database) -> str | None:
+    async with database.reading() as connection:
+        found = await connection.scalar(select(installation.c.id))
+        return None if found is None else str(found)
+
+
+async def _end_other_connections(database: Database) -> None:
+    async with database.reading() as connection:
+        await connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

@@ -1,77 +1,123 @@
-"""Small truths: ids, admission, pieces of a log, settings."""
+"""Small truths: ids, pieces of a log, events of conditions, settings."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from service.jobs.admission import admit
-from service.jobs.identifiers import new_job_id
+from service.identifiers import new_id
+from service.jobs.lifecycle import Intent, JobState
 from service.jobs.logs import cut
-from service.jobs.records import JobRecord
-from service.jobs.views import JobState
+from service.jobs.records import asked, condition_events, moved, new_attempt, with_condition
 from service.settings import Settings
+from tests.support.jobs import LONG_AGO, job
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def job(number: int, state: JobState) -> JobRecord:
-    return JobRecord(id=f"job_{number:02}", name=None, state=state, spec="{}", spec_sha256="", created_at=NOW)
-
-
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
-def test_job_ids_sort_by_time(first_ms: int, later_ms: int) -> None:
-    first = new_job_id(at=NOW + timedelta(milliseconds=first_ms))
-    later = new_job_id(at=NOW + timedelta(milliseconds=first_ms + later_ms))
+def test_ids_sort_by_time_and_say_what_they_are(first_ms: int, later_ms: int) -> None:
+    first = new_id("job", at=NOW + timedelta(milliseconds=first_ms))
+    later = new_id("job", at=NOW + timedelta(milliseconds=first_ms + later_ms))
 
     assert first < later
     assert len(first) == len("job_") + 26
 
 
-@given(st.lists(st.sampled_from([state for state in JobState if not state.is_terminal])), st.integers(1, 5))
-def test_admission_fills_what_is_free_with_the_oldest(states: list[JobState], max_active: int) -> None:
-    jobs = [job(number, state) for number, state in enumerate(states)]
-    queued = [one.id for one in jobs if one.state is JobState.QUEUED]
-    active = len(jobs) - len(queued)
-
-    admitted = admit(jobs, max_active=max_active)
-
-    assert admitted == set(queued[: max(0, max_active - active)])
-
-
-@given(st.text(max_size=50), st.integers(0, 30))
-def test_pieces_of_a_log_join_to_the_whole(text: str, repeat: int) -> None:
-    data = ("é€𝄞" + text).encode() * (repeat * 3000)
+@settings(deadline=None)
+@given(st.text(max_size=50), st.integers(0, 20), st.integers(0, 20))
+def test_pieces_of_a_log_join_to_the_whole(text: str, first: int, second: int) -> None:
+    """The stream lies in two chunks, which end where a line ends."""
+    line = ("é€𝄞" + text).encode()
+    before, after = line * (first * 3000), line * (second * 3000)
+    chunks = {0: before, len(before): after}
     joined, offset, complete = "", 0, False
     while not complete:
-        piece = cut(data, attempt=1, offset=offset, final=True)
+        start = max(start for start in chunks if start <= offset)
+        is_last = start == max(chunks)
+        piece = cut(chunks[start], attempt=1, source="driver", offset=offset, start=start, final=is_last)
         joined, offset, complete = joined + piece.text, piece.next_offset, piece.complete
 
-    assert joined == data.decode()
+    assert joined == (before + after).decode()
 
 
 def test_a_log_that_may_still_grow_is_never_complete() -> None:
-    piece = cut(b"so far", attempt=1, offset=0, final=False)
+    piece = cut(b"so far", attempt=1, source="driver", offset=0, start=0, final=False)
 
     assert (piece.text, piece.next_offset, piece.complete) == ("so far", 6, False)
 
 
+def test_an_offset_behind_the_end_of_a_log_stays_where_it_is() -> None:
+    piece = cut(b"so far", attempt=1, source="driver", offset=100, start=0, final=True)
+
+    assert (piece.text, piece.next_offset, piece.complete) == ("", 100, True)
+
+
+def test_an_attempt_that_is_written_down_again_is_known_by_its_nonce() -> None:
+    first = new_attempt("job_1", 1, service="us", at=LONG_AGO)
+    again = new_attempt("job_1", 1, service="us", at=NOW)
+
+    assert first.nonce == again.nonce
+    assert first.nonce != new_attempt("job_1", 2, service="us", at=NOW).nonce
+    assert first.nonce != new_attempt("job_1", 1, service="them", at=NOW).nonce
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if not state.is_active])
+def test_of_a_job_that_rests_nothing_is_asked_any_more(state: JobState) -> None:
+    leaving = asked(job(mlflow_run_id="run1"), Intent.PREEMPT, at=NOW, grace=timedelta(seconds=60))
+
+    rests = moved(leaving, to=state, at=NOW, reason=None, message=None)
+
+    assert (rests.intent, rests.stop_by) == (None, None)
+    assert (rests.ended_at, rests.mlflow_due_until is not None) == ((NOW, True) if state.is_terminal else (None, False))
+    assert rests.queued_at == (NOW if state is JobState.QUEUED else None)
+
+
+def test_a_condition_is_told_of_when_it_turns_and_dated_from_then() -> None:
+    fine = with_condition(job(), "Heartbeating", status=True, message=None, at=LONG_AGO)
+    lost = with_condition(fine, "Heartbeating", status=False, message=None, at=NOW)
+    still = with_condition(lost, "Heartbeating", status=False, message="longer", at=NOW + timedelta(hours=1))
+
+    assert condition_events(job(), fine) == [], "that all is well is no news"
+    assert condition_events(fine, lost) == ["heartbeat_lost"]
+    assert condition_events(lost, still) == []
+    assert still.conditions["Heartbeating"].since == NOW
+    assert condition_events(still, fine) == ["heartbeat_back"]
+
+
 def test_settings_come_from_the_environment_and_show_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"API_KEY": "a-key-of-some-length", "STORE_URL": "memory://x", "RAY_URL": "memory://x"}
-    for name, value in {**given, "MLFLOW_URL": "http://mlflow", "STATE_FOLDER": str(tmp_path)}.items():
+    given = {
+        "API_KEY": "a-key-of-some-length",
+        "STORE_URL": "memory://x",
+        "RAY_URL": "memory://x",
+        "MLFLOW_URL": "http://mlflow",
+        "STATE_FOLDER": str(tmp_path),
+        "RETRIES__PLATFORM": "3",
+    }
+    for name, value in given.items():
         monkeypatch.setenv(f"CDM_{name}", value)
 
     settings = Settings()
 
     assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/service.db"
     assert settings.mlflow_public_url == "http://mlflow"
+    assert settings.retries.platform == 3
     assert "a-key-of-some-length" not in repr(settings)
     with pytest.raises(ValidationError, match="frozen"):
         settings.local_paths = True  # type: ignore[misc]
 
 
 def test_every_setting_is_described() -> None:
-    assert all(field.description for field in Settings.model_fields.values())
+    def fields_of(model: type[BaseModel]) -> list[str]:
+        missing = []
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                missing += fields_of(field.annotation)
+            elif not field.description:
+                missing.append(name)
+        return missing
+
+    assert fields_of(Settings) == []

@@ -1,279 +1,360 @@
-"""What `decide` may and may not do, over everything that can be seen of a job."""
+"""What `decide` may and may not do, over everything that can be known of a job."""
 
+import ast
+import itertools
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.cluster.base import Run, RunStatus
+from service.jobs import lifecycle
 from service.jobs.lifecycle import (
     Action,
     Adopt,
+    Ask,
     Begin,
-    Finish,
-    Hold,
-    MarkRunning,
-    Observed,
-    Retry,
+    Ending,
+    Fence,
+    Intent,
+    JobState,
+    Known,
+    Move,
     Revoke,
     Stop,
     Submit,
-    Unreachable,
+    Verdict,
     Wait,
+    Word,
     decide,
 )
-from service.jobs.records import AttemptRecord, JobRecord
-from service.jobs.views import JobState
-from workers.contract.records import Outcome, Progress, Reason
 
-NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-LONG_AGO = NOW - timedelta(hours=1)
-TERMINAL = [state for state in JobState if state.is_terminal]
-ACTIVE = [JobState.STARTING, JobState.RUNNING, JobState.CANCELLING]
-PROOFS = ["JOB_ENTRYPOINT_COMMAND_ERROR", "JOB_ENTRYPOINT_COMMAND_START_ERROR", "RUNTIME_ENV_SETUP_FAILURE"]
-HEARSAY = ["JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE", None]
+VERDICTS = [
+    Verdict(ending=Ending.DONE, reason="", message=""),
+    Verdict(ending=Ending.LEFT, reason="stopped", message="left at 200 images"),
+    Verdict(ending=Ending.FAILED, reason="driver_lost", message="it is gone", again=True),
+    Verdict(ending=Ending.FAILED, reason="data_error", message="no images", again=False),
+]
+# how states and intents go together; a rebuilt job may be starting with any intent
+POSSIBLE = [
+    (JobState.QUEUED, None),
+    *((state, None) for state in (JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)),
+    *((JobState.PAUSING, intent) for intent in (Intent.PAUSE, Intent.PREEMPT, Intent.RESTART)),
+    *((JobState.CANCELLING, intent) for intent in (Intent.CANCEL, Intent.EXPIRE)),
+    *((state, None) for state in JobState if state.is_terminal),
+    (JobState.PAUSED, None),
+]
+FLAGS = ("submitted", "trains", "restarts", "may_begin", "expired", "stalled", "overdue", "force", "between")
 
-
-def job(state: JobState, *, attempt: int = 1) -> JobRecord:
-    number = 0 if state is JobState.QUEUED else attempt
-    return JobRecord(id="job_1", name=None, state=state, spec="{}", spec_sha256="", created_at=LONG_AGO, attempt=number)
-
-
-def attempt(*, number: int = 1, submitted_at: datetime | None = LONG_AGO) -> AttemptRecord:
-    return AttemptRecord(
-        job_id="job_1",
-        number=number,
-        submission_id=f"job_1-a{number}",
-        nonce="ours",
-        created_at=LONG_AGO,
-        submitted_at=submitted_at,
-    )
+Law = Callable[[Known, Action], None]
 
 
-def run(status: RunStatus, error_type: str | None = None, *, nonce: str = "ours") -> Run:
-    return Run(
-        submission_id="job_1-a1",
-        status=status,
-        error_type=error_type,
-        message=None,
-        metadata={"cdm_nonce": nonce},
-    )
-
-
-def outcome(status: str, reason: Reason | None = None) -> Outcome:
-    fields = {"status": status, "reason": reason, "message": "said so", "images_seen": 1, "mlflow_run_id": None}
-    return Outcome.model_validate({**fields, "ended_at": NOW})
-
-
-def progress(phase: str, *, age_seconds: float = 0.0) -> Progress:
-    return Progress.model_validate(
-        {
-            "phase": phase,
-            "images_seen": 1,
-            "total_images": 2,
-            "images_per_second": 1.0,
-            "eta_seconds": None,
-            "losses": {},
-            "last_checkpoint_images": None,
-            "num_workers": 1,
-            "mlflow_run_id": None,
-            "updated_at": NOW - timedelta(seconds=age_seconds),
-        }
-    )
-
-
-def chosen(job: JobRecord, seen: Observed, *, of: AttemptRecord | None = None, admitted: bool = True) -> Action:
-    present = of or (attempt(number=job.attempt) if job.attempt else None)
-    return decide(job, present, seen, now=NOW, admitted=admitted, max_attempts=3)
-
-
-progresses = st.none() | st.builds(
-    progress, st.sampled_from(["preparing", "training", "checkpointing"]), age_seconds=st.floats(0, 1e6)
-)
-outcomes = st.none() | st.sampled_from(
-    [outcome("succeeded"), outcome("stopped"), *(outcome("failed", reason) for reason in [None, *Reason])]
-)
-runs = (
-    st.none()
-    | st.just(Unreachable("timeout"))
-    | st.builds(run, st.sampled_from(RunStatus), st.sampled_from([*PROOFS, *HEARSAY]))
-)
-attempts = st.builds(
-    attempt,
-    number=st.integers(1, 3),
-    submitted_at=st.none() | st.floats(0, 1e6).map(lambda age: NOW - timedelta(seconds=age)),
+anything = st.builds(
+    lambda state, intent, word, verdict, flags: _case(state, intent, word, verdict, flags),
+    st.sampled_from(JobState),
+    st.none() | st.sampled_from(Intent),
+    st.sampled_from(Word),
+    st.none() | st.sampled_from(VERDICTS),
+    st.integers(0, 2 ** len(FLAGS) - 1),
 )
 
 
-@given(st.sampled_from(TERMINAL), attempts, runs, outcomes, progresses, st.booleans())
-def test_a_finished_job_never_moves_again(
-    state: JobState,
-    of: AttemptRecord,
-    seen: Run | Unreachable | None,
-    said: Outcome | None,
-    heard: Progress | None,
-    admitted: bool,
-) -> None:
-    observed = Observed(run=seen, outcome=said, progress=heard)
-
-    assert chosen(job(state), observed, of=of, admitted=admitted) == Wait()
+def everything_possible() -> Iterator[Known]:
+    """All that is known of a job whose state and intent go together, and that has an open attempt if it must."""
+    for (state, intent), word, verdict in itertools.product(POSSIBLE, Word, [None, *VERDICTS]):
+        may_be_between = state in {JobState.RECOVERING, JobState.PAUSING, JobState.CANCELLING}
+        for flags in range(2 ** len(FLAGS) if may_be_between else 2 ** (len(FLAGS) - 1)):
+            yield _case(state, intent, word, verdict, flags)
 
 
-@given(st.sampled_from(ACTIVE), attempts, progresses)
-def test_an_engine_that_does_not_answer_never_ends_an_attempt(
-    state: JobState, of: AttemptRecord, heard: Progress | None
-) -> None:
-    action = chosen(job(state, attempt=of.number), Observed(run=Unreachable("timeout"), progress=heard), of=of)
-
-    assert isinstance(action, Wait | MarkRunning)
+def _case(state: JobState, intent: Intent | None, word: Word, verdict: Verdict | None, flags: int) -> Known:
+    given = {flag: bool(flags >> place & 1) for place, flag in enumerate(FLAGS)}
+    return Known(state=state, intent=intent, word=word, verdict=verdict, **given)
 
 
-@given(st.sampled_from(ACTIVE), attempts, runs, progresses)
-def test_without_a_last_word_an_attempt_ends_only_on_proof(
-    state: JobState, of: AttemptRecord, seen: Run | Unreachable | None, heard: Progress | None
-) -> None:
-    action = chosen(job(state, attempt=of.number), Observed(run=seen, progress=heard), of=of)
-
-    if isinstance(action, Finish | Retry):
-        assert of.submitted_at is not None
-        assert seen is None or (isinstance(seen, Run) and seen.status.is_terminal)
+def a_job_that_rests_never_moves_by_itself(known: Known, action: Action) -> None:
+    if known.state.is_terminal or known.state is JobState.PAUSED:
+        assert isinstance(action, Wait)
 
 
-@given(st.sampled_from(ACTIVE), attempts, st.sampled_from(["succeeded", "stopped", "failed"]))
-def test_a_last_word_ends_an_attempt_whatever_the_engine_says(state: JobState, of: AttemptRecord, status: str) -> None:
-    seen = Observed(run=Unreachable("timeout"), outcome=outcome(status))
-
-    assert isinstance(chosen(job(state, attempt=of.number), seen, of=of), Finish | Retry)
+def a_job_leaves_the_queue_only_when_its_turn_has_come(known: Known, action: Action) -> None:
+    if known.state is JobState.QUEUED:
+        assert isinstance(action, Begin if known.may_begin else Wait)
 
 
-@given(st.sampled_from(ACTIVE), st.sampled_from([RunStatus.SUCCEEDED, RunStatus.STOPPED, RunStatus.FAILED]))
-def test_every_job_ends_after_enough_ended_attempts(state: JobState, status: RunStatus) -> None:
-    present, action = job(state), None
-    for number in (1, 2, 3):
-        action = chosen(replace(present, attempt=number), Observed(run=run(status, PROOFS[0])))
-        if isinstance(action, Finish):
-            break
-        assert isinstance(action, Retry)
-        present = replace(present, state=JobState.STARTING, fruitless_attempts=action.fruitless)
-
-    assert isinstance(action, Finish)
-    assert action.state.is_terminal
-
-
-@given(attempts, runs, outcomes, progresses)
-def test_a_job_that_is_cancelled_is_never_tried_again_nor_failed(
-    of: AttemptRecord, seen: Run | Unreachable | None, said: Outcome | None, heard: Progress | None
-) -> None:
-    cancelling = job(JobState.CANCELLING, attempt=of.number)
-
-    action = chosen(cancelling, Observed(run=seen, outcome=said, progress=heard), of=of)
-
-    assert not isinstance(action, Retry | Submit | Begin | MarkRunning)
-    if isinstance(action, Finish):
-        assert action.state in {JobState.CANCELLED, JobState.SUCCEEDED}
+def an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt(known: Known, action: Action) -> None:
+    """But for a user's own deadline, when it has passed."""
+    if not known.state.is_active or known.between or known.verdict or known.word is not Word.NOTHING:
+        return
+    assert not isinstance(action, Begin | Submit | Adopt | Stop)
+    if isinstance(action, Fence | Revoke):
+        assert known.force
+        assert known.intent in {Intent.CANCEL, Intent.PAUSE, Intent.EXPIRE}
+    if isinstance(action, Move):
+        assert not action.closes
+    if isinstance(action, Ask):
+        assert action.intent is Intent.EXPIRE
 
 
-UNSUBMITTED = attempt(submitted_at=None)
+def nothing_begins_unless_it_may_and_nothing_else_is_under_way(known: Known, action: Action) -> None:
+    if isinstance(action, Begin):
+        assert known.may_begin
+        assert known.state is JobState.QUEUED or (known.state.is_active and known.between and known.intent is None)
+
+
+def an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave(known: Known, action: Action) -> None:
+    if isinstance(action, Submit):
+        assert known.state.is_active
+        assert not known.submitted
+        assert not known.between
+        assert known.intent is None
+        assert known.word is Word.UNKNOWN
+
+
+def what_the_engine_has_is_adopted_before_anything_else_is_done_to_it(known: Known, action: Action) -> None:
+    is_open = known.state.is_active and not known.between and not known.verdict
+    if is_open and not known.submitted and known.word in {Word.ALIVE, Word.OVER}:
+        assert isinstance(action, Adopt)
+
+
+def only_an_attempt_that_is_open_is_acted_on(known: Known, action: Action) -> None:
+    if isinstance(action, Submit | Adopt | Revoke | Stop | Fence):
+        assert known.state.is_active
+        assert not known.between
+    if isinstance(action, Stop | Fence):
+        assert known.submitted
+        assert known.intent
+    if isinstance(action, Ask):
+        assert known.state.is_active
+        assert known.intent is None
+
+
+def an_attempt_is_closed_by_a_verdict_and_by_nothing_else(known: Known, action: Action) -> None:
+    if isinstance(action, Move) and action.closes:
+        assert known.verdict or known.between
+    if known.state.is_active and known.verdict:
+        assert isinstance(action, Move)
+        assert action.closes
+
+
+def a_success_is_one_whatever_else_was_wanted(known: Known, action: Action) -> None:
+    if known.state.is_active and known.verdict and known.verdict.ending is Ending.DONE:
+        assert isinstance(action, Move)
+        assert action.to is JobState.SUCCEEDED
+
+
+def a_job_that_is_cancelled_is_neither_failed_nor_tried_again(known: Known, action: Action) -> None:
+    if known.intent is Intent.CANCEL and known.state.is_active:
+        assert not isinstance(action, Begin | Submit | Ask)
+        if isinstance(action, Move) and action.closes:
+            assert action.to in {JobState.CANCELLED, JobState.SUCCEEDED}
+
+
+def a_pause_does_not_hide_a_failure_that_would_come_again(known: Known, action: Action) -> None:
+    verdict = known.verdict
+    if known.state.is_active and known.intent is Intent.PAUSE and verdict and verdict.ending is Ending.FAILED:
+        assert isinstance(action, Move)
+        assert action.to is (JobState.PAUSED if verdict.again else JobState.FAILED)
+        assert action.unclean is verdict.again
+
+
+LAWS: list[Law] = [
+    a_job_that_rests_never_moves_by_itself,
+    a_job_leaves_the_queue_only_when_its_turn_has_come,
+    an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt,
+    nothing_begins_unless_it_may_and_nothing_else_is_under_way,
+    an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave,
+    what_the_engine_has_is_adopted_before_anything_else_is_done_to_it,
+    only_an_attempt_that_is_open_is_acted_on,
+    an_attempt_is_closed_by_a_verdict_and_by_nothing_else,
+    a_success_is_one_whatever_else_was_wanted,
+    a_job_that_is_cancelled_is_neither_failed_nor_tried_again,
+    a_pause_does_not_hide_a_failure_that_would_come_again,
+]
+
+
+def hold(known: Known) -> None:
+    action = decide(known)
+    for law in LAWS:
+        law(known, action)
+
+
+def test_every_law_holds_in_every_case_that_can_come_up() -> None:
+    for known in everything_possible():
+        hold(known)
+
+
+@settings(max_examples=500, deadline=None)
+@given(anything)
+def test_every_law_holds_even_where_the_facts_contradict_each_other(known: Known) -> None:
+    hold(known)
+
+
+EXITS: dict[JobState, set[JobState]] = {
+    JobState.QUEUED: {JobState.STARTING},
+    JobState.STARTING: {
+        JobState.RUNNING,
+        JobState.RECOVERING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLING,
+        JobState.PAUSING,
+    },
+    JobState.RUNNING: {
+        JobState.RECOVERING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLING,
+        JobState.PAUSING,
+    },
+    JobState.RECOVERING: {
+        JobState.STARTING,
+        JobState.RUNNING,
+        JobState.RECOVERING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELLING,
+        JobState.PAUSING,
+    },
+    JobState.PAUSING: {
+        JobState.PAUSED,
+        JobState.QUEUED,
+        JobState.RECOVERING,
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+    },
+    JobState.CANCELLING: {JobState.CANCELLED, JobState.FAILED, JobState.SUCCEEDED},
+}
+
+
+def test_states_lead_to_the_states_they_may_lead_to_and_to_no_others_by_all_that_can_be_done() -> None:
+    found: dict[JobState, set[JobState]] = {}
+    done: set[type[Action]] = set()
+    for known in everything_possible():
+        action = decide(known)
+        done.add(type(action))
+        match action:
+            case Move():
+                found.setdefault(known.state, set()).add(action.to)
+            case Begin():
+                found.setdefault(known.state, set()).add(JobState.STARTING)
+            case Ask():
+                leaving = JobState.CANCELLING if action.intent is Intent.EXPIRE else JobState.PAUSING
+                found.setdefault(known.state, set()).add(leaving)
+            case _:
+                pass
+
+    assert found == EXITS
+    assert done == {Wait, Begin, Submit, Adopt, Revoke, Stop, Fence, Ask, Move}
+
+
+OPEN = Known(state=JobState.STARTING)
+TAKEN = replace(OPEN, submitted=True, word=Word.ALIVE)
+RUNNING = replace(TAKEN, state=JobState.RUNNING, trains=True)
+CANCELLING = replace(RUNNING, state=JobState.CANCELLING, intent=Intent.CANCEL)
 
 
 @pytest.mark.parametrize(
-    ("state", "of", "seen", "expected"),
+    ("known", "expected"),
     [
-        (JobState.QUEUED, None, Observed(), Begin()),
-        (JobState.QUEUED, None, Observed(run=Unreachable("")), Hold("backend_down")),
-        (JobState.STARTING, UNSUBMITTED, Observed(), Submit()),
-        (JobState.STARTING, UNSUBMITTED, Observed(run=Unreachable("")), Wait()),
-        (JobState.STARTING, UNSUBMITTED, Observed(run=run(RunStatus.RUNNING)), Adopt()),
-        (JobState.CANCELLING, UNSUBMITTED, Observed(), Revoke()),
-        (JobState.CANCELLING, UNSUBMITTED, Observed(run=run(RunStatus.RUNNING)), Adopt()),
-        (JobState.STARTING, None, Observed(run=run(RunStatus.PENDING)), Wait()),
-        (JobState.STARTING, None, Observed(run=run(RunStatus.RUNNING), progress=progress("preparing")), Wait()),
-        (JobState.STARTING, None, Observed(run=run(RunStatus.RUNNING), progress=progress("training")), MarkRunning()),
-        (JobState.RUNNING, None, Observed(run=run(RunStatus.RUNNING), progress=progress("training")), Wait()),
-        (JobState.CANCELLING, None, Observed(run=run(RunStatus.PENDING)), Stop()),
-        (JobState.CANCELLING, None, Observed(run=run(RunStatus.RUNNING)), Stop()),
-        (JobState.RUNNING, attempt(submitted_at=NOW), Observed(), Wait()),
+        (Known(state=JobState.QUEUED, may_begin=True), Begin()),
+        (OPEN, Submit()),
+        (replace(OPEN, word=Word.NOTHING), Wait()),
+        (replace(OPEN, word=Word.ALIVE), Adopt()),
+        (replace(OPEN, word=Word.OVER), Adopt()),
+        (replace(OPEN, intent=Intent.CANCEL), Revoke()),
+        (replace(OPEN, intent=Intent.CANCEL, word=Word.NOTHING), Wait()),
+        (replace(OPEN, intent=Intent.CANCEL, word=Word.NOTHING, force=True), Revoke()),
+        (replace(OPEN, intent=Intent.PREEMPT, word=Word.NOTHING, force=True), Wait()),
+        (replace(OPEN, intent=Intent.CANCEL, word=Word.ALIVE), Adopt()),
+        (TAKEN, Wait()),
+        (replace(TAKEN, trains=True), Move(JobState.RUNNING)),
+        (replace(TAKEN, overdue=True), Revoke()),
+        (replace(TAKEN, overdue=True, word=Word.NOTHING), Wait()),
+        (RUNNING, Wait()),
+        (replace(RUNNING, expired=True), Ask(Intent.EXPIRE)),
+        (replace(RUNNING, expired=True, word=Word.NOTHING), Ask(Intent.EXPIRE)),
+        (replace(RUNNING, stalled=True), Ask(Intent.RESTART)),
+        (replace(RUNNING, stalled=True, word=Word.NOTHING), Wait()),
+        (CANCELLING, Stop()),
+        (replace(CANCELLING, word=Word.NOTHING), Wait()),
+        (replace(CANCELLING, force=True), Fence()),
+        (replace(CANCELLING, force=True, word=Word.NOTHING), Fence()),
+        (replace(CANCELLING, intent=Intent.RESTART, force=True, word=Word.NOTHING), Wait()),
+        (Known(state=JobState.RECOVERING, between=True), Wait()),
+        (Known(state=JobState.RECOVERING, between=True, may_begin=True), Begin()),
+        (Known(state=JobState.RECOVERING, between=True, may_begin=True, expired=True), Ask(Intent.EXPIRE)),
     ],
 )
-def test_each_situation_has_its_next_step(
-    state: JobState, of: AttemptRecord | None, seen: Observed, expected: Action
+def test_each_situation_has_its_next_step(known: Known, expected: Action) -> None:
+    assert decide(known) == expected
+
+
+def test_workers_that_start_again_within_an_attempt_are_shown_as_recovering_and_back() -> None:
+    lost = decide(replace(RUNNING, trains=False, restarts=True))
+    back = decide(replace(RUNNING, state=JobState.RECOVERING))
+
+    assert isinstance(lost, Move)
+    assert (lost.to, lost.reason, lost.closes) == (JobState.RECOVERING, "worker_lost", False)
+    assert back == Move(JobState.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("intent", "state", "reason"),
+    [
+        (Intent.CANCEL, JobState.CANCELLED, None),
+        (Intent.PAUSE, JobState.PAUSED, None),
+        (Intent.PREEMPT, JobState.QUEUED, "preempted"),
+        (Intent.EXPIRE, JobState.FAILED, "max_runtime_exceeded"),
+        (Intent.RESTART, JobState.RECOVERING, "stalled"),
+    ],
+)
+def test_a_job_that_left_as_it_was_asked_to_is_where_that_leads(
+    intent: Intent, state: JobState, reason: str | None
 ) -> None:
-    assert chosen(job(state), seen, of=of) == expected
+    action = decide(replace(RUNNING, intent=intent, verdict=VERDICTS[1]))
+
+    assert action == Move(state, reason, "left at 200 images", closes=True)
 
 
-def test_a_job_behind_others_waits_for_capacity() -> None:
-    assert chosen(job(JobState.QUEUED), Observed(), admitted=False) == Hold("waiting_capacity")
+@pytest.mark.parametrize("intent", Intent)
+def test_a_job_that_was_taken_by_force_says_so(intent: Intent) -> None:
+    action = decide(replace(RUNNING, intent=intent, verdict=VERDICTS[2]))
+
+    assert isinstance(action, Move)
+    assert action.unclean
+    assert action.reason
 
 
-@pytest.mark.parametrize("error_type", HEARSAY)
-def test_a_lost_supervisor_counts_only_once_the_heartbeat_is_old(error_type: str | None) -> None:
-    failed = run(RunStatus.FAILED, error_type)
+@pytest.mark.parametrize(
+    ("intent", "state", "reason"),
+    [
+        (Intent.CANCEL, JobState.CANCELLED, "data_error"),
+        (Intent.PAUSE, JobState.FAILED, "data_error"),
+        (Intent.PREEMPT, JobState.FAILED, "data_error"),
+        (Intent.EXPIRE, JobState.FAILED, "data_error"),
+        (Intent.RESTART, JobState.FAILED, "data_error"),
+    ],
+)
+def test_a_failure_that_would_come_again_is_named_whatever_the_job_was_to_leave_for(
+    intent: Intent, state: JobState, reason: str
+) -> None:
+    action = decide(replace(RUNNING, intent=intent, verdict=VERDICTS[3]))
 
-    fresh = chosen(job(JobState.RUNNING), Observed(run=failed, progress=progress("training", age_seconds=89)))
-    stale = chosen(job(JobState.RUNNING), Observed(run=failed, progress=progress("training", age_seconds=91)))
-
-    assert fresh == Wait()
-    assert isinstance(stale, Retry)
-    assert stale.reason == "driver_lost"
-
-
-@pytest.mark.parametrize("error_type", PROOFS)
-def test_an_entrypoint_that_failed_is_proof_at_once(error_type: str) -> None:
-    seen = Observed(run=run(RunStatus.FAILED, error_type), progress=progress("training"))
-
-    assert isinstance(chosen(job(JobState.RUNNING), seen), Retry)
-
-
-def test_a_run_with_our_id_and_not_our_nonce_is_never_taken_for_ours() -> None:
-    action = chosen(job(JobState.STARTING), Observed(run=run(RunStatus.RUNNING, nonce="theirs")), of=UNSUBMITTED)
-
-    assert isinstance(action, Finish)
-    assert (action.state, action.reason) == (JobState.FAILED, "submission_conflict")
+    assert isinstance(action, Move)
+    assert (action.to, action.reason, action.message) == (state, reason, "no images")
 
 
-LOST = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
+def test_the_decision_needs_the_standard_library_only() -> None:
+    tree = ast.parse(Path(lifecycle.__file__).read_text())
+    imported = {
+        (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
 
-
-def worn_out(*, checkpoint: int | None, losses: int = 2) -> JobRecord:
-    """A running job that has lost so many attempts in a row without a new checkpoint."""
-    seen = progress("training").model_copy(update={"last_checkpoint_images": checkpoint})
-    return replace(job(JobState.RUNNING, attempt=7), fruitless_attempts=losses, progress=seen)
-
-
-def test_the_last_attempt_says_why_there_is_no_other() -> None:
-    action = chosen(worn_out(checkpoint=None), LOST)
-
-    assert isinstance(action, Finish)
-    assert (action.state, action.reason) == (JobState.FAILED, "retries_exhausted")
-    assert "the driver left no outcome" in (action.message or "")
-
-
-def test_an_attempt_that_left_a_new_checkpoint_was_not_in_vain_however_many_there_were() -> None:
-    before = replace(attempt(number=7), from_images=100)
-
-    further = chosen(worn_out(checkpoint=200), LOST, of=before)
-    no_further = chosen(worn_out(checkpoint=100), LOST, of=before)
-
-    assert isinstance(further, Retry)
-    assert further.fruitless == 1
-    assert isinstance(no_further, Finish)
-
-
-@pytest.mark.parametrize("seen", [Observed(run=None), Observed(outcome=outcome("stopped"))])
-def test_what_others_do_to_an_attempt_is_not_held_against_the_job(seen: Observed) -> None:
-    action = chosen(worn_out(checkpoint=None), seen)
-
-    assert isinstance(action, Retry)
-    assert action.fruitless == 2
-
-
-def test_a_storage_outage_is_waited_out_by_another_attempt() -> None:
-    seen = Observed(outcome=outcome("failed", Reason.STORAGE_ERROR))
-
-    first, last = chosen(worn_out(checkpoint=None, losses=0), seen), chosen(worn_out(checkpoint=None), seen)
-
-    assert isinstance(first, Retry)
-    assert first.reason == "storage_error"
-    assert isinstance(last, Finish)
+    assert imported <= sys.stdlib_module_names

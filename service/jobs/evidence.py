@@ -1,0 +1,210 @@
+"""What is known of a job's attempt, weighed: from what the engine and the object store say to what `decide` needs.
+
+An attempt is over only on positive evidence: its own last record, the engine's verdict on its command, or an engine
+that can no longer run it. That the engine cannot be reached, or lost sight of a driver that still beats, is no proof.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from service.cluster.base import Run, RunStatus
+from service.jobs.lifecycle import Ending, Intent, JobState, Known, Verdict, Word
+from service.jobs.reasons import CAUSES, Blame
+from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
+from workers.contract.records import Outcome, Progress
+
+_SUBMISSION_SETTLES = timedelta(seconds=60)  # until then, an engine that knows no such id may just be late
+_HEARTBEAT_STALE = timedelta(seconds=90)
+_LONGEST_BACK_OFF_SECONDS = 600.0
+_DOUBLINGS = 64  # more would not fit into a float
+_STALL_REPORTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The engine did not answer."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What the engine and the object store say. `run` is None where the engine says that it knows no such id."""
+
+    run: Run | Unreachable | None = None
+    session: str | None = None
+    outcome: Outcome | None = None
+    progress: Progress | None = None
+    claimed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an operator allows. Budgets are of failures in a row that left no new checkpoint."""
+
+    platform_retries: int = 10
+    user_retries: int = 0
+    back_off_seconds: float = 10.0
+    start_timeout: timedelta = timedelta(minutes=15)
+    stall_timeout: timedelta = timedelta(minutes=5)
+    restart_stalled: bool = False
+
+
+def known(job: JobRecord, attempt: AttemptRecord | None, observed: Observed, *, now: datetime, limits: Limits) -> Known:
+    """Everything that `decide` needs about a job that is not in the queue."""
+    if attempt is None or attempt.ended_at:
+        due = job.not_before is None or now >= job.not_before
+        expired = _expired(job, now=now)
+        return Known(state=job.state, intent=job.intent, between=True, may_begin=due, expired=expired)
+    progress = observed.progress
+    return Known(
+        state=job.state,
+        intent=job.intent,
+        submitted=attempt.submitted_at is not None,
+        word=_word(observed.run),
+        verdict=_verdict(job, attempt, observed, now=now, limits=limits),
+        trains=progress is not None and progress.phase != "preparing",
+        restarts=progress is not None and progress.phase == "preparing",
+        expired=_expired(job, now=now),
+        stalled=limits.restart_stalled and is_stalled(job, now=now, limits=limits),
+        overdue=_overdue(attempt, observed, now=now, limits=limits),
+        force=job.stop_by is not None and now > job.stop_by,
+    )
+
+
+def never_began(job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits: Limits) -> Verdict:
+    """What it means that no driver can claim the attempt any more, and none has."""
+    if job.intent:
+        return Verdict(ending=Ending.LEFT, reason="not_started", message="it had not started")
+    waited = int(limits.start_timeout.total_seconds())
+    late = _failed("start_timeout", f"the engine did not start it within {waited} s")
+    return _budgeted(late, job, attempt, now=now, limits=limits)
+
+
+def taken(job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits: Limits) -> Verdict:
+    """What it means that an attempt had to be fenced."""
+    late = _failed("stopped", "it did not leave in time; what it still does is seen by nobody")
+    return _budgeted(late, job, attempt, now=now, limits=limits)
+
+
+def is_silent(job: JobRecord, *, now: datetime) -> bool:
+    """It has beaten, and then no more."""
+    return job.heard_at is not None and now - job.heard_at > _HEARTBEAT_STALE
+
+
+def is_stalled(job: JobRecord, *, now: datetime, limits: Limits) -> bool:
+    """It trains and has seen no new image for ten of its reports, and for minutes."""
+    progress = job.progress
+    if job.state is not JobState.RUNNING or not progress or progress.phase != "training" or not job.advanced_at:
+        return False
+    images = json.loads(job.spec)["cadence"]["log_images"]  # progress is told no more often
+    between = images / progress.images_per_second if progress.images_per_second else 0.0
+    patience = max(limits.stall_timeout, timedelta(seconds=min(_STALL_REPORTS * between, 86_400.0)))
+    return now - job.advanced_at > patience
+
+
+def signature(verdict: Verdict, job: JobRecord) -> str:
+    """What makes two failures the same one: the error, and how far training had come."""
+    seen = job.progress.images_seen if job.progress else 0
+    return hashlib.sha256(f"{verdict.reason}\n{verdict.message}\n{seen}".encode()).hexdigest()
+
+
+def _word(run: Run | Unreachable | None) -> Word:
+    match run:
+        case None:
+            return Word.UNKNOWN
+        case Unreachable():
+            return Word.NOTHING
+        case Run():
+            return Word.OVER if run.status.is_terminal else Word.ALIVE
+
+
+def _expired(job: JobRecord, *, now: datetime) -> bool:
+    limit = job.max_runtime_seconds
+    return limit is not None and job.started_at is not None and now - job.started_at > timedelta(seconds=limit)
+
+
+def _overdue(attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits) -> bool:
+    if attempt.submitted_at is None or observed.claimed or observed.progress:
+        return False
+    return now - attempt.submitted_at > limits.start_timeout
+
+
+def _verdict(
+    job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits
+) -> Verdict | None:
+    """How the attempt ended; None while there is no proof that it did."""
+    run = observed.run
+    if isinstance(run, Run) and attempt.nonce and run.metadata.get("cdm_nonce") != attempt.nonce:
+        return _failed("submission_conflict", f"the engine runs something else as {attempt.submission_id}")
+    if observed.outcome:
+        return _by_itself(job, attempt, observed.outcome, now=now, limits=limits)
+    lost = _lost(job, attempt, observed, now=now)
+    return _budgeted(lost, job, attempt, now=now, limits=limits) if lost else None
+
+
+def _by_itself(job: JobRecord, attempt: AttemptRecord, outcome: Outcome, *, now: datetime, limits: Limits) -> Verdict:
+    """What the driver's own last record means."""
+    if outcome.status == "succeeded":
+        return Verdict(ending=Ending.DONE, reason="", message=outcome.message)
+    if outcome.status == "stopped":
+        ending, reason = Ending.LEFT if job.intent else Ending.FAILED, "stopped"
+    else:
+        ending, reason = Ending.FAILED, outcome.reason or "internal"
+    verdict = Verdict(ending=ending, reason=reason, message=outcome.message)
+    return _budgeted(verdict, job, attempt, now=now, limits=limits)
+
+
+def _lost(job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime) -> Verdict | None:
+    """It ended without a last record."""
+    run = observed.run
+    if isinstance(run, Unreachable) or attempt.submitted_at is None:
+        return None
+    beats = observed.progress is not None and job.heard_at is not None and now - job.heard_at <= _HEARTBEAT_STALE
+    if run is None:
+        if attempt.session and observed.session and attempt.session != observed.session:
+            return None if beats else _failed("head_restarted", "the engine was restarted and knows nothing of it")
+        settled = now - attempt.submitted_at > _SUBMISSION_SETTLES and not beats
+        return _failed("head_restarted", "the engine no longer knows the attempt") if settled else None
+    if not run.status.is_terminal:
+        return None
+    if _is_hearsay(run):
+        began = max(attempt.submitted_at, job.heard_at or attempt.submitted_at)
+        if now - began <= _HEARTBEAT_STALE:
+            return None
+    said = run.message or "nothing more"
+    if run.status is RunStatus.STOPPED:
+        return _failed("stopped", "the engine ended it before it could leave a checkpoint")
+    return _failed("driver_lost", f"the driver left no outcome; the engine says {run.status}: {said}")
+
+
+def _is_hearsay(run: Run) -> bool:
+    """The engine lost sight of the driver (JOB_SUPERVISOR_...), which may well be alive."""
+    proofs = ("JOB_ENTRYPOINT_", "RUNTIME_ENV_")
+    return run.status is RunStatus.FAILED and not (run.error_type or "").startswith(proofs)
+
+
+def _failed(reason: str, message: str) -> Verdict:
+    return Verdict(ending=Ending.FAILED, reason=reason, message=message)
+
+
+def _budgeted(verdict: Verdict, job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits: Limits) -> Verdict:
+    """Whether and when another attempt may follow."""
+    if not CAUSES[verdict.reason].retryable:
+        return verdict
+    if job.intent is Intent.RESTART:  # whatever it said when it was made to leave
+        verdict = replace(verdict, reason="stalled")
+    elif job.intent:
+        return replace(verdict, again=True)  # it was leaving anyway
+    is_users = CAUSES[verdict.reason].blame is Blame.USER
+    if is_users and signature(verdict, job) == job.failure_signature:
+        return replace(verdict, reason="poison", message=f"twice at the same point: {verdict.message}")
+    fruitful = checkpoint_images(job) > attempt.from_images
+    failures = 0 if fruitful else job.user_failures if is_users else job.platform_failures
+    if failures >= (limits.user_retries if is_users else limits.platform_retries):
+        message = f"{failures + 1} attempts in a row left no new checkpoint; the last: {verdict.message}"
+        return verdict if is_users else _failed("retries_exhausted", message)
+    pause = min(limits.back_off_seconds * 2.0 ** min(failures, _DOUBLINGS), _LONGEST_BACK_OFF_SECONDS)
+    return replace(verdict, again=True, retry_at=now + timedelta(seconds=pause))

@@ -1,0 +1,50 @@
+"""What can be said of a job before it is submitted."""
+
+from service.cluster import Cluster
+from service.cluster.base import Capacity, ClusterUnreachable
+from service.jobs.records import JobRecord
+from service.jobs.store import JobStore
+from service.jobs.views import Estimate
+
+
+async def queue_position(store: JobStore, job: JobRecord) -> int:
+    """1 = next."""
+    return await store.ahead(job) + 1
+
+
+async def warnings(job: JobRecord, expected: Estimate, *, store: JobStore, cluster: Cluster) -> tuple[str, ...]:
+    """What the user may want to know first. Nothing here forbids anything."""
+    said = [*_about_time(job, expected), *await _about_room(job, cluster)]
+    twins = await store.twins(job.project, job.spec_sha256)
+    if twins:
+        said.append(
+            f"{' and '.join(twins)} already trains exactly this document; with the same seed it will end the same"
+        )
+    quota = (await store.quotas()).get(job.project, (None, None))
+    if quota[0] is not None and job.workers > quota[0]:
+        said.append(
+            f"the project {job.project} may use {quota[0]} workers: this job, with {job.workers}, would wait for ever"
+        )
+    return tuple(said)
+
+
+def _about_time(job: JobRecord, expected: Estimate) -> list[str]:
+    limit, seconds = job.max_runtime_seconds, expected.seconds
+    if limit and seconds and seconds > limit:
+        return [f"like jobs would take {seconds:.0f} s: with max_runtime_seconds at {limit:g} it would be ended before"]
+    return []
+
+
+async def _about_room(job: JobRecord, cluster: Cluster) -> list[str]:
+    try:
+        capacity = await cluster.capacity()
+    except ClusterUnreachable as error:
+        return [f"the engine does not answer ({error}): the job would wait until it does"]
+    there = _workers_there(job, capacity)
+    if job.workers > there and not capacity.can_grow:
+        return [f"it needs {job.workers} {job.accelerator} workers, and all nodes together have room for {there:g}"]
+    return []
+
+
+def _workers_there(job: JobRecord, capacity: Capacity) -> float:
+    return capacity.total.gpus if job.accelerator == "gpu" else capacity.total.cpus

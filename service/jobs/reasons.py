@@ -1,0 +1,53 @@
+"""Why jobs are where they are: closed lists. Of failures, whose fault it is and whether another attempt may help."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Blame(StrEnum):
+    """Whose budget of retries a failure is taken from."""
+
+    USER = "user"
+    PLATFORM = "platform"
+    HARDWARE = "hardware"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What is known of a reason."""
+
+    blame: Blame
+    retryable: bool
+    meaning: str
+
+
+CAUSES: dict[str, Cause] = {
+    # what a driver says of itself (workers/contract/records.py)
+    "invalid_spec": Cause(Blame.USER, False, "the document does not fit the images, weights or machine it names"),
+    "cluster_too_small": Cause(Blame.USER, False, "the cluster lacks workers of this kind and cannot grow"),
+    "data_error": Cause(Blame.USER, False, "images cannot be read"),
+    "non_finite_loss": Cause(Blame.USER, False, "the loss or its gradients stopped being numbers"),
+    "out_of_memory": Cause(Blame.USER, False, "a step needs more memory than the accelerator has"),
+    "internal": Cause(Blame.USER, True, "the training code raised an error"),
+    "storage_error": Cause(Blame.PLATFORM, True, "the object store refused or did not answer"),
+    "workers_lost": Cause(Blame.HARDWARE, True, "workers died more often than the document allows"),
+    # what the control plane finds
+    "driver_lost": Cause(Blame.HARDWARE, True, "the driver ended without a last word"),
+    "head_restarted": Cause(Blame.PLATFORM, True, "the engine came back without memory of the attempt"),
+    "stopped": Cause(Blame.PLATFORM, True, "something else stopped it"),
+    "stalled": Cause(Blame.HARDWARE, True, "it lived and did not get on"),
+    "start_timeout": Cause(Blame.PLATFORM, True, "the engine took it and never started it"),
+    "invalid_environment": Cause(Blame.PLATFORM, False, "the engine refused the submission"),
+    "submission_conflict": Cause(Blame.PLATFORM, False, "the engine runs something else under the attempt's id"),
+    "max_runtime_exceeded": Cause(Blame.USER, False, "it ran for as long as it may"),
+    "poison": Cause(Blame.USER, False, "the same error came twice at the same point"),
+    "retries_exhausted": Cause(Blame.PLATFORM, False, "too many attempts in a row were lost"),
+}
+
+# why a job is in a state that is no failure; why it waits in the queue, `queueing.BlockedReason` says, too
+CIRCUMSTANCES: dict[str, str] = {
+    "backend_down": "the engine does not answer, so nothing can be started",
+    "preempted": "it made room for a job of a higher class",
+    "worker_lost": "a worker died, and the group starts again within the attempt",
+    "rebuilt": "the database was lost, and the object store knows of this attempt",
+}

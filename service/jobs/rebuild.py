@@ -1,0 +1,96 @@
+"""The service's own copy of each job in the object store, and the way back from there into an empty database.
+
+The copy follows the database by about a second, so the newest changes may be missing from it. What the store knows
+better counts: an attempt that was claimed exists, whatever the copy says.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from service.jobs.lifecycle import JobState
+from service.jobs.objects import JobObjects
+from service.jobs.records import AttemptRecord, JobRecord, moved, submission_id
+from service.jobs.rows import job_of, job_row
+from service.jobs.store import JobStore
+
+log = structlog.get_logger()
+
+
+def record_of(job: JobRecord, attempts: Sequence[AttemptRecord]) -> bytes:
+    """The copy of a job, as JSON."""
+    document = {"job": job_row(job), "attempts": [asdict(attempt) for attempt in attempts]}
+    return json.dumps(document, default=_instant, indent=2).encode()
+
+
+def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
+    """The job and its attempts of a copy.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        document = json.loads(record)
+        job = job_of(_with_instants(document["job"]))
+        return job, [AttemptRecord(**_with_instants(attempt)) for attempt in document["attempts"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a job's record: {error!r}") from error
+
+
+async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tuple[int, list[str]]:
+    """Write down every job of the object store that the database lacks; how many, and which could not be read."""
+    restored, unreadable = 0, []
+    for job_id in await objects.job_ids():
+        if await store.find(job_id):
+            continue
+        record = await objects.record(job_id)
+        try:
+            if record is None:
+                continue  # its row was never committed: nobody was told that there is such a job
+            job, attempts = await _brought_up_to_date(*read_record(record), objects=objects, now=now)
+        except ValueError as error:
+            log.warning("job.unreadable", job_id=job_id, error=str(error))
+            unreadable.append(job_id)
+            continue
+        await store.restore(job, attempts)
+        restored += 1
+    return restored, unreadable
+
+
+async def _brought_up_to_date(
+    job: JobRecord, attempts: list[AttemptRecord], *, objects: JobObjects, now: datetime
+) -> tuple[JobRecord, list[AttemptRecord]]:
+    """A claimed attempt that the copy does not have is taken to run: the reconciler finds out how it stands."""
+    claimed = await objects.newest_claim(job.id)
+    if claimed <= job.attempt or await objects.is_ours(job.id, claimed):
+        return job, attempts
+    found = AttemptRecord(
+        job_id=job.id,
+        number=claimed,
+        submission_id=submission_id(job.id, claimed),
+        nonce="",
+        created_at=now,
+        submitted_at=now,
+    )
+    before = [replace(one, ended_at=one.ended_at or now) for one in attempts]
+    job = moved(job, to=JobState.STARTING, at=now, reason="rebuilt", message=None)
+    return replace(job, attempt=claimed, started_at=now, ended_at=None, heard_at=None), [*before, found]
+
+
+def _instant(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"not JSON: {value!r}")
+
+
+def _with_instants(row: dict[str, Any]) -> dict[str, Any]:
+    """Times have names that say so."""
+    is_time = ("_at", "_until", "_before", "_by")
+    return {
+        name: datetime.fromisoformat(value) if isinstance(value, str) and name.endswith(is_time) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,56 @@
+"""What the routes of jobs take from a request.
+
+What is given to `Depends` is a coroutine even where it waits for nothing: plain functions are run in threads.
+"""
+
+from typing import Annotated, Literal, cast
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import Field
+
+from service.errors import InvalidRequest
+from service.jobs.records import JobRecord
+from service.jobs.usecases import Jobs
+from service.web.principal import Reader
+from service.web.views import PLAIN_TEXT
+from workers.contract.document import Problem
+
+
+async def _jobs(request: Request) -> Jobs:
+    return cast(Jobs, request.state.jobs)
+
+
+async def _mlflow_url(request: Request) -> str:
+    return cast(str, request.state.mlflow_url)
+
+
+Service = Annotated[Jobs, Depends(_jobs)]
+MlflowUrl = Annotated[str, Depends(_mlflow_url)]
+JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
+Number = Annotated[int, Query(ge=0, lt=2**63)]
+AttemptNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default the latest")]
+Purge = Annotated[
+    tuple[Literal["checkpoints", "samples", "logs"], ...], Query(description="What to remove from the object store")
+]
+
+
+async def _readable_job(job_id: JobId, jobs: Service, principal: Reader) -> JobRecord:
+    return await jobs.find(job_id, project=principal.project)
+
+
+ReadableJob = Annotated[JobRecord, Depends(_readable_job)]
+
+
+async def _labels(
+    label: Annotated[
+        tuple[Annotated[str, Field(max_length=200, pattern=PLAIN_TEXT)], ...],
+        Query(max_length=32, description="key=value; repeat it for several"),
+    ] = (),
+) -> tuple[tuple[str, str], ...]:
+    pairs = [(key, sign, value) for key, sign, value in (each.partition("=") for each in label)]
+    if any(not key or not sign for key, sign, _ in pairs):
+        raise InvalidRequest("a label is wrong", problems=[Problem("/query/label", "label", "write it as key=value")])
+    return tuple((key, value) for key, _, value in pairs)
+
+
+LabelFilter = Annotated[tuple[tuple[str, str], ...], Depends(_labels)]

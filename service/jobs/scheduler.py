@@ -1,0 +1,143 @@
+"""The queue above Ray, which must not queue itself: it can neither order, nor explain, nor cancel what waits in it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.cluster import base as engine
+from service.cluster.base import ClusterUnreachable
+from service.database import Database
+from service.database.leases import LeaseLost, confirm, hold
+from service.errors import StorageUnavailable
+from service.jobs.actions import Actions
+from service.jobs.admission import Admission, Capacity, Holding, Quota, Room, Waiting, admit_gangs
+from service.jobs.lifecycle import Intent, JobState
+from service.jobs.records import JobRecord, asked
+
+log = structlog.get_logger()
+
+_LONGEST_LOOK = 500  # queued jobs whose turn is considered at a time
+_LEASE, _LEASE_SECONDS = "scheduler", 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """Starts what has its turn, and has the lower classes make room. `token` tells this replica from others."""
+
+    actions: Actions
+    database: Database
+    max_active_jobs: int
+    token: str
+
+    async def tick(self) -> bool:
+        """One look at the queue; True if a job left it."""
+        now = self.actions.clock()
+        queued = await self.actions.store.queued(limit=_LONGEST_LOOK)
+        if not queued or not await hold(self.database, _LEASE, self.token, now=now, seconds=_LEASE_SECONDS):
+            return False
+        try:
+            return await self._look(queued)
+        except LeaseLost:
+            log.warning("scheduler.overtaken")  # what was decided here may no longer fit
+            return False
+
+    async def _look(self, queued: list[JobRecord]) -> bool:
+        try:
+            await self.actions.cluster.probe()
+            capacity = await self.actions.cluster.capacity()
+        except ClusterUnreachable as error:
+            await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
+            return False
+        active = await self.actions.store.active()
+        admission = await self._admission(queued, active, capacity)
+        moved = await self._carry_out(admission, {job.id: job for job in [*queued, *active]})
+        await self._explain(
+            {job_id: (blocked.reason.value, blocked.message) for job_id, blocked in admission.blocked.items()}, queued
+        )
+        return moved
+
+    async def _admission(
+        self, queued: list[JobRecord], active: list[JobRecord], capacity: engine.Capacity
+    ) -> Admission:
+        return admit_gangs(
+            [_waiting(job) for job in queued],
+            [_holding(job) for job in active],
+            capacity=_capacity(capacity),
+            quotas=await self._quotas(),
+            max_active_jobs=self.max_active_jobs,
+            now=self.actions.clock(),
+        )
+
+    async def _quotas(self) -> Mapping[str, Quota]:
+        found = await self.actions.store.quotas()
+        return {name: Quota(max_workers=workers, max_jobs=jobs) for name, (workers, jobs) in found.items()}
+
+    async def _carry_out(self, admission: Admission, jobs: Mapping[str, JobRecord]) -> bool:
+        moved = False
+        for job_id in admission.start:
+            try:
+                moved |= await self.actions.begin(jobs[job_id], inside=self._confirm)
+            except StorageUnavailable as error:
+                log.warning("job.postponed", job_id=job_id, error=error.detail)
+        for job_id in admission.preempt:
+            await self._preempt(jobs[job_id])
+        return moved
+
+    async def _preempt(self, job: JobRecord) -> None:
+        now = self.actions.clock()
+        changed = asked(job, Intent.PREEMPT, at=now, grace=self.actions.settings.stop_patience)
+        if await self.actions.store.apply(job, changed, events=["state_changed"], at=now, inside=self._confirm):
+            log.info("job.preempted", job_id=job.id)
+
+    async def _explain(self, why: Mapping[str, tuple[str, str]], queued: Sequence[JobRecord]) -> None:
+        """Say why jobs wait, where that is news."""
+        said = {job.id: (job.reason, job.message) for job in queued}
+        news = {job_id: reason for job_id, reason in why.items() if said.get(job_id) != reason}
+        if news:
+            await self.actions.store.explain(news, inside=self._confirm)
+
+    async def _confirm(self, connection: AsyncConnection) -> None:
+        await confirm(connection, _LEASE, self.token)
+
+
+def _capacity(said: engine.Capacity) -> Capacity:
+    """A cluster that grows on demand has room for whatever it is asked for; that is how it learns what to become."""
+    if said.can_grow:
+        return Capacity(total=_ENDLESS, free=_ENDLESS)
+    return Capacity(Room(said.total.cpus, said.total.gpus), Room(said.free.cpus, said.free.gpus))
+
+
+_ENDLESS = Room(math.inf, math.inf)
+
+
+def _waiting(job: JobRecord) -> Waiting:
+    return Waiting(
+        job_id=job.id,
+        project=job.project,
+        priority=job.priority,
+        queued_at=job.queued_at or job.created_at,
+        accelerator="gpu" if job.accelerator == "gpu" else "cpu",
+        workers=job.workers,
+        max_runtime_seconds=job.max_runtime_seconds,
+        not_before=job.not_before,
+    )
+
+
+def _holding(job: JobRecord) -> Holding:
+    started = job.started_at or job.created_at
+    limit = job.max_runtime_seconds
+    return Holding(
+        job_id=job.id,
+        project=job.project,
+        priority=job.priority,
+        accelerator="gpu" if job.accelerator == "gpu" else "cpu",
+        workers=job.workers,
+        started_at=started,
+        placed=job.state is JobState.RUNNING and job.heard_at is not None,
+        ends_by=started + timedelta(seconds=limit) if limit else None,
+        leaving=job.intent is not None or job.state in {JobState.PAUSING, JobState.CANCELLING},
+    )

@@ -1,0 +1,164 @@
+"""Metric rows as workers write them, in order, from attempt to attempt.
+
+Workers write chunks 0, 1, 2 ... of an attempt one after the other, so the next one is asked for by its name: listing
+would take longer with every chunk there is. The last chunk may be written again with more rows, when the answer to the
+first writing was lost; hence a chunk is read once more when there is one behind it.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import Annotated
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.metrics.downsampling import finite
+from service.metrics.views import MetricRow
+from workers.contract.keys import JobKeys
+from workers.storage import ObjectStore
+
+log = structlog.get_logger()
+
+_CURSOR = re.compile(r"([0-9]{1,9}):([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
+_MOST_AT_A_TIME = 16  # chunks
+_LAST_SECOND = 253_402_300_799  # of the year 9999
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A row: its attempt, its chunk in that, and its line in that. The latter two count from 0."""
+
+    attempt: int
+    chunk: int
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.attempt}:{self.chunk}:{self.row}"
+
+    @classmethod
+    def parsed(cls, text: str) -> "Cursor | None":
+        found = _CURSOR.fullmatch(text)
+        return cls(*map(int, found.groups())) if found else None
+
+
+BEFORE_ALL = Cursor(1, 0, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A metric row and where it stands."""
+
+    cursor: Cursor
+    content: MetricRow
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The latest attempt of a job (0 before the first), and whether there will be no more rows."""
+
+    attempt: int
+    is_over: bool
+
+
+async def follow(
+    job_id: str, after: Cursor | None, *, store: ObjectStore, standing: Callable[[], Awaitable[Standing]]
+) -> AsyncGenerator[tuple[Row, ...], None]:
+    """The rows of a job after `after`, or all of them, some at a time; ends when there will be no more.
+
+    An empty tuple means that there are no more yet, or none to be had: the caller should pause before it asks again.
+    """
+    tail = Tail(store, job_id, after or BEFORE_ALL)
+    while True:
+        try:
+            now = await standing()  # first: what is over then has left all its rows
+            rows = await tail.look(now.attempt)
+        except (DatabaseUnavailable, StorageUnavailable) as error:
+            log.warning("metrics.tail_waits", job_id=job_id, error=error.detail)
+            yield ()
+            continue
+        if now.is_over and not rows:
+            return
+        yield rows
+
+
+class Tail:
+    """A place in the rows of a job, which moves on with every look."""
+
+    def __init__(self, store: ObjectStore, job_id: str, after: Cursor) -> None:
+        self._store = store
+        self._keys = JobKeys(job_id)
+        self._attempt = after.attempt
+        self._chunk = after.chunk
+        self._num_read = after.row + 1  # rows of this chunk
+        self._width = 1  # chunks to look for at a time: more while they are found
+
+    async def look(self, latest_attempt: int) -> tuple[Row, ...]:
+        """Some of the rows that follow; none only if there are none yet in any attempt up to the latest.
+
+        Raises:
+            StorageUnavailable
+        """
+        while True:
+            before = (self._chunk, self._num_read)
+            if rows := await self._read():
+                return tuple(rows)
+            if (self._chunk, self._num_read) != before:
+                continue  # rows that cannot be read
+            if self._attempt >= latest_attempt:
+                return ()
+            self._attempt, self._chunk, self._num_read = self._attempt + 1, 0, 0  # one with a successor is over
+
+    async def _read(self) -> list[Row]:
+        numbers = range(self._chunk + 1, self._chunk + 1 + self._width)
+        behind = list(takewhile(lambda chunk: chunk is not None, await asyncio.gather(*map(self._get, numbers))))
+        self._width = min(2 * self._width, _MOST_AT_A_TIME) if len(behind) == self._width else 1
+        rows = self._new(await self._get(self._chunk))  # only now: if there is one behind it, it is complete
+        for chunk in behind:
+            self._chunk, self._num_read = self._chunk + 1, 0
+            rows += self._new(chunk)
+        return rows
+
+    def _new(self, chunk: bytes | None) -> list[Row]:
+        """The rows of the present chunk that have not been read."""
+        lines = (chunk or b"").splitlines()
+        first, self._num_read = self._num_read, max(self._num_read, len(lines))
+        places = (Cursor(self._attempt, self._chunk, row) for row in range(first, len(lines)))
+        rows = (self._row(place, line) for place, line in zip(places, lines[first:], strict=True))
+        return [row for row in rows if row]
+
+    def _row(self, place: Cursor, line: bytes) -> Row | None:
+        try:
+            found = _Line.model_validate_json(line)
+        except ValidationError:
+            log.warning("metrics.row_unreadable", job_id=self._keys.job_id, row=str(place))
+            return None
+        content = MetricRow(
+            attempt=place.attempt,
+            images_seen=found.images_seen,
+            time=datetime.fromtimestamp(found.time, UTC),
+            values={key: finite(value) for key, value in found.__pydantic_extra__.items()},
+        )
+        return Row(place, content)
+
+    async def _get(self, number: int) -> bytes | None:
+        key = self._keys.attempt(self._attempt).metrics_chunk(number)
+        try:
+            return await asyncio.to_thread(self._store.get, key)
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            what = f"the object store does not answer ({type(error).__name__}): try again"
+            raise StorageUnavailable(what) from error
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+    images_seen: int
+    time: Annotated[float, Field(ge=0, le=_LAST_SECOND)]

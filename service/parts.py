@@ -1,0 +1,155 @@
+"""Everything that runs behind the routes, opened once from the settings and handed down."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry
+
+from service.clock import Clock
+from service.cluster import Cluster, open_cluster
+from service.database import Database, open_database
+from service.jobs.actions import Actions
+from service.jobs.aftercare import Aftercare
+from service.jobs.evidence import Limits
+from service.jobs.housekeeping import Housekeeping
+from service.jobs.installation import Installation
+from service.jobs.measures import Measures
+from service.jobs.mlflow import Mlflow
+from service.jobs.objects import JobObjects
+from service.jobs.reconciler import Reconciler
+from service.jobs.scheduler import Scheduler
+from service.jobs.store import JobStore
+from service.jobs.sweep import Sweep
+from service.jobs.usecases import Jobs
+from service.metrics.mlflow import MlflowCurves
+from service.settings import Settings
+from service.web.idempotency_store import IdempotencyStore
+from service.webhooks.outbox import enqueue
+from workers.storage import ObjectStore, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one control plane."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    store: JobStore
+    objects: JobObjects
+    raw_objects: ObjectStore
+    cluster: Cluster
+    mlflow: Mlflow
+    curves: MlflowCurves
+    scheduler: Scheduler
+    reconciler: Reconciler
+    aftercare: Aftercare
+    sweep: Sweep
+    housekeeping: Housekeeping
+
+    def jobs(self, *, wake: Callable[[], None]) -> Jobs:
+        """The use cases; `wake` is called when there is something new to do."""
+        return Jobs(
+            store=self.store,
+            objects=self.objects,
+            cluster=self.cluster,
+            clock=self.clock,
+            wake=wake,
+            local_paths=self.settings.local_paths,
+            stop_patience=self.settings.stop_patience,
+            curves=self.curves,
+        )
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings,
+    *,
+    clock: Clock,
+    cluster: Cluster | None = None,
+    objects: ObjectStore | None = None,
+    mlflow: Mlflow | None = None,
+    curves: MlflowCurves | None = None,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Parts]:
+    """What is not given is opened from the settings."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings.database_url))
+        engine = cluster or open_cluster(settings.ray_url, token=settings.ray_token, can_grow=settings.ray_can_grow)
+        stack.push_async_callback(engine.close)
+        tracker = mlflow or Mlflow(settings.mlflow_url)
+        stack.push_async_callback(tracker.close)
+        reader = curves or MlflowCurves(settings.mlflow_url)
+        stack.push_async_callback(reader.close)
+        store = JobStore(database, on_event=enqueue)
+        yield assemble(
+            settings,
+            clock=clock,
+            database=database,
+            store=store,
+            raw_objects=objects or open_store(settings.store_url),
+            cluster=engine,
+            mlflow=tracker,
+            curves=reader,
+            measures=Measures(registry or CollectorRegistry()),
+        )
+
+
+def assemble(
+    settings: Settings,
+    *,
+    clock: Clock,
+    database: Database,
+    store: JobStore,
+    raw_objects: ObjectStore,
+    cluster: Cluster,
+    mlflow: Mlflow,
+    curves: MlflowCurves,
+    measures: Measures,
+) -> Parts:
+    """Put what is open together."""
+    objects = JobObjects(raw_objects, url=settings.store_url)
+    installation = Installation(store, objects)
+    actions = Actions(
+        store=store,
+        objects=objects,
+        cluster=cluster,
+        settings=settings,
+        clock=clock,
+        limits=_limits(settings),
+        installation=installation,
+        measures=measures,
+    )
+    scheduler = Scheduler(
+        actions=actions, database=database, max_active_jobs=settings.max_active_jobs, token=secrets.token_hex(8)
+    )
+    return Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        store=store,
+        objects=objects,
+        raw_objects=raw_objects,
+        cluster=cluster,
+        mlflow=mlflow,
+        curves=curves,
+        scheduler=scheduler,
+        reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
+        aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock),
+        housekeeping=Housekeeping(purges=(IdempotencyStore(database).purge,), clock=clock),
+        sweep=Sweep(store=store, cluster=cluster, installation=installation),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        platform_retries=settings.retries.platform,
+        user_retries=settings.retries.user,
+        back_off_seconds=settings.retries.back_off_seconds,
+        start_timeout=timedelta(seconds=settings.watch.start_timeout_seconds),
+        stall_timeout=timedelta(seconds=settings.watch.stall_timeout_seconds),
+        restart_stalled=settings.watch.restart_stalled,
+    )

@@ -1,0 +1,126 @@
+"""What requests find in `request.state`, and the loops that run behind them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypedDict
+
+from service.database import Database
+from service.jobs.loop import Loop
+from service.jobs.measures import Gauges
+from service.jobs.usecases import Jobs
+from service.keys.store import KeyStore
+from service.keys.usecases import Keys
+from service.metrics.usecases import Metrics
+from service.parts import Parts
+from service.settings import Oidc
+from service.streams.feed import Feed
+from service.streams.shutdown import on_termination
+from service.streams.usecases import Streams
+from service.web.addresses import INSIDE, AddressGuard
+from service.web.auth import Authenticator
+from service.web.health import Checks
+from service.web.jwks import PublishedKeys
+from service.web.oidc import IdentityProvider
+from service.web.outgoing import guarded_client
+from service.web.telemetry import CollectMetrics
+from service.webhooks.deliverer import Deliverer
+from service.webhooks.queue import DeliveryQueue
+from service.webhooks.store import WebhookStore
+from service.webhooks.usecases import Webhooks
+
+_FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
+_WEBHOOK_TIMEOUT_SECONDS = 10.0
+
+
+class State(TypedDict):
+    """By the names under which routes and middleware ask for it."""
+
+    database: Database
+    authenticator: Authenticator
+    jobs: Jobs
+    keys: Keys
+    metrics: Metrics
+    streams: Streams
+    webhooks: Webhooks
+    checks: Checks
+    mlflow_url: str
+    collect_metrics: CollectMetrics
+
+
+@asynccontextmanager
+async def open_state(parts: Parts) -> AsyncIterator[State]:
+    """Start the loops, and end them when the block does."""
+    settings, clock = parts.settings, parts.clock
+    guard = AddressGuard(networks=INSIDE if settings.allow_private_addresses else ())
+    feed = Feed(parts.store)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=_WEBHOOK_TIMEOUT_SECONDS))
+        deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
+        loops = _loops(parts, feed, deliverer)
+        keys = Keys(store=KeyStore(parts.database), clock=clock)
+        await keys.store.ensure_default_project(now=clock())
+        for loop in loops.values():
+            await stack.enter_async_context(loop.running())
+        stack.enter_context(on_termination(feed.close))
+        stack.callback(feed.close)
+
+        def wake() -> None:
+            for name in ("scheduler", "reconciler", "feed"):
+                loops[name].wake()
+
+        jobs, mlflow_url, checks = parts.jobs(wake=wake), settings.mlflow_public_url, _checks(parts)
+        yield State(
+            database=parts.database,
+            authenticator=Authenticator(
+                parts.database,
+                bootstrap_key=settings.api_key,
+                identity_provider=_identity_provider(settings.oidc),
+                clock=clock,
+            ),
+            jobs=jobs,
+            keys=keys,
+            metrics=Metrics(find_job=jobs.find, curves=parts.curves),
+            streams=Streams(jobs=jobs, feed=feed, store=parts.raw_objects, mlflow_url=mlflow_url),
+            webhooks=Webhooks(
+                store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake
+            ),
+            checks=checks,
+            mlflow_url=mlflow_url,
+            collect_metrics=Gauges(store=parts.store, clock=clock, loops=tuple(loops.values()), checks=checks).collect,
+        )
+
+
+def _loops(parts: Parts, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
+    interval = parts.settings.reconcile_interval_seconds
+    loops = (
+        Loop("scheduler", parts.scheduler.tick, interval_seconds=interval),
+        Loop("reconciler", parts.reconciler.tick, interval_seconds=interval),
+        Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
+        Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
+        Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
+        Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS),
+        Loop("webhooks", deliverer.tick, interval_seconds=_DELIVERY_SECONDS),
+    )
+    return {loop.name: loop for loop in loops}
+
+
+def _checks(parts: Parts) -> Checks:
+    return {
+        "database": parts.store.ping,
+        "object_store": parts.objects.ping,
+        "ray": parts.cluster.probe,
+        "mlflow": parts.mlflow.ping,
+    }
+
+
+def _identity_provider(oidc: Oidc) -> IdentityProvider | None:
+    if oidc.issuer is None:
+        return None
+    return IdentityProvider(
+        issuer=oidc.issuer,
+        audience=oidc.audience,
+        keys=PublishedKeys(issuer=oidc.issuer, jwks_url=oidc.jwks_url),
+        project_claim=oidc.project_claim,
+        scopes_claim=oidc.scopes_claim,
+        default_project=oidc.default_project,
+    )

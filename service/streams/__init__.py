@@ -1,0 +1,1 @@
+"""What happens to jobs, told while it happens, as server-sent events."""

@@ -1,0 +1,7 @@
+"""Refusals of streams."""
+
+from service.web.errors import Retriable
+
+
+class TooManyStreams(Retriable):
+    code, status, title = "too_many_streams", 503, "Too many clients are watching"

@@ -1,0 +1,65 @@
+"""What a job measures as a stream, row by row and from attempt to attempt."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from fastapi.sse import ServerSentEvent
+
+from service.jobs.records import JobRecord
+from service.metrics.tail import Cursor, Row, Standing, follow
+from service.streams.feed import Feed
+from service.streams.response import PING, Messages
+from service.streams.views import END, METRICS, RESET, MetricsReset, StreamEnd
+from workers.storage import ObjectStore
+
+_POLL_SECONDS = 1.0
+_BEFORE_ALL = Cursor(0, 0, 0)  # there is no attempt 0
+
+
+async def metric_messages(
+    job: JobRecord,
+    last_id: str | None,
+    *,
+    feed: Feed,
+    store: ObjectStore,
+    read_job: Callable[[], Awaitable[JobRecord | None]],
+    ping_seconds: float,
+    poll_seconds: float = _POLL_SECONDS,
+) -> Messages:
+    """The rows after `last_id`; without one, all of them. An id that is none of this job starts again (`reset`)."""
+    state = job.state
+
+    async def standing() -> Standing:
+        nonlocal state
+        now = await read_job() or job
+        state = now.state
+        return Standing(attempt=now.attempt, is_over=now.state.is_terminal)
+
+    place = _BEFORE_ALL if last_id is None else _known(last_id, job)
+    if place is None:
+        place = _BEFORE_ALL
+        yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
+    silent_seconds = 0.0
+    async with aclosing(follow(job.id, place, store=store, standing=standing)) as pieces:
+        async for rows in pieces:
+            for row in rows:
+                yield _told(row)
+                place, silent_seconds = row.cursor, 0.0
+            if not rows:
+                await feed.pause(poll_seconds)
+                silent_seconds += poll_seconds
+            if feed.closing:
+                return
+            if silent_seconds >= ping_seconds:
+                yield PING
+                silent_seconds = 0.0
+    yield ServerSentEvent(event=END, raw_data=StreamEnd(state=state).model_dump_json(), id=str(place))
+
+
+def _told(row: Row) -> ServerSentEvent:
+    return ServerSentEvent(event=METRICS, raw_data=row.content.model_dump_json(), id=str(row.cursor))
+
+
+def _known(last_id: str, job: JobRecord) -> Cursor | None:
+    cursor = Cursor.parsed(last_id)
+    return cursor if cursor and cursor.attempt <= job.attempt else None

@@ -1,0 +1,97 @@
+"""The REST interface of streams.
+
+Each has a path of its own beside the one that answers with JSON. Negotiated by `Accept`, one operation would have two
+sets of parameters and answers, which OpenAPI cannot tell apart; and whoever forgets the header, as people with curl do,
+would get a page instead of a stream.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+
+from service.errors import AttemptNotFound, JobGone, JobNotFound
+from service.jobs.requests import AttemptNumber, ReadableJob
+from service.jobs.results import Source
+from service.streams.errors import TooManyStreams
+from service.streams.response import EventStream
+from service.streams.usecases import Streams
+from service.web.auth import documented_key
+from service.web.problems import EVERYWHERE, documented
+from workers.contract.keys import DRIVER_LOG
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["streams"],
+    dependencies=[Depends(documented_key)],
+    responses=documented(*EVERYWHERE, TooManyStreams),
+)
+_FOUND = documented(JobNotFound, JobGone)
+_ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone)
+_RULES = """
+Server-sent events. Come back with the id of the last message, in the header `Last-Event-ID` or as `after`, and nothing
+is left out or sent twice. Comments come every 15 s. A stream ends with the message `end`; without it, it was cut, as
+every stream is after 15 minutes and when the service ends.
+"""
+
+
+async def _streams(request: Request) -> Streams:
+    return cast(Streams, request.state.streams)
+
+
+Service = Annotated[Streams, Depends(_streams)]
+
+
+async def _place(streams: Service) -> AsyncIterator[None]:
+    with streams.place():
+        yield
+
+
+async def _last_id(
+    after: Annotated[str | None, Query(max_length=100, description="The id of the last message that was read")] = None,
+    last_event_id: Annotated[str | None, Header(description="The same; it counts if both are given")] = None,
+) -> str | None:
+    return last_event_id or after or None
+
+
+LastId = Annotated[str | None, Depends(_last_id)]
+_STREAM: dict[str, Any] = {"response_class": EventStream, "status_code": 200, "dependencies": [Depends(_place)]}
+
+
+@router.get(
+    "/jobs/{job_id}/events/stream",
+    summary="Watch what happens to a job",
+    description=f"{_RULES}\nThe first message is `snapshot`, the whole job; the others are named after their events. "
+    "The id is the event's sequence. An id that is not known is answered with `reset`, the whole job again.",
+    responses=_FOUND,
+    **_STREAM,
+)
+async def stream_events(job: ReadableJob, last_id: LastId, streams: Service) -> EventStream:
+    return EventStream(streams.events(job, last_id))
+
+
+@router.get(
+    "/jobs/{job_id}/logs/stream",
+    summary="Watch what a process prints",
+    description=f"{_RULES}\nMessages are named `log` and hold pieces as the path without `/stream` has them; the id is "
+    "`attempt:source:offset` behind the piece. Without `attempt` it begins with the latest and goes on into those that "
+    "follow. An id of another log is answered with `reset`, and the log from its first byte.",
+    responses=_ATTEMPT,
+    **_STREAM,
+)
+async def stream_logs(
+    job: ReadableJob, last_id: LastId, streams: Service, attempt: AttemptNumber = None, source: Source = DRIVER_LOG
+) -> EventStream:
+    return EventStream(await streams.logs(job, last_id, source=source, attempt=attempt))
+
+
+@router.get(
+    "/jobs/{job_id}/metrics/stream",
+    summary="Watch what a job measures",
+    description=f"{_RULES}\nMessages are named `metrics` and hold one row each, of all attempts from the first on; the "
+    "id is `attempt:chunk:row`. An id that is not known is answered with `reset`, and all rows again.",
+    responses=_FOUND,
+    **_STREAM,
+)
+async def stream_metrics(job: ReadableJob, last_id: LastId, streams: Service) -> EventStream:
+    return EventStream(streams.metrics(job, last_id))

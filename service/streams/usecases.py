@@ -1,0 +1,101 @@
+"""Who may watch what, and how many at a time."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from service.jobs.lifecycle import JobState
+from service.jobs.logs import read_log
+from service.jobs.presentation import job_view
+from service.jobs.records import JobRecord
+from service.jobs.usecases import Jobs
+from service.jobs.views import Log
+from service.streams.errors import TooManyStreams
+from service.streams.events import event_messages
+from service.streams.feed import Feed
+from service.streams.logs import Place, log_messages
+from service.streams.metrics import metric_messages
+from service.streams.response import PING_SECONDS, Messages
+from workers.storage import ObjectStore
+
+MAX_STREAMS = 1000  # of one process
+
+
+@dataclass(slots=True)
+class _Open:
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """The streams of one process."""
+
+    jobs: Jobs
+    feed: Feed
+    store: ObjectStore
+    mlflow_url: str
+    max_streams: int = MAX_STREAMS
+    ping_seconds: float = PING_SECONDS
+    _open: _Open = field(default_factory=_Open)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Room for one more. Raises TooManyStreams."""
+        if self._open.number >= self.max_streams:
+            raise TooManyStreams(f"this process serves {self.max_streams} streams already: try again")
+        self._open.number += 1
+        try:
+            yield
+        finally:
+            self._open.number -= 1
+
+    @property
+    def num_open(self) -> int:
+        return self._open.number
+
+    def events(self, job: JobRecord, last_id: str | None) -> Messages:
+        return event_messages(
+            job,
+            last_id,
+            feed=self.feed,
+            read=self._reader(job),
+            show=self._show,
+            ping_seconds=self.ping_seconds,
+        )
+
+    async def logs(self, job: JobRecord, last_id: str | None, *, source: str, attempt: int | None) -> Messages:
+        """Raises AttemptNotFound if there is none of this number."""
+        if attempt is not None:
+            await self.jobs.attempt(job, attempt)
+
+        async def read_piece(place: Place) -> Log:
+            record = await self.jobs.attempt(job, place.attempt)
+            objects, cluster = self.jobs.objects, self.jobs.cluster
+            return await read_log(record, source=place.source, offset=place.offset, objects=objects, cluster=cluster)
+
+        return log_messages(
+            job,
+            last_id,
+            source=source,
+            attempt=attempt,
+            feed=self.feed,
+            read_job=self._reader(job),
+            read_log=read_piece,
+            ping_seconds=self.ping_seconds,
+        )
+
+    def metrics(self, job: JobRecord, last_id: str | None) -> Messages:
+        return metric_messages(
+            job, last_id, feed=self.feed, store=self.store, read_job=self._reader(job), ping_seconds=self.ping_seconds
+        )
+
+    def _reader(self, job: JobRecord) -> Callable[[], Awaitable[JobRecord | None]]:
+        async def read() -> JobRecord | None:
+            return await self.jobs.store.find(job.id)
+
+        return read
+
+    async def _show(self, job: JobRecord) -> str:
+        """As `GET /v1/jobs/{id}` shows it."""
+        position = await self.jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
+        return job_view(job, mlflow_url=self.mlflow_url, queue_position=position).model_dump_json()

@@ -1,0 +1,145 @@
+"""Who changed what: one row for every change, written in the transaction that makes it.
+
+A use case takes the `Origin` of the request and calls `record_audit` on the connection it writes with. So a change and
+its row are committed together or not at all, wherever the process dies, and what changes nothing (a refusal, a repeated
+cancel, a replayed answer) leaves no row. The one refusal that is kept is 403, someone reaching for what is not theirs:
+there is no change to go with, and `RefusalAuditMiddleware` writes it before it is answered. 401 is not kept, or
+strangers could fill the database; the log and the metrics count it.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Annotated, cast
+from urllib.parse import quote
+
+import structlog
+from fastapi import Depends, Request
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.clock import Clock
+from service.database import Database
+from service.database.tables import audit
+from service.errors import DatabaseUnavailable
+from service.identifiers import new_id
+from service.web.errors import Forbidden
+from service.web.principal import Principal
+
+log = structlog.get_logger()
+
+REFUSED = "refused"
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One line of the audit. `before` and `after` are fingerprints of what was changed."""
+
+    at: datetime
+    actor: str
+    project: str
+    action: str  # `job.cancel`, `api_key.create`
+    target: str | None
+    method: str
+    path: str
+    status: int
+    request_id: str
+    client: str | None
+    before_sha256: str | None = None
+    after_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a change comes from; what a use case has to know of the request that asks for it."""
+
+    actor: str
+    project: str
+    method: str
+    path: str
+    request_id: str
+    client: str | None  # its address
+
+    def entry(
+        self,
+        action: str,
+        *,
+        at: datetime,
+        target: str | None,
+        status: int = 200,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> AuditEntry:
+        """The row for a change. `before` and `after` are texts, of which the fingerprints are kept."""
+        return AuditEntry(
+            at=at,
+            action=action,
+            target=target,
+            status=status,
+            before_sha256=_sha256(before),
+            after_sha256=_sha256(after),
+            **asdict(self),
+        )
+
+
+def _origin(scope: Scope) -> Origin:
+    state = scope["state"]
+    principal = cast(Principal, state["principal"])
+    return Origin(
+        actor=principal.id,
+        project=principal.project,
+        method=scope["method"],
+        path=quote(scope["path"]),  # as it was sent: it may hold what the database cannot keep
+        request_id=state["request_id"],
+        client=scope["client"][0] if scope.get("client") else None,
+    )
+
+
+async def _origin_of(request: Request) -> Origin:
+    return _origin(request.scope)
+
+
+RequestOrigin = Annotated[Origin, Depends(_origin_of)]
+
+
+async def record_audit(connection: AsyncConnection, entry: AuditEntry) -> None:
+    """Write the row in the transaction of the change."""
+    await connection.execute(insert(audit), {"id": new_id("aud", at=entry.at), **asdict(entry)})
+
+
+def _sha256(text: str | None) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text is not None else None
+
+
+class RefusalAuditMiddleware:
+    """Keeps attempted changes that were forbidden. Finds the Database in `request.state.database`."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _READING:
+            await self._app(scope, receive, send)
+            return
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == Forbidden.status:
+                await self._note(scope)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Forbidden:
+            await self._note(scope)
+            raise
+
+    async def _note(self, scope: Scope) -> None:
+        entry = _origin(scope).entry(REFUSED, at=self._clock(), target=None, status=Forbidden.status)
+        try:
+            async with cast(Database, scope["state"]["database"]).writing() as connection:
+                await record_audit(connection, entry)
+        except DatabaseUnavailable:
+            log.warning("audit.refusal_not_kept", actor=entry.actor, method=entry.method, path=entry.path)

@@ -1,0 +1,39 @@
+"""Optimistic concurrency: `ETag` in answers, `If-Match` in changes.
+
+A change without `If-Match` is made to whatever is there: fields of a PATCH are independent of each other, so the last
+one wins field by field. Whoever must know that nothing changed in between sends the tag, and is refused with 412 if it
+did.
+"""
+
+import re
+from typing import Annotated
+
+from fastapi import Header
+
+from service.web.errors import PreconditionFailed
+
+IfMatch = Annotated[
+    str | None, Header(alias="If-Match", description="ETag of the state this change is meant for; absent = any")
+]
+
+_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
+
+
+def etag(version: int) -> str:
+    """The strong entity tag of a version."""
+    return f'"{version}"'
+
+
+def check_if_match(header: str | None, version: int) -> None:
+    """Call it in the transaction that makes the change, with the row locked.
+
+    Raises:
+        PreconditionFailed: if the header names other versions only; weak tags never match (RFC 9110, 13.1.1).
+    """
+    if header is None or header.strip() == "*":
+        return
+    current = etag(version)
+    if current not in _TAG.findall(header):
+        raise PreconditionFailed(
+            f"If-Match is {header[:100]}, and the present state is {current}", current_etag=current
+        )

@@ -1,0 +1,25 @@
+"""Moments in time as clients write them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, Strict
+from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+
+def _written_out(value: Any) -> Any:
+    """Pydantic would read "0.5" and 5 as seconds since 1970, and a mere date as midnight."""
+    if isinstance(value, datetime) or (isinstance(value, str) and ":" in value):
+        return value
+    raise PydanticCustomError("datetime_parsing", "write it as RFC 3339 has it: 2026-11-01T12:00:00Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("datetime_range", "must be between the years 1 and 9999 in UTC") from None
+
+
+InstantField = Annotated[AwareDatetime, Strict(False), BeforeValidator(_written_out), AfterValidator(_in_utc)]

@@ -1,0 +1,1 @@
+"""What happens to jobs, posted to URLs that users give."""

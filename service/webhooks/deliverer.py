@@ -1,0 +1,91 @@
+"""The loop that posts messages: at least once, in the order of events as far as receivers let it.
+
+Promised: every message of a webhook that is enabled is posted until the receiver answers 2xx, for about three days. The
+first tries of the events of one job come in their order, one after the other. A message that failed does not hold up
+those after it, and comes later.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import httpx2
+import structlog
+
+from service.clock import Clock
+from service.webhooks.messages import message_of
+from service.webhooks.queue import DeliveryQueue
+from service.webhooks.records import Claimed, DeliveryRecord
+from service.webhooks.retries import pause_after
+from service.webhooks.sender import TIMEOUT_SECONDS, Answer, post
+from service.webhooks.signatures import signature
+
+log = structlog.get_logger()
+
+_LEASE_SECONDS = 6 * TIMEOUT_SECONDS
+_KEPT = timedelta(days=30)
+_BETWEEN_PURGES = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class _Purged:
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliverer:
+    """`client` guards where the URLs of users lead; `jitter` gives numbers in [0, 1)."""
+
+    queue: DeliveryQueue
+    client: httpx2.AsyncClient
+    clock: Clock
+    jitter: Callable[[], float] = random.random
+    _purged: _Purged = field(default_factory=_Purged)
+
+    async def tick(self) -> bool:
+        """Post some of what is due, side by side; True if there was anything."""
+        now = self.clock()
+        if self._purged.at is None or now - self._purged.at >= _BETWEEN_PURGES:
+            self._purged.at = now
+            await self.queue.purge(before=now - _KEPT)
+        claimed = await self.queue.claim(now=now, seconds=_LEASE_SECONDS)
+        await asyncio.gather(*map(self._deliver, claimed))
+        return bool(claimed)
+
+    async def _deliver(self, claimed: Claimed) -> None:
+        delivery = claimed.delivery
+        try:
+            answer = await self._post(claimed)
+            settled = self._after(delivery, answer)
+            await self.queue.settle(delivery, settled)
+        except Exception:
+            log.exception("webhook.not_settled", delivery=delivery.id)  # when the lease is over, it is tried again
+            return
+        told = {"delivery": delivery.id, "tries": settled.tries, "status": answer.status, "error": answer.error}
+        log.info("webhook.delivered" if settled.delivered_at else "webhook.failed", **told)
+
+    async def _post(self, claimed: Claimed) -> Answer:
+        message = message_of(claimed)
+        if message is None:
+            return Answer(error="the event is lost", hopeless=True)
+        body, timestamp = message.model_dump_json().encode(), int(self.clock().timestamp())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "cdm-train",
+            "webhook-id": claimed.delivery.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(
+                claimed.secret, message_id=claimed.delivery.id, timestamp=timestamp, body=body
+            ),
+        }
+        return await post(self.client, claimed.url, headers=headers, body=body)
+
+    def _after(self, delivery: DeliveryRecord, answer: Answer) -> DeliveryRecord:
+        now, tries = self.clock(), delivery.tries + 1
+        tried = replace(delivery, tries=tries, last_status=answer.status, last_error=answer.error, due_at=None)
+        if answer.error is None:
+            return replace(tried, delivered_at=now)
+        pause = None if answer.hopeless else pause_after(tries, jitter=self.jitter())
+        return replace(tried, due_at=now + pause) if pause else tried

@@ -1,0 +1,146 @@
+"""The REST interface of webhooks.
+
+They need both `jobs:read` and `jobs:write`: a webhook tells of all jobs of its project, and changes what the service
+does. Not `admin`, which is for the whole installation: people are to be told of their own jobs. Even the list is for
+those only, since a URL may be as good as a password.
+"""
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from service.web.audit import RequestOrigin
+from service.web.auth import documented_key
+from service.web.errors import IdempotencyAnswerNotKept
+from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
+from service.web.principal import Principal, Reader, Writer
+from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
+from service.web.views import PLAIN_TEXT
+from service.webhooks.errors import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
+from service.webhooks.presentation import delivery_view, new_webhook_view, webhook_view
+from service.webhooks.usecases import Webhooks
+from service.webhooks.views import (
+    Delivery,
+    DeliveryPage,
+    NewWebhook,
+    Webhook,
+    WebhookCreate,
+    WebhookPage,
+    WebhookUpdate,
+)
+
+router = APIRouter(
+    prefix="/v1", tags=["webhooks"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
+)
+
+
+async def webhooks_of(request: Request) -> Webhooks:
+    return cast(Webhooks, request.state.webhooks)
+
+
+async def _member(_: Reader, writer: Writer) -> Principal:
+    return writer
+
+
+Service = Annotated[Webhooks, Depends(webhooks_of)]
+Member = Annotated[Principal, Depends(_member)]
+WebhookId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
+DeliveryId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="Its `webhook-id`")]
+_POST = [Depends(documented_idempotency_key)]
+_FOUND = documented(WebhookNotFound)
+_DELIVERY = (WebhookNotFound, DeliveryNotFound)
+
+
+@router.post(
+    "/webhooks",
+    status_code=201,
+    summary="Create a webhook, and see its secret for the only time",
+    description="Messages are signed as standardwebhooks.com has it. Each is sent until it is answered 2xx within "
+    "10 s, for about three days, and may arrive more than once.",
+    dependencies=_POST,
+    responses=documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
+)
+async def create_webhook(
+    _: Member, body: WebhookCreate, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+) -> NewWebhook:
+    webhook = await webhooks.create(body, origin=origin, reserved_ulid=ulid)
+    response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
+    response.headers["Cache-Control"] = "no-store"  # no Idempotency-Key keeps the secret either
+    return new_webhook_view(webhook)
+
+
+@router.get("/webhooks", summary="List webhooks, newest first")
+async def list_webhooks(
+    member: Member, webhooks: Service, cursor: CursorParameter = None, limit: LimitParameter = 50
+) -> WebhookPage:
+    before = read_cursor(cursor, kind="webhooks")
+    found = await webhooks.store.page(project=member.project, before=before, limit=limit + 1)
+    page = page_of(found, limit=limit, kind="webhooks", key=lambda webhook: webhook.id)
+    return WebhookPage(data=tuple(map(webhook_view, page.rows)), has_more=page.has_more, next_cursor=page.next_cursor)
+
+
+@router.get("/webhooks/{webhook_id}", summary="Show a webhook", responses=_FOUND)
+async def get_webhook(member: Member, webhook_id: WebhookId, webhooks: Service) -> Webhook:
+    return webhook_view(await webhooks.find(webhook_id, project=member.project))
+
+
+@router.patch("/webhooks/{webhook_id}", summary="Change a webhook", responses=documented(*WITH_BODY, WebhookNotFound))
+async def change_webhook(
+    _: Member, webhook_id: WebhookId, body: WebhookUpdate, webhooks: Service, origin: RequestOrigin
+) -> Webhook:
+    return webhook_view(await webhooks.change(webhook_id, body, origin=origin))
+
+
+@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", responses=_FOUND)
+async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, origin: RequestOrigin) -> None:
+    await webhooks.remove(webhook_id, origin=origin)
+
+
+@router.post(
+    "/webhooks/{webhook_id}/ping",
+    status_code=202,
+    summary="Send a message that is about no job",
+    dependencies=_POST,
+    responses=documented(*EVERY_POST, WebhookNotFound),
+)
+async def ping_webhook(
+    _: Member, webhook_id: WebhookId, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid
+) -> Delivery:
+    return delivery_view(await webhooks.ping(webhook_id, origin=origin, reserved_ulid=ulid))
+
+
+@router.get("/webhooks/{webhook_id}/deliveries", summary="What was sent, newest first, for 30 days", responses=_FOUND)
+async def list_deliveries(
+    member: Member,
+    webhook_id: WebhookId,
+    webhooks: Service,
+    cursor: CursorParameter = None,
+    limit: LimitParameter = 50,
+) -> DeliveryPage:
+    webhook, before = await webhooks.find(webhook_id, project=member.project), read_cursor(cursor, kind="deliveries")
+    found = await webhooks.store.deliveries(webhook.id, before=before, limit=limit + 1)
+    page = page_of(found, limit=limit, kind="deliveries", key=lambda delivery: delivery.id)
+    return DeliveryPage(data=tuple(map(delivery_view, page.rows)), has_more=page.has_more, next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/webhooks/{webhook_id}/deliveries/{delivery_id}",
+    summary="Show what became of a message",
+    responses=documented(*_DELIVERY),
+)
+async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service) -> Delivery:
+    return delivery_view(await webhooks.delivery(webhook_id, delivery_id, project=member.project))
+
+
+@router.post(
+    "/webhooks/{webhook_id}/deliveries/{delivery_id}/replay",
+    status_code=202,
+    summary="Send a message again, under its id",
+    dependencies=_POST,
+    responses=documented(*EVERY_POST, *_DELIVERY),
+)
+async def replay_delivery(
+    _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, origin: RequestOrigin
+) -> Delivery:
+    return delivery_view(await webhooks.replay(webhook_id, delivery_id, origin=origin))

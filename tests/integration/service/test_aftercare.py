@@ -1,0 +1,137 @@
+"""What remains to be done when a job has moved on: logs, MLflow's runs, the copy in the object store."""
+
+import json
+
+from service.cluster.base import RunStatus
+from service.jobs.rebuild import read_record
+from tests.support.plane import ORIGIN, Plane, Script, until_run
+from workers.contract.keys import JobKeys
+
+
+async def ended(plane: Plane, script: Script, status: str = "succeeded", reason: str | None = None) -> str:
+    """A job whose driver is gone, too."""
+    job_id = await plane.started()
+    plane.mlflow.runs["run1"] = "RUNNING"
+    plane.worker(job_id).outcome(status, at=plane.clock(), reason=reason)
+    script.exit(f"{job_id}-a1", 0 if status == "succeeded" else 1)
+    ends_as = RunStatus.SUCCEEDED if status == "succeeded" else RunStatus.FAILED
+    await until_run(plane, f"{job_id}-a1", ends_as)
+    await plane.settle()
+    return job_id
+
+
+async def test_the_engines_log_is_copied_when_the_driver_has_said_its_last(plane: Plane, script: Script) -> None:
+    job_id = await plane.started()
+    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
+    await plane.settle()
+    await plane.aftercare.tick()
+    assert await plane.objects.log_sources(job_id, 1) == [], "it may still print"
+
+    script.exit(f"{job_id}-a1", 1)
+    await until_run(plane, f"{job_id}-a1", RunStatus.FAILED)
+    await plane.aftercare.tick()
+
+    said = f"running {job_id}-a1\n".encode()
+    assert await plane.objects.log_chunk(job_id, 1, "engine", 0) == said
+    assert await plane.objects.log_chunk(job_id, 1, "driver", 0) == said, "it shipped none itself"
+    assert await plane.jobs.with_log_due() == []
+
+
+async def test_the_log_that_a_driver_shipped_itself_is_kept(plane: Plane, script: Script) -> None:
+    job_id = await plane.started()
+    plane.store.put(plane.worker(job_id).keys.log_chunk("driver", 0), b"its own words\n")
+    script.exit(f"{job_id}-a1", 1)
+    await until_run(plane, f"{job_id}-a1", RunStatus.FAILED)
+    await plane.settle()
+    await plane.aftercare.tick()
+
+    assert await plane.objects.log_chunk(job_id, 1, "driver", 0) == b"its own words\n"
+    assert await plane.objects.log_chunk(job_id, 1, "engine", 0) == f"running {job_id}-a1\n".encode()
+
+
+async def test_a_log_that_cannot_be_copied_is_given_up_in_the_end(plane: Plane, script: Script) -> None:
+    await ended(plane, script)
+    plane.cluster.reachable = False
+    await plane.aftercare.tick()
+    assert len(await plane.jobs.with_log_due()) == 1
+
+    plane.clock.advance(601)
+    await plane.aftercare.tick()
+
+    assert await plane.jobs.with_log_due() == []
+
+
+async def test_the_mlflow_run_ends_as_the_job_did(plane: Plane, script: Script) -> None:
+    job_id = await ended(plane, script, "failed", "data_error")
+    await plane.aftercare.tick()
+
+    assert plane.mlflow.runs == {"run1": "FAILED"}
+    assert (await plane.job(job_id)).mlflow_experiment_id == "7"
+
+
+async def test_a_cancelled_run_is_killed(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.mlflow.runs["run1"] = "RUNNING"
+    await plane.cancel(job_id)
+    plane.worker(job_id).outcome("stopped", at=plane.clock())
+    await plane.settle()
+    await plane.aftercare.tick()
+
+    assert plane.mlflow.runs == {"run1": "KILLED"}
+
+
+async def test_mlflow_being_down_delays_only_what_mlflow_is_told(plane: Plane, script: Script) -> None:
+    plane.mlflow.down = True
+    job_id = await ended(plane, script)
+    await plane.aftercare.tick()
+    assert (await plane.job(job_id)).state == "succeeded"
+    assert await plane.objects.log_sources(job_id, 1)
+
+    plane.mlflow.down = False
+    await plane.aftercare.tick()
+
+    assert plane.mlflow.runs == {"run1": "FINISHED"}
+
+
+async def test_mlflow_is_given_up_after_hours(plane: Plane, script: Script) -> None:
+    plane.mlflow.down = True
+    job_id = await ended(plane, script)
+    await plane.aftercare.tick()
+    assert [job.id for job in await plane.jobs.with_mlflow_due()] == [job_id]
+
+    plane.clock.advance(6 * 3600 + 1)
+    await plane.aftercare.tick()
+
+    assert await plane.jobs.with_mlflow_due() == []
+
+
+async def test_a_job_that_is_tried_again_is_not_closed_in_mlflow_meanwhile(plane: Plane, script: Script) -> None:
+    job_id = await ended(plane, script, "failed", "data_error")
+    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.aftercare.tick()
+
+    assert plane.mlflow.runs == {"run1": "RUNNING"}
+
+
+async def test_the_copy_in_the_object_store_follows_the_job(plane: Plane) -> None:
+    job_id = await plane.submit("a name", labels={"team": "vision"})
+    first, none = read_record(plane.store.get(JobKeys(job_id).record))
+    assert (first.state, first.name, first.labels, none) == ("queued", "a name", {"team": "vision"}, [])
+
+    await plane.settle()
+    await plane.aftercare.tick()
+
+    copied, attempts = read_record(plane.store.get(JobKeys(job_id).record))
+    job = await plane.job(job_id)
+    assert (copied.state, copied.attempt, copied.event_sequence) == (job.state, 1, job.event_sequence)
+    assert [attempt.submission_id for attempt in attempts] == [f"{job_id}-a1"]
+    assert await plane.jobs.with_record_due() == []
+
+
+async def test_the_copy_has_no_secret_and_can_be_read_by_people(plane: Plane) -> None:
+    job_id = await plane.submit()
+
+    document = json.loads(plane.store.get(JobKeys(job_id).record))
+
+    assert set(document) == {"job", "attempts"}
+    assert plane.settings.api_key.get_secret_value() not in json.dumps(document)

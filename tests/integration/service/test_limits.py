@@ -1,0 +1,104 @@
+"""How often, how much: what is too much is refused, and says when to come back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from service.web.idempotency_store import IdempotencyStore
+from tests.support.gate import gate
+
+JSON = {"Content-Type": "application/json"}
+
+
+def code(response: httpx2.Response) -> tuple[int, str]:
+    assert response.headers["Content-Type"] == "application/problem+json", response.text
+    return response.status_code, response.json()["code"]
+
+
+def url(folder: Path) -> str:
+    return f"sqlite+aiosqlite:///{folder / 'service.db'}"
+
+
+async def test_a_principal_has_a_number_of_requests_a_minute_and_is_told_what_is_left(tmp_path: Path) -> None:
+    async with gate(url(tmp_path), requests_per_minute=3) as door:
+        other = door.using(await door.new_key("jobs:read"))
+        answers = [await door.api.get("/v1/things/a") for _ in range(3)]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[0].headers["RateLimit-Policy"] == '"principal";q=3;w=60'
+        assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=1", "r=0", "r=0"]
+        assert code(answers[2]) == (429, "rate_limited")
+        assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
+        assert (await door.api.get("/v1/things/a", headers=other)).status_code == 200
+        assert (await door.api.get("/metrics")).status_code == 200
+
+
+async def test_an_address_that_guesses_keys_is_refused_even_when_it_guesses_right(tmp_path: Path) -> None:
+    async with gate(url(tmp_path), failed_logins_per_minute=3) as door:
+        for number in range(3):
+            wrong = await door.api.get("/v1/things/a", headers=door.using(f"cdm_sk_{number}"))
+            assert code(wrong) == (401, "not_authenticated")
+
+        right = await door.api.get("/v1/things/a")
+
+        assert code(right) == (429, "rate_limited")
+        assert 1 <= int(right.headers["Retry-After"]) <= 60
+
+
+async def test_a_body_that_is_announced_or_turns_out_too_large_is_refused_unread(tmp_path: Path) -> None:
+    async def streamed() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+        raise AssertionError("read on, although it was too large")
+
+    async with gate(url(tmp_path), max_request_bytes=5000) as door:
+        announced = await door.api.post("/v1/things", content=b" " * 5001)
+        chunked = await door.posted("/v1/things", streamed())
+        fits = await door.api.post("/v1/things", content=b'{"name": "a"}'.ljust(5000), headers=JSON)
+
+        assert code(announced) == (413, "request_too_large")
+        assert chunked == 413
+        assert fits.status_code == 201
+        with_key = await door.api.post("/v1/things", content=b" " * 5001, headers={"Idempotency-Key": "k1"})
+        assert code(with_key) == (413, "request_too_large")
+        assert await IdempotencyStore(door.database).purge(now=door.clock().replace(year=2099)) == 0
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with gate(url(tmp_path), request_timeout_seconds=0.05) as door:
+        assert await door.posted("/v1/things", stalled()) == 408
+
+
+async def test_metrics_count_answers_by_route_and_name_no_job(tmp_path: Path) -> None:
+    async def collect() -> list[Metric]:
+        return [GaugeMetricFamily("cdm_jobs_queued", "Jobs that wait", value=7)]
+
+    async with gate(url(tmp_path), collect=collect) as door:
+        await door.api.get("/v1/things/secret-name")
+        await door.api.get("/v1/things/secret-name", headers=door.using("wrong"))
+        await door.api.get("/nowhere/secret-name")
+        shown = (await door.api.get("/metrics", headers=door.using(None))).text
+
+    assert 'cdm_http_requests_total{method="GET",route="/v1/things/{name}",status="200"} 1.0' in shown
+    assert 'cdm_http_requests_total{method="GET",route="none",status="401"} 1.0' in shown
+    assert 'cdm_http_requests_total{method="GET",route="none",status="404"} 1.0' in shown
+    assert "cdm_jobs_queued 7.0" in shown
+    assert "secret-name" not in shown
+
+
+async def test_metrics_are_served_even_when_the_jobs_have_nothing_to_say(tmp_path: Path) -> None:
+    async def collect() -> list[Metric]:
+        raise RuntimeError("the database is away")
+
+    async with gate(url(tmp_path), collect=collect) as door:
+        shown = await door.api.get("/metrics")
+
+    assert shown.status_code == 200
+    assert "cdm_collect_failures_total 1.0" in shown.text

@@ -1,0 +1,132 @@
+"""Bringing a database up to date: from nothing, from the first release, and by several replicas at once."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Integer, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.types import TypeEngine
+
+from service.database import open_database
+from service.database.tables import metadata
+from service.jobs.store import Filters, JobStore
+from tests.support.first_tables import FIRST_TABLES
+from tests.support.fresh_databases import Databases, sqlite_url
+from tests.support.postgres import Postgres
+from workers.contract.presets import PRESETS
+
+OPEN = """
+import asyncio, sys
+from service.database import open_database
+async def main():
+    print("ready", flush=True)
+    sys.stdin.readline()
+    async with open_database(sys.argv[1]) as database:
+        async with database.reading() as connection:
+            await connection.exec_driver_sql("SELECT purge_due FROM jobs")
+asyncio.run(main())
+"""
+
+
+async def test_the_migrations_make_the_tables_that_the_code_speaks_of(databases: Databases) -> None:
+    url = databases.empty()
+    async with open_database(url):
+        pass
+
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        differences = await connection.run_sync(_differences)
+    await engine.dispose()
+
+    assert differences == []
+
+
+def _differences(connection: Connection) -> list[object]:
+    context = MigrationContext.configure(connection, opts={"compare_type": _is_other_type})
+    return list(compare_metadata(context, metadata))
+
+
+def _is_other_type(
+    context: MigrationContext, _column: object, _other: object, found: TypeEngine[Any], wanted: TypeEngine[Any]
+) -> bool | None:
+    all_wide = context.dialect.name == "sqlite" and isinstance(found, Integer) and isinstance(wanted, Integer)
+    return False if all_wide else None  # None = compare as usual
+
+
+async def test_opening_again_changes_nothing_and_keeps_what_was_written(databases: Databases) -> None:
+    url = databases.empty()
+    async with open_database(url) as database, database.writing() as connection:
+        await connection.exec_driver_sql("INSERT INTO installation (id) VALUES ('us')")
+
+    async with open_database(url) as database, database.reading() as connection:
+        assert (await connection.exec_driver_sql("SELECT id FROM installation")).scalars().all() == ["us"]
+
+
+async def test_a_file_of_the_first_release_is_brought_up_to_date_with_all_its_rows(tmp_path: Path) -> None:
+    """It had no migrations; what a job asks for was in its document only, and a cancellation in its state only."""
+    file, at = tmp_path / "service.db", "2026-10-01T12:00:00.000000+00:00"
+    spec = PRESETS["smoke"].model_dump_json()
+    with sqlite3.connect(file) as old:
+        old.executescript(FIRST_TABLES)
+        for state in ("queued", "running", "cancelling", "failed"):
+            row = (f"job_{state}", state, spec, "0" * 64, at, int(state != "queued"))
+            old.execute(
+                "INSERT INTO jobs (id, state, spec, spec_sha256, created_at, attempt, fruitless_attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?, 0)",
+                row,
+            )
+            old.execute("INSERT INTO events VALUES (?, 1, 'created', 'queued', 0, NULL, NULL, ?)", (f"job_{state}", at))
+        old.execute("INSERT INTO events VALUES ('job_running', 2, 'state_changed', 'running', 1, NULL, NULL, ?)", (at,))
+        old.execute(
+            "INSERT INTO attempts (job_id, number, submission_id, nonce, created_at, from_images)"
+            " VALUES ('job_running', 1, 'job_running-a1', 'nonce', ?, 160)",
+            (at,),
+        )
+    old.close()
+
+    async with open_database(sqlite_url(file)) as database:
+        store = JobStore(database)
+        found = {job.state: job for job in await store.page(Filters(project="default"), limit=10)}
+        [attempt] = await store.attempts("job_running")
+        events = await store.events("job_running", after=0, limit=10)
+
+    assert set(found) == {"queued", "running", "cancelling", "failed"}
+    assert {(job.accelerator, job.workers) for job in found.values()} == {("cpu", 2)}
+    assert [job.event_sequence for job in found.values() if job.id == "job_running"] == [2]
+    assert [event.sequence for event in events] == [1, 2]
+    assert (attempt.nonce, attempt.from_images, attempt.session) == ("nonce", 160, None)
+    assert found["queued"].queued_at == found["queued"].created_at
+    assert found["cancelling"].intent == "cancel"
+    assert found["cancelling"].stop_by
+    assert found["running"].intent is None
+
+
+def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    replicas = [
+        subprocess.Popen([sys.executable, "-c", OPEN, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+
+    for replica in replicas:
+        assert replica.stdout
+        assert replica.stdout.readline() == "ready\n"
+    for replica in replicas:
+        replica.communicate("go\n")
+
+    assert [replica.returncode for replica in replicas] == [0, 0, 0]
+    assert asyncio.run(_versions(url)) == ["0002"]
+
+
+async def _versions(url: str) -> list[str]:
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        found = list(await connection.scalars(text("SELECT version_num FROM alembic_version")))
+    await engine.dispose()
+    return found

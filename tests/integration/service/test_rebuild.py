@@ -1,0 +1,236 @@
+"""A database lost entirely, and built again from the object store, while drivers go on."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.cluster import MemoryCluster
+from service.cluster.base import RunStatus
+from service.errors import JobGone, JobNotFound
+from service.jobs.rebuild import read_record, rebuild, record_of
+from service.jobs.store import Filters
+from tests.support.plane import ORIGIN, ManualClock, Plane, Script, plane_in, until_run
+from workers.contract.keys import JobKeys
+from workers.storage.memory import MemoryStore
+
+
+class Site:
+    """One installation: its engine and its object store outlive its database."""
+
+    def __init__(self, folder: Path, script: Script) -> None:
+        self.folder = folder
+        self.cluster = MemoryCluster(script)
+        self.store = MemoryStore()
+        self.clock = ManualClock()
+
+    @asynccontextmanager
+    async def plane(self) -> AsyncIterator[Plane]:
+        async with plane_in(self.folder, cluster=self.cluster, store=self.store, clock=self.clock) as plane:
+            yield plane
+
+    @asynccontextmanager
+    async def rebuilt(self) -> AsyncIterator[Plane]:
+        """After the database was lost."""
+        for file in self.folder.glob("service.db*"):
+            file.unlink()
+        async with self.plane() as plane:
+            assert await plane.jobs.page(Filters(project="default"), limit=10) == []
+            await rebuild(plane.jobs, plane.objects, now=plane.clock())
+            yield plane
+
+
+@pytest.fixture
+def site(tmp_path: Path, script: Script) -> Site:
+    return Site(tmp_path, script)
+
+
+async def succeed(plane: Plane, script: Script, job_id: str) -> None:
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    script.exit(f"{job_id}-a1", 0)
+    await until_run(plane, f"{job_id}-a1", RunStatus.SUCCEEDED)
+    await plane.settle()
+
+
+async def test_a_job_goes_on_while_its_database_is_lost_and_is_not_run_twice(site: Site, script: Script) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started(name="a name", labels={"team": "vision"}, priority="high")
+        await plane.aftercare.tick()
+        before = await plane.job(job_id)
+    async with site.rebuilt() as plane:
+        job = await plane.job(job_id)
+        assert job == replace(before, event_sequence=before.event_sequence + 1, record_due=True)
+        assert len(await plane.jobs.attempts(job_id)) == 1
+        await plane.settle()
+        assert ((await plane.job(job_id)).state, (await plane.job(job_id)).attempt) == ("running", 1)
+
+        await succeed(plane, script, job_id)
+
+        assert (await plane.job(job_id)).state == "succeeded"
+        assert site.cluster.submission_ids == [f"{job_id}-a1"]
+
+
+async def test_a_job_that_was_acknowledged_and_not_copied_since_is_there_again(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.submit()
+    async with site.rebuilt() as plane:
+        assert (await plane.job(job_id)).state == "queued"
+        await plane.settle()
+        assert site.cluster.submission_ids == [f"{job_id}-a1"]
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_an_attempt_that_the_copy_does_not_have_is_found_and_not_run_twice(
+    site: Site, script: Script, claimed: bool
+) -> None:
+    """The copy is from before the attempt. Whether or not its driver has begun, it is the one that goes on."""
+    async with site.plane() as plane:
+        job_id = await plane.started(training=False)
+        if claimed:
+            plane.worker(job_id).claim(at=plane.clock())
+    async with site.rebuilt() as plane:
+        job = await plane.job(job_id)
+        assert (job.state, job.attempt) == (("starting", 1) if claimed else ("queued", 0))
+        await plane.settle()
+        plane.worker(job_id).progress(at=plane.clock())
+        await plane.settle()
+        assert ((await plane.job(job_id)).state, (await plane.job(job_id)).attempt) == ("running", 1)
+
+        await succeed(plane, script, job_id)
+
+        assert (await plane.job(job_id)).state == "succeeded"
+        assert site.cluster.submission_ids == [f"{job_id}-a1"]
+
+
+async def test_an_attempt_that_ended_while_the_database_was_lost_is_not_run_again(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        plane.worker(job_id).claim(at=plane.clock())
+        plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    async with site.rebuilt() as plane:
+        await plane.settle()
+
+        assert (await plane.job(job_id)).state == "succeeded"
+
+
+async def test_an_attempt_that_is_gone_without_a_trace_is_followed_by_another(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started(training=False)
+        plane.worker(job_id).claim(at=plane.clock())
+    await site.cluster.forget()
+    async with site.rebuilt() as plane:
+        plane.clock.advance(61)
+        await plane.settle()
+
+        job = await plane.job(job_id)
+        assert (job.state, job.attempt, job.reason) == ("starting", 2, "head_restarted")
+
+
+async def test_a_number_that_the_service_took_itself_is_no_attempt(site: Site, script: Script) -> None:
+    """The copy is from before the cancellation that revoked the only attempt."""
+    async with site.plane() as plane:
+        job_id = await plane.submit()
+        await plane.parts.scheduler.tick()
+        await plane.cancel(job_id)
+        await plane.settle()
+        assert await plane.objects.newest_claim(job_id) == 1
+    async with site.rebuilt() as plane:
+        assert ((await plane.job(job_id)).state, (await plane.job(job_id)).attempt) == ("queued", 0)
+        await plane.settle()
+        assert (await plane.job(job_id)).attempt == 2
+
+
+async def test_what_had_ended_is_as_it_was(site: Site, script: Script) -> None:
+    async with site.plane() as plane:
+        done = await plane.started()
+        await succeed(plane, script, done)
+        paused = await plane.submit()
+        await plane.service.pause(paused, origin=ORIGIN)
+        archived = await plane.submit()
+        await plane.cancel(archived)
+        await plane.service.archive(archived, origin=ORIGIN)
+        await plane.aftercare.tick()
+    async with site.rebuilt() as plane:
+        await plane.settle()
+        states = [(await plane.job(job_id)).state for job_id in (done, paused, archived)]
+        assert states == ["succeeded", "paused", "cancelled"]
+        assert (await plane.job(archived)).archived_at
+        assert site.cluster.submission_ids == [f"{done}-a1"]
+
+
+async def test_a_deleted_job_stays_deleted(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.submit()
+        await plane.cancel(job_id)
+        await plane.service.delete(job_id, origin=ORIGIN, purge=())
+        await plane.aftercare.tick()
+    async with site.rebuilt() as plane:
+        with pytest.raises(JobGone):
+            await plane.job(job_id)
+        assert await plane.jobs.page(Filters(project="default"), limit=10) == []
+
+
+async def test_the_numbers_of_events_go_on_where_they_were(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        await plane.aftercare.tick()
+        last = (await plane.job(job_id)).event_sequence
+    async with site.rebuilt() as plane:
+        plane.worker(job_id).outcome("succeeded", at=plane.clock())
+        await plane.settle()
+        events = await plane.jobs.events(job_id, after=0, limit=10)
+
+    assert [(event.sequence, event.type) for event in events] == [
+        (last + 1, "rebuilt"),
+        (last + 2, "state_changed"),
+    ]
+
+
+async def test_rebuilding_changes_nothing_that_the_database_has(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        await plane.aftercare.tick()
+        before = await plane.job(job_id)
+
+        assert await rebuild(plane.jobs, plane.objects, now=plane.clock()) == (0, [])
+
+        assert await plane.job(job_id) == before
+
+
+async def test_it_is_the_same_installation_as_before(site: Site) -> None:
+    async with site.plane() as plane:
+        await plane.started()
+        us = await plane.parts.sweep.installation.id()
+    async with site.rebuilt() as plane:
+        assert await plane.parts.sweep.installation.id() == us
+
+
+async def test_a_copy_that_cannot_be_read_is_named_and_holds_up_no_other(site: Site) -> None:
+    async with site.plane() as plane:
+        sound, damaged, empty = [await plane.submit() for _ in range(3)]
+    site.store.put(JobKeys(damaged).record, b'{"job": {"id": "')
+    site.store.put(JobKeys(empty).record, b"{}")
+    async with site.rebuilt() as plane:
+        assert await rebuild(plane.jobs, plane.objects, now=plane.clock()) == (0, sorted([damaged, empty]))
+        assert (await plane.job(sound)).state == "queued"
+        with pytest.raises(JobNotFound):
+            await plane.job(damaged)
+
+
+async def test_a_copy_is_read_as_it_was_written(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started(max_runtime_seconds=60, labels={"a": "b"})
+        plane.cluster.reachable = False
+        await plane.service.pause(job_id, origin=ORIGIN)
+        await plane.settle()
+        job, attempts = await plane.job(job_id), await plane.jobs.attempts(job_id)
+
+        assert read_record(record_of(job, attempts)) == (job, attempts)
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b"null", b'{"job": [], "attempts": []}', b'{"job": {}, "attempts": 3}'])
+def test_what_is_no_copy_is_refused_as_such(record: bytes) -> None:
+    with pytest.raises(ValueError, match=r"record|JSON|Expecting"):
+        read_record(record)

@@ -1,0 +1,77 @@
+"""Both kinds of database that the service knows, as many fresh ones as a test wants."""
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.engine import make_url
+
+from service.database import Database, open_database
+from service.database.tables import metadata
+from tests.support.postgres import Postgres
+
+_numbers = count(1)
+
+
+class Databases(Protocol):
+    """Where databases come from."""
+
+    def empty(self) -> str:
+        """The URL of one without tables."""
+
+    def migrated(self) -> str:
+        """The URL of one with all tables and no rows; a copy, which is quicker than to migrate again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteFiles:
+    """A file each."""
+
+    folder: Path
+    template: Path  # a migrated one
+
+    def empty(self) -> str:
+        return sqlite_url(self.folder / f"test{next(_numbers)}.db")
+
+    def migrated(self) -> str:
+        url = self.empty()
+        shutil.copyfile(self.template, make_url(url).database or "")
+        return url
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabases:
+    """All on one server."""
+
+    server: Postgres
+    template: str  # URL of a migrated one
+
+    def empty(self) -> str:
+        return self.server.new_database()
+
+    def migrated(self) -> str:
+        return self.server.new_database(template=make_url(self.template).database or "")
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def migrate(url: str) -> None:
+    """Bring it up to date; not to be called from within an event loop."""
+
+    async def open_and_close() -> None:
+        async with open_database(url):
+            pass
+
+    asyncio.run(open_and_close())
+
+
+async def emptied(database: Database) -> None:
+    """Without a row, as after `migrated`, but quicker where a new database takes its time."""
+    async with database.writing() as connection:
+        for table in reversed(metadata.sorted_tables):
+            await connection.execute(table.delete())

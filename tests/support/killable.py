@@ -1,0 +1,352 @@
+"""A control plane that lives through a story in a process of its own, so that it can be killed at any point of it.
+
+`python -m tests.support.killable` imports everything once and then forks a process for each run, before an event loop,
+a thread or a connection is there. What a run has to tell lies in its folder: a journal that outlives a SIGKILL, and a
+report of how all ended.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service import parts as service_parts
+from service.cluster.base import ClusterUnreachable
+from service.cluster.ray import RayCluster
+from service.database import Database, engine, open_database
+from service.errors import DatabaseUnavailable, JobGone, StateConflict
+from service.jobs.records import JobRecord
+from service.jobs.store import JobStore
+from service.jobs.views import CancelRequest, JobCreate
+from service.metrics.mlflow import MlflowCurves
+from service.parts import Parts, open_parts
+from service.settings import Settings
+from service.web.logs import configure_logging
+from tests.support.doom import Doom, doomed_cluster, doomed_database, doomed_objects
+from tests.support.drivers import job_id
+from tests.support.fresh_databases import emptied
+from tests.support.plane import ORIGIN, FakeMlflow, ManualClock, settings_in
+from tests.support.stories import STORIES, Step, Story
+from workers.contract.presets import PRESETS
+from workers.storage import open_store
+
+_OVER = "over"
+_ROUNDS = 150
+_DEADLINE_SECONDS = 60
+_IDLE_SECONDS = 2.0  # after which Postgres takes the locks of a process that is frozen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One process. `doom`: the number of the point at which it gets the signal `by`; 0 = it lives through."""
+
+    folder: Path
+    database_url: str
+    ray_url: str
+    story: str
+    doom: int = 0
+    by: int = signal.SIGKILL
+    fresh: bool = False  # the database is emptied first
+    later_seconds: float = 0.0  # its clock is ahead of the first one by so much
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How a process ended: by exiting, or by a signal; a frozen one has not ended."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    frozen_pid: int | None = None
+
+
+class Nursery:
+    """Where processes are forked, one at a time; frozen ones wait beside."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, run: Run) -> Fate:
+        return self._ask({"run": {**asdict(run), "folder": str(run.folder)}})
+
+    def warm_up(self, run: Run) -> Fate:
+        """Tell a story in the nursery itself, so that processes inherit what was worked out for that database."""
+        return self._ask({"warm": {**asdict(run), "folder": str(run.folder)}})
+
+    def thaw(self, fate: Fate) -> Fate:
+        """Let a frozen one go on to its end."""
+        return self._ask({"thaw": fate.frozen_pid})
+
+    def _ask(self, request: dict[str, Any]) -> Fate:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return Fate(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    command = [sys.executable, "-m", "tests.support.killable"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Nursery(process)
+        assert process.stdin
+        process.stdin.close()
+
+
+def main() -> None:
+    """The nursery itself. Its answers go out by a door of their own, since what is told is also logged."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        request = json.loads(line)
+        match request:
+            case {"thaw": pid}:
+                os.kill(pid, signal.SIGCONT)
+                fate = _awaited(pid)
+            case {"warm": run}:
+                asyncio.run(_tell(_read(run)))  # leaves no thread and no connection behind
+                fate = Fate(exit_code=0)
+            case {"run": run}:
+                fate = _awaited(os.fork() or _live(_read(run)))
+            case _:
+                raise LookupError(line)
+        answers.write(json.dumps(asdict(fate)) + "\n")
+        answers.flush()
+
+
+def _read(run: dict[str, Any]) -> Run:
+    return Run(**{**run, "folder": Path(run["folder"])})
+
+
+def _awaited(pid: int) -> Fate:
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return Fate(frozen_pid=pid)
+    return Fate(signal=os.WTERMSIG(status)) if os.WIFSIGNALED(status) else Fate(exit_code=os.WEXITSTATUS(status))
+
+
+def _live(run: Run) -> int:
+    """All that the forked process does."""
+    code = 1
+    try:
+        signal.alarm(_DEADLINE_SECONDS)
+        output = os.open(run.folder / "output.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        asyncio.run(_tell(run))
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+async def _tell(run: Run) -> None:
+    story, doom = STORIES[run.story], Doom(at=run.doom, by=signal.Signals(run.by))
+    clock, ray = ManualClock(), RayCluster(run.ray_url, timeout_seconds=story.patience_seconds)
+    clock.advance(run.later_seconds)
+    settings = settings_in(
+        run.folder, database_url=run.database_url, store_url=f"file://{run.folder}/objects", **story.settings
+    )
+    async with _open(settings, doom, clock, ray) as parts:
+        store = JobStore(parts.database)
+        if run.fresh:
+            await emptied(parts.database)
+        doom.begin()
+        try:
+            await Teller(story, parts, ray, store, Journal(run.folder / "journal")).tell()
+        finally:
+            (run.folder / "points.json").write_text(json.dumps(doom.passed))
+        report = await _report(store, len(story.ends))
+        (run.folder / "report.json").write_text(json.dumps(report, default=str))
+
+
+def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -> AbstractAsyncContextManager[Parts]:
+    """The parts as the application opens them, with points in what they work on."""
+    mlflow = FakeMlflow({"run1": "RUNNING"})
+    curves = MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(mlflow))
+
+    @asynccontextmanager
+    async def open_with_points(url: str) -> AsyncIterator[Database]:
+        async with open_database(url, idle_seconds=_IDLE_SECONDS) as database:
+            yield doomed_database(database, doom)
+
+    service_parts.open_database = open_with_points  # type: ignore[assignment]
+    return open_parts(
+        settings,
+        clock=clock,
+        cluster=doomed_cluster(ray, doom),
+        objects=doomed_objects(open_store(settings.store_url), doom),
+        mlflow=mlflow.client(),
+        curves=curves,
+    )
+
+
+class Journal:
+    """What the user tried and got an answer to, and the time; kept by the kernel, whatever happens to the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = self._read()
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    def note(self, line: str) -> None:
+        os.write(self._file, f"{line}\n".encode())
+
+    def __contains__(self, line: str) -> bool:
+        """Whether an earlier process wrote it."""
+        return line in self._lines
+
+    @property
+    def is_over(self) -> bool:
+        """Another replica has told the story to its end; whoever was frozen meanwhile is too late."""
+        return _OVER in self._read()
+
+    def _read(self) -> list[str]:
+        return self._path.read_text().splitlines() if self._path.exists() else []
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Plays the user, and turns the wheels of the control plane one after the other."""
+
+    story: Story
+    parts: Parts
+    ray: RayCluster
+    store: JobStore  # of what is read without points
+    journal: Journal
+
+    async def tell(self) -> None:
+        for number, step in enumerate(self.story.steps):
+            if f"answered {number}" in self.journal:
+                continue
+            if f"tried {number}" not in self.journal:
+                await self._until(partial(self._is_due, step), what=f"{step.verb} is due", closely=True)
+                self.journal.note(f"tried {number}")
+            await self._insist(step)
+            self.journal.note(f"answered {number}")
+        await self._until(self._is_at_rest, what="all is at rest")
+        self.journal.note(_OVER)
+
+    async def _insist(self, step: Step) -> None:
+        """Ask until there is an answer, as the SDK does. A conflict says that it was done and the answer got lost."""
+        while not self.journal.is_over:
+            with suppress(StateConflict, JobGone):
+                try:
+                    await self._do(step)
+                except DatabaseUnavailable:
+                    continue
+            return
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], *, what: str, closely: bool = False) -> None:
+        wheels = (self.parts.scheduler, self.parts.reconciler, self.parts.aftercare, self.parts.sweep)
+        if await condition():
+            return
+        for _ in range(_ROUNDS):
+            for wheel in wheels:
+                with suppress(DatabaseUnavailable):  # the next look may find it
+                    await wheel.tick()
+                if closely and (self.journal.is_over or await condition()):
+                    return
+            if await condition():
+                return
+            clock = self.parts.clock
+            assert isinstance(clock, ManualClock)
+            clock.advance(self.story.pace_seconds)
+            self.journal.note(f"clock {clock.now.timestamp()}")
+        raise AssertionError(f"stuck: never {what}")
+
+    async def _is_due(self, step: Step) -> bool:
+        if step.when is None:
+            return True
+        job = await self.store.find(job_id(0))
+        if job is None or step.when != "submitted":
+            return job is not None and job.state == step.when
+        attempt = await self.store.attempt(job.id, job.attempt)
+        return attempt is not None and attempt.submitted_at is not None
+
+    async def _do(self, step: Step) -> None:
+        service, of = self.parts.jobs(wake=lambda: None), job_id(step.job)
+        match step.verb:
+            case "submit":
+                request = JobCreate.model_validate({"spec": PRESETS["smoke"], **step.options})
+                await service.submit(request, origin=ORIGIN, job_id=of)
+            case "cancel":
+                await service.cancel(of, CancelRequest(**step.options), origin=ORIGIN)
+            case "delete":
+                await service.delete(of, origin=ORIGIN, **step.options)
+            case "pause":
+                await service.pause(of, origin=ORIGIN)
+            case "resume":
+                await service.resume(of, origin=ORIGIN)
+            case "retry":
+                await service.retry(of, origin=ORIGIN)
+            case _:
+                raise LookupError(step.verb)
+
+    async def _is_at_rest(self) -> bool:
+        """All have ended, nothing is left to be done for them, and the engine has none of them any more."""
+        jobs = [await self.store.find(job_id(number)) for number in range(len(self.story.ends))]
+        if not all(job and job.state.is_terminal and _is_done_with(job) for job in jobs):
+            return False
+        try:
+            return not await self.store.with_log_due() and not await self.ray.list()
+        except ClusterUnreachable:
+            return False
+
+
+def _is_done_with(job: JobRecord) -> bool:
+    return not (job.record_due or job.purge_due or job.mlflow_due_until)
+
+
+async def _report(store: JobStore, num_jobs: int) -> list[dict[str, Any]]:
+    told = []
+    for number in range(num_jobs):
+        job = await store.find(job_id(number))
+        assert job
+        told.append(
+            {
+                "job": asdict(job),
+                "attempts": [asdict(attempt) for attempt in await store.attempts(job.id)],
+                "events": [asdict(event) for event in await store.events(job.id, after=0, limit=1000)],
+            }
+        )
+    return told
+
+
+def _keep_engines() -> None:
+    """Closed before each fork, one keeps how statements are written in SQL, which is half of a short life's work."""
+    create, kept = engine.create_async_engine, dict[str, AsyncEngine]()
+
+    def once(url: str, **options: Any) -> AsyncEngine:
+        return kept.get(url) or kept.setdefault(url, create(url, **options))
+
+    engine.create_async_engine = once  # type: ignore[assignment]
+
+
+def clock_of(folder: Path) -> float:
+    """What the last process in this folder had for a time, in seconds from the first one's start."""
+    times = [line.split()[1] for line in (folder / "journal").read_text().splitlines() if line.startswith("clock")]
+    start: datetime = ManualClock().now
+    return float(times[-1]) - start.timestamp() if times else 0.0
+
+
+if __name__ == "__main__":
+    configure_logging()
+    _keep_engines()
+    main()

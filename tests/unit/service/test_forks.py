@@ -1,0 +1,88 @@
+"""Documents of forks: what may change, and how it is shown."""
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.jobs.forks import changes, forked_spec, lowest
+from service.jobs.views import Change
+from service.metrics.downsampling import Point
+from tests.support.jobs import SPEC
+
+
+def refused(overrides: dict[str, object], *, images_seen: int = 160) -> dict[str, str]:
+    """Where it hurts, and why."""
+    with pytest.raises(InvalidRequest) as caught:
+        forked_spec(SPEC, overrides, images_seen=images_seen)
+    return {problem.pointer: problem.code for problem in caught.value.problems}
+
+
+def test_a_fork_without_changes_is_the_same_document() -> None:
+    assert forked_spec(SPEC, {}, images_seen=160) == SPEC
+    assert changes(SPEC, SPEC) == ()
+
+
+def test_what_is_overridden_is_replaced_and_the_rest_kept_and_the_difference_shown() -> None:
+    fork = forked_spec(SPEC, {"duration_images": 640, "objective": {"consistency": {"weight": 0.5}}}, images_seen=160)
+
+    assert fork.optimizer == SPEC.optimizer
+    assert changes(SPEC, fork) == (
+        Change(pointer="/duration_images", before=320, after=640),
+        Change(pointer="/objective/consistency/weight", before=1.0, after=0.5),
+    )
+
+
+def test_null_is_a_value_and_removes_what_may_be_absent() -> None:
+    fork = forked_spec(SPEC, {"objective": {"consistency": None}}, images_seen=160)
+
+    (change,) = changes(SPEC, fork)
+    assert change.pointer == "/objective/consistency"
+    assert change.after is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problems"),
+    [
+        ({"network": {"channels": 16}}, {"/overrides/network": "fixed"}),
+        ({"ema": {"halflife_images": 100}}, {"/overrides/ema": "fixed"}),
+        ({"duration_images": 160}, {"/overrides/duration_images": "out_of_range"}),
+        (
+            {"network": {"channels": 16}, "duration_images": 32},
+            {"/overrides/network": "fixed", "/overrides/duration_images": "out_of_range"},
+        ),
+    ],
+)
+def test_what_cannot_go_on_from_the_checkpoint_is_refused(
+    overrides: dict[str, object], problems: dict[str, str]
+) -> None:
+    assert refused(overrides) == problems
+
+
+def test_a_parent_that_is_done_must_be_given_more_to_do() -> None:
+    assert refused({}, images_seen=320) == {"/overrides/duration_images": "out_of_range"}
+
+
+def test_every_wrong_override_is_named_where_it_stands() -> None:
+    problems = refused({"optimizer": {"learning_rate": -1}, "colour": "blue", "batch_images": "many"})
+
+    assert set(problems) == {"/overrides/optimizer/learning_rate", "/overrides/colour", "/overrides/batch_images"}
+
+
+@pytest.mark.parametrize("overrides", [{"optimizer": 3}, {"network": []}, {"dataset": None}, {"": {}}])
+def test_nonsense_is_refused_like_anything_else(overrides: dict[str, object]) -> None:
+    assert refused(overrides)
+
+
+def curve(values: dict[int, float | None]) -> list[Point]:
+    return [Point(images_seen=seen, value=value, time_ms=seen) for seen, value in values.items()]
+
+
+def test_the_best_checkpoint_is_where_the_curve_was_lowest_when_it_was_made() -> None:
+    falling_then_rising = curve({50: 0.9, 150: 0.2, 250: 0.5})
+
+    assert lowest([100, 200, 300], falling_then_rising) == 200
+    assert lowest([100, 300], falling_then_rising) == 300
+
+
+def test_a_curve_without_numbers_at_any_checkpoint_has_no_best() -> None:
+    assert lowest([100, 200], curve({150: None, 250: 0.1})) is None
+    assert lowest([], curve({50: 0.1})) is None
