@@ -4,14 +4,23 @@ import secrets
 from datetime import datetime
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RANDOM_BITS = 80
 
 
 def new_ulid(*, at: datetime) -> str:
     """48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
-    number = int(at.timestamp() * 1000) << 80 | secrets.randbits(80)
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return _base32(int(at.timestamp() * 1000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
+
+
+def first_id(prefix: str, *, at: datetime) -> str:
+    """What all ids of this moment and later are behind."""
+    return f"{prefix}_{_base32(max(0, int(at.timestamp() * 1000)) << _RANDOM_BITS)}"
 
 
 def new_id(prefix: str, *, at: datetime) -> str:
     """`job_01ARZ3NDEKTSV4RRFFQ69G5FAV`."""
     return f"{prefix}_{new_ulid(at=at)}"
+
+
+def _base32(number: int) -> str:
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

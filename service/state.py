@@ -28,6 +28,7 @@ from service.webhooks.queue import DeliveryQueue
 from service.webhooks.store import WebhookStore
 from service.webhooks.usecases import Webhooks
 
+_FEED_PAUSE_SECONDS = 0.05
 _FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
 _WEBHOOK_TIMEOUT_SECONDS = 10.0
 
@@ -92,16 +93,24 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
 
 def _loops(parts: Parts, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
     interval = parts.settings.reconcile_interval_seconds
+
+    async def schedule() -> bool:
+        moved = await parts.scheduler.tick()
+        if moved:
+            by_name["reconciler"].wake()  # to submit what was admitted
+        return moved
+
     loops = (
-        Loop("scheduler", parts.scheduler.tick, interval_seconds=interval),
+        Loop("scheduler", schedule, interval_seconds=interval),
         Loop("reconciler", parts.reconciler.tick, interval_seconds=interval),
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
         Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
-        Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS),
+        Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),
         Loop("webhooks", deliverer.tick, interval_seconds=_DELIVERY_SECONDS),
     )
-    return {loop.name: loop for loop in loops}
+    by_name = {loop.name: loop for loop in loops}
+    return by_name
 
 
 def _checks(parts: Parts) -> Checks:

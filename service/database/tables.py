@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
     true,
 )
 from sqlalchemy.types import TypeDecorator
@@ -35,6 +36,11 @@ class Instant(TypeDecorator[datetime]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return datetime.fromisoformat(value) if value else None
+
+
+def _few(name: str, *columns: str, where: str) -> Index:
+    """An index of the few rows that are so, which the loops ask for all the time."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 metadata = MetaData()
@@ -88,7 +94,11 @@ jobs = Table(
     Index("jobs_by_project", "project", "id"),
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
-    Index("jobs_by_mlflow_due", "mlflow_due_until"),
+    Index("jobs_by_project_and_state", "project", "state", "id"),
+    _few("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
+    _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
+    _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
+    _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
 )
 
 job_labels = Table(
@@ -115,7 +125,7 @@ attempts = Table(
     Column("reason", String),
     Column("message", Text),
     Column("log_due_until", Instant),  # its log still has to be copied; null = nothing to do
-    Index("attempts_by_log_due", "log_due_until"),
+    _few("attempts_by_log_due", "job_id", where="log_due_until IS NOT NULL"),
 )
 
 events = Table(

@@ -10,17 +10,27 @@ import structlog
 log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 10.0
-_PAUSE_SECONDS = 0.2  # between looks, however often it is woken: one look finds what many did
+_PAUSE_SECONDS = 0.2
 
 
 class Loop:
-    """Calls `tick` at every interval, at once after it returned True, and when woken."""
+    """Calls `tick` at every interval, at once after it returned True, and when woken.
 
-    def __init__(self, name: str, tick: Callable[[], Awaitable[bool]], *, interval_seconds: float) -> None:
+    From one look to the next it pauses so long, however often it is woken: one look finds what many did.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tick: Callable[[], Awaitable[bool]],
+        *,
+        interval_seconds: float,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
         self.name = name
         self._tick = tick
         self._interval_seconds = interval_seconds
-        self._pause_seconds = min(_PAUSE_SECONDS, interval_seconds)
+        self._pause_seconds = min(pause_seconds, interval_seconds)
         self._hint = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ticked_at = time.monotonic()

@@ -1,48 +1,72 @@
 """Records as clients see them."""
 
+import json
+from typing import Any
+
 from service.jobs import views
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
 from service.jobs.verbs import ALLOWED
+from service.web.pagination import Page
 from workers.contract.records import CheckpointManifest
 from workers.contract.spec import TrainSpec
 
 _PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples")
 _PRIORITIES = tuple(views.Priority)
+_ALLOWED = {state: tuple(sorted(allowed)) for state, allowed in ALLOWED.items()}
 
 
 def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
     """`mlflow_url` is where browsers find MLflow."""
+    fields = _fields(job, mlflow_url=mlflow_url, queue_position=queue_position)
+    return views.Job(spec=TrainSpec.model_validate_json(job.spec), **fields)
+
+
+def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
+    """`views.JobPage` as JSON."""
+    data = ",".join(_job_json(job, mlflow_url=mlflow_url) for job in page.rows)
+    rest = json.dumps({"has_more": page.has_more, "next_cursor": page.next_cursor})
+    return f'{{"data":[{data}],{rest[1:]}'
+
+
+def _job_json(job: JobRecord, *, mlflow_url: str) -> str:
+    """`job_view` as JSON. The document was checked when it came and is copied: reading it takes longest of all."""
+    fields = _fields(job, mlflow_url=mlflow_url, queue_position=None)
+    rest = views.Job.model_construct(None, **fields).model_dump_json(exclude={"spec"})
+    return f'{rest[:-1]},"spec":{job.spec}}}'
+
+
+def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> dict[str, Any]:
+    """Of a `views.Job`, all but the document."""
     page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}"
     this = f"/v1/jobs/{job.id}"
     parent = views.Parent(job_id=job.parent_job_id, images_seen=job.parent_images or 0) if job.parent_job_id else None
-    return views.Job(
-        id=job.id,
-        project=job.project,
-        name=job.name,
-        labels=dict(job.labels),
-        priority=_PRIORITIES[job.priority],
-        max_runtime_seconds=job.max_runtime_seconds,
-        state=job.state,
-        reason=job.reason,
-        message=job.message,
-        queue_position=queue_position,
-        unclean=job.unclean,
-        spec=TrainSpec.model_validate_json(job.spec),
-        spec_sha256=job.spec_sha256,
-        parent=parent,
-        created_at=job.created_at,
-        queued_at=job.queued_at,
-        started_at=job.started_at,
-        ended_at=job.ended_at,
-        archived_at=job.archived_at,
-        attempt=job.attempt,
-        progress=job.progress,
-        mlflow_url=page if job.mlflow_experiment_id else None,
-        conditions=_conditions(job),
-        allowed=tuple(sorted(ALLOWED[job.state])),
-        links={"self": this, **{name: f"{this}/{name}" for name in _PARTS}},
-    )
+    return {
+        "id": job.id,
+        "project": job.project,
+        "name": job.name,
+        "labels": dict(job.labels),
+        "priority": _PRIORITIES[job.priority],
+        "max_runtime_seconds": job.max_runtime_seconds,
+        "state": job.state,
+        "reason": job.reason,
+        "message": job.message,
+        "queue_position": queue_position,
+        "unclean": job.unclean,
+        "spec_sha256": job.spec_sha256,
+        "parent": parent,
+        "created_at": job.created_at,
+        "queued_at": job.queued_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+        "archived_at": job.archived_at,
+        "attempt": job.attempt,
+        "progress": job.progress,
+        "mlflow_url": page if job.mlflow_experiment_id else None,
+        "conditions": _conditions(job),
+        "allowed": _ALLOWED[job.state],
+        "links": {"self": this, **{name: f"{this}/{name}" for name in _PARTS}},
+    }
 
 
 def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:

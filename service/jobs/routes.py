@@ -12,7 +12,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.jobs.lifecycle import JobState
-from service.jobs.presentation import job_view, queue_entry
+from service.jobs.presentation import job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
 from service.jobs.store import Filters
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
@@ -59,7 +59,7 @@ async def create_job(
     return _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
 
 
-@router.get("/jobs", summary="List jobs, newest first")
+@router.get("/jobs", summary="List jobs, newest first", response_model=JobPage)
 async def list_jobs(
     jobs: Service,
     mlflow_url: MlflowUrl,
@@ -70,7 +70,7 @@ async def list_jobs(
     created_after: InstantField | None = None,
     cursor: CursorParameter = None,
     limit: LimitParameter = 50,
-) -> JobPage:
+) -> Response:
     filters = Filters(
         project=principal.project,
         state=state,
@@ -80,8 +80,7 @@ async def list_jobs(
         before=read_cursor(cursor, kind="jobs"),
     )
     page = page_of(await jobs.store.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
-    data = tuple(job_view(job, mlflow_url=mlflow_url) for job in page.rows)
-    return JobPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
+    return Response(job_page(page, mlflow_url=mlflow_url), media_type="application/json")
 
 
 @router.get("/jobs/{job_id}", summary="Show a job", responses=documented(*_FOUND))

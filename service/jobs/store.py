@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import attempts, events, installation, job_labels, jobs, projects
+from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
 from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_of, job_row
@@ -17,6 +18,9 @@ from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_
 _ACTIVE = tuple(state for state in JobState if state.is_active)
 _COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*_COLUMNS)
+_THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
+_UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
 Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
 
 
@@ -151,9 +155,9 @@ class JobStore:
 
     async def find(self, job_id: str, *, project: str | None = None) -> JobRecord | None:
         """A job, of this project if one is given; one that was deleted, too."""
-        query = _JOB.where(jobs.c.id == job_id)
-        found = await self._jobs(query.where(jobs.c.project == project) if project else query)
-        return found[0] if found else None
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_THIS_JOB, {"job_id": job_id})).mappings().one_or_none()
+        return job_of(row) if row and project in {None, row["project"]} else None
 
     async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
         """Newest first."""
@@ -162,13 +166,16 @@ class JobStore:
         if filters.state:
             query = query.where(jobs.c.state == filters.state)
         if filters.created_after:
-            query = query.where(jobs.c.created_at > filters.created_after)
-        if filters.before:
-            query = query.where(jobs.c.id < filters.before)
+            made_after = filters.created_after - _RESERVED  # the id may be older than the job
+            query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
+        place: ColumnElement[str] = jobs.c.id
         for key, value in filters.labels:
-            labelled = and_(job_labels.c.job_id == jobs.c.id, job_labels.c.key == key, job_labels.c.value == value)
-            query = query.where(exists().where(labelled))
-        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(limit))
+            label = job_labels.alias()
+            query = query.join(label, label.c.job_id == jobs.c.id).where(label.c.key == key, label.c.value == value)
+            place = label.c.job_id  # or SQLite would go through all jobs, in search of those that have it
+        if filters.before:
+            query = query.where(place < filters.before)
+        return await self._jobs(query.order_by(place.desc()).limit(limit))
 
     async def queued(self, *, limit: int) -> list[JobRecord]:
         """Those whose turn comes first."""
@@ -182,8 +189,11 @@ class JobStore:
     async def with_mlflow_due(self) -> list[JobRecord]:
         """Jobs whose MLflow run is to be closed, or not fully known yet."""
         unknown = jobs.c.mlflow_experiment_id.is_(None) & jobs.c.mlflow_run_id.is_not(None)
-        due = jobs.c.mlflow_due_until.is_not(None) | (unknown & jobs.c.state.in_(_ACTIVE))
-        return await self._jobs(_JOB.where(due))
+        due = union(  # of two indexes; SQLite uses none for an OR of these
+            select(jobs.c.id).where(jobs.c.mlflow_due_until.is_not(None)),
+            select(jobs.c.id).where(unknown, jobs.c.state.in_(_ACTIVE)),
+        )
+        return await self._jobs(_JOB.where(jobs.c.id.in_(due)))
 
     async def with_record_due(self, *, limit: int = 100) -> list[JobRecord]:
         """Jobs whose copy in the object store is out of date."""
@@ -205,7 +215,7 @@ class JobStore:
 
     async def counts(self) -> dict[JobState, int]:
         """Jobs that have not ended, by state."""
-        query = select(jobs.c.state, func.count()).where(jobs.c.ended_at.is_(None)).group_by(jobs.c.state)
+        query = select(jobs.c.state, func.count()).where(jobs.c.state.in_(_UNFINISHED)).group_by(jobs.c.state)
         async with self._database.reading() as connection:
             return {JobState(state): number for state, number in (await connection.execute(query)).all()}
 
@@ -217,15 +227,15 @@ class JobStore:
     async def twins(self, project: str, spec_sha256: str) -> list[str]:
         """Jobs of the same document that have not ended."""
         same = (jobs.c.project == project) & (jobs.c.spec_sha256 == spec_sha256)
-        unfinished = jobs.c.state.in_([state for state in JobState if not state.is_terminal])
         async with self._database.reading() as connection:
-            return list(await connection.scalars(select(jobs.c.id).where(same, unfinished).limit(3)))
+            query = select(jobs.c.id).where(same, jobs.c.state.in_(_UNFINISHED)).limit(3)
+            return list(await connection.scalars(query))
 
     async def unfinished_forks(self, job_id: str) -> list[str]:
         """Jobs that start from a checkpoint of this one and have not ended."""
-        unfinished = jobs.c.state.in_([state for state in JobState if not state.is_terminal])
+        query = select(jobs.c.id).where(jobs.c.parent_job_id == job_id, jobs.c.state.in_(_UNFINISHED))
         async with self._database.reading() as connection:
-            return list(await connection.scalars(select(jobs.c.id).where(jobs.c.parent_job_id == job_id, unfinished)))
+            return list(await connection.scalars(query))
 
     async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
         """Workers and jobs that each project may have running; None = as many as there is room for."""

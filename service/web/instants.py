@@ -16,10 +16,10 @@ def _written_out(value: Any) -> Any:
 
 
 def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("datetime_range", "must be between the years 1 and 9999 in UTC") from None
+    if not _FIRST <= value <= _LAST:
+        raise PydanticCustomError("datetime_range", "must be between the years 1970 and 9998 in UTC")
+    return value.astimezone(UTC)
 
 
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 InstantField = Annotated[AwareDatetime, Strict(False), BeforeValidator(_written_out), AfterValidator(_in_utc)]

@@ -45,6 +45,12 @@ def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
 
 
 @pytest.fixture
+def postgres_databases(postgres: Postgres, migrated_on_postgres: str) -> PostgresDatabases:
+    """For what only Postgres can do."""
+    return PostgresDatabases(postgres, migrated_on_postgres)
+
+
+@pytest.fixture
 def database_url(databases: Databases) -> str:
     """A fresh database of each kind."""
     return databases.migrated()

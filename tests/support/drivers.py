@@ -87,6 +87,12 @@ class Drivers:
                 self._ray.fail(submission_id)
             case "die":
                 self._ray.fail(submission_id, message="Job entrypoint command failed with exit code 137")
+            case _:
+                self._befall(act, submission_id)
+
+    def _befall(self, act: str, submission_id: str) -> None:
+        """What is not the driver's own doing."""
+        match act:
             case "lie":
                 self._ray.false_failed(submission_id)
             case "heal":
@@ -94,6 +100,10 @@ class Drivers:
                 self._ray.script = self._asked
             case "vanish":
                 self._ray.forget()
+            case "wait":
+                pass
+            case _:
+                raise LookupError(act)
 
     def _claim(self, job: Job) -> None:
         claim = Claim(host="driver", pid=1, claimed_at=_AT).model_dump_json().encode()

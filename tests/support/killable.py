@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service import parts as service_parts
 from service.cluster.base import ClusterUnreachable
@@ -186,7 +186,7 @@ def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -
         async with open_database(url, idle_seconds=_IDLE_SECONDS) as database:
             yield doomed_database(database, doom)
 
-    service_parts.open_database = open_with_points  # type: ignore[assignment]
+    service_parts.open_database = open_with_points  # type: ignore[assignment, attr-defined]
     return open_parts(
         settings,
         clock=clock,
@@ -331,12 +331,12 @@ async def _report(store: JobStore, num_jobs: int) -> list[dict[str, Any]]:
 
 def _keep_engines() -> None:
     """Closed before each fork, one keeps how statements are written in SQL, which is half of a short life's work."""
-    create, kept = engine.create_async_engine, dict[str, AsyncEngine]()
+    create, kept = create_async_engine, dict[str, AsyncEngine]()
 
     def once(url: str, **options: Any) -> AsyncEngine:
         return kept.get(url) or kept.setdefault(url, create(url, **options))
 
-    engine.create_async_engine = once  # type: ignore[assignment]
+    engine.create_async_engine = once  # type: ignore[assignment, attr-defined]
 
 
 def clock_of(folder: Path) -> float:

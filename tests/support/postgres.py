@@ -16,15 +16,9 @@ from tests.support.ray_head import free_ports
 INSTALL = "no Postgres: install it (Debian: apt-get install postgresql)"
 _USER = "cdm"
 _numbers = count(1)
+_OPTIONS = {"listen_addresses": "127.0.0.1", "max_connections": "300", "shared_buffers": "32MB"}
 # Nothing here outlives the machine, so nothing has to reach the disk; it must outlive the server, though.
-_OPTIONS = {
-    "listen_addresses": "127.0.0.1",
-    "max_connections": "300",
-    "shared_buffers": "32MB",
-    "fsync": "off",
-    "full_page_writes": "off",
-    "autovacuum": "off",
-}
+_FLEETING = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +28,7 @@ class Postgres:
     binaries: Path
     scratch: Path
     port: int
+    durable: bool = False
 
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://{_USER}@127.0.0.1:{self.port}/{name}"
@@ -57,7 +52,8 @@ class Postgres:
         return self.url(name)
 
     def start(self) -> None:
-        options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+        chosen = _OPTIONS if self.durable else _OPTIONS | _FLEETING
+        options = " ".join(f"-c {name}={value}" for name, value in chosen.items())
         options = f"-p {self.port} -k {self.scratch} {options}"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
 
@@ -68,7 +64,7 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         """It refuses to be root's, so that root lends it another user."""
         run: dict[str, Any] = {"user": _lent_user(), "cwd": self.scratch, "stdout": subprocess.DEVNULL}
-        subprocess.run([self.binaries / program, *arguments], check=True, **run)
+        subprocess.run([str(self.binaries / program), *arguments], check=True, **run)
 
 
 def binaries() -> Path | None:
@@ -79,8 +75,8 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start it and end it.
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """Start it and end it. What is committed to a durable one would outlive the machine, too.
 
     Raises:
         FileNotFoundError: it is not installed.
@@ -92,7 +88,7 @@ def postgres() -> Iterator[Postgres]:
     if user := _lent_user():
         shutil.chown(scratch, user)
     [port] = free_ports(1)
-    server = Postgres(folder, scratch, port)
+    server = Postgres(folder, scratch, port, durable)
     try:
         server._run("initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
         server.start()

@@ -52,7 +52,7 @@ class Story:
 
 LIFE = ("claim", "train", "succeed")
 _STAYS = ("claim", "train")
-_FOR_LONG = {"pace_seconds": 10.0}
+_LONG = 10.0
 
 LAUNCH = {
     "launch": Story(),
@@ -71,7 +71,7 @@ LAUNCH = {
         faults=tuple((Fault.ERROR_BEFORE, name) for name in CallName if name is not CallName.STOP)
     ),
     "launch, the head comes back empty at once": Story(
-        lives={(0, 1): ("vanish", *LIFE)}, ends=(End(attempts=(1, 2)),), may_repeat=True, **_FOR_LONG
+        lives={(0, 1): ("vanish", *LIFE)}, ends=(End(attempts=(1, 2)),), may_repeat=True, pace_seconds=_LONG
     ),
     "launch, never started and then too late": Story(
         lives={(0, 1): ("wait",), (0, 2): ("start", *LIFE)},
@@ -95,7 +95,7 @@ FINISH = {
         lives={(0, 1): ("claim", "train", "lie", "beat", "beat", "heal", "succeed")},
     ),
     "finish, a head that came back empty": Story(
-        lives={(0, 1): ("claim", "train", "vanish")}, ends=(End(attempts=(2,)),), **_FOR_LONG
+        lives={(0, 1): ("claim", "train", "vanish")}, ends=(End(attempts=(2,)),), pace_seconds=_LONG
     ),
     "finish, failed and tried again by its user": Story(
         steps=(Step(verb="submit"), Step(verb="retry", when="failed")),
@@ -160,13 +160,13 @@ STOP = {
         steps=(Step(verb="submit", options={"max_runtime_seconds": 60.0}),),
         lives={(0, 1): _STAYS},
         ends=(End(state="failed", reason="max_runtime_exceeded"),),
-        **_FOR_LONG,
+        pace_seconds=_LONG,
     ),
     "stop, stalled and started again": Story(
         lives={(0, 1): ("claim", "train", *["beat without getting on"] * 40)},
         ends=(End(attempts=(2,)),),
         settings={"watch": {"stall_timeout_seconds": 60, "restart_stalled": True}},
-        **_FOR_LONG,
+        pace_seconds=_LONG,
     ),
 }
 STORIES: dict[str, Story] = {**LAUNCH, **FINISH, **STOP}

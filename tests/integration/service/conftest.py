@@ -15,6 +15,7 @@ from tests.support.database_fixtures import (
     migrated_on_postgres,
     nurseries,
     postgres,
+    postgres_databases,
     replicas,
     sqlite_template,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "migrated_on_postgres",
     "nurseries",
     "postgres",
+    "postgres_databases",
     "pytest_terminal_summary",
     "replicas",
     "sqlite_template",

@@ -12,7 +12,7 @@ from service.database import Database, open_database
 from service.database.leases import hold
 from service.database.tables import installation
 from service.errors import DatabaseInUse, DatabaseUnavailable
-from tests.support.fresh_databases import Databases, PostgresDatabases
+from tests.support.fresh_databases import PostgresDatabases
 from tests.support.plane import ManualClock, settings_in
 from tests.support.postgres import Postgres
 
@@ -95,12 +95,10 @@ async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long
 
 
 async def test_a_postgres_that_goes_away_is_unavailable_and_is_found_again(
-    postgres: Postgres, databases: Databases
+    postgres: Postgres, postgres_databases: PostgresDatabases
 ) -> None:
     """With connections open, in the middle of a transaction, and before the first connection."""
-    if not isinstance(databases, PostgresDatabases):
-        pytest.skip("SQLite is a file")
-    url = databases.migrated()
+    url = postgres_databases.migrated()
     async with open_database(url) as database:
         await _count_to(database, 1)
 
@@ -130,12 +128,10 @@ async def test_a_postgres_that_goes_away_is_unavailable_and_is_found_again(
 
 
 async def test_a_postgres_that_ends_our_connections_is_reached_again_at_once(
-    postgres: Postgres, databases: Databases
+    postgres_databases: PostgresDatabases,
 ) -> None:
     """As an operator's restart of a pooler or a failover does."""
-    if not isinstance(databases, PostgresDatabases):
-        pytest.skip("SQLite has no connections to end")
-    async with open_database(databases.migrated()) as database:
+    async with open_database(postgres_databases.migrated()) as database:
         await _count_to(database, 1)
 
         async def be_cut_off() -> None:

@@ -92,7 +92,7 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date_with_all_its_ro
 
     async with open_database(sqlite_url(file)) as database:
         store = JobStore(database)
-        found = {job.state: job for job in await store.page(Filters(project="default"), limit=10)}
+        found = {str(job.state): job for job in await store.page(Filters(project="default"), limit=10)}
         [attempt] = await store.attempts("job_running")
         events = await store.events("job_running", after=0, limit=10)
 

@@ -1,6 +1,7 @@
 """Several control planes on one Postgres: they share the jobs, and one that slept too long changes nothing."""
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from service.cluster import Cluster, MemoryCluster
-from service.cluster.base import Capacity, Resources
+from service.cluster.base import Resources
 from service.cluster.memory import Process
 from service.jobs.loop import Loop
 from service.jobs.views import JobCreate
@@ -19,8 +20,7 @@ from service.parts import Parts, open_parts
 from tests.support.clock import ManualClock
 from tests.support.endurance import Endurance, freeze
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import ORIGIN, FakeMlflow, Worker, eventually, settings_in
-from tests.support.postgres import Postgres
+from tests.support.plane import DEADLINE_SECONDS, ORIGIN, FakeMlflow, Worker, eventually, settings_in
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
@@ -48,8 +48,8 @@ def test_a_replica_that_was_frozen_past_its_lease_changes_nothing(
 
 
 @pytest.fixture
-def url(postgres: Postgres, migrated_on_postgres: str) -> str:
-    return PostgresDatabases(postgres, migrated_on_postgres).migrated()
+def url(postgres_databases: PostgresDatabases) -> str:
+    return postgres_databases.migrated()
 
 
 @asynccontextmanager
@@ -114,21 +114,21 @@ async def test_replicas_share_jobs_and_submit_each_once_whatever_their_clocks_sa
 
 
 class Sleepy:
-    """An engine that answers at once, to a replica that then falls asleep until it is woken."""
+    """An object store in which a replica falls asleep when it has decided to begin an attempt, until it is woken."""
 
-    def __init__(self, cluster: MemoryCluster) -> None:
-        self._cluster = cluster
-        self.answered = asyncio.Event()
-        self.woken = asyncio.Event()
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.asleep = threading.Event()
+        self.woken = threading.Event()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._cluster, name)
+        return getattr(self._store, name)
 
-    async def capacity(self) -> Capacity:
-        found = await self._cluster.capacity()
-        self.answered.set()
-        await self.woken.wait()
-        return found
+    def folders(self, prefix: str) -> list[str]:
+        """Which numbers have been claimed, for the next one."""
+        self.asleep.set()
+        self.woken.wait(DEADLINE_SECONDS)
+        return self._store.folders(prefix)
 
 
 async def test_a_scheduler_that_slept_past_its_lease_starts_nothing_on_what_it_saw_before(
@@ -142,19 +142,19 @@ async def test_a_scheduler_that_slept_past_its_lease_starts_nothing_on_what_it_s
 
     cluster, store = MemoryCluster(driver), MemoryStore()
     cluster.total = Resources(cpus=2.0, gpus=0.0)
-    sleepy = Sleepy(cluster)
+    sleepy = Sleepy(store)
     async with (
-        replica(url, tmp_path, cluster=sleepy, store=store) as sleeper,
+        replica(url, tmp_path, cluster=cluster, store=cast("MemoryStore", sleepy)) as sleeper,
         replica(url, tmp_path, cluster=cluster, store=store, ahead=31.0) as other,
     ):
         first = await submitted(sleeper)
-        asleep = asyncio.create_task(sleeper.scheduler.tick())
-        await sleepy.answered.wait()
+        tick = asyncio.create_task(sleeper.scheduler.tick())
+        assert await asyncio.to_thread(sleepy.asleep.wait, DEADLINE_SECONDS)
 
         urgent = await submitted(other, priority="high")
         await other.scheduler.tick()
         sleepy.woken.set()
-        await asleep
+        await tick
 
         states = [
             (job and job.state, job and job.attempt)

@@ -72,8 +72,12 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("lease_token", sa.String))
     op.add_column("jobs", sa.Column("lease_until", sa.String(32)))
     op.create_index("jobs_by_cost", "jobs", ["cost_key", "ended_at"])
-    op.create_index("jobs_by_mlflow_due", "jobs", ["mlflow_due_until"])
     op.create_index("jobs_by_project", "jobs", ["project", "id"])
+    op.create_index("jobs_by_project_and_state", "jobs", ["project", "state", "id"])
+    _create_index_of_few("jobs_archived", "jobs", ["project", "id"], where="archived_at IS NOT NULL")
+    _create_index_of_few("jobs_by_lease", "jobs", ["lease_token"], where="lease_token IS NOT NULL")
+    _create_index_of_few("jobs_by_mlflow_due", "jobs", ["id"], where="mlflow_due_until IS NOT NULL")
+    _create_index_of_few("jobs_by_purge_due", "jobs", ["id"], where="purge_due IS NOT NULL")
     op.create_index("jobs_by_record_due", "jobs", ["record_due"])
     op.create_table(
         "leases",
@@ -115,7 +119,7 @@ def upgrade() -> None:
     op.add_column("attempts", sa.Column("session", sa.String))
     op.add_column("attempts", sa.Column("reason", sa.String))
     op.add_column("attempts", sa.Column("message", sa.Text))
-    op.create_index("attempts_by_log_due", "attempts", ["log_due_until"])
+    _create_index_of_few("attempts_by_log_due", "attempts", ["job_id"], where="log_due_until IS NOT NULL")
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String, primary_key=True),
@@ -149,6 +153,10 @@ def upgrade() -> None:
     op.execute(
         "UPDATE jobs SET event_sequence = COALESCE((SELECT max(sequence) FROM events WHERE events.job_id = jobs.id), 0)"
     )
+
+
+def _create_index_of_few(name: str, table: str, columns: list[str], *, where: str) -> None:
+    op.create_index(name, table, columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 def _fill_from_documents() -> None:

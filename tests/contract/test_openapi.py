@@ -1,0 +1,163 @@
+"""The whole OpenAPI document against the service behind a real socket, by schemathesis; the same cases each time.
+
+CDM_CONTRACT_EXAMPLES=500 pytest tests/contract      # many more cases than by default
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import structlog
+import uvicorn
+
+from service.app import create_app
+from service.cluster import MemoryCluster
+from tests.support.databases import databases
+from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
+from tests.support.postgres import binaries
+from tests.support.ray_head import free_ports
+from workers.contract.keys import JobKeys
+from workers.contract.presets import PRESETS
+from workers.contract.records import CheckpointFile, CheckpointManifest
+from workers.storage.memory import MemoryStore
+
+HERE = Path(__file__).parent
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+DEFAULT_EXAMPLES = 10
+EXAMPLES = int(os.environ.get("CDM_CONTRACT_EXAMPLES", DEFAULT_EXAMPLES))
+SMOKE = PRESETS["smoke"].model_dump(mode="json")
+# Of the two databases Postgres refuses more; many cases are worth trying on both.
+KINDS = (POSTGRESQL, SQLITE) if EXAMPLES > DEFAULT_EXAMPLES else (POSTGRESQL if binaries() else SQLITE,)
+EACH = 8  # jobs in each state; requests use them up
+NO_LIMITS = {"per_minute": 10**6, "failures_per_minute": 10**6}
+
+
+@asynccontextmanager
+async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncClient, MemoryStore]]:
+    store = MemoryStore()
+    settings = settings_in(
+        folder, database_url=url, requests=NO_LIMITS, max_active_jobs=2 * EACH, reconcile_interval_seconds=0.5
+    )
+    mlflow = FakeMlflow(runs={"run1": "RUNNING"})
+    app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
+    [port] = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
+    task = asyncio.create_task(server.serve())
+
+    async def started() -> bool:
+        return server.started
+
+    try:
+        await eventually(started, what="the server has started")
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as api:
+            yield api, store
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def submitted(api: httpx2.AsyncClient) -> str:
+    response = await api.post("/v1/jobs", json={"name": "seed", "labels": {"team": "a"}, "spec": SMOKE})
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
+
+
+async def in_state(api: httpx2.AsyncClient, job_ids: list[str], state: str) -> None:
+    async def reached() -> bool:
+        shown = [(await api.get(f"/v1/jobs/{job_id}")).json()["state"] for job_id in job_ids]
+        return all(one == state for one in shown)
+
+    await eventually(reached, what=f"all are {state}", seconds=30)
+
+
+async def populate(api: httpx2.AsyncClient, store: MemoryStore) -> list[str]:
+    """Jobs in several states, with what they leave."""
+    at = "2026-11-01T00:00:00Z"
+    ended = {status: [await submitted(api) for _ in range(EACH)] for status in ("succeeded", "failed")}
+    for status, job_ids in ended.items():
+        await in_state(api, job_ids, "starting")
+        for job_id in job_ids:
+            leave_results(store, job_id)
+            Worker(store, job_id).progress(at=at)
+            Worker(store, job_id).outcome(status, at=at, reason=None if status == "succeeded" else "data_error")
+        await in_state(api, job_ids, status)
+    active = [await submitted(api) for _ in range(2 * EACH)]  # as many as there are places
+    await in_state(api, active, "starting")
+    for job_id in active[:EACH]:
+        leave_results(store, job_id)
+        Worker(store, job_id).progress(at=at)
+    await in_state(api, active[:EACH], "running")
+    queued, paused, archived = [[await submitted(api) for _ in range(EACH)] for _ in range(3)]
+    for job_id in paused:
+        assert (await api.post(f"/v1/jobs/{job_id}/pause")).status_code == 200
+    for job_id in archived:
+        for verb in ("cancel", "archive"):
+            assert (await api.post(f"/v1/jobs/{job_id}/{verb}")).status_code == 200
+    return [*ended["succeeded"], *ended["failed"], *active, *queued, *paused, *archived]
+
+
+def leave_results(store: MemoryStore, job_id: str) -> None:
+    keys = JobKeys(job_id)
+    file = CheckpointFile(name="model.safetensors", num_bytes=10, sha256="0" * 64)
+    manifest = CheckpointManifest.model_validate(
+        {
+            "images_seen": 160,
+            "attempt": 1,
+            "spec_sha256": "0" * 64,
+            "created_at": "2026-11-01T00:00:00Z",
+            "files": [file],
+        }
+    )
+    store.put(keys.checkpoint(160, 1) + file.name, b"0123456789")
+    store.put(keys.checkpoint(160, 1) + "MANIFEST.json", manifest.model_dump_json().encode())
+    store.put(keys.sample(160), b"PNG")
+    store.put(keys.attempt(1).log_chunk("driver", 0), b"step 1\nstep 2\n")
+
+
+async def schemathesis(folder: Path, url: str) -> tuple[int, str]:
+    """Exit code and report; the summary is in `report.json`."""
+    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", "schemathesis.toml", "run", url]
+    options = ["--report-json-path", "report.json", "--max-examples", str(EXAMPLES), "--no-color"]
+    environment = {**os.environ, "CDM_API_KEY": KEY, "SCHEMATHESIS_HOOKS": "tests.contract.hooks"}
+    environment["PYTHONPATH"] = str(HERE.parents[1])
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *options,
+        cwd=folder,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+@pytest.mark.timeout(60 + 6 * EXAMPLES * 10)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_route_does_what_the_openapi_document_says_whatever_it_is_sent(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    shutil.copy(HERE / "schemathesis.toml", tmp_path)
+    with databases(kind) as new_database:
+        async with serving(tmp_path, new_database(tmp_path)) as (api, store):
+            job_ids = await populate(api, store)
+            (tmp_path / "jobs.dict").write_text("".join(f'"{job_id}"\n' for job_id in job_ids))
+            code, report = await schemathesis(tmp_path, f"{api.base_url}/openapi.json")
+
+    summary = json.loads((tmp_path / "report.json").read_text())
+    cases, operations = summary["test_cases"], summary["operations"]
+    with capsys.disabled():
+        print(f"\n{cases['generated']} cases of {operations['tested']} operations on {kind}")  # noqa: T201
+    assert code == 0, report
+    assert operations["tested"] == operations["total"]
