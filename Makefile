@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-chaos bench-cpu acceptance bench-api bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu acceptance bench-api bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
 test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
-	$(BIN)/pytest tests/contract tests/integration tests/e2e
+	$(BIN)/pytest tests/integration tests/e2e
+
+test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
+	$(BIN)/pytest tests/contract
 
 test-chaos: .venv/installed-dev  ## the service killed at random over a real Ray, and at every point on both databases (minutes)
 	$(BIN)/pytest tests/chaos
