@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Table, event
+from sqlalchemy import Connection, Table, delete, event, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -16,28 +16,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from service.database.inline import connect
 from service.database.lock import exclusive
 from service.database.schema import upgrade
+from service.database.tables import jobs, leases
 from service.errors import DatabaseUnavailable
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",  # readers do not wait for the writer
     "PRAGMA synchronous=NORMAL",  # safe with WAL against a crash of the process
     "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=10000",
+    "PRAGMA busy_timeout=2000",  # another program that writes to the file holds up all of ours for so long
 )
 
 # Classes of SQLSTATE by which Postgres says that it cannot go on now, and not that we asked for something wrong: broken
 # connections, aborted transactions, no such database, deadlocks, no resources, locks, shutdowns, system errors.
 _CANNOT_GO_ON = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 _IDLE_SECONDS = 10.0
-
-
-_SQLITE: dict[str, Any] = {"connect_args": {"async_creator_fn": connect}, "pool_size": 50}
+_SQLITE: dict[str, Any] = {"connect_args": {"async_creator_fn": connect}, "pool_size": 20, "max_overflow": 30}
 
 
 class Database:
     """Transactions: committed at the end of the block, rolled back by an exception.
 
-    Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection.
+    Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection. SQLite
+    has one writer; the others wait for their turn here, where waiting holds up nobody else.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -88,7 +88,18 @@ async def open_database(url: str, *, idle_seconds: float = _IDLE_SECONDS) -> Asy
             event.listen(engine.sync_engine, "begin", _begin)
         with _explained():
             await upgrade(engine)
-        yield Database(engine)
+        database = Database(engine)
+        if is_sqlite:
+            await _free_leases(database)
+        yield database
+
+
+async def _free_leases(database: Database) -> None:
+    """Whoever held some is gone, since nobody else may have the file open: no need to wait until they are over."""
+    async with database.writing() as connection:
+        await connection.execute(delete(leases))
+        held = update(jobs).where(jobs.c.lease_token.is_not(None))
+        await connection.execute(held.values(lease_token=None, lease_until=None))
 
 
 def _postgres_options(idle_seconds: float) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Postgres:
         """The URL of a database that nobody else uses, made like another one, which nobody may use meanwhile."""
         name = f"test{next(_numbers)}"
         command = [
-            self.binaries / "createdb",
+            str(self.binaries / "createdb"),
             "-h",
             "127.0.0.1",
             "-p",

@@ -94,6 +94,15 @@ async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long
         assert not await take(holder)
 
 
+async def test_leases_of_a_process_that_had_the_file_and_is_gone_are_void(tmp_path: Path) -> None:
+    url, clock = settings_in(tmp_path).database_url, ManualClock()
+    async with open_database(url) as database:
+        assert await hold(database, "scheduler", "first", now=clock(), seconds=30.0)
+
+    async with open_database(url) as database:
+        assert await hold(database, "scheduler", "second", now=clock(), seconds=30.0)
+
+
 async def test_a_postgres_that_goes_away_is_unavailable_and_is_found_again(
     postgres: Postgres, postgres_databases: PostgresDatabases
 ) -> None:

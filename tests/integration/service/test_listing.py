@@ -1,0 +1,174 @@
+"""Lists of jobs on both databases: what fits the filters, page by page, and by an index however many jobs there are."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from service.database import Database, open_database
+from service.identifiers import new_id
+from service.jobs import views
+from service.jobs.lifecycle import JobState
+from service.jobs.presentation import job_page, job_view
+from service.jobs.records import JobRecord, with_condition
+from service.jobs.store import Filters, JobStore
+from service.web.pagination import Page
+from tests.support.fresh_databases import Databases, SqliteFiles
+from workers.contract.presets import PRESETS
+from workers.contract.records import Progress
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+PROGRESS = Progress.model_validate(
+    {
+        "phase": "training",
+        "images_seen": 64,
+        "total_images": 320,
+        "images_per_second": 10.0,
+        "eta_seconds": 22.0,
+        "losses": {"dsm": 0.5},
+        "last_checkpoint_images": None,
+        "num_workers": 2,
+        "mlflow_run_id": "run1",
+        "updated_at": START,
+    }
+)
+
+
+def made(number: int) -> JobRecord:
+    """A job of which much is decided by chance, the same each time."""
+    chance, at = random.Random(number), START + timedelta(minutes=number)  # noqa: S311
+    return JobRecord(
+        id=new_id("job", at=at),
+        project=chance.choice(["default", "other"]),
+        name=chance.choice([None, f"job {number}"]),
+        labels={key: chance.choice("xyz") for key in chance.sample(["team", "sweep"], chance.randrange(3))},
+        spec=PRESETS["smoke"].model_dump_json(),
+        spec_sha256="0" * 64,
+        state=chance.choice([JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED]),
+        created_at=at,
+        archived_at=chance.choice([None, None, at]),
+        deleted_at=chance.choice([None, None, None, at]),
+    )
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url) as database:
+        yield database
+
+
+async def test_pages_hold_what_fits_the_filters_newest_first(database: Database) -> None:
+    store, jobs = JobStore(database), [made(number) for number in range(60)]
+    for job in jobs:
+        await store.create(job)
+    wanted: list[tuple[Filters, Callable[[JobRecord], bool]]] = [
+        (Filters(project="default"), lambda job: True),
+        (Filters(project="default", state=JobState.FAILED), lambda job: job.state is JobState.FAILED),
+        (Filters(project="default", labels=(("team", "x"),)), lambda job: job.labels.get("team") == "x"),
+        (
+            Filters(project="default", labels=(("team", "x"), ("sweep", "y"))),
+            lambda job: job.labels == {"team": "x", "sweep": "y"},
+        ),
+        (Filters(project="default", labels=(("team", "nobody"),)), lambda job: False),
+        (
+            Filters(project="default", created_after=START + timedelta(minutes=40)),
+            lambda job: job.created_at > START + timedelta(minutes=40),
+        ),
+        (Filters(project="default", created_after=datetime(1970, 1, 1, tzinfo=UTC)), lambda job: True),
+        (Filters(project="default", archived=True), lambda job: True),
+    ]
+
+    for filters, fits in wanted:
+        found: list[str] = []
+        while page := await store.page(replace(filters, before=found[-1] if found else None), limit=3):
+            found += [job.id for job in page]
+
+        expected = [
+            job.id
+            for job in reversed(jobs)
+            if job.project == "default"
+            and not job.deleted_at
+            and bool(job.archived_at) == filters.archived
+            and fits(job)
+        ]
+        assert found == expected, filters
+
+
+async def test_why_jobs_wait_is_said_of_those_that_still_do(database: Database) -> None:
+    store = JobStore(database)
+    waiting, gone = replace(made(1), state=JobState.QUEUED), replace(made(2), state=JobState.CANCELLED)
+    for job in (waiting, gone):
+        await store.create(job)
+
+    async def nothing(_: object) -> None:
+        return
+
+    await store.explain({job.id: ("waiting_turn", "1 is before it") for job in (waiting, gone)}, inside=nothing)
+
+    said = {
+        job.id: (job.reason, job.message) for job in [await store.find(waiting.id), await store.find(gone.id)] if job
+    }
+    assert said == {waiting.id: ("waiting_turn", "1 is before it"), gone.id: (None, None)}
+
+
+def test_a_page_is_written_as_its_view_has_it() -> None:
+    running = replace(
+        made(3), state=JobState.RUNNING, progress=PROGRESS, parent_job_id="job_1", mlflow_experiment_id="7"
+    )
+    running = with_condition(running, "Progressing", status=False, message='"so"', at=START)
+    rows = (running, made(4))
+
+    written = job_page(Page(rows=rows, next_cursor="abc"), mlflow_url="http://mlflow/")
+
+    data = tuple(job_view(job, mlflow_url="http://mlflow/") for job in rows)
+    assert views.JobPage.model_validate_json(written) == views.JobPage(data=data, has_more=True, next_cursor="abc")
+    assert (
+        job_page(Page(rows=(), next_cursor=None), mlflow_url="") == '{"data":[],"has_more": false, "next_cursor": null}'
+    )
+
+
+async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
+    databases: Databases, database_url: str
+) -> None:
+    """With a hundred thousand jobs each would take a tenth of a second, every second."""
+    if not isinstance(databases, SqliteFiles):
+        pytest.skip("Postgres plans by what is in the table")
+    async with open_database(database_url) as database:
+        store, asked = JobStore(database), list[tuple[str, Any]]()
+
+        async with database.reading() as connection:
+            engine = connection.sync_connection.engine  # type: ignore[union-attr]
+
+        def note(_c: Connection, _k: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
+            asked.append((statement, parameters))
+
+        event.listen(engine, "before_cursor_execute", note)
+        await store.queued(limit=500)
+        await store.active()
+        await store.counts()
+        await store.claim("lease", now=START, seconds=60)
+        await store.release("lease")
+        await store.with_mlflow_due()
+        await store.with_record_due()
+        await store.with_purge_due()
+        await store.with_log_due()
+        for filters in (
+            Filters(project="default"),
+            Filters(project="default", state=JobState.PAUSED),
+            Filters(project="default", archived=True),
+            Filters(project="default", labels=(("team", "x"),)),
+            Filters(project="default", created_after=START, before="job_1"),
+        ):
+            await store.page(filters, limit=51)
+        event.remove(engine, "before_cursor_execute", note)
+
+        async with database.reading() as connection:
+            for statement, parameters in asked:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                steps = [row.detail for row in plan]
+                assert not [step for step in steps if step in {"SCAN jobs", "SCAN attempts"}], (statement, steps)
+        assert len(asked) > 12

@@ -1,0 +1,67 @@
+"""The loop in the background: how often it looks."""
+
+import asyncio
+
+from service.jobs.loop import Loop
+from tests.support.plane import eventually
+
+
+async def test_it_looks_at_once_when_woken_but_one_look_serves_many_wakes() -> None:
+    looks = 0
+
+    async def tick() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    async def woken() -> bool:
+        loop.wake()
+        return looks >= 3
+
+    loop = Loop("test", tick, interval_seconds=3600.0, pause_seconds=0.1)
+    began = asyncio.get_running_loop().time()
+    async with loop.running():
+        await eventually(woken, what="it looks three times")
+
+    assert looks == 3
+    assert asyncio.get_running_loop().time() - began >= 0.2
+
+
+async def test_it_looks_again_without_a_pause_while_there_is_more() -> None:
+    looks = 0
+
+    async def tick() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 50
+
+    async def done() -> bool:
+        return looks == 50
+
+    async with Loop("test", tick, interval_seconds=3600.0, pause_seconds=3600.0).running():
+        await eventually(done, what="it has looked fifty times")
+
+
+async def test_it_ends_at_once_even_in_the_middle_of_a_pause() -> None:
+    async def tick() -> bool:
+        loop.wake()
+        return False
+
+    loop = Loop("test", tick, interval_seconds=3600.0, pause_seconds=3600.0)
+    async with asyncio.timeout(5), loop.running():
+        await asyncio.sleep(0)
+
+
+async def test_a_look_that_fails_is_followed_by_another() -> None:
+    looks = 0
+
+    async def tick() -> bool:
+        nonlocal looks
+        looks += 1
+        raise RuntimeError("wrong")
+
+    async def again() -> bool:
+        return looks >= 2
+
+    async with Loop("test", tick, interval_seconds=0.01).running():
+        await eventually(again, what="a second look")
