@@ -129,17 +129,16 @@ async def schemathesis(folder: Path, url: str) -> tuple[int, str]:
     options = ["--report-json-path", "report.json", "--max-examples", str(EXAMPLES), "--no-color"]
     environment = {**os.environ, "CDM_API_KEY": KEY, "SCHEMATHESIS_HOOKS": "tests.contract.hooks"}
     environment["PYTHONPATH"] = str(HERE.parents[1])
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *options,
-        cwd=folder,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
+    with (folder / "report.txt").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, *options, cwd=folder, env=environment, stdout=output, stderr=output
+        )
+        try:
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+    return code, (folder / "report.txt").read_text()
 
 
 @pytest.mark.timeout(60 + 6 * EXAMPLES * 10)
