@@ -1,6 +1,7 @@
 """The application: everything is opened here, once, and handed down."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -69,6 +70,7 @@ def create_app(
                 registry=telemetry.registry,
             )
             state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened)))
+            gc.freeze()  # what is there by now stays: a collection need not look at it again
             log.info("service.started")
             yield state
 

@@ -2,35 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from sqlalchemy import Connection, Table, delete, event, update
+from sqlalchemy import Engine, Table, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.database.inline import connect
+from service.database.inline import connected, open_sqlite
 from service.database.lock import exclusive
 from service.database.schema import upgrade
 from service.database.tables import jobs, leases
 from service.errors import DatabaseUnavailable
 
-_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",  # readers do not wait for the writer
-    "PRAGMA synchronous=NORMAL",  # safe with WAL against a crash of the process
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA busy_timeout=2000",  # another program that writes to the file holds up all of ours for so long
-)
-
 # Classes of SQLSTATE by which Postgres says that it cannot go on now, and not that we asked for something wrong: broken
 # connections, aborted transactions, no such database, deadlocks, no resources, locks, shutdowns, system errors.
 _CANNOT_GO_ON = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 _IDLE_SECONDS = 10.0
-_SQLITE: dict[str, Any] = {"connect_args": {"async_creator_fn": connect}, "pool_size": 20, "max_overflow": 30}
 
 
 class Database:
@@ -40,24 +32,27 @@ class Database:
     has one writer; the others wait for their turn here, where waiting holds up nobody else.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine | Engine) -> None:
         self._engine = engine
-        self._writer = asyncio.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = asyncio.Lock() if isinstance(engine, Engine) else nullcontext()
         self.dialect = cast(Literal["sqlite", "postgresql"], engine.dialect.name)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         with _explained():
-            async with self._engine.connect() as connection:
+            async with self._connected() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         with _explained():
-            async with self._writer, self._engine.connect() as connection:
+            async with self._turn, self._connected() as connection:
                 await connection.execution_options(writes=True)
                 async with connection.begin():
                     yield connection
+
+    def _connected(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return connected(self._engine) if isinstance(self._engine, Engine) else self._engine.connect()
 
     def insert(self, table: Table) -> sqlite.Insert:
         """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`; Postgres has the same."""
@@ -76,20 +71,21 @@ async def open_database(url: str, *, idle_seconds: float = _IDLE_SECONDS) -> Asy
         DatabaseUnavailable: if there is none at this address.
     """
     async with AsyncExitStack() as stack:
-        is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        if is_sqlite:
-            path = Path(make_url(url).database or "")
+        place = make_url(url)
+        if place.get_backend_name() == "sqlite":
+            path = Path(place.database or "")
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(path))
-        engine = create_async_engine(url, **(_SQLITE if is_sqlite else _postgres_options(idle_seconds)))
-        stack.push_async_callback(engine.dispose)
-        if is_sqlite:
-            event.listen(engine.sync_engine, "connect", _configure)
-            event.listen(engine.sync_engine, "begin", _begin)
-        with _explained():
-            await upgrade(engine)
-        database = Database(engine)
-        if is_sqlite:
+            file = open_sqlite(place)
+            stack.callback(file.dispose)
+            database = Database(file)
+        else:
+            engine = create_async_engine(url, **_postgres_options(idle_seconds))
+            stack.push_async_callback(engine.dispose)
+            database = Database(engine)
+        async with database.writing() as connection:
+            await connection.run_sync(upgrade)
+        if database.dialect == "sqlite":
             await _free_leases(database)
         yield database
 
@@ -122,16 +118,3 @@ def _explained() -> Iterator[None]:
         raise DatabaseUnavailable("too much is asked of the database at once: try again") from error
     except OSError as error:  # what asyncpg lets through while it connects
         raise DatabaseUnavailable(f"cannot reach the database: {error}") from error
-
-
-def _configure(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in _PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that reads before it writes must hold the write lock from the start, or SQLite may refuse the write.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,86 +1,82 @@
-"""SQLite called where it is used instead of in a thread beside: most statements take less time than the way there.
+"""SQLite called where it is used, instead of in a thread beside: most statements take less time than the way there.
 
-What SQLAlchemy expects of an asynchronous driver, without a thread. Statements hold up the event loop while they run,
-so they must be ones that an index answers; and there must be no second writer in this process, or the one would wait
-for the other without letting it go on (`Database` sees to that).
+Statements hold up the event loop while they run, so they must be ones that an index answers. There must be no second
+writer in this process: the one would wait for the other without letting it go on (`Database` sees to that).
 """
 
-import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, CursorResult, Engine, Executable, ScalarResult, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",  # readers do not wait for the writer
+    "PRAGMA synchronous=NORMAL",  # safe with WAL against a crash of the process
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=2000",  # another program that writes to the file holds up all of ours for so long
+)
+_Result = TypeVar("_Result")
 
 
-class InlineCursor:
-    """A cursor of the standard library whose methods can be awaited."""
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-
-    async def __aenter__(self) -> "InlineCursor":
-        return self
-
-    @property
-    def description(self) -> Any:
-        return self._cursor.description
-
-    @property
-    def rowcount(self) -> int:
-        return self._cursor.rowcount
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._cursor.lastrowid
-
-    async def execute(self, statement: str, parameters: Any = ()) -> None:
-        self._cursor.execute(statement, parameters)
-
-    async def executemany(self, statement: str, parameters: Sequence[Any]) -> None:
-        self._cursor.executemany(statement, parameters)
-
-    async def fetchone(self) -> Any:
-        return self._cursor.fetchone()
-
-    async def fetchmany(self, size: int | None = None) -> list[Any]:
-        return self._cursor.fetchmany(size or self._cursor.arraysize)
-
-    async def fetchall(self) -> list[Any]:
-        return self._cursor.fetchall()
-
-    async def close(self) -> None:
-        self._cursor.close()
+def open_sqlite(url: URL) -> Engine:
+    """Whatever driver the URL names. The pool never makes anyone wait, which would be for ever here."""
+    engine = create_engine(
+        url.set(drivername="sqlite"), connect_args={"isolation_level": None}, pool_size=10, max_overflow=-1
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 class InlineConnection:
-    """A connection of the standard library whose methods can be awaited."""
+    """What stores use of an `AsyncConnection`, over one that is not."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection: sqlite3.Connection | None = connection  # SQLAlchemy looks here whether it is open
-        self._conn = connection
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    @property
-    def isolation_level(self) -> str | None:
-        return self._conn.isolation_level
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[None]:
+        with self._connection.begin():
+            yield
 
-    def cursor(self) -> InlineCursor:
-        return InlineCursor(self._conn.cursor())
+    async def execution_options(self, **options: Any) -> "InlineConnection":
+        self._connection.execution_options(**options)
+        return self
 
-    async def create_function(self, *arguments: Any, **options: Any) -> None:
-        self._conn.create_function(*arguments, **options)
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
 
-    async def commit(self) -> None:
-        self._conn.commit()
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, parameters)
 
-    async def rollback(self) -> None:
-        self._conn.rollback()
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
 
-    async def close(self) -> None:
-        self.stop()
+    async def scalars(self, statement: Executable, parameters: Any = None) -> ScalarResult[Any]:
+        return self._connection.scalars(statement, parameters)
 
-    def stop(self) -> None:
-        self._connection = None
-        self._conn.close()
+    async def run_sync(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        return function(self._connection, *arguments)
 
 
-async def connect(path: str, **options: Any) -> InlineConnection:
-    """Give it to SQLAlchemy as `async_creator_fn`."""
-    return InlineConnection(sqlite3.connect(path, isolation_level=None, **options))
+@asynccontextmanager
+async def connected(engine: Engine) -> AsyncIterator[AsyncConnection]:
+    """A connection as if it were asynchronous."""
+    with engine.connect() as connection:
+        yield cast(AsyncConnection, InlineConnection(connection))
+
+
+def _configure(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads before it writes must hold the write lock from the start, or SQLite may refuse the write.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

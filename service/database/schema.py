@@ -10,21 +10,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 _FIRST = "0001"
 _LOCK = 727_001  # any number that only we take
 
 
-async def upgrade(engine: AsyncEngine) -> None:
-    """Run what is missing; of several replicas that start together one does it, and the others wait."""
-    async with engine.connect() as connection:
-        await connection.execution_options(writes=True)
-        async with connection.begin():
-            await connection.run_sync(_upgrade)
-
-
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection) -> None:
+    """Run what is missing, in a transaction that writes; of several replicas one does it, and the others wait."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     config = Config()

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from service.jobs.queueing import (
     Accelerator,
@@ -27,9 +26,6 @@ from service.jobs.queueing import (
     free_room,
     seconds_left,
 )
-
-if TYPE_CHECKING:
-    from service.jobs.records import JobRecord
 
 __all__ = [
     "Admission",
@@ -237,10 +233,3 @@ def _named(job: Waiting) -> str:
 
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
-
-
-def admit(unfinished: "Sequence[JobRecord]", *, max_active: int) -> frozenset[str]:
-    """The ids of queued jobs that may start now: first come, first served."""
-    queued = sorted(job.id for job in unfinished if job.state == "queued")
-    free = max_active - (len(unfinished) - len(queued))
-    return frozenset(queued[: max(free, 0)])

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.jobs import views
 from service.jobs.objects import JobObjects
-from service.jobs.records import AttemptRecord, EventRecord, JobRecord
+from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import ALLOWED
 from service.web.pagination import Page
 from workers.contract.records import CheckpointManifest
@@ -78,7 +78,7 @@ def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:
     )
 
 
-def queue_entry(job: JobRecord, *, position: int) -> views.QueueEntry:
+def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
     return views.QueueEntry(
         position=position,
         job_id=job.id,

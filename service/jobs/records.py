@@ -71,6 +71,24 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedJob:
+    """What the queue is made of: of a job that waits, as much as decides when its turn comes."""
+
+    id: str
+    project: str
+    name: str | None
+    priority: int
+    accelerator: str
+    workers: int
+    max_runtime_seconds: float | None
+    created_at: datetime
+    queued_at: datetime | None
+    not_before: datetime | None
+    reason: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
     """One submission to the engine. The nonce tells ours from another with the same id; empty = found, not made, here.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -51,17 +51,21 @@ def job_of(row: RowMapping | dict[str, Any]) -> JobRecord:
     values = {name: row[name] for name in JOB_FIELDS}
     conditions = {
         kind: Condition(status=one["status"], since=datetime.fromisoformat(one["since"]), message=one["message"])
-        for kind, one in json.loads(values["conditions"]).items()
+        for kind, one in _mapping(values["conditions"]).items()
     }
     values |= {
         "state": JobState(values["state"]),
         "intent": Intent(values["intent"]) if values["intent"] else None,
-        "labels": json.loads(values["labels"]),
+        "labels": _mapping(values["labels"]),
         "progress": Progress.model_validate_json(values["progress"]) if values["progress"] else None,
         "conditions": conditions,
         "purge_due": tuple(json.loads(values["purge_due"])) if values["purge_due"] else (),
     }
     return JobRecord(**values)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    return json.loads(text) if text != "{}" else {}
 
 
 def event_of(row: RowMapping) -> EventRecord:
@@ -70,15 +74,14 @@ def event_of(row: RowMapping) -> EventRecord:
 
 def event_row(job: JobRecord, *, type: str, actor: str | None, at: datetime) -> dict[str, Any]:  # noqa: A002
     """The event that tells of the job as it is now; its number is the job's."""
-    event = EventRecord(
-        job_id=job.id,
-        sequence=job.event_sequence,
-        type=type,
-        state=job.state,
-        attempt=job.attempt,
-        reason=job.reason,
-        message=job.message,
-        actor=actor,
-        created_at=at,
-    )
-    return asdict(event)
+    return {
+        "job_id": job.id,
+        "sequence": job.event_sequence,
+        "type": type,
+        "state": job.state,
+        "attempt": job.attempt,
+        "reason": job.reason,
+        "message": job.message,
+        "actor": actor,
+        "created_at": at,
+    }

@@ -16,7 +16,7 @@ from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
 from service.jobs.admission import Admission, Capacity, Holding, Quota, Room, Waiting, admit_gangs
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.records import JobRecord, asked
+from service.jobs.records import JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class Scheduler:
     async def tick(self) -> bool:
         """One look at the queue; True if a job left it."""
         now = self.actions.clock()
-        queued = await self.actions.store.queued(limit=_LONGEST_LOOK)
+        queued = await self.actions.store.queue(limit=_LONGEST_LOOK)
         if not queued or not await hold(self.database, _LEASE, self.token, now=now, seconds=_LEASE_SECONDS):
             return False
         try:
@@ -45,7 +45,7 @@ class Scheduler:
             log.warning("scheduler.overtaken")  # what was decided here may no longer fit
             return False
 
-    async def _look(self, queued: list[JobRecord]) -> bool:
+    async def _look(self, queued: list[QueuedJob]) -> bool:
         try:
             await self.actions.cluster.probe()
             capacity = await self.actions.cluster.capacity()
@@ -54,14 +54,14 @@ class Scheduler:
             return False
         active = await self.actions.store.active()
         admission = await self._admission(queued, active, capacity)
-        moved = await self._carry_out(admission, {job.id: job for job in [*queued, *active]})
+        moved = await self._carry_out(admission, {job.id: job for job in active})
         await self._explain(
             {job_id: (blocked.reason.value, blocked.message) for job_id, blocked in admission.blocked.items()}, queued
         )
         return moved
 
     async def _admission(
-        self, queued: list[JobRecord], active: list[JobRecord], capacity: engine.Capacity
+        self, queued: list[QueuedJob], active: list[JobRecord], capacity: engine.Capacity
     ) -> Admission:
         return admit_gangs(
             [_waiting(job) for job in queued],
@@ -76,16 +76,23 @@ class Scheduler:
         found = await self.actions.store.quotas()
         return {name: Quota(max_workers=workers, max_jobs=jobs) for name, (workers, jobs) in found.items()}
 
-    async def _carry_out(self, admission: Admission, jobs: Mapping[str, JobRecord]) -> bool:
+    async def _carry_out(self, admission: Admission, active: Mapping[str, JobRecord]) -> bool:
         moved = False
         for job_id in admission.start:
-            try:
-                moved |= await self.actions.begin(jobs[job_id], inside=self._confirm)
-            except StorageUnavailable as error:
-                log.warning("job.postponed", job_id=job_id, error=error.detail)
+            moved |= await self._start(job_id)
         for job_id in admission.preempt:
-            await self._preempt(jobs[job_id])
+            await self._preempt(active[job_id])
         return moved
+
+    async def _start(self, job_id: str) -> bool:
+        job = await self.actions.store.find(job_id)
+        if job is None or job.state is not JobState.QUEUED:
+            return False
+        try:
+            return await self.actions.begin(job, inside=self._confirm)
+        except StorageUnavailable as error:
+            log.warning("job.postponed", job_id=job_id, error=error.detail)
+            return False
 
     async def _preempt(self, job: JobRecord) -> None:
         now = self.actions.clock()
@@ -93,7 +100,7 @@ class Scheduler:
         if await self.actions.store.apply(job, changed, events=["state_changed"], at=now, inside=self._confirm):
             log.info("job.preempted", job_id=job.id)
 
-    async def _explain(self, why: Mapping[str, tuple[str, str]], queued: Sequence[JobRecord]) -> None:
+    async def _explain(self, why: Mapping[str, tuple[str, str]], queued: Sequence[QueuedJob]) -> None:
         """Say why jobs wait, where that is news."""
         said = {job.id: (job.reason, job.message) for job in queued}
         news = {job_id: reason for job_id, reason in why.items() if said.get(job_id) != reason}
@@ -114,7 +121,7 @@ def _capacity(said: engine.Capacity) -> Capacity:
 _ENDLESS = Room(math.inf, math.inf)
 
 
-def _waiting(job: JobRecord) -> Waiting:
+def _waiting(job: QueuedJob) -> Waiting:
     return Waiting(
         job_id=job.id,
         project=job.project,

@@ -1,7 +1,7 @@
 """Jobs in the database. A job's change and the events that tell of it are one transaction."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,21 @@ from service.database import Database
 from service.database.tables import attempts, events, installation, job_labels, jobs, projects
 from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
-from service.jobs.records import AttemptRecord, EventRecord, JobRecord
+from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_of, job_row
 
 _ACTIVE = tuple(state for state in JobState if state.is_active)
 _COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*_COLUMNS)
+_TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
+_QUEUE = (
+    select(*(jobs.c[field.name] for field in fields(QueuedJob)))
+    .where(jobs.c.state == JobState.QUEUED)
+    .order_by(*_TURN)
+    .limit(bindparam("most"))
+)
 _THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
+_THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
 _RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
 Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
@@ -179,8 +187,13 @@ class JobStore:
 
     async def queued(self, *, limit: int) -> list[JobRecord]:
         """Those whose turn comes first."""
-        order = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
-        return await self._jobs(_JOB.where(jobs.c.state == JobState.QUEUED).order_by(*order).limit(limit))
+        return await self._jobs(_JOB.where(jobs.c.state == JobState.QUEUED).order_by(*_TURN).limit(limit))
+
+    async def queue(self, *, limit: int) -> list[QueuedJob]:
+        """The same, as much of them as it takes to decide: this is asked all the time, and there may be hundreds."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_QUEUE, {"most": limit})
+            return [QueuedJob(**row) for row in rows.mappings()]
 
     async def active(self) -> list[JobRecord]:
         """Those that hold their workers."""
@@ -244,8 +257,9 @@ class JobStore:
             return {row.name: (row.max_workers, row.max_jobs) for row in rows}
 
     async def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
-        found = await self._attempts(attempts.c.job_id == job_id, attempts.c.number == number)
-        return found[0] if found else None
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_THIS_ATTEMPT, {"job": job_id, "of": number})).mappings().one_or_none()
+        return AttemptRecord(**row) if row else None
 
     async def attempts(self, job_id: str) -> list[AttemptRecord]:
         """Oldest first."""

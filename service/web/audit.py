@@ -8,7 +8,7 @@ strangers could fill the database; the log and the metrics count it.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, cast
 from urllib.parse import quote
@@ -51,6 +51,9 @@ class AuditEntry:
     after_sha256: str | None = None
 
 
+_FIELDS = tuple(field.name for field in fields(AuditEntry))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a change comes from; what a use case has to know of the request that asks for it."""
@@ -80,7 +83,12 @@ class Origin:
             status=status,
             before_sha256=_sha256(before),
             after_sha256=_sha256(after),
-            **asdict(self),
+            actor=self.actor,
+            project=self.project,
+            method=self.method,
+            path=self.path,
+            request_id=self.request_id,
+            client=self.client,
         )
 
 
@@ -106,7 +114,8 @@ RequestOrigin = Annotated[Origin, Depends(_origin_of)]
 
 async def record_audit(connection: AsyncConnection, entry: AuditEntry) -> None:
     """Write the row in the transaction of the change."""
-    await connection.execute(insert(audit), {"id": new_id("aud", at=entry.at), **asdict(entry)})
+    row = {name: getattr(entry, name) for name in _FIELDS}
+    await connection.execute(insert(audit), {"id": new_id("aud", at=entry.at), **row})
 
 
 def _sha256(text: str | None) -> str | None:

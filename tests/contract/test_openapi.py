@@ -20,7 +20,7 @@ import uvicorn
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from tests.support.databases import databases
+from tests.support.fresh_databases import lone_database
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.ray_head import free_ports
@@ -30,12 +30,11 @@ from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage.memory import MemoryStore
 
 HERE = Path(__file__).parent
-SQLITE, POSTGRESQL = "sqlite", "postgresql"
 DEFAULT_EXAMPLES = 10
 EXAMPLES = int(os.environ.get("CDM_CONTRACT_EXAMPLES", DEFAULT_EXAMPLES))
 SMOKE = PRESETS["smoke"].model_dump(mode="json")
 # Of the two databases Postgres refuses more; many cases are worth trying on both.
-KINDS = (POSTGRESQL, SQLITE) if EXAMPLES > DEFAULT_EXAMPLES else (POSTGRESQL if binaries() else SQLITE,)
+KINDS = ("postgres", "sqlite") if EXAMPLES > DEFAULT_EXAMPLES else ("postgres" if binaries() else "sqlite",)
 EACH = 8  # jobs in each state; requests use them up
 NO_LIMITS = {"per_minute": 10**6, "failures_per_minute": 10**6}
 
@@ -148,8 +147,8 @@ async def test_every_route_does_what_the_openapi_document_says_whatever_it_is_se
 ) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     shutil.copy(HERE / "schemathesis.toml", tmp_path)
-    with databases(kind) as new_database:
-        async with serving(tmp_path, new_database(tmp_path)) as (api, store):
+    with lone_database(kind, tmp_path) as url:
+        async with serving(tmp_path, url) as (api, store):
             job_ids = await populate(api, store)
             (tmp_path / "jobs.dict").write_text("".join(f'"{job_id}"\n' for job_id in job_ids))
             code, report = await schemathesis(tmp_path, f"{api.base_url}/openapi.json")

@@ -1,143 +1,20 @@
-"""A story told by a process that is killed or frozen, finished by another one, and what must be true in the end."""
+"""Stories told by processes that are killed or frozen at many points, and finished by others."""
 
-import json
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
-from service.jobs.lifecycle import JobState
-from tests.support.drivers import Drivers
-from tests.support.killable import Fate, Nursery, Run, clock_of
-from tests.support.scripted_ray import ScriptedRay
-from tests.support.scripted_ray_http import scripted_ray
-from tests.support.stories import STORIES, End, Story
-from workers.contract.keys import JobKeys
-from workers.storage.local import LocalStore
+from tests.support.killable import Fate, Nursery
+from tests.support.worlds import World, check, world
 
 PLAIN = "launch"
 WARMEST = "stop, preempted"  # the story that needs most
-_LEASE_SECONDS = 61.0  # a little longer than those of the jobs
-# What may follow what; events that tell of something else repeat the state.
-_MOVES: dict[str, set[str]] = {
-    "queued": {"starting", "paused", "cancelled"},
-    "starting": {"running", "recovering", "pausing", "cancelling", "succeeded", "failed"},
-    "running": {"recovering", "pausing", "cancelling", "succeeded", "failed"},
-    "recovering": {"running", "starting", "pausing", "cancelling", "succeeded", "failed"},
-    "pausing": {"paused", "queued", "recovering", "cancelling", "succeeded", "failed"},
-    "paused": {"queued", "cancelled"},
-    "cancelling": {"cancelled", "succeeded", "failed"},
-    "succeeded": set(),
-    "failed": {"queued"},
-    "cancelled": {"queued"},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What outlives the service: the engine with its drivers, the object store, the database."""
-
-    name: str
-    folder: Path
-    database_url: str
-    ray: ScriptedRay
-    drivers: Drivers
-    nursery: Nursery
-
-    @property
-    def story(self) -> Story:
-        return STORIES[self.name]
-
-    def live(self, *, doom: int = 0, by: int = signal.SIGKILL, fresh: bool = False, later: float = 0.0) -> Fate:
-        """One process, that gets its signal at the point of this number or lives to the end of the story."""
-        return self.nursery.run(self._run(doom=doom, by=by, fresh=fresh, later_seconds=later))
-
-    def warm_up(self) -> None:
-        fate = self.nursery.warm_up(self._run())
-        assert fate.exit_code == 0
-
-    def live_later(self, *, doom: int = 0) -> Fate:
-        """Another process, when the leases of the one before are over."""
-        return self.live(doom=doom, later=clock_of(self.folder) + _LEASE_SECONDS)
-
-    def _run(self, **how: Any) -> Run:
-        return Run(folder=self.folder, database_url=self.database_url, ray_url=self.ray.url, story=self.name, **how)
-
-    def report(self) -> list[dict[str, Any]]:
-        told: list[dict[str, Any]] = json.loads((self.folder / "report.json").read_text())
-        return told
-
-    def points(self) -> list[str]:
-        passed: list[str] = json.loads((self.folder / "points.json").read_text())
-        return passed
-
-    def output(self) -> str:
-        return (self.folder / "output.log").read_text()
-
-
-@contextmanager
-def world(name: str, folder: Path, *, database_url: str, nursery: Nursery) -> Iterator[World]:
-    folder.mkdir(parents=True)
-    with scripted_ray() as ray:
-        drivers = Drivers(STORIES[name], ray, LocalStore(folder / "objects"))
-        yield World(name, folder, database_url, ray, drivers, nursery)
-
-
-def check(world: World) -> None:
-    """No job lost, none run twice, none stuck, and every account of what happened agrees with the others."""
-    report = world.report()
-    assert len(report) == len(world.story.ends)
-    for told, end in zip(report, world.story.ends, strict=True):
-        _check_end(told["job"], end)
-        _check_events(told["job"], told["events"])
-        _check_attempts(told["job"], told["attempts"], told["events"], world)
-    assert world.ray.living == set(), "the engine still runs something"
-    assert world.drivers.side_by_side == [], "two attempts of one job at a time"
-    assert world.ray.overlaps == [], "a submission was started while it lived"
-    assert set(world.drivers.worked.values()) <= {1}, "a driver got a claim twice"
-    repeated = [one for one, times in world.ray.starts.items() if times > 1]
-    assert world.story.may_repeat or not repeated, "the engine was given an attempt twice"
-
-
-def _check_end(job: dict[str, Any], end: End) -> None:
-    found = {name: job[name] for name in ("state", "reason", "unclean")}
-    assert found == {"state": end.state, "reason": end.reason, "unclean": end.unclean}, job["message"]
-    assert job["attempt"] in end.attempts
-    assert job["intent"] is None
-    assert job["stop_by"] is None
-    assert job["ended_at"]
-
-
-def _check_events(job: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
-    assert job["event_sequence"] == len(events)
-    states = [event["state"] for event in events]
-    assert (events[0]["type"], states[0], states[-1]) == ("created", "queued", job["state"])
-    for before, after in pairwise(states):
-        assert after == before or after in _MOVES[before], f"from {before} to {after}"
-
-
-def _check_attempts(
-    job: dict[str, Any], attempts: list[dict[str, Any]], events: list[dict[str, Any]], world: World
-) -> None:
-    numbers = [attempt["number"] for attempt in attempts]
-    begun = [event["attempt"] for event in events if event["type"] == "attempt_started"]
-    assert begun == numbers == list(range(1, job["attempt"] + 1))
-    for attempt in attempts:
-        assert attempt["submission_id"] == f"{job['id']}-a{attempt['number']}"
-        assert attempt["ended_at"]
-        assert attempt["log_due_until"] is None
-    if job["state"] == JobState.SUCCEEDED:
-        assert world.drivers.worked[attempts[-1]["submission_id"]] == 1
-    record = json.loads(LocalStore(world.folder / "objects").get(JobKeys(job["id"]).record))
-    assert record["job"]["state"] == job["state"], "its copy in the object store is out of date"
-    assert len(record["attempts"]) == len(attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +103,7 @@ class Endurance:
         """A whole story without a kill, which must end well, too."""
         with self.world(name) as one:
             fate = one.live(fresh=True)
-            assert fate.exit_code == 0, _tail(one)
+            assert fate.exit_code == 0, one.last_words()
             check(one)
             self.lived[name] = one.points()
 
@@ -251,33 +128,29 @@ def endurance(
 def kill(endurance: Endurance, name: str, *points: int) -> None:
     """A process is killed at the first of these points, the next one at the second, and the last one lives."""
     with endurance.doomed(name, points[0], signal.SIGKILL) as (one, fate):
-        assert fate == Fate(signal=signal.SIGKILL), f"was not killed: {fate}\n{_tail(one)}"
+        assert fate == Fate(signal=signal.SIGKILL), f"was not killed: {fate}\n{one.last_words()}"
         for point in points[1:]:
             one.live_later(doom=point)
         last = one.live_later()
-        assert last.exit_code == 0, _tail(one)
+        assert last.exit_code == 0, one.last_words()
         check(one)
 
 
 def freeze(endurance: Endurance, name: str, point: int) -> None:
     """A replica is frozen at this point past its lease, and another one takes over; thawed, it acts in vain."""
     with endurance.doomed(name, point, signal.SIGSTOP) as (one, fate):
-        assert fate.frozen_pid, f"was not frozen: {fate}\n{_tail(one)}"
+        assert fate.frozen_pid, f"was not frozen: {fate}\n{one.last_words()}"
         try:
             other = one.live_later()
-            assert other.exit_code == 0, _tail(one)
+            assert other.exit_code == 0, one.last_words()
             check(one)
             report, worked = one.report(), dict(one.drivers.worked)
         finally:
             thawed = one.nursery.thaw(fate)
-        assert thawed.exit_code == 0, _tail(one)
+        assert thawed.exit_code == 0, one.last_words()
         assert one.report() == report, "what it wrote late changed something"
         assert dict(one.drivers.worked) == worked, "what it submitted late ran"
         assert one.ray.living == set(), "what it submitted late was left running"
-
-
-def _tail(world: World) -> str:
-    return world.output()[-3000:]
 
 
 def _fork(points: list[str], others: list[str]) -> int:

@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from service.database import Database, open_database
 from service.database.tables import metadata
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, postgres
 
 _numbers = count(1)
 
@@ -54,6 +56,16 @@ class PostgresDatabases:
 
     def migrated(self) -> str:
         return self.server.new_database(template=make_url(self.template).database or "")
+
+
+@contextmanager
+def lone_database(kind: str, folder: Path, *, durable: bool = False) -> Iterator[str]:
+    """The URL of an empty one: `sqlite` in the folder, or `postgres` on a server of its own, which may be durable."""
+    if kind == "sqlite":
+        yield sqlite_url(folder / "service.db")
+    else:
+        with postgres(durable=durable) as server:
+            yield server.new_database()
 
 
 def sqlite_url(path: Path) -> str:

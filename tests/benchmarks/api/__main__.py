@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,24 +20,15 @@ from tests.benchmarks.api.population import populate
 from tests.benchmarks.api.ray_rest import ray_figures
 from tests.benchmarks.api.report import rendered
 from tests.benchmarks.api.serving import cores, serving
-from tests.support.postgres import postgres
+from tests.support.fresh_databases import lone_database
 
 QUEUED = 200
 DATABASES = ("SQLite", "Postgres")
 
 
-@contextmanager
-def database_in(kind: str, folder: Path) -> Iterator[str]:
-    if kind == "SQLite":
-        yield f"sqlite+aiosqlite:///{folder / 'service.db'}"
-    else:
-        with postgres(durable=True) as server:
-            yield server.new_database()
-
-
 def figures_on(kind: str, options: argparse.Namespace) -> list[Figures]:
     core, others = cores()
-    with tempfile.TemporaryDirectory() as scratch, database_in(kind, Path(scratch)) as url:
+    with tempfile.TemporaryDirectory() as scratch, lone_database(kind.lower(), Path(scratch), durable=True) as url:
         print(f"{kind}: writing {options.count} jobs", flush=True)
         job_ids = asyncio.run(populate(url, count=options.count, queued=QUEUED, now=datetime.now(UTC)))
         os.sched_setaffinity(0, others)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 from service.database import Database, open_database
 from service.identifiers import new_id
@@ -140,13 +140,10 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
     async with open_database(database_url) as database:
         store, asked = JobStore(database), list[tuple[str, Any]]()
 
-        async with database.reading() as connection:
-            engine = connection.sync_connection.engine  # type: ignore[union-attr]
-
         def note(_c: Connection, _k: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
             asked.append((statement, parameters))
 
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(Engine, "before_cursor_execute", note)
         await store.queued(limit=500)
         await store.active()
         await store.counts()
@@ -164,7 +161,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             Filters(project="default", created_after=START, before="job_1"),
         ):
             await store.page(filters, limit=51)
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(Engine, "before_cursor_execute", note)
 
         async with database.reading() as connection:
             for statement, parameters in asked:
