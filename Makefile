@@ -31,12 +31,13 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
 test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
-	$(BIN)/pytest tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
+	$(BIN)/pytest tests/e2e
 
 test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
 	$(BIN)/pytest tests/contract
 
-test-chaos: .venv/installed-dev  ## the service killed at random over a real Ray, and at every point on both databases (minutes)
+test-chaos: .venv/installed-dev  ## kill -9 of workers, drivers, and the service: at random over a real Ray, and at every point (an hour)
 	$(BIN)/pytest tests/chaos
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)

@@ -12,7 +12,7 @@ from tests.support.database_fixtures import (
     replicas,
     sqlite_template,
 )
-from tests.support.tally import pytest_terminal_summary, tally
+from tests.support.whole_stack import stack
 
 __all__ = [
     "endurance",
@@ -20,10 +20,9 @@ __all__ = [
     "migrated_on_postgres",
     "nurseries",
     "postgres",
-    "pytest_terminal_summary",
     "replicas",
     "sqlite_template",
-    "tally",
+    "stack",
 ]
 
 

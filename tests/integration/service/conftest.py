@@ -20,7 +20,6 @@ from tests.support.database_fixtures import (
     sqlite_template,
 )
 from tests.support.plane import Plane, Script, plane_in
-from tests.support.tally import pytest_terminal_summary, tally
 
 __all__ = [
     "database_url",
@@ -31,10 +30,8 @@ __all__ = [
     "nurseries",
     "postgres",
     "postgres_databases",
-    "pytest_terminal_summary",
     "replicas",
     "sqlite_template",
-    "tally",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -271,18 +272,21 @@ async def test_a_submission_that_is_too_large_for_the_way_is_refused(other: str)
 async def test_an_answer_that_never_ends_is_given_up() -> None:
     """A client's limit between two bytes does not see it."""
 
+    hung_up = asyncio.Event()
+
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-        try:
+        with suppress(ConnectionError):
             while True:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.02)
-        except ConnectionError:
-            writer.close()
+        writer.close()
+        hung_up.set()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         cluster = RayCluster(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_seconds=0.3)
         with pytest.raises(ClusterUnreachable, match=r"0\.3 s"):
             await cluster.session()
         await cluster.close()
+        await hung_up.wait()
