@@ -26,8 +26,19 @@ router = APIRouter(
     dependencies=[Depends(documented_key)],
     responses=documented(*EVERYWHERE, TooManyStreams),
 )
-_FOUND = documented(JobNotFound, JobGone)
-_ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone)
+_MESSAGE = {  # before OpenAPI 3.2, the schema of a stream of events is that of each of them
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "description": "What the message tells"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "description": "Where to go on after it"},
+        "retry": {"type": "integer", "description": "Milliseconds to wait before coming back"},
+    },
+}
+_MESSAGES = {200: {"description": "Messages", "content": {EventStream.media_type: {"schema": _MESSAGE}}}}
+_FOUND = _MESSAGES | documented(JobNotFound, JobGone)
+_ATTEMPT = _MESSAGES | documented(JobNotFound, AttemptNotFound, JobGone)
 _RULES = """
 Server-sent events. Come back with the id of the last message, in the header `Last-Event-ID` or as `after`, and nothing
 is left out or sent twice. Comments come every 15 s. A stream ends with the message `end`; without it, it was cut, as

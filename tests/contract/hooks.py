@@ -10,11 +10,12 @@ _numbers = count(1)
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """A key that was used for another request gets no further: most calls have one of their own."""
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, _kwargs: dict[str, Any]) -> None:
+    """A key that was used for another request gets no further: most right calls have one of their own."""
     key, number = case.headers.get("Idempotency-Key"), next(_numbers)
-    if key and len(key) < 200 and key.isascii() and key.isprintable() and number % 4:
-        kwargs["headers"] = {**(kwargs.get("headers") or {}), "Idempotency-Key": f"{key}-{number}"}
+    is_right = case.meta is None or case.meta.generation.mode is schemathesis.GenerationMode.POSITIVE
+    if key and is_right and len(key) < 200 and key.isascii() and key.isprintable() and number % 4:
+        case.headers["Idempotency-Key"] = f"{key}-{number}"
 
 
 @schemathesis.check

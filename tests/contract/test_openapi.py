@@ -46,7 +46,9 @@ async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncCli
         folder, database_url=url, requests=NO_LIMITS, max_active_jobs=2 * EACH, reconcile_interval_seconds=0.5
     )
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
-    app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
+    app = create_app(
+        settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client(), curves=mlflow.reader()
+    )
     [port] = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     task = asyncio.create_task(server.serve())

@@ -1,6 +1,7 @@
 """The loop in the background: how often it looks."""
 
 import asyncio
+from itertools import pairwise
 
 from service.jobs.loop import Loop
 from tests.support.plane import eventually
@@ -25,6 +26,28 @@ async def test_it_looks_at_once_when_woken_but_one_look_serves_many_wakes() -> N
 
     assert looks == 3
     assert asyncio.get_running_loop().time() - began >= 0.2
+
+
+async def test_however_often_it_is_woken_it_rests_four_times_as_long_as_it_looks() -> None:
+    looks: list[tuple[float, float]] = []
+    clock = asyncio.get_running_loop().time
+
+    async def tick() -> bool:
+        began = clock()
+        await asyncio.sleep(0.02)  # a look that takes a while
+        looks.append((began, clock()))
+        return False
+
+    async def woken() -> bool:
+        loop.wake()
+        return len(looks) >= 4
+
+    loop = Loop("test", tick, interval_seconds=10.0, pause_seconds=0.0)
+    async with loop.running():
+        await eventually(woken, what="it has looked four times")
+
+    for (began, ended), (again, _) in pairwise(looks):
+        assert again - ended > 3.9 * (ended - began)
 
 
 async def test_it_looks_again_without_a_pause_while_there_is_more() -> None:
