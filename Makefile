@@ -30,14 +30,14 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
-test: check  ## all checks and all tests, with real Ray, S3 and MLflow servers
+test: check  ## all checks and the tests of every change, with real Ray, S3 and MLflow servers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 	$(BIN)/pytest tests/e2e
 
 test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
 	$(BIN)/pytest tests/contract
 
-test-chaos: .venv/installed-dev  ## kill -9 of workers, drivers, and the service: at random over a real Ray, and at every point (an hour)
+test-chaos: .venv/installed-dev  ## kill -9 of workers, drivers, and the service: at random over a real Ray, and at every point (more than an hour)
 	$(BIN)/pytest tests/chaos
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
@@ -49,7 +49,7 @@ acceptance: .venv/installed-dev  ## what consistency buys where the answer is kn
 bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Postgres, beside Ray's own, into docs/benchmarks
 	$(BIN)/python -m tests.benchmarks.api
 
-bench: bench-cpu acceptance  ## all benchmarks; throughput needs an NVIDIA GPU and is skipped without
+bench: bench-cpu acceptance  ## the benchmarks of training; throughput needs an NVIDIA GPU and is skipped without
 	$(BIN)/python -m tests.benchmarks.throughput
 
 lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml

@@ -70,7 +70,6 @@ def create_app(
                 registry=telemetry.registry,
             )
             state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened)))
-            gc.freeze()  # what is there by now stays: a collection need not look at it again
             log.info("service.started")
             yield state
 
@@ -101,4 +100,6 @@ def create_app(
 def create_app_from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:create_app_from_environment`; logs are JSON lines."""
     configure_logging()
-    return create_app(Settings())
+    app = create_app(Settings())
+    gc.freeze()  # all that was imported stays: a collection need not look at it again
+    return app

@@ -58,7 +58,9 @@ def _database_in_state_folder(values: dict[str, Any]) -> str:
 class Settings(BaseSettings):
     """Made once at the start and passed in."""
 
-    model_config = SettingsConfigDict(env_prefix="CDM_", env_nested_delimiter="__", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CDM_", env_nested_delimiter="__", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     api_key: Annotated[SecretStr, Field(min_length=16, description="The first key, with all rights in all projects")]
     store_url: Annotated[str, Field(description="Object store of jobs: s3://bucket/prefix, file:///folder")]

@@ -100,7 +100,12 @@ async def _free_leases(database: Database) -> None:
 
 def _postgres_options(idle_seconds: float) -> dict[str, Any]:
     settings = {"idle_in_transaction_session_timeout": str(int(idle_seconds * 1000))}
-    return {"pool_pre_ping": True, "pool_size": 10, "connect_args": {"server_settings": settings}}
+    return {
+        "pool_pre_ping": True,
+        "pool_size": 10,
+        "connect_args": {"server_settings": settings},
+        "hide_parameters": True,
+    }
 
 
 @contextmanager

@@ -24,7 +24,11 @@ _Result = TypeVar("_Result")
 def open_sqlite(url: URL) -> Engine:
     """Whatever driver the URL names. The pool never makes anyone wait, which would be for ever here."""
     engine = create_engine(
-        url.set(drivername="sqlite"), connect_args={"isolation_level": None}, pool_size=10, max_overflow=-1
+        url.set(drivername="sqlite"),
+        connect_args={"isolation_level": None},
+        pool_size=10,
+        max_overflow=-1,
+        hide_parameters=True,  # among them are secrets, and errors are logged
     )
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)

@@ -54,7 +54,7 @@ class Gauges:
     async def collect(self) -> list[Metric]:
         """Jobs by state, the longest wait, the speed of all that trains, the loops' pulse, and what answers."""
         counts, active, queued = await asyncio.gather(
-            self.store.counts(), self.store.active(), self.store.queued(limit=1)
+            self.store.counts(), self.store.active(), self.store.queue(limit=1)
         )
         now = self.clock()
         waits = [(now - job.queued_at).total_seconds() for job in queued if job.queued_at]

@@ -72,7 +72,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedJob:
-    """What the queue is made of: of a job that waits, as much as decides when its turn comes."""
+    """A job that waits, as much of it as decides when its turn comes: hundreds of them are read all the time."""
 
     id: str
     project: str

@@ -65,6 +65,7 @@ def job_of(row: RowMapping | dict[str, Any]) -> JobRecord:
 
 
 def _mapping(text: str) -> dict[str, Any]:
+    """Most are empty, and a page of jobs has hundreds."""
     return json.loads(text) if text != "{}" else {}
 
 

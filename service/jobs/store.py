@@ -18,11 +18,10 @@ from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_
 _ACTIVE = tuple(state for state in JobState if state.is_active)
 _COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*_COLUMNS)
-_TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
 _QUEUE = (
     select(*(jobs.c[field.name] for field in fields(QueuedJob)))
     .where(jobs.c.state == JobState.QUEUED)
-    .order_by(*_TURN)
+    .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
     .limit(bindparam("most"))
 )
 _THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
@@ -185,12 +184,8 @@ class JobStore:
             query = query.where(place < filters.before)
         return await self._jobs(query.order_by(place.desc()).limit(limit))
 
-    async def queued(self, *, limit: int) -> list[JobRecord]:
-        """Those whose turn comes first."""
-        return await self._jobs(_JOB.where(jobs.c.state == JobState.QUEUED).order_by(*_TURN).limit(limit))
-
     async def queue(self, *, limit: int) -> list[QueuedJob]:
-        """The same, as much of them as it takes to decide: this is asked all the time, and there may be hundreds."""
+        """Those whose turn comes first."""
         async with self._database.reading() as connection:
             rows = await connection.execute(_QUEUE, {"most": limit})
             return [QueuedJob(**row) for row in rows.mappings()]

@@ -1,4 +1,4 @@
-"""The service, killed and frozen at every point of every story, and killed twice; an hour, on two cores.
+"""The service, killed and frozen at every point of every story, and killed twice; more than an hour, on two cores.
 
 `tests/integration/service` has the same in minutes at some of the points.
 """

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 from sqlalchemy import URL, Engine
@@ -190,7 +191,8 @@ def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -
     )
 
 
-def _keep_engines() -> None:
+@contextmanager
+def _kept_engines() -> Iterator[None]:
     """Closed before each fork, one keeps how statements are written in SQL, which is half of a short life's work."""
     create, kept = create_async_engine, dict[str, AsyncEngine]()
     open_file, files = open_sqlite, dict[URL, Engine]()
@@ -201,11 +203,11 @@ def _keep_engines() -> None:
     def file_once(url: URL) -> Engine:
         return files.get(url) or files.setdefault(url, open_file(url))
 
-    engine.create_async_engine = once  # type: ignore[assignment, attr-defined]
-    engine.open_sqlite = file_once  # type: ignore[attr-defined]
+    with patch.multiple(engine, create_async_engine=once, open_sqlite=file_once):
+        yield
 
 
 if __name__ == "__main__":
     configure_logging()
-    _keep_engines()
-    main()
+    with _kept_engines():
+        main()

@@ -3,10 +3,12 @@
 import asyncio
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.database import Database, open_database
 from service.database.leases import hold
@@ -197,3 +199,15 @@ async def _end_other_connections(database: Database) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+
+
+async def test_what_a_failed_statement_was_given_is_not_in_its_error(database_url: str) -> None:
+    """Errors are logged, and some parameters are secrets."""
+    async with open_database(database_url) as database:
+        with pytest.raises((SQLAlchemyError, DatabaseUnavailable)) as caught:
+            async with database.writing() as connection:
+                await connection.execute(text("INSERT INTO nowhere (secret) VALUES (:it)"), {"it": "of a webhook"})
+
+    logged = "".join(traceback.format_exception(caught.value))
+    assert "INSERT INTO nowhere" in logged
+    assert "'of a webhook'" not in logged

@@ -144,7 +144,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             asked.append((statement, parameters))
 
         event.listen(Engine, "before_cursor_execute", note)
-        await store.queued(limit=500)
+        await store.queue(limit=500)
         await store.active()
         await store.counts()
         await store.claim("lease", now=START, seconds=60)

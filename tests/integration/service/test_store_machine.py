@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
@@ -24,7 +24,7 @@ from service.database import Database, open_database
 from service.errors import StateConflict
 from service.jobs import verbs
 from service.jobs.lifecycle import JobState
-from service.jobs.records import AttemptRecord, JobRecord, new_attempt
+from service.jobs.records import AttemptRecord, JobRecord, QueuedJob, new_attempt
 from service.jobs.rows import JOB_FIELDS
 from service.jobs.store import Filters, JobStore
 from tests.support.clock import ManualClock
@@ -209,7 +209,10 @@ class StoreMachine(RuleBasedStateMachine):
     def the_queue_is_in_order(self) -> None:
         waiting = [row.job for row in self.rows.values() if row.job.state is JobState.QUEUED]
         waiting.sort(key=lambda job: (-job.priority, job.queued_at, job.id))
-        assert self.run(self.store.queued(limit=100)) == waiting
+        queue = self.run(self.store.queue(limit=100))
+        assert [asdict(each) for each in queue] == [
+            {field.name: getattr(job, field.name) for field in fields(QueuedJob)} for job in waiting
+        ]
         for place, job in enumerate(waiting):
             assert self.run(self.store.ahead(job)) == place
 

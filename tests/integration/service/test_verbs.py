@@ -365,7 +365,7 @@ async def test_a_fork_needs_a_checkpoint_and_something_to_do(plane: Plane) -> No
         "/overrides/network",
         "/overrides/duration_images",
     }
-    assert len(await plane.jobs.queued(limit=10)) == 0, "nothing was written down"
+    assert len(await plane.jobs.queue(limit=10)) == 0, "nothing was written down"
 
 
 # Archive, restore, delete, update

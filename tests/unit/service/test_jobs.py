@@ -121,3 +121,12 @@ def test_every_setting_is_described() -> None:
         return missing
 
     assert fields_of(Settings) == []
+
+
+def test_a_key_that_is_refused_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDM_API_KEY", "too-short")
+
+    with pytest.raises(ValidationError, match="api_key") as caught:
+        Settings()
+
+    assert "too-short" not in str(caught.value)
