@@ -4,11 +4,13 @@ A change here comes with a migration in `migrations/versions`; a test compares t
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Float,
     ForeignKey,
@@ -38,7 +40,7 @@ class Instant(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if value else None
 
 
-def _few(name: str, *columns: str, where: str) -> Index:
+def _few(name: str, *columns: str | ColumnElement[Any], where: str) -> Index:
     """An index of the few rows that are so, which the loops ask for all the time."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
@@ -100,6 +102,10 @@ jobs = Table(
     _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
     _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
 )
+
+_TURN = (jobs.c.priority.desc(), "queued_at", "id")  # the state is before it, or SQLite takes jobs_by_state and sorts
+_few("jobs_queue", "state", *_TURN, where="state = 'queued'")
+_few("jobs_queue_by_project", "state", "project", "accelerator", *_TURN, where="state = 'queued'")
 
 job_labels = Table(
     "job_labels",

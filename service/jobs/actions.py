@@ -111,11 +111,7 @@ class Actions:
                 await self.cluster.stop(attempt.submission_id)
                 return False  # repeated at every look, until it is over
             case Fence():
-                await self.objects.fence(attempt)
-                with suppress(ClusterUnreachable):  # the sweep will try again
-                    await self.cluster.stop(attempt.submission_id)
-                verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
-                return await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
+                return await self._fence(job, attempt, lease=lease)
             case _:
                 assert_never(action)
 
@@ -143,6 +139,15 @@ class Actions:
             verdict = never_began(job, attempt, now=self.clock(), limits=self.limits)
             return await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
         return await self._submitted(job, attempt, lease=lease)  # a driver claimed it, so the engine had it
+
+    async def _fence(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+        """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""
+        await self.objects.fence(attempt)
+        verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
+        moved = await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
+        with suppress(ClusterUnreachable):  # the sweep will try again
+            await self.cluster.stop(attempt.submission_id)
+        return moved
 
     async def _submission(self, attempt: AttemptRecord) -> Submission:
         spec_url = self.objects.uri(JobKeys(attempt.job_id).spec)

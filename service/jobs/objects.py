@@ -6,11 +6,10 @@ from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 import structlog
-from pydantic import ValidationError
 
 from service.errors import StorageUnavailable
 from service.jobs.records import AttemptRecord
-from workers.contract.document import Document
+from workers.contract.document import Record, read_leniently
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest, Claim, Origin, Outcome, Progress
 from workers.storage import ObjectStore
@@ -19,7 +18,6 @@ log = structlog.get_logger()
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_Record = TypeVar("_Record", bound=Document)
 
 
 class JobObjects:
@@ -149,14 +147,13 @@ class JobObjects:
         except FileNotFoundError:
             return None
 
-    async def _record(self, kind: type[_Record], key: str) -> _Record | None:
+    async def _record(self, kind: type[Record], key: str) -> Record | None:
         """A record; one that cannot be read says nothing, and is as good as none."""
         data = await self._bytes(key)
-        try:
-            return kind.model_validate_json(data) if data else None
-        except ValidationError as error:
-            log.warning("record.unreadable", key=key, num_errors=error.error_count())
-            return None
+        record = read_leniently(kind, data) if data else None
+        if data and record is None:
+            log.warning("record.unreadable", key=key)
+        return record
 
 
 async def _called(

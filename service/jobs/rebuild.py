@@ -6,7 +6,7 @@ better counts: an attempt that was claimed exists, whatever the copy says.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,11 @@ from service.jobs.rows import job_of, job_row
 from service.jobs.store import JobStore
 
 log = structlog.get_logger()
+
+
+_NEEDED = {field.name for field in fields(JobRecord) if field.default is MISSING and field.default_factory is MISSING}
+_BLANK = JobRecord(id="", spec="", spec_sha256="", state=JobState.QUEUED, created_at=datetime.max)  # noqa: DTZ901
+_ABSENT = {name: value for name, value in job_row(_BLANK).items() if name not in _NEEDED}  # in a copy of before it was
 
 
 def record_of(job: JobRecord, attempts: Sequence[AttemptRecord]) -> bytes:
@@ -35,8 +40,8 @@ def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
     """
     try:
         document = json.loads(record)
-        job = job_of(_with_instants(document["job"]))
-        return job, [AttemptRecord(**_with_instants(attempt)) for attempt in document["attempts"]]
+        job = job_of(_ABSENT | _with_instants(document["job"]))
+        return job, [_attempt_of(attempt) for attempt in document["attempts"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a job's record: {error!r}") from error
 
@@ -79,6 +84,11 @@ async def _brought_up_to_date(
     before = [replace(one, ended_at=one.ended_at or now) for one in attempts]
     job = moved(job, to=JobState.STARTING, at=now, reason="rebuilt", message=None)
     return replace(job, attempt=claimed, started_at=now, ended_at=None, heard_at=None), [*before, found]
+
+
+def _attempt_of(row: dict[str, Any]) -> AttemptRecord:
+    known = {field.name for field in fields(AttemptRecord)}
+    return AttemptRecord(**{name: value for name, value in _with_instants(row).items() if name in known})
 
 
 def _instant(value: Any) -> str:

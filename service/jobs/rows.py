@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 
 from service.jobs.lifecycle import Intent, JobState
 from service.jobs.records import Condition, EventRecord, JobRecord
+from workers.contract.document import read_leniently
 from workers.contract.records import Progress
 
 JOB_FIELDS = tuple(field.name for field in fields(JobRecord))
@@ -57,7 +58,7 @@ def job_of(row: RowMapping | dict[str, Any]) -> JobRecord:
         "state": JobState(values["state"]),
         "intent": Intent(values["intent"]) if values["intent"] else None,
         "labels": _mapping(values["labels"]),
-        "progress": Progress.model_validate_json(values["progress"]) if values["progress"] else None,
+        "progress": read_leniently(Progress, values["progress"]) if values["progress"] else None,
         "conditions": conditions,
         "purge_due": tuple(json.loads(values["purge_due"])) if values["purge_due"] else (),
     }

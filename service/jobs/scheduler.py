@@ -20,7 +20,7 @@ from service.jobs.records import JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
 
-_LONGEST_LOOK = 500  # queued jobs whose turn is considered at a time
+_MOST_OF_PROJECT = 200  # queued jobs of a project and an accelerator whose turn is considered at a time
 _LEASE, _LEASE_SECONDS = "scheduler", 30.0
 
 
@@ -35,9 +35,8 @@ class Scheduler:
 
     async def tick(self) -> bool:
         """One look at the queue; True if a job left it."""
-        now = self.actions.clock()
-        queued = await self.actions.store.queue(limit=_LONGEST_LOOK)
-        if not queued or not await hold(self.database, _LEASE, self.token, now=now, seconds=_LEASE_SECONDS):
+        queued = await self.actions.store.contenders(most=_MOST_OF_PROJECT)
+        if not queued or not await self._hold():
             return False
         try:
             return await self._look(queued)
@@ -52,6 +51,8 @@ class Scheduler:
         except ClusterUnreachable as error:
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
             return False
+        if not await self._hold():  # an engine may take longer to answer than the lease lasts
+            return False
         active = await self.actions.store.active()
         admission = await self._admission(queued, active, capacity)
         moved = await self._carry_out(admission, {job.id: job for job in active})
@@ -59,6 +60,9 @@ class Scheduler:
             {job_id: (blocked.reason.value, blocked.message) for job_id, blocked in admission.blocked.items()}, queued
         )
         return moved
+
+    async def _hold(self) -> bool:
+        return await hold(self.database, _LEASE, self.token, now=self.actions.clock(), seconds=_LEASE_SECONDS)
 
     async def _admission(
         self, queued: list[QueuedJob], active: list[JobRecord], capacity: engine.Capacity

@@ -5,11 +5,25 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, union, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
-from service.database.tables import attempts, events, installation, job_labels, jobs, projects
+from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
 from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
@@ -18,12 +32,13 @@ from service.jobs.rows import JOB_FIELDS, changed_row, event_of, event_row, job_
 _ACTIVE = tuple(state for state in JobState if state.is_active)
 _COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*_COLUMNS)
-_QUEUE = (
-    select(*(jobs.c[field.name] for field in fields(QueuedJob)))
-    .where(jobs.c.state == JobState.QUEUED)
-    .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
-    .limit(bindparam("most"))
-)
+_IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")  # spelt out, or the partial indexes are not used
+_TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
+_QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
+_QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
+_TURNS = select(
+    jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=_TURN).label("turn")
+).where(_IS_QUEUED)
 _THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
@@ -150,10 +165,10 @@ class JobStore:
             await self._append(connection, job, ["rebuilt"], actor=None, at=job.created_at)
 
     async def record_saved(self, job: JobRecord) -> None:
-        """Its copy is as new as `job`; if it has changed since, another copy is still due."""
-        unchanged = (jobs.c.id == job.id) & (jobs.c.event_sequence == job.event_sequence)
+        """Its copy is as new as `job`. If it has changed since, another is due: this may have replaced a newer one."""
+        is_newer = jobs.c.event_sequence != job.event_sequence
         async with self._database.writing() as connection:
-            await connection.execute(update(jobs).where(unchanged).values(record_due=False))
+            await connection.execute(update(jobs).where(jobs.c.id == job.id).values(record_due=is_newer))
 
     async def update_attempt(self, attempt: AttemptRecord, **values: Any) -> None:
         """Note something about an attempt that is over."""
@@ -190,6 +205,16 @@ class JobStore:
             rows = await connection.execute(_QUEUE, {"most": limit})
             return [QueuedJob(**row) for row in rows.mappings()]
 
+    async def contenders(self, *, most: int) -> list[QueuedJob]:
+        """Those whose turn comes first among the jobs of their project that want the same accelerator.
+
+        So many of each: however many one project has waiting, it does not hide the jobs of others.
+        """
+        turns = _TURNS.subquery()
+        first = _QUEUED.where(jobs.c.id.in_(select(turns.c.id).where(turns.c.turn <= most)))
+        async with self._database.reading() as connection:
+            return [QueuedJob(**row) for row in (await connection.execute(first)).mappings()]
+
     async def active(self) -> list[JobRecord]:
         """Those that hold their workers."""
         return await self._jobs(_JOB.where(jobs.c.state.in_(_ACTIVE)).order_by(jobs.c.id))
@@ -212,14 +237,13 @@ class JobStore:
 
     async def ahead(self, job: JobRecord) -> int:
         """How many queued jobs have their turn before this one."""
-        first = or_(
-            jobs.c.priority > job.priority,
-            and_(jobs.c.priority == job.priority, jobs.c.queued_at < job.queued_at),
-            and_(jobs.c.priority == job.priority, jobs.c.queued_at == job.queued_at, jobs.c.id < job.id),
+        earlier = tuple_(jobs.c.queued_at, jobs.c.id) < tuple_(literal(job.queued_at, Instant), literal(job.id))
+        higher, equal = (
+            select(func.count()).select_from(jobs).where(_IS_QUEUED, condition).scalar_subquery()
+            for condition in (jobs.c.priority > job.priority, (jobs.c.priority == job.priority) & earlier)
         )
-        query = select(func.count()).select_from(jobs).where(jobs.c.state == JobState.QUEUED, first)
         async with self._database.reading() as connection:
-            return await connection.scalar(query) or 0
+            return await connection.scalar(select(higher + equal)) or 0
 
     async def counts(self) -> dict[JobState, int]:
         """Jobs that have not ended, by state."""
@@ -237,12 +261,6 @@ class JobStore:
         same = (jobs.c.project == project) & (jobs.c.spec_sha256 == spec_sha256)
         async with self._database.reading() as connection:
             query = select(jobs.c.id).where(same, jobs.c.state.in_(_UNFINISHED)).limit(3)
-            return list(await connection.scalars(query))
-
-    async def unfinished_forks(self, job_id: str) -> list[str]:
-        """Jobs that start from a checkpoint of this one and have not ended."""
-        query = select(jobs.c.id).where(jobs.c.parent_job_id == job_id, jobs.c.state.in_(_UNFINISHED))
-        async with self._database.reading() as connection:
             return list(await connection.scalars(query))
 
     async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
@@ -314,6 +332,18 @@ class JobStore:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(attempts).where(*conditions))
             return [AttemptRecord(**row) for row in rows.mappings()]
+
+
+async def unfinished_forks(connection: AsyncConnection, job_id: str) -> list[str]:
+    """Jobs that start from a checkpoint of this one and have not ended."""
+    query = select(jobs.c.id).where(jobs.c.parent_job_id == job_id, jobs.c.state.in_(_UNFINISHED))
+    return list(await connection.scalars(query))
+
+
+async def is_kept(connection: AsyncConnection, job_id: str) -> bool:
+    """Whether a job is there and not deleted, nor will be before the end of this transaction."""
+    query = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))
+    return await connection.scalar(query.with_for_update(read=True)) is not None
 
 
 async def _add_labels(connection: AsyncConnection, job: JobRecord) -> None:

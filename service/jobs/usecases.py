@@ -30,7 +30,7 @@ from service.jobs.paths import path_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
-from service.jobs.store import JobStore
+from service.jobs.store import Inside, JobStore, is_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
 from service.web.audit import Origin, record_audit
@@ -56,6 +56,8 @@ class Jobs:
 
     async def submit(self, request: JobCreate, *, origin: Origin, job_id: str | None = None) -> JobRecord:
         """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
+        if job_id and (made := await self.store.find(job_id, project=origin.project)):
+            return made  # the request was repeated
         await self._check_paths(request.spec)
         job = self._new_job(request, project=origin.project, job_id=job_id)
         return await self._create(job, origin)
@@ -78,8 +80,10 @@ class Jobs:
     ) -> tuple[JobRecord, tuple[Change, ...]]:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
         parent = await self.find(job_id, project=origin.project)
-        folder, manifest = await self._checkpoint(parent, request.source)
         before = TrainSpec.model_validate_json(parent.spec)
+        if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
+            return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
+        folder, manifest = await self._checkpoint(parent, request.source)
         spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
         await self._check_paths(spec)
         create = JobCreate(
@@ -96,8 +100,14 @@ class Jobs:
         )
         source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
         await self.objects.save_origin(job.id, source)
+
+        async def from_what_stays(connection: AsyncConnection) -> None:
+            if not await is_kept(connection, parent.id):
+                raise JobGone(f"{parent.id} has just been deleted")
+
+        created = await self._create(job, origin, inside=from_what_stays)
         log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=folder)
-        return await self._create(job, origin), forks.changes(before, spec)
+        return created, forks.changes(before, spec)
 
     async def cancel(self, job_id: str, request: CancelRequest, *, origin: Origin) -> JobRecord:
         """End a job that waits, or have one that runs leave."""
@@ -129,11 +139,17 @@ class Jobs:
         Raises:
             StateConflict: if they were to be removed.
         """
-        if "checkpoints" in purge and (forked := await self.store.unfinished_forks(job_id)):
-            raise StateConflict(
-                f"{' and '.join(forked)} may still start from its checkpoints: wait, or do not purge them"
-            )
-        await self._change(job_id, lambda job: verbs.delete(job, at=self.clock(), purge=purge), "delete", origin)
+
+        async def without_forks(connection: AsyncConnection) -> None:
+            if "checkpoints" in purge and (forked := await unfinished_forks(connection, job_id)):
+                raise StateConflict(
+                    f"{' and '.join(forked)} may still start from its checkpoints: wait, or do not purge them"
+                )
+
+        def delete(job: JobRecord) -> JobRecord:
+            return verbs.delete(job, at=self.clock(), purge=purge)
+
+        await self._change(job_id, delete, "delete", origin, inside=without_forks)
 
     async def update(self, job_id: str, request: JobUpdate, *, origin: Origin, if_match: str | None) -> JobRecord:
         """Change the fields that are given."""
@@ -217,7 +233,7 @@ class Jobs:
             record_due=False,
         )
 
-    async def _create(self, job: JobRecord, origin: Origin) -> JobRecord:
+    async def _create(self, job: JobRecord, origin: Origin, *, inside: Inside | None = None) -> JobRecord:
         """The objects first: a row without a document could not run, a document without a row harms nobody."""
         await asyncio.gather(
             self.objects.save_spec(job.id, job.spec.encode()),
@@ -227,14 +243,24 @@ class Jobs:
         async def audited(connection: AsyncConnection) -> None:
             entry = origin.entry("job.create", at=job.created_at, target=job.id, status=201, after=job.spec)
             await record_audit(connection, entry)
+            if inside:
+                await inside(connection)
 
         if not await self.store.create(job, actor=origin.actor, inside=audited):
-            return await self.find(job.id, project=origin.project)  # the request was repeated
+            return await self._twin(job.id, origin)
         log.info("job.submitted", job_id=job.id, project=job.project)
         self.wake()
         return replace(job, event_sequence=1)
 
-    async def _change(self, job_id: str, verb: verbs.Verb, action: str, origin: Origin) -> JobRecord:
+    async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
+        """What the same request made at the same time; the copy of it that was just saved may be older than it is."""
+        made = await self.find(job_id, project=origin.project)
+        await self.store.apply(made, replace(made, record_due=True), at=self.clock())
+        return made
+
+    async def _change(
+        self, job_id: str, verb: verbs.Verb, action: str, origin: Origin, *, inside: Inside | None = None
+    ) -> JobRecord:
         while True:  # again if the job moved between being read and being written
             job = await self.find(job_id, project=origin.project)
             changed, now = verb(job), self.clock()
@@ -243,6 +269,8 @@ class Jobs:
 
             async def audited(connection: AsyncConnection, at: datetime = now) -> None:
                 await record_audit(connection, origin.entry(f"job.{action}", at=at, target=job_id))
+                if inside:
+                    await inside(connection)
 
             event = "state_changed" if changed.state is not job.state else _EVENTS[action]
             written = await self.store.apply(job, changed, events=[event], at=now, actor=origin.actor, inside=audited)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import structlog
 from fastapi.sse import ServerSentEvent
 
-from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.errors import AttemptNotFound, DatabaseUnavailable, StorageUnavailable
 from service.jobs.records import JobRecord
 from service.jobs.views import Log
 from service.streams.feed import Feed
@@ -93,9 +93,12 @@ def _known(last_id: str, start: Place, *, job: JobRecord, follows: bool) -> Plac
 async def _look(job: JobRecord, place: Place, read_job: ReadJob, read_log: ReadLog) -> tuple[JobRecord, Log]:
     """The job first: if that has ended, all that it printed is there to be read. An outage looks like silence."""
     silence = Log(attempt=place.attempt, source=place.source, text="", next_offset=place.offset, complete=False)
+    nothing = silence.model_copy(update={"complete": True})
     try:
         job = await read_job() or job
-        piece = await read_log(place) if place.attempt else silence.model_copy(update={"complete": True})
+        piece = await read_log(place) if place.attempt else nothing
+    except AttemptNotFound:  # a number that the service claimed to fence the one before, which nobody had
+        return job, nothing
     except (DatabaseUnavailable, StorageUnavailable) as error:
         log.warning("stream.waits", job_id=job.id, error=error.detail)
         return job, silence

@@ -84,9 +84,9 @@ class Watched:
         assert written
         return written
 
-    async def begun(self, job: JobRecord) -> JobRecord:
-        """The job with its next attempt."""
-        attempt = new_attempt(job.id, job.attempt + 1, service="here", at=utc_now())
+    async def begun(self, job: JobRecord, *, skipped: int = 0) -> JobRecord:
+        """The job with its next attempt, behind so many numbers that nobody got."""
+        attempt = new_attempt(job.id, job.attempt + 1 + skipped, service="here", at=utc_now())
         changed = replace(job, state=JobState.RUNNING, attempt=attempt.number)
         written = await self.jobs.apply(
             job, changed, events=["attempt_started"], at=utc_now(), changed_attempts=[attempt]

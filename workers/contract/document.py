@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import PydanticCustomError
 
 
@@ -13,6 +13,17 @@ class Document(BaseModel):
     """A frozen value that refuses unknown fields and does not guess types (`"5"` is not a number)."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+Record = TypeVar("Record", bound=Document)
+
+
+def read_leniently(kind: type[Record], text: str | bytes) -> Record | None:
+    """A record that may be of another release: unknown fields are passed over. None if it cannot be read at all."""
+    try:
+        return kind.model_validate_json(text, extra="ignore")
+    except ValidationError:
+        return None
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -1,5 +1,6 @@
 """A database lost entirely, and built again from the object store, while drivers go on."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -228,6 +229,18 @@ async def test_a_copy_is_read_as_it_was_written(site: Site) -> None:
         job, attempts = await plane.job(job_id), await plane.jobs.attempts(job_id)
 
         assert read_record(record_of(job, attempts)) == (job, attempts)
+
+
+async def test_a_copy_of_another_release_is_read(site: Site) -> None:
+    """What that release did not have is as in a new job; what only that one has is passed over."""
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        job, attempts = await plane.job(job_id), await plane.jobs.attempts(job_id)
+        document = json.loads(record_of(job, attempts))
+        document["job"]["mood"] = document["attempts"][0]["mood"] = "good"
+        del document["job"]["user_failures"], document["job"]["conditions"]
+
+        assert read_record(json.dumps(document).encode()) == (replace(job, conditions={}), attempts)
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b"null", b'{"job": [], "attempts": []}', b'{"job": {}, "attempts": 3}'])

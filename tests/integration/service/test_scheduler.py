@@ -308,3 +308,19 @@ async def test_why_and_where_a_job_waits_is_shown_in_the_job_and_in_the_queue(tm
         (jobs[2], 2, "waiting_turn"),
     ]
     assert all(entry["message"] for entry in queue)
+
+
+async def test_a_project_with_hundreds_of_jobs_that_cannot_start_holds_up_no_other(
+    plane: Plane, sized: Callable[[float], None]
+) -> None:
+    sized(2)
+    too_large = await plane.job(await submitted(plane, workers=4))
+    for number in range(500):
+        await plane.jobs.create(replace(too_large, id=f"{too_large.id}{number:03}", priority=2))
+    small = await plane.service.submit(JobCreate(spec=of(2)), origin=replace(ORIGIN, project="other"))
+
+    await plane.settle()
+
+    job = await plane.jobs.find(small.id)
+    assert job
+    assert job.state == "starting"

@@ -208,6 +208,20 @@ async def test_logs_of_a_job_that_never_began_end_with_it(live: Watched) -> None
     assert (end.event, end.id) == ("end", "0:driver:0")
 
 
+async def test_a_log_goes_on_behind_a_number_that_was_claimed_to_fence_the_one_before(live: Watched) -> None:
+    job = await live.begun(await live.job())
+    place = live.printed(job, 0, b"one\n")
+    job = await live.over(job, JobState.RECOVERING)
+    job = await live.begun(job, skipped=1)
+    live.printed(job, 0, b"three\n")
+    await live.over(job, JobState.SUCCEEDED)
+
+    *texts, end = await live.all(f"/v1/jobs/{job.id}/logs/stream", last_id=f"1:driver:{place}")
+
+    assert [message.data["text"] for message in texts] == ["three\n"]
+    assert end.id == "3:driver:6"
+
+
 async def test_a_client_that_is_cut_after_every_row_has_each_once_in_order(live: Watched) -> None:
     job = await live.job()
     path = f"/v1/jobs/{job.id}/metrics/stream"

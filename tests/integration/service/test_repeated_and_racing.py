@@ -1,0 +1,140 @@
+"""Requests that come twice or at once, replicas that are not of one release, and an engine that never answers."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.cluster import MemoryCluster
+from service.errors import JobGone, JobNotFound, StateConflict
+from service.identifiers import new_id
+from service.jobs.rebuild import read_record
+from service.jobs.records import JobRecord
+from service.jobs.views import ForkCreate, JobCreate
+from tests.support.plane import ORIGIN, Plane, Script, plane_in
+from workers.contract.keys import JobKeys
+from workers.contract.presets import PRESETS
+
+CREATE = JobCreate(spec=PRESETS["smoke"])
+STRANGER = replace(ORIGIN, project="other")
+
+
+def copy_of(plane: Plane, job_id: str) -> JobRecord:
+    return read_record(plane.store.get(JobKeys(job_id).record))[0]
+
+
+async def ended_with_checkpoint(plane: Plane) -> str:
+    job_id = await plane.started()
+    plane.worker(job_id).checkpoint(160, at=plane.clock())
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+    return job_id
+
+
+async def test_a_repeated_submission_leaves_the_copy_of_what_has_become_of_the_job(plane: Plane) -> None:
+    job_id = new_id("job", at=plane.clock())
+    await plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id)
+    await plane.cancel(job_id)
+    await plane.aftercare.tick()
+
+    repeated = await plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id)
+
+    assert (repeated.state, copy_of(plane, job_id).state) == ("cancelled", "cancelled")
+
+
+async def test_of_two_equal_submissions_at_once_one_is_made_and_its_copy_is_right(plane: Plane) -> None:
+    job_id = new_id("job", at=plane.clock())
+
+    one, other = await asyncio.gather(*(plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id) for _ in range(2)))
+    await plane.aftercare.tick()
+
+    assert one.id == other.id == job_id
+    assert copy_of(plane, job_id) == replace(await plane.job(job_id), record_due=True)
+    assert await plane.events(job_id) == ["created"]
+
+
+async def test_a_repeated_fork_is_the_first_one_whatever_checkpoint_is_the_newest_by_then(plane: Plane) -> None:
+    parent = await plane.started()
+    plane.worker(parent).checkpoint(100, at=plane.clock())
+    fork, child = ForkCreate(), new_id("job", at=plane.clock())
+    first = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+    plane.worker(parent).checkpoint(160, at=plane.clock())
+
+    repeated = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+
+    assert repeated == (replace(first[0], record_due=repeated[0].record_due), first[1])
+    assert (await plane.job(child)).parent_images == 100
+
+
+async def test_a_copy_that_was_saved_late_by_another_replica_is_made_again(plane: Plane) -> None:
+    job_id = await plane.submit()
+    before = await plane.job(job_id)
+    await plane.cancel(job_id)
+    await plane.aftercare.tick()
+    assert not (await plane.job(job_id)).record_due
+
+    await plane.aftercare._save_record(before)
+    assert (await plane.job(job_id)).record_due
+    await plane.aftercare.tick()
+
+    assert copy_of(plane, job_id).state == "cancelled"
+
+
+async def test_who_may_not_see_a_job_is_told_nothing_of_its_forks(plane: Plane) -> None:
+    parent = await ended_with_checkpoint(plane)
+    await plane.service.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
+
+    with pytest.raises(StateConflict):
+        await plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
+    with pytest.raises(JobNotFound):
+        await plane.service.delete(parent, origin=STRANGER, purge=("checkpoints",))
+
+
+async def test_a_fork_and_the_deletion_of_its_checkpoints_do_not_both_happen(
+    tmp_path: Path, script: Script, database_url: str
+) -> None:
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
+        for _ in range(10):
+            parent = await ended_with_checkpoint(plane)
+            fork = plane.service.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
+            delete = plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
+
+            forked, deleted = await asyncio.gather(fork, delete, return_exceptions=True)
+
+            assert isinstance(forked, JobGone) != isinstance(deleted, StateConflict), (forked, deleted)
+
+
+async def test_what_a_newer_replica_wrote_of_progress_stops_no_older_one(plane: Plane) -> None:
+    job_id = await plane.started()
+    key = JobKeys(job_id).attempt(1).progress
+    plane.store.put(key, json.dumps({**json.loads(plane.store.get(key)), "images_seen": 200, "mood": "good"}).encode())
+
+    await plane.settle()
+    async with plane.parts.database.writing() as connection:
+        await connection.exec_driver_sql("""UPDATE jobs SET progress = '{"mood": "good", ' || substr(progress, 2)""")
+
+    progress = (await plane.job(job_id)).progress
+    assert progress
+    assert progress.images_seen == 200
+
+
+class SilentCluster(MemoryCluster):
+    """Takes a request to stop something, and never answers."""
+
+    async def stop(self, submission_id: str) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_job_is_cancelled_while_the_engine_takes_calls_and_never_answers(
+    tmp_path: Path, script: Script
+) -> None:
+    async with plane_in(tmp_path, cluster=SilentCluster(script)) as plane:
+        job_id = await plane.started()
+        await plane.cancel(job_id, mode="now")
+        plane.clock.advance(1)
+
+        await replace(plane.parts.reconciler, lease_seconds=0.5).tick()
+
+        assert ((await plane.job(job_id)).state, (await plane.job(job_id)).unclean) == ("cancelled", True)
