@@ -26,17 +26,19 @@ class Sweep:
     installation: Installation
 
     async def tick(self) -> bool:
-        """One comparison; an engine that does not answer is asked again next time."""
+        """One comparison. What the engine does not answer is asked again next time, and keeps nothing else waiting."""
         try:
             us = await self.installation.id()
             ours = [run for run in await self.cluster.list() if run.metadata.get("cdm_service") == us]
-            known = {
-                one.submission_id: one for one in await self.store.attempts_of([run.submission_id for run in ours])
-            }
-            for run in ours:
-                await self._clear(run, known.get(run.submission_id))
         except (ClusterUnreachable, StorageUnavailable) as error:
             log.info("sweep.postponed", error=str(error))
+            return False
+        known = {one.submission_id: one for one in await self.store.attempts_of([run.submission_id for run in ours])}
+        for run in ours:
+            try:
+                await self._clear(run, known.get(run.submission_id))
+            except ClusterUnreachable as error:
+                log.info("run.not_cleared", submission_id=run.submission_id, error=str(error))
         return False
 
     async def _clear(self, run: Run, attempt: AttemptRecord | None) -> None:

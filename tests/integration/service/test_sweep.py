@@ -1,12 +1,14 @@
 """What is stopped and forgotten on an engine that others use, too, and what is left alone."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from service.cluster.base import RunStatus, Submission
+from service.cluster import MemoryCluster
+from service.cluster.base import ClusterUnreachable, RunStatus, Submission
 from service.database.tables import attempts, events, job_labels, jobs
-from tests.support.plane import Plane, Script, until_run
+from tests.support.plane import Plane, Script, plane_in, until_run
 
 
 async def known_ids(plane: Plane) -> list[str]:
@@ -127,3 +129,22 @@ async def test_an_engine_that_does_not_answer_is_asked_again_next_time(plane: Pl
     plane.cluster.reachable = False
 
     assert not await plane.parts.sweep.tick()
+
+
+async def test_one_that_cannot_be_stopped_keeps_no_other_from_being_stopped(tmp_path: Path, script: Script) -> None:
+    class HalfDeaf(MemoryCluster):
+        async def stop(self, submission_id: str) -> None:
+            if submission_id.endswith("-a7"):
+                raise ClusterUnreachable("its node is gone")
+            await super().stop(submission_id)
+
+    async with plane_in(tmp_path, cluster=HalfDeaf(script)) as plane:
+        job_id = await plane.started()
+        us = await plane.parts.sweep.installation.id()
+        for number in (7, 8):
+            await submit_as(plane, f"{job_id}-a{number}", cdm_job=job_id, cdm_service=us)
+
+        await plane.parts.sweep.tick()
+
+        await until_run(plane, f"{job_id}-a8", RunStatus.STOPPED)
+        assert await status_of(plane, f"{job_id}-a7") is RunStatus.RUNNING
