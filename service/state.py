@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TypedDict
 
 from service.database import Database
@@ -18,10 +19,11 @@ from service.streams.shutdown import on_termination
 from service.streams.usecases import Streams
 from service.web.addresses import INSIDE, AddressGuard
 from service.web.auth import Authenticator
-from service.web.health import Checks
+from service.web.health import Checks, FindReadiness, find_readiness
 from service.web.jwks import PublishedKeys
 from service.web.oidc import IdentityProvider
 from service.web.outgoing import guarded_client
+from service.web.shared import Shared
 from service.web.telemetry import CollectMetrics
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.queue import DeliveryQueue
@@ -43,7 +45,7 @@ class State(TypedDict):
     metrics: Metrics
     streams: Streams
     webhooks: Webhooks
-    checks: Checks
+    readiness: FindReadiness
     mlflow_url: str
     collect_metrics: CollectMetrics
 
@@ -69,7 +71,10 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             for name in ("scheduler", "reconciler", "feed"):
                 loops[name].wake()
 
-        jobs, mlflow_url, checks = parts.jobs(wake=wake), settings.mlflow_public_url, _checks(parts)
+        jobs, mlflow_url = parts.jobs(wake=wake), settings.mlflow_public_url
+        # Strangers may ask for both, as often as they like.
+        readiness = Shared(partial(find_readiness, _checks(parts)))
+        gauges = Gauges(store=parts.store, clock=clock, loops=tuple(loops.values()), readiness=readiness)
         yield State(
             database=parts.database,
             authenticator=Authenticator(
@@ -85,9 +90,9 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             webhooks=Webhooks(
                 store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake
             ),
-            checks=checks,
+            readiness=readiness,
             mlflow_url=mlflow_url,
-            collect_metrics=Gauges(store=parts.store, clock=clock, loops=tuple(loops.values()), checks=checks).collect,
+            collect_metrics=Shared(gauges.collect),
         )
 
 

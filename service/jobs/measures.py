@@ -12,7 +12,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.loop import Loop
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.web.health import Checks, tried
+from service.web.health import FindReadiness
 
 _MINUTES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -49,13 +49,15 @@ class Gauges:
     store: JobStore
     clock: Clock
     loops: Sequence[Loop]
-    checks: Checks
+    readiness: FindReadiness
 
     async def collect(self) -> list[Metric]:
         """Jobs by state, the longest wait, the speed of all that trains, the loops' pulse, and what answers."""
         counts, active, queued = await asyncio.gather(
             self.store.counts(), self.store.active(), self.store.queue(limit=1)
         )
+        readiness = await self.readiness()
+        up = {name: float(one.ready) for name, one in readiness.dependencies.items()}
         now = self.clock()
         waits = [(now - job.queued_at).total_seconds() for job in queued if job.queued_at]
         speed = sum(job.progress.images_per_second for job in active if job.progress)
@@ -65,12 +67,8 @@ class Gauges:
             GaugeMetricFamily("cdm_queue_head_wait_seconds", "Of the job whose turn is next", max(waits, default=0.0)),
             GaugeMetricFamily("cdm_images_per_second", "Of all jobs that train", speed),
             _gauge("cdm_loop_age_seconds", "Since each loop last came to its end", "loop", ages),
-            _gauge("cdm_dependency_up", "Whether it answers", "dependency", await self._up()),
+            _gauge("cdm_dependency_up", "Whether it answers", "dependency", up),
         ]
-
-    async def _up(self) -> dict[str, float]:
-        found = await asyncio.gather(*map(tried, self.checks.values()))
-        return {name: float(one.ready) for name, one in zip(self.checks, found, strict=True)}
 
 
 def _gauge(

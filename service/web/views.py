@@ -44,7 +44,7 @@ class ProblemDetails(View):
 
 
 class DependencyReadiness(View):
-    """Whether one thing the service needs answers, and if not, what it said."""
+    """Whether one thing the service needs answers, and if not, what kind of failure there was; its log says more."""
 
     ready: bool
     detail: str | None

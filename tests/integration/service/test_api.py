@@ -291,20 +291,6 @@ async def test_nothing_but_health_and_documentation_is_served_without_the_key(tm
             assert (await api.get(path, headers=headers)).status_code == 200
 
 
-async def test_readiness_names_what_is_missing(served: Served) -> None:
-    assert (await served.api.get("/readyz")).status_code == 200
-
-    served.cluster.reachable = False
-    served.mlflow.down = True
-    response = await served.api.get("/readyz")
-
-    body = response.json()
-    assert (response.status_code, body["ready"]) == (503, False)
-    assert {name for name, one in body["dependencies"].items() if not one["ready"]} == {"ray", "mlflow"}
-    assert "the line is cut" in body["dependencies"]["ray"]["detail"]
-    assert (await served.api.get("/healthz")).status_code == 200
-
-
 async def test_a_failure_of_ours_is_a_problem_with_the_request_id_and_no_detail(tmp_path: Path) -> None:
     class Broken(MemoryCluster):
         async def logs(self, submission_id: str) -> str:
