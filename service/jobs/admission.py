@@ -108,8 +108,6 @@ class _Look:
 
     def obstacle(self, job: Waiting) -> _Obstacle | None:
         """Why a job may not start now; None if it may. Asked in order of the queue."""
-        if job.not_before and job.not_before > self._now:
-            return BlockedReason.BACKOFF, f"tries again at {_shown(job.not_before)}"
         if self._capacity is None:
             return BlockedReason.WAITING_CAPACITY, "the cluster does not say what is free"
         if (total := self._capacity.total.of(job.accelerator)) < job.workers:

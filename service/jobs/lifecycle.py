@@ -89,7 +89,7 @@ class Known:
     verdict: Verdict | None = None
     trains: bool = False  # its newest sign of life says so
     restarts: bool = False  # its workers are being started again within the attempt
-    may_begin: bool = False  # its turn has come, or its back-off is over
+    may_begin: bool = False  # its back-off is over
     expired: bool = False
     stalled: bool = False
     overdue: bool = False  # submitted long ago, and never begun
@@ -154,9 +154,9 @@ Action = Wait | Begin | Submit | Adopt | Revoke | Stop | Fence | Ask | Move
 
 
 def decide(known: Known) -> Action:
-    """The next step of a job; at most one side effect."""
+    """The next step of a job; at most one side effect. What waits in the queue is the scheduler's to begin."""
     if not known.state.is_active:
-        return Begin() if known.state is JobState.QUEUED and known.may_begin else Wait()
+        return Wait()
     if known.verdict:
         return conclude(known.intent, known.verdict)
     if known.between:

@@ -82,7 +82,6 @@ class BlockedReason(StrEnum):
     WAITING_QUOTA = "waiting_quota"
     EXCEEDS_CLUSTER = "exceeds_cluster"
     ENGINE_FULL = "engine_full"
-    BACKOFF = "backoff"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,6 @@ def waiting(
     kind: queueing.Accelerator = "gpu",
     project: str = "default",
     runtime: float | None = None,
-    not_before: datetime | None = None,
 ) -> Waiting:
     return Waiting(
         job_id=job_id,
@@ -52,7 +51,6 @@ def waiting(
         accelerator=kind,
         workers=workers,
         max_runtime_seconds=runtime,
-        not_before=not_before,
     )
 
 
@@ -177,7 +175,6 @@ def worlds(draw: st.DrawFn, *, settled: bool = False) -> World:
             kind=draw(MOSTLY_GPU),
             project=draw(PROJECTS),
             runtime=draw(st.none() | SECONDS),
-            not_before=draw(st.sampled_from([None, None, None, after(-1), after(1)])),
         )
         for index in range(draw(st.integers(0, 8)))
     ]
@@ -455,14 +452,6 @@ def test_a_full_engine_lets_the_urgent_in_by_letting_one_go() -> None:
     assert equal.preempt == ()
     assert urgent.blocked["urgent"].reason is BlockedReason.WAITING_PREEMPTION
     assert urgent.preempt == ("low",)
-
-
-def test_a_job_that_pauses_after_a_failure_holds_up_nobody() -> None:
-    found = look([waiting("again", 8, not_before=after(10)), waiting("small", 8, queued=1)])
-
-    assert found.start == ("small",)
-    assert found.blocked["again"].reason is BlockedReason.BACKOFF
-    assert look([waiting("again", 8, not_before=NOW)]).start == ("again",)
 
 
 def test_nothing_starts_while_the_cluster_does_not_say_what_it_has() -> None:

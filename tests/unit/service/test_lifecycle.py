@@ -75,14 +75,10 @@ def _case(state: JobState, intent: Intent | None, word: Word, verdict: Verdict |
     return Known(state=state, intent=intent, word=word, verdict=verdict, **given)
 
 
-def a_job_that_rests_never_moves_by_itself(known: Known, action: Action) -> None:
-    if known.state.is_terminal or known.state is JobState.PAUSED:
+def a_job_that_rests_or_queues_never_moves_by_itself(known: Known, action: Action) -> None:
+    """What leaves the queue, and when, the scheduler decides."""
+    if not known.state.is_active:
         assert isinstance(action, Wait)
-
-
-def a_job_leaves_the_queue_only_when_its_turn_has_come(known: Known, action: Action) -> None:
-    if known.state is JobState.QUEUED:
-        assert isinstance(action, Begin if known.may_begin else Wait)
 
 
 def an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt(known: Known, action: Action) -> None:
@@ -102,7 +98,9 @@ def an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt(known
 def nothing_begins_unless_it_may_and_nothing_else_is_under_way(known: Known, action: Action) -> None:
     if isinstance(action, Begin):
         assert known.may_begin
-        assert known.state is JobState.QUEUED or (known.state.is_active and known.between and known.intent is None)
+        assert known.state.is_active
+        assert known.between
+        assert known.intent is None
 
 
 def an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave(known: Known, action: Action) -> None:
@@ -162,8 +160,7 @@ def a_pause_does_not_hide_a_failure_that_would_come_again(known: Known, action: 
 
 
 LAWS: list[Law] = [
-    a_job_that_rests_never_moves_by_itself,
-    a_job_leaves_the_queue_only_when_its_turn_has_come,
+    a_job_that_rests_or_queues_never_moves_by_itself,
     an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt,
     nothing_begins_unless_it_may_and_nothing_else_is_under_way,
     an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave,
@@ -194,7 +191,6 @@ def test_every_law_holds_even_where_the_facts_contradict_each_other(known: Known
 
 
 EXITS: dict[JobState, set[JobState]] = {
-    JobState.QUEUED: {JobState.STARTING},
     JobState.STARTING: {
         JobState.RUNNING,
         JobState.RECOVERING,
@@ -260,7 +256,7 @@ CANCELLING = replace(RUNNING, state=JobState.CANCELLING, intent=Intent.CANCEL)
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        (Known(state=JobState.QUEUED, may_begin=True), Begin()),
+        (Known(state=JobState.QUEUED, may_begin=True), Wait()),
         (OPEN, Submit()),
         (replace(OPEN, word=Word.NOTHING), Wait()),
         (replace(OPEN, word=Word.ALIVE), Adopt()),

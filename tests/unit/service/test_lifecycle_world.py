@@ -90,9 +90,8 @@ class World:
         )
 
     def look(self) -> None:
-        """One look of the reconciler."""
-        known = self.known()
-        action = decide(known)
+        """One look of the reconciler, and of the scheduler, whose queue is empty but for this job."""
+        action = Begin() if self.state is JobState.QUEUED else decide(self.known())
         match action:
             case Wait():
                 pass
