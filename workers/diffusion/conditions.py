@@ -87,8 +87,5 @@ class Conditions:
     def without_dropout(self) -> "Conditions":
         return replace(self, dropout=None)
 
-    def without_labels(self) -> "Conditions":
-        return replace(self, labels=None)
-
 
 NOTHING = Conditions()
