@@ -1,7 +1,7 @@
 """Whether the paths of a job can be right, where this process sees the same file system as the workers."""
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import assert_never
 
@@ -11,59 +11,69 @@ from workers.contract.spec import TrainSpec
 
 _POINTER = "/spec/dataset/path"
 _WEIGHTS_POINTER = "/spec/initial_weights"
+_UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
+
+_Wrong = tuple[str, str]  # code and message
 
 
 def path_problems(spec: TrainSpec) -> list[Problem]:
     """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
-    return _dataset_problems(spec.dataset) + _weights_problems(spec.initial_weights)
-
-
-def _weights_problems(location: str | None) -> list[Problem]:
-    if location is None or "://" in location:
-        return []
-    path = Path(location)
-    if not path.is_absolute():
-        return [_not_absolute(_WEIGHTS_POINTER, path)]
-    return [] if path.is_file() else [Problem(_WEIGHTS_POINTER, "not_found", f"there is no file {path}")]
-
-
-def _not_absolute(pointer: str, path: Path) -> Problem:
-    return Problem(pointer, "not_absolute", f"{path} depends on the working directory; give a full path")
+    weights = spec.initial_weights
+    if weights is None or "://" in weights:
+        return _dataset_problems(spec.dataset)
+    return _dataset_problems(spec.dataset) + _problems_at(_WEIGHTS_POINTER, weights, _wrong_with_file)
 
 
 def _dataset_problems(dataset: Dataset) -> list[Problem]:
     match dataset:
         case BuiltinDataset():
             return []
-        case FolderDataset() | ZipDataset():
-            path = Path(dataset.path)
-            if not path.is_absolute():
-                return [_not_absolute(_POINTER, path)]
-            try:
-                return _folder_problems(path) if dataset.kind == "folder" else _zip_problems(path)
-            except (OSError, ValueError) as error:  # no permission; a name no file system takes
-                return [Problem(_POINTER, "not_readable", f"cannot read it: {error}")]
+        case FolderDataset():
+            return _problems_at(_POINTER, dataset.path, _wrong_with_folder)
+        case ZipDataset():
+            return _problems_at(_POINTER, dataset.path, _wrong_with_zip)
         case _:
             assert_never(dataset)
 
 
-def _folder_problems(path: Path) -> list[Problem]:
+def _problems_at(pointer: str, location: str, look: Callable[[Path], _Wrong | None]) -> list[Problem]:
+    wrong = _wrong_with(Path(location), look)
+    return [Problem(pointer, *wrong)] if wrong else []
+
+
+def _wrong_with(path: Path, look: Callable[[Path], _Wrong | None]) -> _Wrong | None:
+    if not path.is_absolute():
+        return "not_absolute", f"{path} depends on the working directory; give a full path"
+    try:
+        return look(path)
+    except OSError as error:  # no permission; too long
+        reason = error.strerror or type(error).__name__
+    except ValueError as error:  # a name that no file system takes
+        reason = str(error)
+    return "not_readable", f"cannot be read ({reason}); give a path that the service can read"
+
+
+def _wrong_with_file(path: Path) -> _Wrong | None:
+    return None if path.is_file() else ("not_found", f"there is no file {path}")
+
+
+def _wrong_with_folder(path: Path) -> _Wrong | None:
     if not path.is_dir():
-        return [Problem(_POINTER, "not_found", f"there is no folder {path}")]
-    return _image_problems(entry.name for entry in path.rglob("*"))
+        return "not_found", f"there is no folder {path}"
+    return _wrong_with_images(entry.name for entry in path.rglob("*"))
 
 
-def _zip_problems(path: Path) -> list[Problem]:
-    if not path.is_file():
-        return [Problem(_POINTER, "not_found", f"there is no file {path}")]
+def _wrong_with_zip(path: Path) -> _Wrong | None:
+    if missing := _wrong_with_file(path):
+        return missing
     try:
         with zipfile.ZipFile(path) as archive:
-            return _image_problems(archive.namelist())
-    except zipfile.BadZipFile:
-        return [Problem(_POINTER, "not_a_zip", f"{path} is not a ZIP file")]
+            return _wrong_with_images(archive.namelist())
+    except _UNREADABLE_ZIP as error:
+        return "not_a_zip", f"{path} is not a ZIP file that can be read ({error}); pack it again"
 
 
-def _image_problems(names: Iterable[str]) -> list[Problem]:
+def _wrong_with_images(names: Iterable[str]) -> _Wrong | None:
     if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):
-        return []
-    return [Problem(_POINTER, "no_images", f"holds no image ({', '.join(IMAGE_SUFFIXES)})")]
+        return None
+    return "no_images", f"holds no image ({', '.join(IMAGE_SUFFIXES)})"

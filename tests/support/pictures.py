@@ -44,6 +44,14 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> str:
     return str(path)
 
 
+def of_a_later_version(archive: Path) -> Path:
+    """The archive, changed so that it says of its first file that unpacking it takes a version to come."""
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 255
+    archive.write_bytes(content)
+    return archive
+
+
 def label_file(labels: Any, **more: Any) -> dict[str, bytes]:
     return {"dataset.json": json.dumps({"labels": labels, **more}).encode()}
 

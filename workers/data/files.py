@@ -61,7 +61,7 @@ def zip_files(path: Path) -> Iterator[Files]:
         archive = ZipFile(path)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file where the workers run") from None
-    except (BadZipFile, OSError) as error:
+    except (BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:  # of a later version; odd names
         raise DatasetError(f"{path}: cannot be read as a ZIP: {error}") from error
     members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
 

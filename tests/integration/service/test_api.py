@@ -12,6 +12,7 @@ import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from tests.support.pictures import of_a_later_version, write_zip
 from tests.support.plane import KEY, Served, Worker, eventually, running, served_in, settings_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
@@ -344,6 +345,22 @@ async def test_a_data_set_that_is_not_there_or_holds_no_image_is_refused(tmp_pat
             assert pointers(body) == {"/spec/dataset/path"}, (kind, name)
         assert pointers((await posted("folder", "good")).json()) == {"/spec/dataset/path"}
         assert (await posted("folder", str(tmp_path / "good"))).status_code == 201
+
+
+async def test_paths_that_are_too_long_and_archives_that_python_cannot_read_are_problems_of_their_field(
+    tmp_path: Path,
+) -> None:
+    too_long = str(tmp_path / ("x" * 300))
+    of_tomorrow = of_a_later_version(Path(write_zip(tmp_path / "a.zip", {"a.png": b""})))
+    datasets = [{"kind": "folder", "path": too_long}, {"kind": "zip", "path": too_long}]
+    datasets += [{"kind": "zip", "path": str(of_tomorrow)}]
+    wrong = [("/spec/dataset/path", {"dataset": dataset}) for dataset in datasets]
+    wrong += [("/spec/initial_weights", {"initial_weights": too_long})]
+
+    async with served_in(tmp_path / "state", local_paths=True) as served:
+        for pointer, changes in wrong:
+            response = await served.api.post("/v1/jobs", json={"spec": {**SMOKE, **changes}})
+            assert pointers(assert_problem(response, status=422, code="validation_failed")) == {pointer}
 
 
 async def test_a_restarted_service_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.pictures import encoded, imported, label_file, picture, write_folder, write_zip
+from tests.support.pictures import (
+    encoded,
+    imported,
+    label_file,
+    of_a_later_version,
+    picture,
+    write_folder,
+    write_zip,
+)
 from workers.contract.data import BuiltinDataset, DatasetManifest, FolderDataset, ZipDataset
 from workers.data import DatasetError, import_dataset
 from workers.data import importer as importer_module
@@ -348,6 +356,12 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
     assert "cannot be read as a ZIP" in refusal(zipped(path))
+
+
+def test_an_archive_of_a_version_to_come_is_refused(tmp_path: Path) -> None:
+    path = of_a_later_version(Path(write_zip(tmp_path / "a.zip", PICTURES)))
+
+    assert "cannot be read as a ZIP: zip file version" in refusal(zipped(path))
 
 
 def test_a_file_that_rotted_in_its_archive_is_named(tmp_path: Path) -> None:
