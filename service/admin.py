@@ -8,6 +8,9 @@ import argparse
 import asyncio
 import sys
 
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
 from service.clock import utc_now
 from service.database import open_database
 from service.errors import DatabaseInUse, ServiceError
@@ -16,31 +19,47 @@ from service.jobs.rebuild import rebuild
 from service.jobs.store import JobStore
 from service.settings import Settings
 from service.web.logs import configure_logging
+from workers.contract.document import problems_of
 from workers.storage import open_store
 
 
 def main() -> int:
-    """0 = done, 1 = not, for the reason on standard error, 3 = done but for some jobs."""
+    """0 = done, 1 = not, for the reason on standard error, 2 = settings are wrong, 3 = done but for some jobs."""
     parser = argparse.ArgumentParser(prog="python -m service.admin", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("command", choices=["migrate", "rebuild"])
     command = parser.parse_args().command
     configure_logging()
     try:
-        return asyncio.run(_migrate() if command == "migrate" else _rebuild())
+        settings = Settings()
+    except ValidationError as error:
+        return _fail(_named(error), code=2)
+    except SettingsError as error:
+        return _fail(str(error), code=2)
+    try:
+        return asyncio.run(_migrate(settings) if command == "migrate" else _rebuild(settings))
     except (DatabaseInUse, ServiceError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+        return _fail(str(error), code=1)
 
 
-async def _migrate() -> int:
-    async with open_database(Settings().database_url):
+def _fail(reason: str, *, code: int) -> int:
+    sys.stderr.write(f"error: {reason}\n")
+    return code
+
+
+def _named(error: ValidationError) -> str:
+    """What is wrong with the settings, by the variables that they are."""
+    found = [one for one in problems_of(error) if one.code != "default_factory_not_called"]  # because others are wrong
+    return "; ".join(f"CDM_{one.pointer.strip('/').replace('/', '__').upper()}: {one.message}" for one in found)
+
+
+async def _migrate(settings: Settings) -> int:
+    async with open_database(settings.database_url):
         sys.stdout.write("the database is up to date\n")
     return 0
 
 
-async def _rebuild() -> int:
-    settings = Settings()
+async def _rebuild(settings: Settings) -> int:
     objects = JobObjects(open_store(settings.store_url), url=settings.store_url)
     async with open_database(settings.database_url) as database:
         restored, unreadable = await rebuild(JobStore(database), objects, now=utc_now())
