@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from service.client.errors import NotFound, RequestFailed, ServiceUnreachable
+from service.client.errors import ClientError, NotFound, RequestFailed, ServiceUnreachable
 from service.client.refusals import foreign, refusal
 from service.client.retries import Policy, Repeat, Timing, may_be_done
 
@@ -37,8 +37,10 @@ class Connection:
         self.project = project
         self.policy = policy
         self.timing = timing
-        headers = {"Authorization": f"Bearer {api_key}"} | ({"Cdm-Project": project} if project else {})
-        self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=_NEVER_PROXIED)
+        headers = {"Authorization": f"Bearer {_sendable(api_key, what='the API key')}"}
+        headers |= {"Cdm-Project": _sendable(project, what="the project")} if project else {}
+        with self._speaking():
+            self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=_NEVER_PROXIED)
 
     def get(self, model: type[Model], path: str, *, accept_status: int = 200, **params: Any) -> Model:
         """Read something."""
@@ -129,6 +131,19 @@ class Connection:
             else:
                 message = f"cannot reach {self.address} ({error}): is the service started?"
             raise ServiceUnreachable(message, was_asked=was_asked) from None
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise ClientError(
+                f"nothing can be sent to {self.address} ({error}): mend the address, which is like http://host:8400, "
+                "or what is asked for"
+            ) from None
+
+
+def _sendable(text: str, *, what: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise ClientError(
+            f"{what} has characters that cannot be sent: see that it was copied whole, and nothing else with it"
+        )
+    return text
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Which exception an error answer is: by its code, or by its status where the code is new to this client."""
 
-import json
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import httpx2
+from pydantic import ConfigDict, ValidationError
 
 from service.client import errors
 from service.client.errors import RequestFailed
+from service.web.views import ProblemDetails
 from workers.contract.document import Problem
 
 # Codes whose class their status alone does not tell.
@@ -30,28 +30,33 @@ _BY_STATUS: dict[int, type[RequestFailed]] = {
     504: errors.ServiceUnavailable,
 }
 _BUSY = frozenset({429, 502, 503, 504})  # what a proxy in front of the service says, too
-_STANDARD = frozenset({"type", "title", "status", "detail", "instance", "code", "request_id", "errors"})
+
+
+class _Problem(ProblemDetails):
+    """With the members that are an error's own."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def refusal(response: httpx2.Response, *, address: str, now: datetime) -> RequestFailed:
     """The exception for an answer with an error status."""
-    problem = _problem(response.content)
-    if "code" not in problem:
+    try:
+        problem = _Problem.model_validate_json(response.content)
+    except ValidationError:
         return foreign(response, address=address, now=now)
     status = response.status_code
-    kind = kind_of(status, problem["code"])
-    problems = [Problem(one["pointer"], one["code"], one["message"]) for one in problem.get("errors") or ()]
-    request_id = problem.get("request_id") or response.headers.get("x-request-id")
-    message = "; ".join(map(str, problems)) or problem.get("detail") or "no reason given"
+    kind = kind_of(status, problem.code)
+    problems = [Problem(one.pointer, one.code, one.message) for one in problem.errors]
+    message = "; ".join(map(str, problems)) or problem.detail or "no reason given"
     if issubclass(kind, errors.ServiceFailed):
-        message += f" (HTTP {status}, request {request_id}; try again, then look at the service's log)"
+        message += f" (HTTP {status}, request {problem.request_id}; try again, then look at the service's log)"
     return kind(
         message,
         status=status,
-        code=problem["code"],
-        request_id=request_id,
+        code=problem.code,
+        request_id=problem.request_id,
         problems=problems,
-        details={name: value for name, value in problem.items() if name not in _STANDARD},
+        details=problem.model_extra or {},
         retry_after=retry_after_seconds(response.headers.get("retry-after"), now=now),
     )
 
@@ -87,11 +92,3 @@ def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
         return max(0.0, (parsedate_to_datetime(header) - now).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _problem(content: bytes) -> dict[str, Any]:
-    try:
-        problem = json.loads(content)
-    except ValueError:
-        return {}
-    return problem if isinstance(problem, dict) else {}

@@ -33,6 +33,7 @@ from service.client.refusals import kind_of
 from service.errors import ServiceError
 from service.jobs.views import JobPage
 from tests.support.job_views import job_view
+from tests.support.problems import problem
 from workers.contract.presets import PRESETS
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -67,11 +68,6 @@ def time() -> Time:
 def connected(handler: Handler, time: Time | None = None, **options: Any) -> Client:
     timing = (time or Time()).timing
     return Client("http://cdm.test", "secret", transport=httpx2.MockTransport(handler), timing=timing, **options)
-
-
-def problem(status: int, *, headers: dict[str, str] | None = None, **fields: object) -> httpx2.Response:
-    document = {"status": status, "code": "some_code", "detail": "what is wrong", "request_id": "req_7", **fields}
-    return httpx2.Response(status, json=document, headers=headers)
 
 
 def good(job_id: str = "job_1", **changes: Any) -> httpx2.Response:
@@ -159,10 +155,50 @@ def test_wrong_fields_are_listed_one_by_one() -> None:
     assert [wrong.pointer for wrong in caught.value.problems] == ["/spec/seed"]
 
 
-@pytest.mark.parametrize("answer", [httpx2.Response(404, text="<html>"), httpx2.Response(200, text="<html>")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx2.Response(404, text="<html>"),
+        httpx2.Response(200, text="<html>"),
+        httpx2.Response(404, json={"code": 404, "message": "no such page"}),
+        httpx2.Response(422, json={"code": "invalid", "errors": [{"field": "name"}]}),
+        httpx2.Response(400, json={"code": "invalid", "errors": "name"}),
+        httpx2.Response(400, json=["code"]),
+    ],
+)
 def test_an_answer_from_some_other_server_is_recognised_as_such(answer: httpx2.Response) -> None:
     with connected(lambda _: answer) as client, pytest.raises(ServiceFailed, match="check the address"):
         client.jobs.retrieve("job_1")
+
+
+@pytest.mark.parametrize("address", ["http://host:port", "http://ho\x00st", "http://host..name", "http://\ud800"])
+def test_an_address_that_is_none_is_said_to_be_so(address: str) -> None:
+    with pytest.raises(ClientError, match="mend the address") as caught, Client(address, "secret") as client:
+        client.jobs.retrieve("job_1")
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["sécret", "\u2018secret\u2019", "secret\n", "\ud800"])
+def test_a_key_or_a_project_that_no_header_can_carry_is_refused_and_not_shown(wrong: str) -> None:
+    with pytest.raises(ClientError, match="the API key has characters") as caught:
+        Client("http://cdm.test", wrong)
+    assert wrong not in str(caught.value)
+
+    with pytest.raises(ClientError, match="the project has characters"):
+        Client("http://cdm.test", "secret", project=wrong)
+
+
+def test_what_cannot_be_sent_is_an_error_of_one_line() -> None:
+    with connected(lambda _: good()) as client:
+        for ask in (
+            lambda: client.jobs.retrieve("x" * 70_000),
+            lambda: client.jobs.update("job_1", name="\ud800"),
+            lambda: client.jobs.update("job_1", name="new", if_match="ü"),
+            lambda: client.jobs.create(PRESETS["smoke"], idempotency_key="ü"),
+        ):
+            with pytest.raises(ClientError, match="or what is asked for"):
+                ask()
 
 
 def test_the_key_is_not_shown() -> None:

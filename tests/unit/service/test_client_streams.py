@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from service.client import Client, NotFound, ServiceUnreachable, Timing
+from tests.support.problems import problem
 
 ADDRESS = "http://cdm.test"
 
@@ -148,9 +149,8 @@ def test_a_stream_in_which_nothing_happens_for_hours_is_not_given_up() -> None:
 
 
 def test_a_refusal_ends_the_stream_unless_it_may_pass() -> None:
-    problem = {"status": 404, "code": "job_not_found", "detail": "there is no job job_1"}
-    busy = {"status": 503, "code": "too_many_streams", "detail": "too many"}
-    answers = iter([httpx2.Response(503, json=busy, headers={"retry-after": "5"}), httpx2.Response(404, json=problem)])
+    busy = problem(503, code="too_many_streams", headers={"retry-after": "5"})
+    answers = iter([busy, problem(404, code="job_not_found", detail="there is no job job_1")])
     clock = Clock()
 
     with connected(lambda _: next(answers), clock) as client, pytest.raises(NotFound, match="no job job_1"):
