@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from sqlalchemy import Engine, Table, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from service.database.inline import connected, open_sqlite
 from service.database.lock import exclusive
+from service.database.postgres import open_postgres
 from service.database.schema import upgrade
 from service.database.tables import jobs, leases
 from service.errors import DatabaseUnavailable
@@ -23,13 +25,14 @@ from service.errors import DatabaseUnavailable
 # connections, aborted transactions, no such database, deadlocks, no resources, locks, shutdowns, system errors.
 _CANNOT_GO_ON = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 _IDLE_SECONDS = 10.0
+_PATIENCE_SECONDS = 15.0  # longer than a frozen replica holds its locks, and half of the shortest lease
 
 
 class Database:
     """Transactions: committed at the end of the block, rolled back by an exception.
 
-    Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection. SQLite
-    has one writer; the others wait for their turn here, where waiting holds up nobody else.
+    Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection, no
+    answer. SQLite has one writer; the others wait for their turn here, where waiting holds up nobody else.
     """
 
     def __init__(self, engine: AsyncEngine | Engine) -> None:
@@ -60,11 +63,14 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, idle_seconds: float = _IDLE_SECONDS) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, idle_seconds: float = _IDLE_SECONDS, patience_seconds: float = _PATIENCE_SECONDS
+) -> AsyncIterator[Database]:
     """Open or create it and bring its tables up to date. SQLite is opened for this process alone.
 
     Postgres undoes what a process that was frozen in the middle of a transaction holds after `idle_seconds`, or its
-    locks would keep the other replicas from taking over.
+    locks would keep the other replicas from taking over. It has `patience_seconds` for a connection, and for each
+    answer; only a migration may take as long as it does.
 
     Raises:
         DatabaseInUse: if another process has it.
@@ -79,15 +85,19 @@ async def open_database(url: str, *, idle_seconds: float = _IDLE_SECONDS) -> Asy
             file = open_sqlite(place)
             stack.callback(file.dispose)
             database = Database(file)
-        else:
-            engine = create_async_engine(url, **_postgres_options(idle_seconds))
-            stack.push_async_callback(engine.dispose)
-            database = Database(engine)
-        async with database.writing() as connection:
-            await connection.run_sync(upgrade)
-        if database.dialect == "sqlite":
+            await _migrate(database)
             await _free_leases(database)
+        else:
+            server = partial(open_postgres, url, idle_seconds=idle_seconds, patience_seconds=patience_seconds)
+            async with server(migrating=True) as engine:
+                await _migrate(Database(engine))
+            database = Database(await stack.enter_async_context(server()))
         yield database
+
+
+async def _migrate(database: Database) -> None:
+    async with database.writing() as connection:
+        await connection.run_sync(upgrade)
 
 
 async def _free_leases(database: Database) -> None:
@@ -96,16 +106,6 @@ async def _free_leases(database: Database) -> None:
         await connection.execute(delete(leases))
         held = update(jobs).where(jobs.c.lease_token.is_not(None))
         await connection.execute(held.values(lease_token=None, lease_until=None))
-
-
-def _postgres_options(idle_seconds: float) -> dict[str, Any]:
-    settings = {"idle_in_transaction_session_timeout": str(int(idle_seconds * 1000))}
-    return {
-        "pool_pre_ping": True,
-        "pool_size": 10,
-        "connect_args": {"server_settings": settings},
-        "hide_parameters": True,
-    }
 
 
 @contextmanager
@@ -121,5 +121,7 @@ def _explained() -> Iterator[None]:
         raise DatabaseUnavailable(f"{error.orig}: try again") from error
     except PoolTimeout as error:
         raise DatabaseUnavailable("too much is asked of the database at once: try again") from error
+    except TimeoutError as error:  # perhaps it was done, and only the answer is late
+        raise DatabaseUnavailable("the database does not answer: try again") from error
     except OSError as error:  # what asyncpg lets through while it connects
         raise DatabaseUnavailable(f"cannot reach the database: {error}") from error

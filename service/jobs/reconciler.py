@@ -32,17 +32,19 @@ class Reconciler:
     async def tick(self) -> bool:
         """One look at every active job that nobody else has, side by side; True if one moved."""
         lease = secrets.token_hex(8)
+        # The lease must outlast what is done under it, and runs already while the database takes its time to grant it.
+        until = asyncio.get_running_loop().time() + 0.75 * self.lease_seconds
         jobs = await self.actions.store.claim(lease, now=self.actions.clock(), seconds=self.lease_seconds)
         if not jobs:
             return False
         try:
-            return any(await asyncio.gather(*(self._isolated(job, lease=lease) for job in jobs)))
+            return any(await asyncio.gather(*(self._isolated(job, lease=lease, until=until) for job in jobs)))
         finally:
             await self.actions.store.release(lease)
 
-    async def _isolated(self, job: JobRecord, *, lease: str) -> bool:
+    async def _isolated(self, job: JobRecord, *, lease: str, until: float) -> bool:
         try:
-            async with asyncio.timeout(0.75 * self.lease_seconds):  # the lease must outlast what is done under it
+            async with asyncio.timeout_at(until):
                 return await self._reconcile(job, lease=lease)
         except StorageUnavailable as error:
             log.warning("job.postponed", job_id=job.id, error=error.detail)

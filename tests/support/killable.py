@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service import parts as service_parts
 from service.cluster.ray import RayCluster
-from service.database import Database, engine, open_database
+from service.database import Database, engine, open_database, postgres
 from service.database.inline import open_sqlite
 from service.jobs.store import JobStore
 from service.metrics.mlflow import MlflowCurves
@@ -194,16 +194,17 @@ def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -
 @contextmanager
 def _kept_engines() -> Iterator[None]:
     """Closed before each fork, one keeps how statements are written in SQL, which is half of a short life's work."""
-    create, kept = create_async_engine, dict[str, AsyncEngine]()
+    create, kept = create_async_engine, dict[tuple[str, str], AsyncEngine]()
     open_file, files = open_sqlite, dict[URL, Engine]()
 
     def once(url: str, **options: Any) -> AsyncEngine:
-        return kept.get(url) or kept.setdefault(url, create(url, **options))
+        key = (url, repr(options))
+        return kept.get(key) or kept.setdefault(key, create(url, **options))
 
     def file_once(url: URL) -> Engine:
         return files.get(url) or files.setdefault(url, open_file(url))
 
-    with patch.multiple(engine, create_async_engine=once, open_sqlite=file_once):
+    with patch.object(postgres, "create_async_engine", once), patch.object(engine, "open_sqlite", file_once):
         yield
 
 

@@ -11,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.support.ray_head import free_ports
 
 INSTALL = "no Postgres: install it (Debian: apt-get install postgresql)"
@@ -60,6 +62,20 @@ class Postgres:
     def stop(self) -> None:
         """Without a word to its clients, as if it had been killed."""
         self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It takes connections, and answers nobody: what a dead link looks like."""
+        first = psutil.Process(int((self.scratch / "data" / "postmaster.pid").read_text().split()[0]))
+        first.suspend()  # before its children, or it would fork others
+        processes = [first, *first.children()]
+        try:
+            for process in processes[1:]:
+                process.suspend()
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def _run(self, program: str, *arguments: str) -> None:
         """It refuses to be root's, so that root lends it another user."""
