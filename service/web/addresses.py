@@ -65,6 +65,8 @@ class AddressGuard:
         final = _inner(address)
         if any(final in network for network in self._networks if network.version == final.version):
             return True
+        if isinstance(final, IPv6Address) and final.is_site_local:  # out of use, not out of networks; counts as global
+            return False
         return final.is_global and not final.is_multicast and not final.is_reserved and not final.is_unspecified
 
 
