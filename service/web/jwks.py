@@ -13,18 +13,22 @@ from service.web.errors import IdentityProviderUnavailable
 
 log = structlog.get_logger()
 
-_FETCH_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0
 _ASK_AGAIN_AFTER = timedelta(seconds=10)  # so that made-up key ids cannot make us a nuisance to the provider
 _OUT_OF_DATE_AFTER = timedelta(hours=1)
 _WORTHLESS_AFTER = timedelta(days=1)  # a provider that is down this long must not keep withdrawn keys alive
+_NOT_FETCHED = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, JoseError, ValueError, KeyError, TypeError)
 
 
 class PublishedKeys:
-    """A provider that is down does no harm to tokens signed with a key that is known already."""
+    """A provider that is down, or slow, does no harm to tokens signed with a key that is known already."""
 
-    def __init__(self, *, issuer: str, jwks_url: str | None = None) -> None:
+    def __init__(
+        self, *, issuer: str, jwks_url: str | None = None, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         self._issuer = issuer
         self._jwks_url = jwks_url
+        self._patience_seconds = patience_seconds
         self._keys: KeySet | None = None
         self._fetched_at: datetime | None = None
         self._asked_at: datetime | None = None
@@ -58,14 +62,14 @@ class PublishedKeys:
             self._asked_at = now
             try:
                 self._keys = await self._fetch()
-            except (httpx2.HTTPError, httpx2.InvalidURL, JoseError, ValueError, KeyError, TypeError) as error:
+            except _NOT_FETCHED as error:
                 self._is_reachable = False
                 log.warning("oidc.keys_not_fetched", issuer=self._issuer, error=f"{type(error).__name__}: {error}")
             else:
                 self._is_reachable, self._fetched_at = True, now
 
     async def _fetch(self) -> KeySet:
-        async with asyncio.timeout(_FETCH_SECONDS), httpx2.AsyncClient() as client:
+        async with asyncio.timeout(self._patience_seconds), httpx2.AsyncClient() as client:
             url = self._jwks_url
             if url is None:
                 found = await client.get(self._issuer.rstrip("/") + "/.well-known/openid-configuration")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from joserfc import jwt
@@ -17,12 +17,16 @@ AUDIENCE = "cdm-train"
 
 @dataclass
 class Issuer:
-    """`requests` are the paths it was asked for; while it is `down`, all of them are 503."""
+    """`requests` are the paths it was asked for; while it is `down`, all of them are 503.
+
+    While `gate` is clear, it takes them and does not answer.
+    """
 
     url: str
     keys: dict[str, Key] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     down: bool = False
+    gate: Event = field(default_factory=Event)
 
     def add_key(self, name: str, kind: str = "RSA") -> None:
         parameters: KeyParameters = {"kid": name, "use": "sig", "alg": "RS256" if kind == "RSA" else "ES256"}
@@ -53,6 +57,7 @@ class Issuer:
 def issuer() -> Iterator[Issuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            opened.gate.wait(30)
             document = None if opened.down else opened.answer(self.path)
             self.send_response(200 if document else 503)
             self.end_headers()
@@ -64,10 +69,12 @@ def issuer() -> Iterator[Issuer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         opened = Issuer(f"http://127.0.0.1:{server.server_port}")
         opened.add_key("first")
+        opened.gate.set()
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield opened
         finally:
+            opened.gate.set()
             server.shutdown()
             thread.join()
