@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.api.__main__ import obstacle
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -36,6 +38,13 @@ def test_throughput_runs_without_a_gpu_if_told_to_and_else_says_that_it_does_not
 
     assert done.returncode == 0, done.stderr
     assert "imagenet-64" in page.read_text()
+
+
+def test_the_rest_interface_is_not_measured_by_half_where_there_is_no_postgres() -> None:
+    assert "no Postgres: install it" in str(obstacle(None, postgres=None))
+    assert obstacle("Postgres", postgres=None)
+    assert obstacle("SQLite", postgres=None) is None
+    assert obstacle(None, postgres=Path("/usr/lib/postgresql/17/bin")) is None
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,17 @@ from tests.benchmarks.api.ray_rest import ray_figures
 from tests.benchmarks.api.report import rendered
 from tests.benchmarks.api.serving import cores, serving
 from tests.support.fresh_databases import lone_database
+from tests.support.postgres import INSTALL, binaries
 
 QUEUED = 200
 DATABASES = ("SQLite", "Postgres")
+
+
+def obstacle(only: str | None, *, postgres: Path | None) -> str | None:
+    """What keeps it from being measured; `postgres` is where that is installed. Asked before minutes are spent."""
+    if only in {None, "Postgres"} and postgres is None:
+        return f"{INSTALL}, or measure SQLite or Ray alone with --only"
+    return None
 
 
 def figures_on(kind: str, options: argparse.Namespace) -> list[Figures]:
@@ -53,6 +61,8 @@ def main() -> None:
     is_short = options.count < parser.get_default("count") or options.seconds < parser.get_default("seconds")
     if (is_short or options.profile) and not options.only and options.output == parser.get_default("output"):
         parser.error("results of a short or profiled run go elsewhere; give an --output")
+    if reason := obstacle(options.only, postgres=binaries()):
+        parser.exit(1, f"error: {reason}\n")
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     service = {kind: figures_on(kind, options) for kind in DATABASES if options.only in {None, kind}}
     ray = ray_figures(seconds=options.seconds, num_jobs=options.ray_jobs) if options.only in {None, "Ray"} else []
