@@ -25,6 +25,7 @@ from service.web.oidc import IdentityProvider
 from service.web.outgoing import guarded_client
 from service.web.shared import Shared
 from service.web.telemetry import CollectMetrics
+from service.webhooks import sender
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.queue import DeliveryQueue
 from service.webhooks.store import WebhookStore
@@ -32,7 +33,6 @@ from service.webhooks.usecases import Webhooks
 
 _FEED_PAUSE_SECONDS = 0.05
 _FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
-_WEBHOOK_TIMEOUT_SECONDS = 10.0
 
 
 class State(TypedDict):
@@ -57,7 +57,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
     guard = AddressGuard(networks=INSIDE if settings.allow_private_addresses else ())
     feed = Feed(parts.store)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=_WEBHOOK_TIMEOUT_SECONDS))
+        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sender.TIMEOUT_SECONDS))
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
         loops = _loops(parts, feed, deliverer)
         keys = Keys(store=KeyStore(parts.database), clock=clock)

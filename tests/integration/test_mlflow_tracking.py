@@ -1,7 +1,6 @@
 """Tracking to a real MLflow server: what arrives, once, and what an outage costs (nothing but a delay)."""
 
 import io
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,15 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from tests.support.mlflow_server import mlflow_server
+from tests.support.ray_head import free_ports
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 from workers.tracking.mlflow_run import EXPERIMENT, MlflowRun
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_port()) as url:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_ports(1)[0]) as url:
         yield url
 
 
@@ -99,7 +93,7 @@ def test_two_jobs_never_share_a_run(client: MlflowClient) -> None:
 
 
 def test_a_server_that_comes_late_gets_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     run = new_run("job_outage")
     background: Background[Event] = Background("mlflow", run.deliver, every_seconds=0.2)

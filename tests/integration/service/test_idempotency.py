@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from service.database.tables import idempotency_keys
 from service.web.idempotency_store import Answer, IdempotencyStore, Reservation
 from tests.support.gate import Gate, gate
+from tests.support.problems import code
 
 
 @pytest.fixture
@@ -23,11 +24,6 @@ async def door(database_url: str) -> AsyncIterator[Gate]:
 
 async def make(door: Gate, key: str = "k1", *, path: str = "/v1/things", **body: Any) -> httpx2.Response:
     return await door.api.post(path, json={"name": "a", **body}, headers={"Idempotency-Key": key})
-
-
-def code(response: httpx2.Response) -> tuple[int, str]:
-    assert response.headers["Content-Type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["code"]
 
 
 async def test_a_repeated_request_is_answered_alike_and_carried_out_once(door: Gate) -> None:

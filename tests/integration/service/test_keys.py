@@ -11,17 +11,13 @@ from sqlalchemy import select, text
 
 from service.database.tables import api_keys
 from tests.support.gate import BOOTSTRAP_KEY, Gate, gate
+from tests.support.problems import code
 
 
 @pytest.fixture
 async def door(database_url: str) -> AsyncIterator[Gate]:
     async with gate(database_url) as door:
         yield door
-
-
-def code(response: httpx2.Response) -> tuple[int, str]:
-    assert response.headers["Content-Type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["code"]
 
 
 async def test_a_key_is_shown_once_and_opens_its_project_until_it_is_revoked(door: Gate) -> None:

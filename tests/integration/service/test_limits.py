@@ -4,18 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx2
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.web.idempotency_store import IdempotencyStore
 from tests.support.gate import gate
+from tests.support.problems import code
 
 JSON = {"Content-Type": "application/json"}
-
-
-def code(response: httpx2.Response) -> tuple[int, str]:
-    assert response.headers["Content-Type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["code"]
 
 
 def url(folder: Path) -> str:

@@ -1,7 +1,6 @@
 """Curves by REST from a real MLflow server, with points that MLflow's own client logged."""
 
 import math
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,20 +19,15 @@ from service.web.principal import Principal
 from service.web.problems import install_problems
 from service.web.views import Scope
 from tests.support.mlflow_server import mlflow_server
+from tests.support.ray_head import free_ports
 
 POINTS, PAGE = 2600, 1000
 TIME_MS = 1_700_000_000_000
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_port()) as url:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_ports(1)[0]) as url:
         yield url
 
 
@@ -182,7 +176,7 @@ async def test_what_cannot_be_answered_is_a_problem(api: httpx2.AsyncClient, pat
 
 
 async def test_an_mlflow_that_is_down_is_a_problem_that_passes() -> None:
-    async for api in client_of(f"http://127.0.0.1:{free_port()}", {"job_1": "run", "job_new": None}):
+    async for api in client_of(f"http://127.0.0.1:{free_ports(1)[0]}", {"job_1": "run", "job_new": None}):
         response = await api.get("/v1/jobs/job_1/metrics?keys=loss/dsm")
         assert (response.status_code, response.json()["code"]) == (503, "metrics_unavailable")
         assert (await api.get("/v1/jobs/job_new/metrics")).status_code == 200

@@ -18,6 +18,7 @@ from service.web.jwks import PublishedKeys
 from service.web.oidc import IdentityProvider
 from tests.support.gate import Gate, gate
 from tests.support.issuer import AUDIENCE, Issuer, issuer
+from tests.support.problems import code
 
 NESTED = base64.urlsafe_b64encode(b"[" * 30_000).decode().rstrip("=")
 
@@ -41,10 +42,6 @@ async def door(tmp_path: Path, idp: Issuer) -> AsyncIterator[Gate]:
 
 async def shown(door: Gate, token: str) -> httpx2.Response:
     return await door.api.get("/v1/things/a", headers=door.using(token))
-
-
-def code(response: httpx2.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["code"]
 
 
 async def test_a_good_token_is_its_subject_with_the_scopes_that_are_ours(door: Gate, idp: Issuer) -> None:

@@ -34,6 +34,7 @@ from service.webhooks.store import WebhookStore
 from service.webhooks.usecases import MAX_WEBHOOKS, Webhooks
 from tests.support.clock import ManualClock
 from tests.support.gate import BOOTSTRAP_KEY, Gate, gate
+from tests.support.problems import code
 from tests.support.receiver import Received, Receiver, receiver
 from workers.contract.presets import PRESETS
 
@@ -117,11 +118,6 @@ async def mail(database_url: str, inbox: Receiver) -> AsyncIterator[Post]:
         client = await stack.enter_async_context(guarded_client(LOOPBACK, timeout_seconds=5))
         jobs = JobStore(door.database, on_event=enqueue)
         yield Post(door, jobs, deliverer(door.database, door.clock, client), inbox)
-
-
-def code(response: httpx2.Response) -> tuple[int, str]:
-    assert response.headers["Content-Type"] == "application/problem+json", response.text
-    return response.status_code, response.json()["code"]
 
 
 def assert_signed(received: Received, secret: str) -> None:
