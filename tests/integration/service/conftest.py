@@ -19,13 +19,16 @@ from tests.support.database_fixtures import (
     replicas,
     sqlite_template,
 )
+from tests.support.mail import inbox, mail
 from tests.support.plane import Plane, Script, plane_in
 
 __all__ = [
     "database_url",
     "databases",
     "endurance",
+    "inbox",
     "lived",
+    "mail",
     "migrated_on_postgres",
     "nurseries",
     "postgres",

@@ -1,0 +1,129 @@
+"""What is done to a job's record: archive, restore, delete, update; and what is not possible."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.errors import JobGone, StateConflict
+from service.jobs.store import Filters
+from service.jobs.views import JobUpdate
+from service.web.errors import PreconditionFailed
+from service.web.etags import etag
+from tests.support.plane import ORIGIN, Plane, served_in
+from workers.contract.keys import JobKeys
+from workers.contract.presets import PRESETS
+
+
+async def ended(plane: Plane) -> str:
+    job_id = await plane.started()
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+    return job_id
+
+
+async def test_what_is_refused_says_what_else_could_be_done(tmp_path: Path) -> None:
+    async with served_in(tmp_path) as served:
+        body = {"spec": PRESETS["smoke"].model_dump(mode="json")}
+        job_id = (await served.api.post("/v1/jobs", json=body)).json()["id"]
+        refused = await served.api.post(f"/v1/jobs/{job_id}/retry")
+
+        assert refused.status_code == 409
+        assert refused.headers["content-type"] == "application/problem+json"
+        problem = refused.json()
+        assert problem["code"] == "state_conflict"
+        assert problem["current_state"] in {"queued", "starting"}
+        assert problem["allowed"] == ["cancel", "fork", "pause"]
+        assert problem["allowed"] == (await served.api.get(f"/v1/jobs/{job_id}")).json()["allowed"]
+
+
+async def test_an_archived_job_is_shown_only_among_the_archived(plane: Plane) -> None:
+    job_id = await ended(plane)
+    usual, archived = Filters(project="default"), Filters(project="default", archived=True)
+
+    await plane.service.archive(job_id, origin=ORIGIN)
+    assert await plane.jobs.page(usual, limit=10) == []
+    assert [job.id for job in await plane.jobs.page(archived, limit=10)] == [job_id]
+
+    await plane.service.restore(job_id, origin=ORIGIN)
+    assert [job.id for job in await plane.jobs.page(usual, limit=10)] == [job_id]
+    assert (await plane.events(job_id))[-2:] == ["archived", "restored"]
+
+
+async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane) -> None:
+    job_id = await ended(plane)
+    keys = JobKeys(job_id)
+    plane.worker(job_id).checkpoint(160, at=plane.clock())
+    plane.store.put(keys.sample(160), b"png")
+    plane.store.put(keys.attempt(1).log_chunk("driver", 0), b"log")
+
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints", "logs"))
+    await plane.aftercare.tick()
+
+    with pytest.raises(JobGone) as caught:
+        await plane.job(job_id)
+    assert caught.value.status == 410
+    assert plane.store.list(keys.checkpoints) == []
+    assert plane.store.list(keys.attempt(1).logs) == []
+    assert plane.store.list(keys.samples) == [keys.sample(160)], "that was not asked for"
+    assert plane.store.get(keys.spec)
+    assert await plane.jobs.with_purge_due() == []
+
+
+async def test_a_job_that_has_not_ended_is_not_deleted(plane: Plane) -> None:
+    job_id = await plane.started()
+
+    with pytest.raises(StateConflict) as caught:
+        await plane.service.delete(job_id, origin=ORIGIN, purge=())
+
+    assert caught.value.extra == {"current_state": "running", "allowed": ["cancel", "fork", "pause"]}
+
+
+async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
+    job_id = await ended(plane)
+    plane.worker(job_id).checkpoint(160, at=plane.clock())
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    keys = JobKeys(job_id)
+    plane.store.delete(plane.store.list(keys.checkpoints)[0])
+
+    await plane.aftercare.tick()
+    await plane.aftercare.tick()
+
+    assert await plane.jobs.with_purge_due() == []
+
+
+async def test_fields_that_are_given_are_changed_and_no_others(plane: Plane) -> None:
+    job_id = await plane.submit("old name", labels={"team": "vision"})
+    before = await plane.job(job_id)
+
+    changed = await plane.service.update(
+        job_id, JobUpdate.model_validate({"name": "new name", "priority": "high"}), origin=ORIGIN, if_match=None
+    )
+
+    assert changed == replace(before, name="new name", priority=2, event_sequence=2, record_due=True)
+    assert (await plane.events(job_id))[-1] == "updated"
+
+
+async def test_of_two_who_change_what_they_read_the_second_is_told(plane: Plane) -> None:
+    job_id = await plane.submit()
+    tag = etag((await plane.job(job_id)).event_sequence)
+
+    await plane.service.update(job_id, JobUpdate(name="first"), origin=ORIGIN, if_match=tag)
+    with pytest.raises(PreconditionFailed):
+        await plane.service.update(job_id, JobUpdate(name="second"), origin=ORIGIN, if_match=tag)
+
+    assert (await plane.job(job_id)).name == "first"
+
+
+async def test_a_change_that_changes_nothing_is_no_event(plane: Plane) -> None:
+    job_id = await ended(plane)
+    name = JobUpdate(name="name")
+    await plane.service.archive(job_id, origin=ORIGIN)
+    await plane.service.update(job_id, name, origin=ORIGIN, if_match=None)
+    await plane.aftercare.tick()
+    events = await plane.events(job_id)
+
+    await plane.service.archive(job_id, origin=ORIGIN)
+    await plane.service.update(job_id, name, origin=ORIGIN, if_match=None)
+
+    assert await plane.events(job_id) == events

@@ -1,0 +1,135 @@
+"""Engine and store that are away or have forgotten, and writers that come too late: nothing ends without proof."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from service.cluster import MemoryCluster
+from service.jobs.lifecycle import JobState
+from tests.support.plane import Plane, Script, plane_in
+from workers.storage.memory import MemoryStore
+
+
+async def test_an_outage_of_the_engine_ends_nothing_and_is_shown(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.cluster.reachable = False
+    plane.clock.advance(86_400)
+    await plane.settle()
+    job = await plane.job(job_id)
+    assert (job.state, job.conditions["BackendReachable"].status) == ("running", False)
+    assert job.conditions["BackendReachable"].message
+
+    plane.cluster.reachable = True
+    plane.worker(job_id).progress(at=plane.clock(), images_seen=200)
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    assert (job.state, job.conditions["BackendReachable"].status, job.attempt) == ("running", True, 1)
+    events = await plane.events(job_id)
+    assert [event for event in events if event.startswith("backend")] == ["backend_unreachable", "backend_reachable"]
+
+
+async def test_an_outage_of_the_engine_does_not_hide_that_training_is_done(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.cluster.reachable = False
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+
+    assert (await plane.job(job_id)).state == "succeeded"
+
+
+async def test_a_head_that_lost_its_memory_means_another_attempt_once_the_heartbeat_is_old(plane: Plane) -> None:
+    job_id = await plane.started()
+    await plane.cluster.forget()
+    plane.clock.advance(60)
+    await plane.settle()
+    assert (await plane.job(job_id)).attempt == 1, "its driver may have survived its head"
+
+    plane.clock.advance(60)
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    assert (job.state, job.reason, job.attempt) == ("starting", "head_restarted", 2)
+
+
+async def test_a_head_that_lost_its_memory_before_the_driver_began_means_another_attempt_at_once(plane: Plane) -> None:
+    job_id = await plane.started(training=False)
+    await plane.cluster.forget()
+    await plane.settle()
+
+    assert (await plane.job(job_id)).attempt == 2
+
+
+async def test_a_head_that_came_back_empty_is_reachable(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.cluster.reachable = False
+    await plane.settle()
+    assert (await plane.job(job_id)).conditions["BackendReachable"].status is False
+
+    plane.cluster.reachable = True
+    await plane.cluster.forget()
+    await plane.settle()
+
+    assert (await plane.job(job_id)).conditions["BackendReachable"].status is True
+
+
+async def test_a_store_that_fails_for_one_job_does_not_hold_up_another(tmp_path: Path, script: Script) -> None:
+    store = FailingStore()
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), store=store) as plane:
+        broken, sound = await plane.started(training=False), await plane.started(training=False)
+        store.broken = f"jobs/{broken}/attempts"
+        plane.worker(broken).outcome("succeeded", at=plane.clock())
+        plane.worker(sound).outcome("succeeded", at=plane.clock())
+        await plane.settle()
+        assert [(await plane.job(one)).state for one in (broken, sound)] == ["starting", "succeeded"]
+
+        store.broken = None
+        await plane.settle()
+
+        assert (await plane.job(broken)).state == "succeeded"
+
+
+class FailingStore(MemoryStore):
+    """Fails to read below one prefix."""
+
+    broken: str | None = None
+
+    def get(self, key: str) -> bytes:
+        if self.broken and key.startswith(self.broken):
+            raise ConnectionError("the store is on fire")
+        return super().get(key)
+
+
+async def test_a_record_that_cannot_be_read_says_nothing(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.store.put(plane.worker(job_id).keys.outcome, b'{"status": "succ')
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "running"
+
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+
+    assert (await plane.job(job_id)).state == "succeeded"
+
+
+async def test_the_database_keeps_a_job_where_another_hand_moved_it(plane: Plane) -> None:
+    """The reconciler decides on what it read; a cancellation meanwhile must win."""
+    job_id = await plane.submit()
+    seen = await plane.job(job_id)
+    await plane.cancel(job_id)
+
+    changed = replace(seen, state=JobState.STARTING)
+
+    assert not await plane.jobs.apply(seen, changed, events=["state_changed"], at=plane.clock())
+    assert (await plane.job(job_id)).state == "cancelled"
+
+
+async def test_a_reconciler_that_slept_past_its_lease_changes_nothing(plane: Plane) -> None:
+    job_id = await plane.started()
+    (taken,) = await plane.jobs.claim("slow", now=plane.clock(), seconds=60)
+    plane.clock.advance(61)
+    assert await plane.jobs.claim("quick", now=plane.clock(), seconds=60)
+
+    written = await plane.jobs.apply(taken, replace(taken, message="late"), at=plane.clock(), lease="slow")
+
+    assert written is None
+    assert (await plane.job(job_id)).message is None

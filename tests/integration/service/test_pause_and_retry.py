@@ -1,0 +1,123 @@
+"""Out of the engine and back into it: pause, resume, preemption, retry."""
+
+import pytest
+
+from service.cluster.base import RunStatus
+from service.errors import StateConflict
+from service.jobs.lifecycle import Intent
+from service.jobs.records import asked
+from tests.support.leaving import leaves_well, left
+from tests.support.plane import ORIGIN, Plane, Script, until_run
+
+
+async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_when_resumed(
+    plane: Plane, script: Script
+) -> None:
+    job_id = await plane.started()
+    leaves_well(plane, script, job_id)
+    assert (await plane.service.pause(job_id, origin=ORIGIN)).state == "pausing"
+    await left(plane, script, job_id)
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+    assert await plane.jobs.active() == []
+    plane.clock.advance(86_400)
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "paused"
+
+    assert (await plane.service.resume(job_id, origin=ORIGIN)).state == "queued"
+    await plane.settle()
+
+    resumed = await plane.job(job_id)
+    attempt = await plane.jobs.attempt(job_id, 2)
+    assert attempt
+    assert (resumed.state, resumed.attempt, attempt.from_images) == ("starting", 2, 200)
+    assert plane.cluster.submission_ids == [f"{job_id}-a1", f"{job_id}-a2"]
+
+
+async def test_a_queued_job_can_be_paused_and_keeps_nothing_busy(plane: Plane) -> None:
+    job_id = await plane.submit()
+
+    assert (await plane.service.pause(job_id, origin=ORIGIN)).state == "paused"
+    await plane.settle()
+
+    assert plane.cluster.submission_ids == []
+
+
+async def test_a_job_that_fails_while_it_is_being_paused_has_failed(plane: Plane) -> None:
+    job_id = await plane.started()
+    await plane.service.pause(job_id, origin=ORIGIN)
+    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="non_finite_loss")
+    await plane.settle()
+
+    assert ((await plane.job(job_id)).state, (await plane.job(job_id)).reason) == ("failed", "non_finite_loss")
+
+
+async def test_a_paused_job_can_be_cancelled(plane: Plane, script: Script) -> None:
+    job_id = await plane.started()
+    await plane.service.pause(job_id, origin=ORIGIN)
+    await left(plane, script, job_id)
+
+    assert (await plane.cancel(job_id)).state == "cancelled"
+
+
+async def test_a_preempted_job_goes_back_to_the_queue_and_on_from_its_checkpoint(plane: Plane, script: Script) -> None:
+    job_id = await plane.started()
+    leaves_well(plane, script, job_id)
+    job = await plane.job(job_id)
+    leaving = asked(job, Intent.PREEMPT, at=plane.clock(), grace=plane.settings.stop_patience)
+    assert await plane.jobs.apply(job, leaving, events=["state_changed"], at=plane.clock())
+    while await plane.parts.reconciler.tick():
+        pass
+    await until_run(plane, f"{job_id}-a1", RunStatus.STOPPED)
+    await plane.parts.reconciler.tick()
+    waiting = await plane.job(job_id)
+    assert (waiting.state, waiting.reason, waiting.unclean) == ("queued", "preempted", False)
+
+    await plane.settle()
+
+    attempt = await plane.jobs.attempt(job_id, 2)
+    assert attempt
+    assert ((await plane.job(job_id)).state, attempt.from_images) == ("starting", 200)
+    assert (await plane.events(job_id))[-3:] == ["pausing", "queued", "attempt_started"]
+
+
+async def test_a_failed_job_is_tried_again_from_its_checkpoint_with_fresh_budgets(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.worker(job_id).progress(at=plane.clock(), images_seen=160, checkpoint=160)
+    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "failed"
+
+    assert (await plane.service.retry(job_id, origin=ORIGIN)).ended_at is None
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    attempt = await plane.jobs.attempt(job_id, 2)
+    assert attempt
+    assert (job.state, job.reason, job.attempt, attempt.from_images) == ("starting", None, 2, 160)
+    plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "succeeded"
+
+
+async def test_a_retry_after_a_fence_is_behind_it(plane: Plane, script: Script) -> None:
+    script.is_stubborn = True
+    job_id = await plane.started()
+    await plane.cancel(job_id, mode="now")
+    plane.clock.advance(1)
+    await plane.settle()
+
+    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.settle()
+
+    assert (await plane.job(job_id)).attempt == 3
+    assert plane.worker(job_id, 3).claim(at=plane.clock())
+
+
+async def test_a_job_that_succeeded_is_not_tried_again(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+
+    with pytest.raises(StateConflict):
+        await plane.service.retry(job_id, origin=ORIGIN)
