@@ -59,6 +59,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sender.TIMEOUT_SECONDS))
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
+        stack.push_async_callback(deliverer.finish)
         loops = _loops(parts, feed, deliverer)
         keys = Keys(store=KeyStore(parts.database), clock=clock)
         await keys.store.ensure_default_project(now=clock())

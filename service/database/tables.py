@@ -232,8 +232,10 @@ deliveries = Table(
     Column("delivered_at", Instant),
     Column("last_status", Integer),
     Column("last_error", Text),
-    Index("deliveries_by_due", "due_at"),
+    Index("deliveries_by_due", "due_at"),  # replicas of the release before ask by it; to be dropped
     Index("deliveries_by_webhook", "webhook_id", "id"),
+    _few("deliveries_waiting", "webhook_id", "due_at", "id", where="due_at IS NOT NULL"),
+    _few("deliveries_untried", "webhook_id", "job_id", "sequence", where="due_at IS NOT NULL AND tries = 0"),
 )
 
 leases = Table(

@@ -2,7 +2,7 @@
 
 Promised: every message of a webhook that is enabled is posted until the receiver answers 2xx, for about three days. The
 first tries of the events of one job come in their order, one after the other. A message that failed does not hold up
-those after it, and comes later.
+those after it, and comes later. A receiver that is slow has a few messages on their way, and holds up nobody else's.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from service.webhooks.signatures import signature
 log = structlog.get_logger()
 
 _LEASE_SECONDS = 6 * TIMEOUT_SECONDS
+_MOMENT_SECONDS = 0.25  # others may be due by then, and need not wait for a receiver that is slow
 _KEPT = timedelta(days=30)
 _BETWEEN_PURGES = timedelta(hours=1)
 
@@ -36,23 +37,39 @@ class _Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliverer:
-    """`client` guards where the URLs of users lead; `jitter` gives numbers in [0, 1)."""
+    """`client` guards where the URLs of users lead; `jitter` gives numbers in [0, 1).
+
+    Whatever is on its way stays due, some time from now, until it has been noted what became of it. So a process that
+    dies loses nothing.
+    """
 
     queue: DeliveryQueue
     client: httpx2.AsyncClient
     clock: Clock
     jitter: Callable[[], float] = random.random
+    patience_seconds: float = TIMEOUT_SECONDS
     _purged: _Purged = field(default_factory=_Purged)
+    _on_their_way: dict[asyncio.Task[None], str] = field(default_factory=dict)  # to which webhook
 
     async def tick(self) -> bool:
-        """Post some of what is due, side by side; True if there was anything."""
+        """Send off what is due, and wait a moment for something to arrive; False if there is nothing on its way."""
         now = self.clock()
         if self._purged.at is None or now - self._purged.at >= _BETWEEN_PURGES:
             self._purged.at = now
             await self.queue.purge(before=now - _KEPT)
-        claimed = await self.queue.claim(now=now, seconds=_LEASE_SECONDS)
-        await asyncio.gather(*map(self._deliver, claimed))
-        return bool(claimed)
+        for claimed in await self.queue.claim(now=now, seconds=_LEASE_SECONDS, busy=self._on_their_way.values()):
+            delivering = asyncio.create_task(self._deliver(claimed))
+            self._on_their_way[delivering] = claimed.delivery.webhook_id
+            delivering.add_done_callback(self._on_their_way.pop)
+        if not self._on_their_way:
+            return False
+        await asyncio.wait(self._on_their_way, timeout=_MOMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    async def finish(self) -> None:
+        """Return when nothing is on its way any more; what is cut off instead is sent again when its lease is over."""
+        if self._on_their_way:
+            await asyncio.wait(self._on_their_way)
 
     async def _deliver(self, claimed: Claimed) -> None:
         delivery = claimed.delivery
@@ -80,7 +97,7 @@ class Deliverer:
                 claimed.secret, message_id=claimed.delivery.id, timestamp=timestamp, body=body
             ),
         }
-        return await post(self.client, claimed.url, headers=headers, body=body)
+        return await post(self.client, claimed.url, headers=headers, body=body, timeout_seconds=self.patience_seconds)
 
     def _after(self, delivery: DeliveryRecord, answer: Answer) -> DeliveryRecord:
         now, tries = self.clock(), delivery.tries + 1

@@ -5,21 +5,21 @@ leaves it due again, and whoever was frozen for longer finds that moment changed
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, Subquery, and_, delete, exists, func, or_, select, update
+from sqlalchemy import RowMapping, Select, and_, delete, exists, or_, select, update
 
 from service.database import Database
 from service.database.tables import deliveries, events, jobs, webhooks
 from service.identifiers import new_ulid
 from service.jobs.lifecycle import JobState
 from service.jobs.records import EventRecord
+from service.webhooks.due import find_due
 from service.webhooks.records import Claimed, DeliveryRecord, Subject
 
-_AT_A_TIME = 64
-_OF_ONE_WEBHOOK = 8  # one that is slow must not hold up the others
 _TIME_CHARACTERS = 10  # of a ULID
 
 
@@ -29,11 +29,14 @@ class DeliveryQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, *, now: datetime, seconds: float) -> Sequence[Claimed]:
-        """Take some of what is due. A first try waits for the first tries of earlier events of the same job."""
+    async def claim(self, *, now: datetime, seconds: float, busy: Iterable[str] = ()) -> Sequence[Claimed]:
+        """Take some of what is due. A first try waits for the first tries of earlier events of the same job.
+
+        `busy`: the webhook of each delivery that is on its way already.
+        """
         until = now + timedelta(seconds=seconds)
         async with self._database.reading() as connection:  # most of the time there is nothing, and no need to write
-            found = list(await connection.scalars(_due(now)))
+            found = await find_due(connection, now=now, busy=Counter(busy))
         if not found:
             return ()
         still_due = (deliveries.c.id.in_(found), deliveries.c.due_at <= now)
@@ -66,33 +69,6 @@ class DeliveryQueue:
                 return 0
         async with self._database.writing() as connection:
             return (await connection.execute(delete(deliveries).where(old, idle))).rowcount
-
-
-def _due(now: datetime) -> Select[Any]:
-    first = _first_untried()
-    in_turn = or_(first.c.sequence.is_(None), deliveries.c.sequence <= first.c.sequence)
-    place = func.row_number().over(
-        partition_by=deliveries.c.webhook_id, order_by=(deliveries.c.due_at, deliveries.c.id)
-    )
-    ranked = (
-        select(deliveries.c.id, deliveries.c.due_at, place.label("place"))
-        .join(webhooks, and_(webhooks.c.id == deliveries.c.webhook_id, webhooks.c.enabled))
-        .outerjoin(first, and_(first.c.webhook_id == deliveries.c.webhook_id, first.c.job_id == deliveries.c.job_id))
-        .where(deliveries.c.due_at <= now, in_turn)
-        .subquery()
-    )
-    return select(ranked.c.id).where(ranked.c.place <= _OF_ONE_WEBHOOK).order_by(ranked.c.due_at).limit(_AT_A_TIME)
-
-
-def _first_untried() -> Subquery:
-    """Of each webhook and job, the first event that no try has been made of, whether due or being tried now."""
-    untried = (deliveries.c.due_at.is_not(None), deliveries.c.tries == 0)
-    return (
-        select(deliveries.c.webhook_id, deliveries.c.job_id, func.min(deliveries.c.sequence).label("sequence"))
-        .where(*untried)
-        .group_by(deliveries.c.webhook_id, deliveries.c.job_id)
-        .subquery()
-    )
 
 
 _EVENT = tuple(column.label(f"event_{column.name}") for column in events.c)

@@ -1,0 +1,228 @@
+"""Receivers that are slow, silent or switched off hold up nobody else, and lose nothing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, select, update
+
+from service.database import Database, open_database
+from service.database.tables import deliveries, webhooks
+from service.identifiers import new_id
+from service.jobs.lifecycle import JobState
+from service.jobs.loop import Loop
+from service.jobs.records import JobRecord
+from service.jobs.store import JobStore
+from service.web.addresses import AddressGuard
+from service.web.outgoing import guarded_client
+from service.webhooks.deliverer import Deliverer
+from service.webhooks.outbox import enqueue
+from service.webhooks.queue import DeliveryQueue
+from service.webhooks.records import WebhookRecord
+from service.webhooks.store import WebhookStore
+from tests.support.clock import ManualClock
+from tests.support.fresh_databases import Databases, SqliteFiles
+from tests.support.plane import eventually, served_in, settings_in
+from tests.support.receiver import Receiver, receiver
+from workers.contract.presets import PRESETS
+
+LOOPBACK = AddressGuard(networks=[ip_network("127.0.0.0/8")])
+OF_ONE_WEBHOOK, IN_ALL = 8, 256
+
+
+@dataclass
+class Post:
+    """Two receivers, each with a webhook of its own, and what carries messages to them."""
+
+    database: Database
+    clock: ManualClock
+    jobs: JobStore
+    deliverer: Deliverer
+    slow: Receiver
+    quick: Receiver
+
+    def loop(self) -> Loop:
+        return Loop("webhooks", self.deliverer.tick, interval_seconds=0.05)
+
+    async def job(self, *states: JobState) -> JobRecord:
+        """A new one, which has come into these states; each is an event."""
+        job = JobRecord(
+            id=new_id("job", at=self.clock()),
+            spec=PRESETS["smoke"].model_dump_json(),
+            spec_sha256="",
+            state=JobState.QUEUED,
+            created_at=self.clock(),
+        )
+        await self.jobs.create(job)
+        job = replace(job, event_sequence=1)
+        for state in states:
+            moved = await self.jobs.apply(job, replace(job, state=state), events=["state_changed"], at=self.clock())
+            assert moved
+            job = moved
+        return job
+
+    async def enable(self, webhook_id: str, *, enabled: bool) -> None:
+        async with self.database.writing() as connection:
+            await connection.execute(update(webhooks).where(webhooks.c.id == webhook_id).values(enabled=enabled))
+
+    async def outcomes(self, webhook_id: str) -> Counter[tuple[bool, str | None]]:
+        """Of its deliveries, how many came to what: whether they were delivered, and what went wrong last."""
+        async with self.database.reading() as connection:
+            rows = await connection.execute(select(deliveries).where(deliveries.c.webhook_id == webhook_id))
+            return Counter((row.delivered_at is not None, row.last_error) for row in rows)
+
+
+@pytest.fixture
+def receivers() -> Iterator[list[Receiver]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(receiver()) for _ in range(2)]
+
+
+@pytest.fixture
+async def mail(database_url: str, receivers: list[Receiver]) -> AsyncIterator[Post]:
+    clock, (slow, quick) = ManualClock(), receivers
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(database_url))
+        client = await stack.enter_async_context(guarded_client(LOOPBACK, timeout_seconds=30))
+        store = WebhookStore(database)
+        async with database.writing() as connection:
+            for name, url in (("slow", slow.url), ("quick", quick.url)):
+                hook = WebhookRecord(
+                    id=name,
+                    project="default",
+                    url=url,
+                    event_types=(),
+                    secret="whsec_",
+                    enabled=True,
+                    created_at=clock(),
+                )
+                await store.add(connection, hook)
+        deliverer = Deliverer(queue=DeliveryQueue(database), client=client, clock=clock, patience_seconds=30)
+        stack.push_async_callback(deliverer.finish)
+        stack.callback(slow.gate.set)
+        yield Post(database, clock, JobStore(database, on_event=enqueue), deliverer, slow, quick)
+
+
+async def test_a_slow_receiver_delays_no_other_and_gets_all_in_the_end(mail: Post) -> None:
+    mail.slow.gate.clear()
+    for _ in range(12):
+        await mail.job()
+    async with mail.loop().running():
+
+        async def quick_has_all_and_slow_is_full() -> bool:
+            return len(mail.quick.received) == 12 and len(mail.slow.received) == OF_ONE_WEBHOOK
+
+        await eventually(quick_has_all_and_slow_is_full, what="the quick one has all, the slow one a few")
+        for _ in range(3):
+            await mail.job(JobState.STARTING, JobState.FAILED)
+
+        async def quick_has_all() -> bool:
+            return len(mail.quick.received) == 21
+
+        await eventually(quick_has_all, what="what came later has come, too")
+        assert len(mail.slow.received) == OF_ONE_WEBHOOK
+
+        mail.slow.gate.set()
+
+        async def slow_has_all() -> bool:
+            return len(mail.slow.received) == 21
+
+        await eventually(slow_has_all, what="the slow one has all")
+    assert len({one.id for one in mail.slow.received}) == 21
+
+
+async def test_a_receiver_that_never_answers_fails_by_itself(mail: Post) -> None:
+    hasty = replace(mail.deliverer, patience_seconds=0.3)
+    mail.slow.gate.clear()
+    await mail.job()
+
+    while await hasty.tick():
+        pass
+
+    assert await mail.outcomes("quick") == {(True, None): 1}
+    assert await mail.outcomes("slow") == {(False, "no answer within 0.3 s"): 1}
+    mail.slow.gate.set()
+    mail.clock.advance(12)
+    while await hasty.tick():
+        pass
+    assert await mail.outcomes("slow") == {(True, None): 1}
+
+
+async def test_there_are_few_on_their_way_in_all_and_to_each(mail: Post) -> None:
+    for _ in range(OF_ONE_WEBHOOK):
+        await mail.job()
+
+    async def taken(busy: list[str]) -> Counter[str]:
+        claimed = await mail.deliverer.queue.claim(now=mail.clock(), seconds=0, busy=busy)
+        return Counter(one.delivery.webhook_id for one in claimed)
+
+    assert await taken(["slow"] * (OF_ONE_WEBHOOK - 1)) == {"slow": 1, "quick": OF_ONE_WEBHOOK}
+    assert (await taken(["others"] * (IN_ALL - 3))).total() == 3
+    assert await taken(["others"] * IN_ALL) == {}
+
+
+async def test_what_is_on_its_way_when_the_service_ends_is_noted(tmp_path: Path, receivers: list[Receiver]) -> None:
+    slow = receivers[0]
+    slow.gate.clear()
+    async with served_in(tmp_path, allow_private_addresses=True) as served:
+        webhook = (await served.api.post("/v1/webhooks", json={"url": slow.url})).json()
+        await served.api.post(f"/v1/webhooks/{webhook['id']}/ping")
+
+        async def arrived() -> bool:
+            return bool(slow.received)
+
+        await eventually(arrived, what="the message is there")
+        asyncio.get_running_loop().call_later(0.5, slow.gate.set)  # by then it is ending
+
+    async with open_database(settings_in(tmp_path).database_url) as database, database.reading() as connection:
+        [ping] = (await connection.execute(select(deliveries))).all()
+    assert [one.id for one in slow.received] == [ping.id]
+    assert ping.delivered_at
+
+
+async def test_what_waits_for_a_disabled_webhook_is_sent_when_it_is_enabled_again(mail: Post) -> None:
+    for _ in range(3):
+        await mail.job(*[JobState.RUNNING, JobState.RECOVERING] * 2)
+    await mail.enable("slow", enabled=False)
+
+    while await mail.deliverer.tick():
+        pass
+    assert len(mail.quick.received) == 15
+    assert mail.slow.received == []
+
+    await mail.job()  # passes it by
+    await mail.enable("slow", enabled=True)
+    while await mail.deliverer.tick():
+        pass
+    of_each: dict[str, list[int]] = {}
+    for one in mail.slow.received:
+        of_each.setdefault(one.json["data"]["job"]["id"], []).append(one.sequence)
+    assert sorted(of_each.values()) == [[1, 2, 3, 4, 5]] * 3
+
+
+async def test_what_waits_is_not_gone_through_each_time(mail: Post, databases: Databases) -> None:
+    """However much a disabled webhook, or a receiver that is down, has waiting: the loop asks every second."""
+    if not isinstance(databases, SqliteFiles):
+        pytest.skip("Postgres plans by what is in the table")
+    asked = list[tuple[str, Any]]()
+
+    def note(_c: Connection, _k: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
+        asked.append((statement, parameters))
+
+    await mail.job()
+    event.listen(Engine, "before_cursor_execute", note)
+    assert await mail.deliverer.queue.claim(now=mail.clock(), seconds=60)
+    event.remove(Engine, "before_cursor_execute", note)
+
+    async with mail.database.reading() as connection:
+        for statement, parameters in asked:
+            if "deliveries" in statement:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                steps = [row.detail for row in plan]
+                assert not [step for step in steps if "SCAN deliveries" in step or "deliveries_by" in step], steps
