@@ -12,7 +12,7 @@ Accelerator = Literal["cpu", "gpu"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A job in the queue. A higher `priority` goes first; `not_before` is the end of its pause after a failure."""
+    """A job in the queue. A higher `priority` goes first."""
 
     job_id: str
     project: str
@@ -21,7 +21,6 @@ class Waiting:
     accelerator: Accelerator
     workers: int
     max_runtime_seconds: float | None = None
-    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

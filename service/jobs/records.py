@@ -83,7 +83,6 @@ class QueuedJob:
     max_runtime_seconds: float | None
     created_at: datetime
     queued_at: datetime | None
-    not_before: datetime | None
     reason: str | None
     message: str | None
 

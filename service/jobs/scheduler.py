@@ -134,7 +134,6 @@ def _waiting(job: QueuedJob) -> Waiting:
         accelerator="gpu" if job.accelerator == "gpu" else "cpu",
         workers=job.workers,
         max_runtime_seconds=job.max_runtime_seconds,
-        not_before=job.not_before,
     )
 
 
