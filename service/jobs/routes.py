@@ -12,9 +12,9 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.jobs.lifecycle import JobState
+from service.jobs.lookup import Filters
 from service.jobs.presentation import job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
-from service.jobs.store import Filters
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin

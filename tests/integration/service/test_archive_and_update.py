@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import JobGone, StateConflict
-from service.jobs.store import Filters
+from service.jobs.lookup import Filters
 from service.jobs.views import JobUpdate
 from service.web.errors import PreconditionFailed
 from service.web.etags import etag

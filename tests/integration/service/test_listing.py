@@ -13,9 +13,10 @@ from service.database import Database, open_database
 from service.identifiers import new_id
 from service.jobs import views
 from service.jobs.lifecycle import JobState
+from service.jobs.lookup import Filters
 from service.jobs.presentation import job_page, job_view
 from service.jobs.records import JobRecord, with_condition
-from service.jobs.store import Filters, JobStore
+from service.jobs.store import JobStore
 from service.web.pagination import Page
 from tests.support.fresh_databases import Databases, SqliteFiles
 from workers.contract.presets import PRESETS

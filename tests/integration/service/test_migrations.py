@@ -15,7 +15,8 @@ from sqlalchemy.types import TypeEngine
 
 from service.database import open_database
 from service.database.tables import metadata
-from service.jobs.store import Filters, JobStore
+from service.jobs.lookup import Filters
+from service.jobs.store import JobStore
 from tests.support.first_tables import FIRST_TABLES
 from tests.support.fresh_databases import Databases, sqlite_url
 from tests.support.postgres import Postgres

@@ -24,9 +24,10 @@ from service.database import Database, open_database
 from service.errors import StateConflict
 from service.jobs import verbs
 from service.jobs.lifecycle import JobState
+from service.jobs.lookup import Filters
 from service.jobs.records import AttemptRecord, JobRecord, QueuedJob, new_attempt
 from service.jobs.rows import JOB_FIELDS
-from service.jobs.store import Filters, JobStore
+from service.jobs.store import JobStore
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import Databases, emptied
 

@@ -1,0 +1,190 @@
+"""What is known of jobs: every question to the database. Those that are asked all the time take an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, select, tuple_, union
+
+from service.database import Database
+from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
+from service.identifiers import first_id
+from service.jobs.lifecycle import JobState
+from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
+from service.jobs.rows import JOB_FIELDS, event_of, job_of
+
+ACTIVE = tuple(state for state in JobState if state.is_active)
+UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
+_JOB = select(*COLUMNS)
+_IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")  # spelt out, or the partial indexes are not used
+_TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
+_QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
+_QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
+_TURNS = select(
+    jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=_TURN).label("turn")
+).where(_IS_QUEUED)
+_THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
+_THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
+_RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which jobs a client wants to see."""
+
+    project: str
+    state: JobState | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    created_after: datetime | None = None
+    archived: bool = False
+    before: str | None = None  # ids below this one
+
+
+class JobLookup:
+    """Reads what the store wrote."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, job_id: str, *, project: str | None = None) -> JobRecord | None:
+        """A job, of this project if one is given; one that was deleted, too."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_THIS_JOB, {"job_id": job_id})).mappings().one_or_none()
+        return job_of(row) if row and project in {None, row["project"]} else None
+
+    async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
+        """Newest first."""
+        query = _JOB.where(jobs.c.project == filters.project, jobs.c.deleted_at.is_(None))
+        query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
+        if filters.state:
+            query = query.where(jobs.c.state == filters.state)
+        if filters.created_after:
+            made_after = filters.created_after - _RESERVED  # the id may be older than the job
+            query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
+        place: ColumnElement[str] = jobs.c.id
+        for key, value in filters.labels:
+            label = job_labels.alias()
+            query = query.join(label, label.c.job_id == jobs.c.id).where(label.c.key == key, label.c.value == value)
+            place = label.c.job_id  # or SQLite would go through all jobs, in search of those that have it
+        if filters.before:
+            query = query.where(place < filters.before)
+        return await self._jobs(query.order_by(place.desc()).limit(limit))
+
+    async def queue(self, *, limit: int) -> list[QueuedJob]:
+        """Those whose turn comes first."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_QUEUE, {"most": limit})
+            return [QueuedJob(**row) for row in rows.mappings()]
+
+    async def contenders(self, *, most: int) -> list[QueuedJob]:
+        """Those whose turn comes first among the jobs of their project that want the same accelerator.
+
+        So many of each: however many one project has waiting, it does not hide the jobs of others.
+        """
+        turns = _TURNS.subquery()
+        first = _QUEUED.where(jobs.c.id.in_(select(turns.c.id).where(turns.c.turn <= most)))
+        async with self._database.reading() as connection:
+            return [QueuedJob(**row) for row in (await connection.execute(first)).mappings()]
+
+    async def active(self) -> list[JobRecord]:
+        """Those that hold their workers."""
+        return await self._jobs(_JOB.where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id))
+
+    async def with_mlflow_due(self) -> list[JobRecord]:
+        """Jobs whose MLflow run is to be closed, or not fully known yet."""
+        unknown = jobs.c.mlflow_experiment_id.is_(None) & jobs.c.mlflow_run_id.is_not(None)
+        due = union(  # of two indexes; SQLite uses none for an OR of these
+            select(jobs.c.id).where(jobs.c.mlflow_due_until.is_not(None)),
+            select(jobs.c.id).where(unknown, jobs.c.state.in_(ACTIVE)),
+        )
+        return await self._jobs(_JOB.where(jobs.c.id.in_(due)))
+
+    async def with_record_due(self, *, limit: int = 100) -> list[JobRecord]:
+        """Jobs whose copy in the object store is out of date."""
+        return await self._jobs(_JOB.where(jobs.c.record_due).limit(limit))
+
+    async def with_purge_due(self) -> list[JobRecord]:
+        return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
+
+    async def ahead(self, job: JobRecord) -> int:
+        """How many queued jobs have their turn before this one."""
+        earlier = tuple_(jobs.c.queued_at, jobs.c.id) < tuple_(literal(job.queued_at, Instant), literal(job.id))
+        higher, equal = (
+            select(func.count()).select_from(jobs).where(_IS_QUEUED, condition).scalar_subquery()
+            for condition in (jobs.c.priority > job.priority, (jobs.c.priority == job.priority) & earlier)
+        )
+        async with self._database.reading() as connection:
+            return await connection.scalar(select(higher + equal)) or 0
+
+    async def counts(self) -> dict[JobState, int]:
+        """Jobs that have not ended, by state."""
+        query = select(jobs.c.state, func.count()).where(jobs.c.state.in_(UNFINISHED)).group_by(jobs.c.state)
+        async with self._database.reading() as connection:
+            return {JobState(state): number for state, number in (await connection.execute(query)).all()}
+
+    async def like(self, cost_key: str, *, limit: int = 5) -> list[JobRecord]:
+        """The latest jobs that cost the same and have been seen to train."""
+        query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))
+        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(limit))
+
+    async def twins(self, project: str, spec_sha256: str) -> list[str]:
+        """Jobs of the same document that have not ended."""
+        same = (jobs.c.project == project) & (jobs.c.spec_sha256 == spec_sha256)
+        async with self._database.reading() as connection:
+            query = select(jobs.c.id).where(same, jobs.c.state.in_(UNFINISHED)).limit(3)
+            return list(await connection.scalars(query))
+
+    async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
+        """Workers and jobs that each project may have running; None = as many as there is room for."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(projects))
+            return {row.name: (row.max_workers, row.max_jobs) for row in rows}
+
+    async def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_THIS_ATTEMPT, {"job": job_id, "of": number})).mappings().one_or_none()
+        return AttemptRecord(**row) if row else None
+
+    async def attempts(self, job_id: str) -> list[AttemptRecord]:
+        """Oldest first."""
+        return sorted(await self._attempts(attempts.c.job_id == job_id), key=lambda attempt: attempt.number)
+
+    async def attempts_of(self, submission_ids: Sequence[str]) -> list[AttemptRecord]:
+        return await self._attempts(attempts.c.submission_id.in_(submission_ids))
+
+    async def with_log_due(self) -> list[AttemptRecord]:
+        return await self._attempts(attempts.c.log_due_until.is_not(None))
+
+    async def events(self, job_id: str, *, after: int, limit: int) -> list[EventRecord]:
+        query = select(events).where(events.c.job_id == job_id, events.c.sequence > after)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(events.c.sequence).limit(limit))
+            return [event_of(row) for row in rows.mappings()]
+
+    async def sequences(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """The number of the last event of each of these jobs."""
+        query = select(jobs.c.id, jobs.c.event_sequence).where(jobs.c.id.in_(job_ids))
+        async with self._database.reading() as connection:
+            return {row.id: row.event_sequence for row in await connection.execute(query)}
+
+    async def installation(self) -> str | None:
+        """Who we are on an engine that others use, too; None before the first submission."""
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(installation.c.id))
+            return str(found) if found else None
+
+    async def ping(self) -> None:
+        """Return if the database answers."""
+        async with self._database.reading() as connection:
+            await connection.execute(select(1))
+
+    async def _jobs(self, query: Select[Any]) -> list[JobRecord]:
+        async with self._database.reading() as connection:
+            return [job_of(row) for row in (await connection.execute(query)).mappings()]
+
+    async def _attempts(self, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(attempts).where(*conditions))
+            return [AttemptRecord(**row) for row in rows.mappings()]
