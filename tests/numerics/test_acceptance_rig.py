@@ -1,6 +1,7 @@
 """The acceptance experiment measures what it says: its shortcuts change nothing, its measures know the truth."""
 
 from copy import deepcopy
+from itertools import chain
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tests.benchmarks.acceptance.cases import (
     ASYMMETRIC,
     BAND,
     HIGH,
+    LOW,
     PAPER,
     QUARTER,
     SYMMETRIC,
@@ -20,41 +22,39 @@ from tests.benchmarks.acceptance.cases import (
     dsm,
 )
 from tests.benchmarks.acceptance.measures import measure, sliced_wasserstein, squared_mmd
-from tests.benchmarks.acceptance.outcomes import evaluations_of
+from tests.benchmarks.acceptance.outcomes import evaluations_of, trained_at_once
+from tests.benchmarks.acceptance.runs import steps_in_common, train
+from tests.benchmarks.acceptance.stacking import apart, stacked
 from tests.benchmarks.acceptance.training import (
-    BATCH,
     LEARNING_RATE,
     RING,
-    StackedDenoiser,
     draw_step,
-    ema_of,
-    learning_rate,
     masked_loss,
     new_denoiser,
     objective_of,
+    settings,
     step_seeds,
-    train,
 )
 from tests.benchmarks.step_cost import SavedForBackward
 from tests.support.oracles import RingDenoiser
+from workers.contract.consistency import Target
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.ema import decays, update_ema
+from workers.diffusion.ema import update_ema
 
 STEPS = 12
 
 
 def trained_alone(arm: Arm, seed: int) -> Denoiser:
-    """The moving average of one seed's weights, by the product's objective as it is, nothing stacked or mapped."""
+    """The moving average of one seed's weights, by the product's objective as it is, nothing stacked."""
     denoiser = new_denoiser(seed)
-    average, objective = deepcopy(denoiser), objective_of(arm, denoiser)
+    average, objective = deepcopy(denoiser).requires_grad_(False), objective_of(arm, denoiser)
     optimizer = torch.optim.Adam(denoiser.parameters(), LEARNING_RATE, fused=True)
     for step, step_seed in enumerate(step_seeds(seed, arm.steps), start=1):
         points, draws = draw_step(arm, step_seed)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, arm.steps)
+        optimizer.param_groups[0]["lr"], decay = settings(arm.steps, step)
         optimizer.zero_grad()
-        masked_loss(arm, objective, objective(points, None, draws, frozen=average)).backward()
+        masked_loss([arm], objective, objective(points, None, draws, frozen=average)).backward()
         optimizer.step()
-        (decay,) = decays(ema_of(arm), batch_images=BATCH, images_seen=step * BATCH)
         update_ema(list(average.parameters()), list(denoiser.parameters()), decay)
     return average
 
@@ -71,24 +71,50 @@ def trained_alone(arm: Arm, seed: int) -> Denoiser:
     ids=lambda arm: arm.name,
 )
 def test_training_all_seeds_at_once_is_training_them_one_by_one(arm: Arm) -> None:
-    stacked = train(arm, seeds=(3, 4))
+    ((_, joint),) = train([arm], seeds=(3, 4))
 
-    alone = [trained_alone(arm, seed).state_dict() for seed in (3, 4)]
-    for name, values in stacked.items():
-        moved = (alone[0][name] - new_denoiser(3).state_dict()[name]).abs().max()
-        for value, expected in zip(values, alone, strict=True):
-            assert float((value - expected[name]).abs().max()) < 1e-3 * float(moved)
-    assert not torch.allclose(*stacked["network.hidden.0.weight"])
+    alone = stacked([trained_alone(arm, seed) for seed in (3, 4)]).requires_grad_(False)
+    begin = stacked([new_denoiser(seed) for seed in (3, 4)]).requires_grad_(False)
+    for found, expected, first in zip(*(each.parameters() for each in (joint, alone, begin)), strict=True):
+        assert float((found - expected).abs().max()) < 1e-3 * float((expected - first).abs().max())
+        assert not torch.allclose(*found)
 
 
 def test_a_stacked_denoiser_is_its_denoisers_side_by_side() -> None:
     denoisers = [new_denoiser(seed) for seed in (0, 1)]
-    x, sigma = torch.randn(10, 2), torch.rand(10) + 0.1
+    for parameter in chain(*(each.parameters() for each in denoisers)):
+        nn.init.normal_(parameter)  # the network's first output is next to nothing
+    x, sigma = torch.randn(2, 5, 2), torch.rand(2, 5) + 0.1
 
-    stacked = StackedDenoiser(torch.func.stack_module_state(denoisers)[0])(x, sigma)
+    found = stacked(denoisers)(x.transpose(0, 1).flatten(0, 1), sigma.T.flatten())
 
-    apart = [each(part, level) for each, part, level in zip(denoisers, x.split(5), sigma.split(5), strict=True)]
-    assert torch.allclose(stacked, torch.cat(apart), atol=1e-6)
+    expected = torch.stack([each(*of_seed) for each, *of_seed in zip(denoisers, x, sigma, strict=True)])
+    assert torch.allclose(apart(found, 2), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("term", [None, TARGET], ids=["DSM", "target"])
+def test_arms_that_are_trained_at_once_end_as_if_each_were_trained_alone(term: Target | None) -> None:
+    arms = [Arm(case, "", steps, term) for case, steps in ((HIGH, 50), (HIGH, 30), (BAND, 30), (LOW, 40))]
+
+    together = dict(train(arms, seeds=(3, 4)))
+
+    assert together.keys() == set(arms)
+    for arm, average in together.items():
+        ((_, alone),) = train([arm], seeds=(3, 4))
+        assert all(map(torch.equal, average.parameters(), alone.parameters()))
+
+
+def test_runs_have_their_first_steps_in_common_until_the_learning_rate_of_the_shorter_one_falls() -> None:
+    assert steps_in_common(3000, 17000) == 2101  # 70 %, and the step from which it falls
+    assert step_seeds(3, steps=5) == step_seeds(3, steps=9)[:5]
+
+
+def test_arms_that_differ_in_case_and_steps_alone_are_trained_at_once() -> None:
+    plain = [dsm(HIGH, 1), dsm(HIGH, 2), dsm(BAND, 2)]
+    quarter, whole = Arm(HIGH, "symmetric 1/4", 1, QUARTER), Arm(HIGH, "symmetric", 1, SYMMETRIC)
+    squared = Arm(HIGH, "squared", 1, SYMMETRIC, squared=True)
+
+    assert trained_at_once([*plain, quarter, whole, squared]) == [plain, [quarter], [whole], [squared]]
 
 
 def test_all_arms_of_a_seed_train_on_the_same_points_and_noise_levels() -> None:

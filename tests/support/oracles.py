@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +79,7 @@ class RingDenoiser:
     std: float = 0.10
     inflation: float = 0.0
 
-    @property
+    @cached_property
     def centres(self) -> Float[Tensor, "8 2"]:
         angles = torch.arange(8) * 2 * math.pi / 8
         return self.radius * torch.stack([angles.cos(), angles.sin()], dim=1)

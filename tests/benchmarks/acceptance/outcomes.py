@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from copy import deepcopy
@@ -13,13 +14,18 @@ import torch
 
 from tests.benchmarks.acceptance.cases import Arm
 from tests.benchmarks.acceptance.measures import measure
-from tests.benchmarks.acceptance.training import BATCH, StackedDenoiser, draw_step, new_denoiser, objective_of, train
+from tests.benchmarks.acceptance.runs import train
+from tests.benchmarks.acceptance.training import BATCH, draw_step, new_denoiser, objective_of
 from tests.benchmarks.evaluations import Evaluations, counted
+from workers.contract.consistency import Consistency
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What training an arm gave: each measure by seed."""
+    """What training an arm gave: each measure by seed.
+
+    `cpu_seconds`, measuring included, are its share, by steps, of those of the arms that it was trained with.
+    """
 
     arm: Arm
     measured: dict[str, list[float]]
@@ -79,22 +85,30 @@ def evaluations_of(arm: Arm) -> Evaluations:
     return evaluations
 
 
-def outcome_of(arm: Arm, seeds: Sequence[int]) -> Outcome:
-    """Train an arm for all seeds and measure it, on one thread."""
+def outcomes_of_group(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Outcome]:
+    """Train and measure arms that can be trained at once, for all seeds, on one thread."""
     torch.set_num_threads(1)
     begin = time.process_time()
-    weights = train(arm, seeds)
-    measured = measure(StackedDenoiser(weights), len(seeds), arm.case)
-    return Outcome(arm, measured, evaluations_of(arm), time.process_time() - begin)
+    measured = {arm: measure(denoiser, len(seeds), arm.case) for arm, denoiser in train(arms, seeds)}
+    seconds_a_step = (time.process_time() - begin) / sum(arm.steps for arm in arms)
+    return [Outcome(arm, measured[arm], evaluations_of(arm), arm.steps * seconds_a_step) for arm in arms]
 
 
 def outcomes_of(arms: Sequence[Arm], seeds: Sequence[int], *, processes: int) -> Iterator[Outcome]:
     """In the order of completion; the longest begin first, so that all processes end together."""
 
-    def work(arm: Arm) -> float:
-        return arm.steps * (2 + evaluations_of(arm).cost)  # as timed here: the rest of a step takes as long as two
+    def work(group: Sequence[Arm]) -> float:
+        return sum(arm.steps for arm in group) * evaluations_of(group[0]).cost
 
+    groups = sorted(trained_at_once(arms), key=work, reverse=True)
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(outcome_of, arm, seeds) for arm in sorted(arms, key=work, reverse=True)]
-        for future in as_completed(futures):
-            yield future.result()
+        for future in as_completed([pool.submit(outcomes_of_group, group, seeds) for group in groups]):
+            yield from future.result()
+
+
+def trained_at_once(arms: Iterable[Arm]) -> list[list[Arm]]:
+    """Groups of arms that are alike but for their cases and steps."""
+    groups = defaultdict[tuple[Consistency | None, bool], list[Arm]](list)
+    for arm in arms:
+        groups[arm.term, arm.squared].append(arm)
+    return list(groups.values())

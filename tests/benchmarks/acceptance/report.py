@@ -18,8 +18,9 @@ Written by `python -m tests.benchmarks.acceptance`. {hardware} {seeds} seeds in 
 {cpu_minutes:.1f} minutes of CPU time.
 
 The product's own code (`Objective`, `Randomness`, `Denoiser`, the MLP, the moving average, the samplers) learns eight
-Gaussians on a ring, whose denoiser is known in closed form. Batch {batch}, fused Adam at 2e-3 with 100 steps of warm-up
-and a linear fall over the last 30 %; consistency with weight 1, r ~ U[0, 0.3], one ancestral step, except `paper`, the
+Gaussians on a ring, whose denoiser is known in closed form. Linear layers are stacked, so that seeds and cases train at
+once, and steps that runs have in common are taken once. Batch {batch}, fused Adam at 2e-3 with 100 steps of warm-up and
+a linear fall over the last 30 %; consistency with weight 1, r ~ U[0, 0.3], one ancestral step, except `paper`, the
 released recipe. Measures (`tests/benchmarks/acceptance/measures.py`): errors against the exact denoiser on noised data
 (`on`; `on_gap`, where DSM is silent), on data with 1.5 times the noise that the network is told (`hot`) and along its
 own trajectories (`drift_*`; `_h` Heun, `_s` ancestral); inconsistency (`viol`); distance of samples to the data

@@ -1,36 +1,26 @@
-"""Train the product's objective on points of the plane, all seeds of an arm at once.
+"""What is trained: the product's objective, on points of the plane, with the product's randomness and averaging."""
 
-The weights of the seeds are stacked, and the product's `Objective` is mapped over them (`torch.func.vmap`). Gradients
-of different seeds do not mix and Adam works element by element, so this is what separate runs compute, in a sixth of
-the calls (tests/numerics/test_acceptance_rig.py).
-"""
-
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from tests.benchmarks.acceptance.cases import Arm
 from tests.support.oracles import RingDenoiser
 from workers.contract.consistency import Consistency
 from workers.contract.model import EDM, ExponentialMovingAverage
 from workers.contract.networks import MLP
-from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.consistency import ancestral_step
 from workers.diffusion.denoiser import Denoise, Denoiser, per_image
-from workers.diffusion.ema import decays, update_ema
+from workers.diffusion.ema import decays
 from workers.diffusion.objective import Draws, Objective, Randomness, Terms
 from workers.networks.mlp import FullyConnected
 
-Weights = dict[str, Tensor]
-
 RING = RingDenoiser(radius=0.68, std=0.05)
-SIGMA_DATA = 0.5
+PRECONDITIONING, SIGMA_DATA = EDM(kind="edm"), 0.5
 BATCH = 128
 LEARNING_RATE = 2e-3
 _WARMUP_STEPS, _DECAY_SHARE, _LAST_RATE = 100, 0.3, 0.02
@@ -42,7 +32,7 @@ def new_denoiser(seed: int) -> Denoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = FullyConnected(MLP(kind="mlp", width=64, hidden_layers=3), num_features=2, num_classes=0)
-    return Denoiser(network, preconditioning=EDM(kind="edm"), sigma_data=SIGMA_DATA)
+    return Denoiser(network, preconditioning=PRECONDITIONING, sigma_data=SIGMA_DATA)
 
 
 class SquaredGap(nn.Module):
@@ -81,7 +71,7 @@ def draw_step(arm: Arm, step_seed: int) -> tuple[Float[Tensor, "batch 2"], Draws
     """The points of one step, fresh from the ring, and the product's randomness for them."""
     generator = Generator().manual_seed(step_seed)
     points = RING.sample(BATCH, generator)
-    randomness = Randomness(shape=(2,), preconditioning=EDM(kind="edm"), term=arm.term)
+    randomness = Randomness(shape=(2,), preconditioning=PRECONDITIONING, term=arm.term)
     sub = round(arm.term.batch_fraction * BATCH) if arm.term else 0
     return points, randomness.draw(generator, num_images=BATCH, sub=sub)
 
@@ -92,70 +82,19 @@ def learning_rate(step: int, steps: int) -> float:
     return LEARNING_RATE * min(1.0, step / _WARMUP_STEPS, fall)
 
 
-def ema_of(arm: Arm) -> ExponentialMovingAverage:
-    """Half-life 5 % of the run, and of the steps so far."""
-    halflife = round(_EMA_SHARE * arm.steps * BATCH)
-    return ExponentialMovingAverage(kind="exponential", halflife_images=halflife, rampup_ratio=_EMA_SHARE)
+def settings(steps: int, step: int) -> tuple[float, float]:
+    """The learning rate, and the share of the average that survives, at a step of a run of `steps`.
+
+    The half-life of the average is 5 % of the run, and of the steps so far.
+    """
+    halflife = round(_EMA_SHARE * steps * BATCH)
+    average = ExponentialMovingAverage(kind="exponential", halflife_images=halflife, rampup_ratio=_EMA_SHARE)
+    (decay,) = decays(average, batch_images=BATCH, images_seen=step * BATCH)
+    return learning_rate(step, steps), decay
 
 
-def masked_loss(arm: Arm, objective: Objective | SquaredGap, terms: Terms) -> Float[Tensor, ""]:
-    """The product's total, with DSM silent where the case hides it."""
-    return objective.total(replace(terms, dsm=terms.dsm * ~arm.case.is_hidden(terms.sigma)))
-
-
-def train(arm: Arm, seeds: Sequence[int]) -> Weights:
-    """Train an arm from scratch and return the moving average of the weights, stacked: name -> [seeds, *shape]."""
-    denoisers = [new_denoiser(seed) for seed in seeds]
-    weights = stack_module_state(denoisers)[0]
-    average = {name: value.detach().clone() for name, value in weights.items()}
-    losses = _losses_of_seeds(arm, denoisers[0])
-    optimizer = torch.optim.Adam(weights.values(), LEARNING_RATE, fused=True)
-    for step, step_seed in enumerate(zip(*(step_seeds(seed, arm.steps) for seed in seeds), strict=True), start=1):
-        points, draws = zip(*(draw_step(arm, each) for each in step_seed), strict=True)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, arm.steps)
-        optimizer.zero_grad(set_to_none=True)
-        losses(weights, average, torch.stack(points), _stacked(draws)).sum().backward()
-        optimizer.step()
-        (decay,) = decays(ema_of(arm), batch_images=BATCH, images_seen=step * BATCH)
-        update_ema(list(average.values()), list(weights.values()), decay)
-    return average
-
-
-def _losses_of_seeds(arm: Arm, denoiser: Denoiser) -> Callable[[Weights, Weights, Tensor, Weights], Tensor]:
-    """The product's loss as a function of stacked weights, averages, points and draws; one loss for each seed."""
-    objective, frozen_denoiser = objective_of(arm, denoiser), deepcopy(denoiser)
-
-    def loss(weights: Weights, average: Weights, points: Tensor, draws: Weights) -> Tensor:
-        def frozen(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
-            return functional_call(frozen_denoiser, average, (x, sigma, conditions))
-
-        named = {f"denoiser.{name}": value for name, value in weights.items()}
-        inputs = (points, None, Draws(**draws, dropout=None))
-        return masked_loss(arm, objective, functional_call(objective, named, inputs, {"frozen": frozen}))
-
-    return vmap(loss)
-
-
-def _stacked(draws: Sequence[Draws]) -> Weights:
-    names = [field.name for field in fields(Draws) if field.name != "dropout"]
-    return {name: torch.stack([getattr(each, name) for each in draws]) for name in names}
-
-
-class StackedDenoiser:
-    """The denoisers of all seeds as the product's samplers know one: points come seed by seed, equally many each."""
-
-    def __init__(self, weights: Weights) -> None:
-        template = new_denoiser(0)
-        self.num_seeds = len(next(iter(weights.values())))
-        self._weights = weights
-        self._mapped = vmap(lambda weights, x, sigma: functional_call(template, weights, (x, sigma)))
-
-    def __call__(
-        self,
-        x: Float[Tensor, "seeds_points 2"],
-        sigma: Float[Tensor, " seeds_points"],
-        conditions: Conditions = NOTHING,
-    ) -> Float[Tensor, "seeds_points 2"]:
-        with torch.no_grad():
-            by_seed = [each.unflatten(0, (self.num_seeds, -1)) for each in (x, sigma)]
-            return self._mapped(self._weights, *by_seed).flatten(0, 1)
+def masked_loss(arms: Sequence[Arm], objective: Objective | SquaredGap, terms: Terms) -> Float[Tensor, ""]:
+    """The product's total, with DSM silent where the case of an arm hides it; the arms' points lie side by side."""
+    by_arm = zip(arms, terms.sigma.view(BATCH, len(arms), -1).unbind(1), strict=True)
+    hidden = torch.stack([arm.case.is_hidden(sigma) for arm, sigma in by_arm], 1).flatten()
+    return objective.total(replace(terms, dsm=terms.dsm * ~hidden))
