@@ -52,7 +52,10 @@ def steps_in_common(steps: int, more: int) -> int:
 
 
 class Run:
-    """The training of arms of different cases and of all seeds at once, as far as it has come."""
+    """The training of arms of different cases, for all seeds at once, as far as it has come.
+
+    As far as that is, all arms have the settings of the first, whatever the number of their steps.
+    """
 
     def __init__(self, arms: Sequence[Arm], denoiser: Denoiser, average: Denoiser, steps: int = 0) -> None:
         self.arms, self.average, self.steps = arms, average.requires_grad_(False), steps
@@ -94,5 +97,5 @@ class Run:
 
 
 def _by_arm(tensors: Iterable[Tensor], num_arms: int) -> list[Tensor]:
-    """Each arm's part of each, as a tensor of its own: kernels round the last elements of a tensor unlike the others."""
+    """Each arm's part of each, as a tensor of its own: kernels round the last elements of a tensor unlike others."""
     return [part for tensor in tensors for part in tensor.detach().chunk(num_arms)]
