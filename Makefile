@@ -43,7 +43,7 @@ test-chaos: .venv/installed-dev  ## kill -9 of workers, drivers, and the service
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
 
-acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five minutes)
+acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five to ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance
 
 bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Postgres, beside Ray's own, into docs/benchmarks

@@ -14,7 +14,7 @@ from tests.support.endurance import Endurance, kill
 from tests.support.stories import FINISH, LAUNCH, STOP
 
 PROTOCOLS = {"launch": LAUNCH, "finish": FINISH, "stop": STOP}
-RUNS = {"sqlite": 18, "postgres": 6}  # of each protocol
+RUNS = {"sqlite": 14, "postgres": 6}  # of each protocol
 
 
 @pytest.mark.timeout(600)
