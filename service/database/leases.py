@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database.engine import Database
@@ -15,13 +15,12 @@ class LeaseLost(Exception):
 
 async def hold(database: Database, name: str, token: str, *, now: datetime, seconds: float) -> bool:
     """Take or keep the lease of this name; False while somebody else has it."""
-    until = now + timedelta(seconds=seconds)
+    values = {"token": token, "until": now + timedelta(seconds=seconds)}
+    insert = database.insert(leases).values(name=name, **values)
+    ours = (leases.c.token == token) | (leases.c.until < now)
     async with database.writing() as connection:
-        insert = database.insert(leases).values(name=name, token=token, until=until)
-        if (await connection.execute(insert.on_conflict_do_nothing(index_elements=["name"]))).rowcount:
-            return True
-        ours = (leases.c.name == name) & ((leases.c.token == token) | (leases.c.until < now))
-        return bool((await connection.execute(update(leases).where(ours).values(token=token, until=until))).rowcount)
+        taken = insert.on_conflict_do_update(index_elements=["name"], set_=values, where=ours)
+        return bool((await connection.execute(taken)).rowcount)
 
 
 async def confirm(connection: AsyncConnection, name: str, token: str) -> None:
