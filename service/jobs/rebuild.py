@@ -29,7 +29,7 @@ _ABSENT = {name: value for name, value in job_row(_BLANK).items() if name not in
 def record_of(job: JobRecord, attempts: Sequence[AttemptRecord]) -> bytes:
     """The copy of a job, as JSON."""
     document = {"job": job_row(job), "attempts": [asdict(attempt) for attempt in attempts]}
-    return json.dumps(document, default=_instant, indent=2).encode()
+    return json.dumps(document, default=_instant).encode()
 
 
 def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
