@@ -74,11 +74,18 @@ def event_of(row: RowMapping) -> EventRecord:
     return EventRecord(**{**row, "state": JobState(row["state"])})
 
 
-def event_row(job: JobRecord, *, type: str, actor: str | None, at: datetime) -> dict[str, Any]:  # noqa: A002
-    """The event that tells of the job as it is now; its number is the job's."""
+def event_row(
+    job: JobRecord,
+    *,
+    sequence: int,
+    type: str,  # noqa: A002
+    actor: str | None,
+    at: datetime,
+) -> dict[str, Any]:
+    """The event that tells of the job as it is now."""
     return {
         "job_id": job.id,
-        "sequence": job.event_sequence,
+        "sequence": sequence,
         "type": type,
         "state": job.state,
         "attempt": job.attempt,

@@ -246,11 +246,12 @@ class Jobs:
             if inside:
                 await inside(connection)
 
-        if not await self.store.create(job, actor=origin.actor, inside=audited):
+        created = await self.store.create(job, actor=origin.actor, inside=audited)
+        if created is None:
             return await self._twin(job.id, origin)
         log.info("job.submitted", job_id=job.id, project=job.project)
         self.wake()
-        return replace(job, event_sequence=1)
+        return created
 
     async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
         """What the same request made at the same time; the copy of it that was just saved may be older than it is."""

@@ -52,6 +52,7 @@ class AuditEntry:
 
 
 _FIELDS = tuple(field.name for field in fields(AuditEntry))
+_NEW_ENTRY = insert(audit)  # made once: making it takes half as long as running it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,7 @@ RequestOrigin = Annotated[Origin, Depends(_origin_of)]
 async def record_audit(connection: AsyncConnection, entry: AuditEntry) -> None:
     """Write the row in the transaction of the change."""
     row = {name: getattr(entry, name) for name in _FIELDS}
-    await connection.execute(insert(audit), {"id": new_id("aud", at=entry.at), **row})
+    await connection.execute(_NEW_ENTRY, {"id": new_id("aud", at=entry.at), **row})
 
 
 def _sha256(text: str | None) -> str | None:

@@ -103,6 +103,8 @@ async def _write(database: Database, made: Sequence[JobRecord]) -> None:
 def _events(job: JobRecord) -> Iterator[dict[str, Any]]:
     states = [*_MOVES, job.state] if job.attempt else [job.state]
     for sequence, state in enumerate(states, start=1):
-        then = replace(job, state=state, event_sequence=sequence)
+        then = replace(job, state=state)
         type_ = "created" if sequence == 1 else "state_changed"
-        yield event_row(then, type=type_, actor=None, at=job.created_at + timedelta(seconds=sequence))
+        yield event_row(
+            then, sequence=sequence, type=type_, actor=None, at=job.created_at + timedelta(seconds=sequence)
+        )
