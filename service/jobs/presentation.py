@@ -22,18 +22,18 @@ def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = No
     return views.Job(spec=TrainSpec.model_validate_json(job.spec), **fields)
 
 
-def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
-    """`views.JobPage` as JSON."""
-    data = ",".join(_job_json(job, mlflow_url=mlflow_url) for job in page.rows)
-    rest = json.dumps({"has_more": page.has_more, "next_cursor": page.next_cursor})
-    return f'{{"data":[{data}],{rest[1:]}'
-
-
-def _job_json(job: JobRecord, *, mlflow_url: str) -> str:
+def job_json(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> str:
     """`job_view` as JSON. The document was checked when it came and is copied: reading it takes longest of all."""
-    fields = _fields(job, mlflow_url=mlflow_url, queue_position=None)
+    fields = _fields(job, mlflow_url=mlflow_url, queue_position=queue_position)
     rest = views.Job.model_construct(None, **fields).model_dump_json(exclude={"spec"})
     return f'{rest[:-1]},"spec":{job.spec}}}'
+
+
+def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
+    """`views.JobPage` as JSON."""
+    data = ",".join(job_json(job, mlflow_url=mlflow_url) for job in page.rows)
+    rest = json.dumps({"has_more": page.has_more, "next_cursor": page.next_cursor})
+    return f'{{"data":[{data}],{rest[1:]}'
 
 
 def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> dict[str, Any]:

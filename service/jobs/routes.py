@@ -1,5 +1,6 @@
 """The REST interface of jobs: what is asked of them. What they leave is in `results.py`."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
@@ -13,7 +14,7 @@ from service.errors import (
 )
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
-from service.jobs.presentation import job_page, job_view, queue_entry
+from service.jobs.presentation import job_json, job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
@@ -38,6 +39,7 @@ _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
 @router.post(
     "/jobs",
     status_code=201,
+    response_model=Job | Plan,
     summary="Submit a training job, or plan one with dry_run",
     dependencies=_POST,
     responses={200: {"model": Plan, "description": "With dry_run"}, **documented(*EVERY_POST, StorageUnavailable)},
@@ -51,12 +53,13 @@ async def create_job(
     reserved: ReservedUlid,
     response: Response,
     dry_run: Annotated[bool, Query(description="Say what would come of it; write nothing down")] = False,
-) -> Job | Plan:
+) -> Response | Plan:
     if dry_run:
         response.status_code = 200
         return await jobs.plan(body, project=origin.project)
     record = await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}")
-    return _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
+    headers = {"Location": f"/v1/jobs/{record.id}", "ETag": etag(record.event_sequence)}
+    return _json(job_json(record, mlflow_url=mlflow_url), status_code=201, headers=headers)
 
 
 @router.get("/jobs", summary="List jobs, newest first", response_model=JobPage)
@@ -80,14 +83,14 @@ async def list_jobs(
         before=read_cursor(cursor, kind="jobs"),
     )
     page = page_of(await jobs.store.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
-    return Response(job_page(page, mlflow_url=mlflow_url), media_type="application/json")
+    return _json(job_page(page, mlflow_url=mlflow_url))
 
 
-@router.get("/jobs/{job_id}", summary="Show a job", responses=documented(*_FOUND))
-async def get_job(job: ReadableJob, jobs: Service, mlflow_url: MlflowUrl, response: Response) -> Job:
+@router.get("/jobs/{job_id}", summary="Show a job", response_model=Job, responses=documented(*_FOUND))
+async def get_job(job: ReadableJob, jobs: Service, mlflow_url: MlflowUrl) -> Response:
     position = await jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
-    response.headers["ETag"] = etag(job.event_sequence)
-    return job_view(job, mlflow_url=mlflow_url, queue_position=position)
+    text = job_json(job, mlflow_url=mlflow_url, queue_position=position)
+    return _json(text, headers={"ETag": etag(job.event_sequence)})
 
 
 @router.patch(
@@ -192,6 +195,11 @@ async def show_queue(jobs: Service, principal: Reader) -> Queue:
     waiting = enumerate(await jobs.store.queue(limit=1000), start=1)
     ours = [(position, job) for position, job in waiting if job.project == principal.project]
     return Queue(data=tuple(queue_entry(job, position=position) for position, job in ours))
+
+
+def _json(text: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """What is JSON already: FastAPI would check it again, and write it once more."""
+    return Response(text, status_code, headers, media_type="application/json")
 
 
 def _with_headers(job: Job, response: Response, *, version: int) -> Job:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from service.jobs.lifecycle import JobState
 from service.jobs.logs import read_log
-from service.jobs.presentation import job_view
+from service.jobs.presentation import job_json
 from service.jobs.records import JobRecord
 from service.jobs.usecases import Jobs
 from service.jobs.views import Log
@@ -98,4 +98,4 @@ class Streams:
     async def _show(self, job: JobRecord) -> str:
         """As `GET /v1/jobs/{id}` shows it."""
         position = await self.jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
-        return job_view(job, mlflow_url=self.mlflow_url, queue_position=position).model_dump_json()
+        return job_json(job, mlflow_url=self.mlflow_url, queue_position=position)
