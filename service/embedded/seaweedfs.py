@@ -35,9 +35,11 @@ def part(folder: Folder, ports: Ports) -> Part:
         address=url(ports.s3),
         command=(program("weed"), "mini", *(f"-{name}={value}" for name, value in options.items())),
         environment={"GOMEMLIMIT": "300MiB"},  # 980 MB at its peak without, and uploads hardly faster
-        # S3 answers before the buckets are made; only the file system below shows them without a signature.
+        # S3 answers before the buckets are made; only the file system below shows them without a signature. It also
+        # answers up to 15 s before the master knows the volumes, and until then no object can be read or written.
         probes=(
             Probe(f"{url(ports.s3)}/healthz"),
+            Probe(f"{url(ports.s3_master)}/dir/assign"),
             Probe(f"{url(ports.s3_filer)}/buckets/{JOBS_BUCKET}/"),
             Probe(f"{url(ports.s3_filer)}/buckets/{MLFLOW_BUCKET}/"),
         ),
