@@ -4,7 +4,19 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from service.cli.text import checkpoint, duration, images, labels, local, losses, speed, state, table
+from service.cli.text import (
+    checkpoint,
+    duration,
+    images,
+    labels,
+    local,
+    losses,
+    resumed,
+    speed,
+    spent,
+    state,
+    table,
+)
 from service.jobs.views import Attempt, Change, Condition, Job, Plan, QueueEntry
 
 
@@ -21,6 +33,8 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("speed", speed(found.progress)),
         ("losses", losses(found.progress)),
         ("last checkpoint", checkpoint(found.progress)),
+        ("resumed", resumed(found.progress)),
+        ("time", spent(found.progress)),
         ("device", (found.progress and found.progress.device) or ""),
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),

@@ -69,6 +69,25 @@ def checkpoint(progress: Progress | None) -> str:
     return f"{progress.last_checkpoint_images:,}" if progress and progress.last_checkpoint_images else ""
 
 
+def resumed(progress: Progress | None) -> str:
+    """How its losses after the last resume compare with those recorded before the interruption."""
+    if progress is None or progress.resume is None:
+        return ""
+    resume = progress.resume
+    verdict = resume.verdict.replace("_", " ")
+    rows = f", {resume.compared_rows} rows of metrics compared" if resume.compared_rows else ""
+    differs = f", by up to {resume.largest_difference:.1e} of their size" if resume.largest_difference else ""
+    return f"at {resume.images_seen:,} images: {verdict}{differs}{rows}"
+
+
+def spent(progress: Progress | None) -> str:
+    """What the time of its latest attempt went for, the most first."""
+    causes = progress.ledger.model_dump() if progress else {}
+    total = sum(causes.values())
+    shares = sorted(((seconds, cause) for cause, seconds in causes.items() if seconds), reverse=True)
+    return ", ".join(f"{cause} {seconds / total:.1%}" for seconds, cause in shares)
+
+
 def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 

@@ -1,8 +1,10 @@
 """What workers left in the object store about jobs, read without blocking the event loop."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import structlog
@@ -20,15 +22,24 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """What was measured at a point of training, and when (Unix seconds)."""
+
+    images_seen: int
+    time: float
+    values: dict[str, float]
+
+
 class JobObjects:
     """The objects of all jobs under one store."""
 
     def __init__(self, store: ObjectStore, *, url: str) -> None:
         self._store = store
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
 
     def uri(self, key: str) -> str:
-        return f"{self._url}/{key}"
+        return f"{self.url}/{key}"
 
     async def save_spec(self, job_id: str, spec: bytes) -> None:
         await _called(self._store.put, JobKeys(job_id).spec, spec)
@@ -110,6 +121,16 @@ class JobObjects:
         """Where a fork starts; settled once, whatever comes later."""
         await _called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
 
+    async def pin(self, checkpoint: Origin) -> bool:
+        """Keep a checkpoint for good; False if its job has removed it just before (workers/training/retention.py)."""
+        keys = JobKeys(checkpoint.job_id)
+        await _called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt), b"")
+        return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
+
+    async def metric_rows(self, job_id: str) -> list[MetricRow]:
+        """All that was ever measured of a job, as it was told: attempt by attempt."""
+        return await _called(_metric_rows, self._store, JobKeys(job_id))
+
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""
         for key in await _called(self._store.list, prefix):
@@ -166,3 +187,14 @@ async def _called(
         raise
     except Exception as error:
         raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
+
+
+def _metric_rows(store: ObjectStore, job: JobKeys) -> list[MetricRow]:
+    attempts = sorted(int(name) for name in store.folders(job.attempts) if name.isdecimal())
+    lines = [
+        json.loads(line)
+        for number in attempts
+        for key in store.list(job.attempt(number).metrics)
+        for line in store.get(key).splitlines()
+    ]
+    return [MetricRow(line.pop("images_seen"), line.pop("time"), line) for line in lines]

@@ -99,6 +99,10 @@ class Jobs:
             parent_images=manifest.images_seen,
         )
         source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+        if not await self.objects.pin(source):
+            raise CheckpointNotFound(
+                f"{parent.id} has just removed that checkpoint to make room: fork from a newer one"
+            )
         await self.objects.save_origin(job.id, source)
 
         async def from_what_stays(connection: AsyncConnection) -> None:

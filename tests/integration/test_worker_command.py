@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from workers.contract.records import CheckpointManifest, Origin, Outcome, Progre
 from workers.storage.local import LocalStore
 
 KEYS = JobKeys("job")
+IN_HASTE = """
+import runpy
+from workers.training import scribe
+scribe._LAST_CHECKPOINT_SECONDS = 1
+runpy.run_module("workers", run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -135,6 +142,39 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_pa
     assert resumed.returncode == 0, resumed.stderr
     assert f"images_seen={stopped.images_seen} of=1" in resumed.stdout
     assert resumed.stdout.splitlines()[-1].startswith("succeeded at 3200")
+
+
+def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_not(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    long = {"duration_images": 960, "cadence": {"log_images": 32, "checkpoint_images": 480}}
+    killed_after = random.randrange(480, 640, 32)  # noqa: S311 (said in the message)
+    write_spec(tmp_path, **long)
+    (tmp_path / "undisturbed").mkdir()
+    write_spec(tmp_path / "undisturbed", **long)
+    undisturbed = run(tmp_path / "undisturbed")
+    killed = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE)
+    checkpoint = KEYS.checkpoint(480, 1)
+
+    wait_until(
+        lambda: max(losses(store), default=0) > killed_after and store.list(f"{checkpoint}MANIFEST.json"),
+        timeout_seconds=90,
+    )
+    killed.kill()
+    killed.communicate()
+    again = run(tmp_path)
+
+    assert (undisturbed.returncode, again.returncode) == (0, 0), (killed_after, again.stderr)
+    other = LocalStore(tmp_path / "undisturbed" / "runs")
+    for name in ("network", "ema", "optimizer"):
+        ours, theirs = (KEYS.checkpoint(960, attempt) + f"{name}.safetensors" for attempt in (2, 1))
+        assert store.get(ours) == other.get(theirs), killed_after
+    progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
+    assert progress.resume
+    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 480)
+    assert progress.resume.compared_rows > 0
+    assert progress.ledger.recomputed > 0
+    assert progress.ledger.useful > 0
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:
@@ -269,18 +309,20 @@ def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path:
     assert "training.progress" not in printed
 
 
-def test_a_failure_says_how_far_the_attempt_had_come(tmp_path: Path, store: LocalStore) -> None:
+def test_a_store_that_takes_no_checkpoint_ends_the_attempt_which_says_how_far_it_had_come(
+    tmp_path: Path, store: LocalStore
+) -> None:
     write_spec(tmp_path)
     (tmp_path / "runs" / KEYS.root).mkdir(parents=True)
     (tmp_path / "runs" / KEYS.checkpoints.rstrip("/")).touch()  # where a folder would have to be
 
-    failed = run(tmp_path)
+    failed = run(tmp_path, launcher=(sys.executable, "-c", IN_HASTE))
 
     outcome = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
     assert failed.returncode == 1
-    assert (outcome.status, outcome.reason, outcome.images_seen) == ("failed", Reason.INTERNAL, 160)
-    assert "Traceback" in shipped_log(store, "driver")
-    assert outcome.message.splitlines()[0] in shipped_log(store, "driver")
+    assert (outcome.status, outcome.reason, outcome.images_seen) == ("failed", Reason.STORAGE_ERROR, 320)
+    assert "has not taken the checkpoint at 160 images within 1 s" in outcome.message
+    assert outcome.message in shipped_log(store, "driver")
 
 
 def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(

@@ -11,6 +11,7 @@ from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
 from workers.storage import ObjectStore
 from workers.training.checkpoint import save_checkpoint
+from workers.training.contents import Snapshot
 from workers.training.loop import train
 from workers.training.state import new_state
 from workers.training.world import World
@@ -42,4 +43,4 @@ def train_job(spec: TrainSpec, store: ObjectStore, keys: JobKeys, *, cache: Path
     images = ImageSet.open(manifest.digest, store=store, cache=cache)
     for step in train(state, images, spec, World.alone(_CPU)):
         if step.images_seen % every == 0:
-            save_checkpoint(state, store, keys, attempt=1, spec_sha256="0" * 64)
+            save_checkpoint(Snapshot.of(state), store, keys, attempt=1, spec_sha256="0" * 64)

@@ -88,6 +88,11 @@ class JobKeys:
         return f"{self.root}/checkpoints/"
 
     @property
+    def pins(self) -> str:
+        """Under it, the name of each checkpoint that a fork starts from, so that it is kept."""
+        return f"{self.root}/pins/"
+
+    @property
     def samples(self) -> str:
         return f"{self.root}/samples/"
 
@@ -96,10 +101,22 @@ class JobKeys:
 
     def checkpoint(self, images_seen: int, attempt: int) -> str:
         """A folder; names sort by images seen, then by attempt."""
-        return f"{self.checkpoints}{images_seen:012d}-{attempt:04d}/"
+        return f"{self.checkpoints}{_checkpoint_name(images_seen, attempt)}/"
+
+    def of_checkpoint(self, folder: str) -> tuple[int, int]:
+        """The images seen and the attempt of a checkpoint's folder."""
+        images_seen, _, attempt = folder.removeprefix(self.checkpoints).rstrip("/").partition("-")
+        return int(images_seen), int(attempt)
+
+    def pin(self, images_seen: int, attempt: int) -> str:
+        return f"{self.pins}{_checkpoint_name(images_seen, attempt)}"
 
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"
+
+
+def _checkpoint_name(images_seen: int, attempt: int) -> str:
+    return f"{images_seen:012d}-{attempt:04d}"
 
 
 def rank_log(rank: int) -> str:

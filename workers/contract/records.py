@@ -20,6 +20,32 @@ class Claim(Document):
     claimed_at: Timestamp
 
 
+class Ledger(Document):
+    """What the seconds of an attempt went for, restarts included; times `num_workers` they are worker-seconds."""
+
+    useful: Annotated[float, Field(description="Training on images for the first time")] = 0.0
+    recomputed: Annotated[float, Field(description="Training again on what was lost since a checkpoint")] = 0.0
+    preparing: Annotated[float, Field(description="Until the first step: images, network, checkpoint")] = 0.0
+    restarting: Annotated[float, Field(description="From the last sign of workers that died to the next ones")] = 0.0
+    checkpointing: Annotated[float, Field(description="Waiting for a checkpoint; writing it takes place beside")] = 0.0
+    sampling: Annotated[float, Field(description="Drawing sample grids")] = 0.0
+
+
+ResumeVerdict = Literal["bit_exact", "within_tolerance", "diverged", "nothing_to_compare"]
+
+
+class Resume(Document):
+    """How losses after a resume compare with those recorded, before the interruption, of the same images."""
+
+    images_seen: Annotated[int, Field(description="Of the checkpoint that training went on from")]
+    verdict: Annotated[
+        ResumeVerdict,
+        Field(description="within_tolerance: as far as another order of adding up explains, relatively 0.001"),
+    ]
+    compared_rows: int
+    largest_difference: Annotated[float, Field(description="Relative, over all losses compared")]
+
+
 class Progress(Document):
     """Rank 0's latest word, rewritten every few seconds: a heartbeat and what `cdm watch` shows."""
 
@@ -37,6 +63,8 @@ class Progress(Document):
     peak_memory_bytes: Annotated[
         int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")
     ] = None
+    ledger: Ledger = Ledger()
+    resume: Annotated[Resume | None, Field(description="Since the last start from a checkpoint")] = None
 
 
 class Reason(StrEnum):
@@ -87,3 +115,4 @@ class CheckpointManifest(Document):
     spec_sha256: Digest
     created_at: Timestamp
     files: Annotated[tuple[CheckpointFile, ...], Strict(False)]
+    seal: Annotated[Digest | None, Field(description="sha256 of this document without it")] = None

@@ -49,6 +49,13 @@ class Cadence(Document):
 
     log_images: Images
     checkpoint_images: Annotated[Images, Field(description="A checkpoint and a sample grid")]
+    keep_last: Annotated[
+        int | None,
+        Field(ge=1, description="Newest checkpoints that stay, beside those that forks start from; null: all"),
+    ] = None
+    keep_every_images: Annotated[
+        Images | None, Field(description="Checkpoints at multiples of it stay, too; with keep_last")
+    ] = None
 
 
 class TrainSpec(Document):
@@ -124,6 +131,7 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
         for name in ("log_images", "checkpoint_images")
         if getattr(spec.cadence, name) < spec.batch_images
     ]
+    problems += _retention_problems(spec.cadence)
     if spec.objective.label_dropout and not spec.network.class_conditional:
         problems.append(Problem("/objective/label_dropout", "no_effect", "set network.class_conditional, or this to 0"))
     if spec.sampler.guidance != 1 and not spec.objective.label_dropout:
@@ -146,6 +154,18 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
             reason = f"must be at least preconditioning.sigma_min ({low:g}): nothing below is trained"
             problems.append(Problem("/sampler/sigma_min", "out_of_range", reason))
     return problems
+
+
+def _retention_problems(cadence: Cadence) -> list[Problem]:
+    pointer, every = "/cadence/keep_every_images", cadence.keep_every_images
+    if every is None:
+        return []
+    if cadence.keep_last is None:
+        return [Problem(pointer, "no_effect", "all checkpoints stay: set cadence.keep_last, or this to null")]
+    if every % cadence.checkpoint_images:
+        reason = f"must be a multiple of cadence.checkpoint_images ({cadence.checkpoint_images})"
+        return [Problem(pointer, "not_divisible", reason)]
+    return []
 
 
 def parse_spec(document: Any) -> TrainSpec:

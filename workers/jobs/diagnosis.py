@@ -10,6 +10,7 @@ from workers.contract.records import Reason
 from workers.data import DatasetError
 from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
 from workers.training.checkpoint import DamagedCheckpointError
+from workers.training.writer import CheckpointNotTakenError
 
 _OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
 _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
@@ -27,7 +28,7 @@ def diagnosed(error: Exception) -> tuple[Reason, str]:
             return Reason.CLUSTER_TOO_SMALL, str(error)
         case WorkersLostError():
             return Reason.WORKERS_LOST, str(error)
-        case BotoCoreError() | ClientError():
+        case BotoCoreError() | ClientError() | CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
         case _ if is_out_of_memory(error):
             return Reason.OUT_OF_MEMORY, f"{_MEND}; {_first_line(error)}"

@@ -23,7 +23,8 @@ from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
-from workers.training.run import Ending, Run, run_training
+from workers.training.run import Ending, run_training
+from workers.training.scribe import Run
 from workers.training.world import World
 
 log = structlog.get_logger()

@@ -24,7 +24,8 @@ from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
-from workers.training.run import Ending, Run, run_training
+from workers.training.run import Ending, run_training
+from workers.training.scribe import Run
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
 from workers.training.world import World

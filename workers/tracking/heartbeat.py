@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from workers.contract.records import Progress
+from workers.contract.records import Ledger, Progress, Resume
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -28,6 +28,8 @@ class Status:
     mlflow_run_id: str | None = None
     device: str | None = None
     peak_memory_bytes: int | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    resume: Resume | None = None
 
 
 class Heartbeat:
@@ -84,4 +86,6 @@ def progress_of(status: Status) -> Progress:
         updated_at=datetime.now(UTC),
         device=status.device,
         peak_memory_bytes=status.peak_memory_bytes,
+        ledger=status.ledger,
+        resume=status.resume,
     )

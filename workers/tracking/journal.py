@@ -5,7 +5,7 @@ from typing import assert_never
 
 import structlog
 
-from workers.contract.keys import JobKeys
+from workers.contract.keys import AttemptKeys, JobKeys
 from workers.storage import ObjectStore
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 from workers.tracking.fence import newest_attempt
@@ -49,3 +49,24 @@ class Journal:
             log.warning("grid.superseded", images_seen=grid.images_seen)
         else:
             self._store.put(self._job.sample(grid.images_seen), grid.png)
+
+
+def recorded_rows(store: ObjectStore, job: JobKeys, *, after: int) -> dict[int, dict[str, float]]:
+    """What all attempts have written of the images beyond `after`: rows by images seen, the later attempt's if both."""
+    rows: dict[int, dict[str, float]] = {}
+    for number in sorted(int(name) for name in store.folders(job.attempts) if name.isdecimal()):
+        rows |= _rows_of(store, job.attempt(number), after)
+    return rows
+
+
+def _rows_of(store: ObjectStore, attempt: AttemptKeys, after: int) -> dict[int, dict[str, float]]:
+    """From the end backwards to the first chunk that holds none, so that a resume does not read days of curves."""
+    rows: dict[int, dict[str, float]] = {}
+    for key in reversed(store.list(attempt.metrics)):
+        found = {row.pop("images_seen"): row for row in map(json.loads, store.get(key).splitlines())}
+        beyond = {seen: row for seen, row in found.items() if seen > after}
+        if not beyond:
+            break
+        for seen, row in beyond.items():
+            rows[seen] = row | rows.get(seen, {})
+    return rows

@@ -8,12 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
+from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
-
-EXPERIMENT = "cdm-train"
-JOB_TAG, STORE_TAG = "cdm.job_id", "cdm.store"
-_MAX_PARAMS = 100
-_MAX_METRICS = 1000
 
 # MLflow's own patience (7 retries of 2 minutes) would hold back all later news; the caller tries again anyway.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -72,8 +68,8 @@ class MlflowRun:
             run_id = client.create_run(experiment_id, tags=self._identity, run_name=name).info.run_id
         params = [Param(key, value) for key, value in self._params.items()]
         tags = [RunTag(key, value) for key, value in self._tags.items()]
-        for first in range(0, len(params), _MAX_PARAMS):
-            client.log_batch(run_id, params=params[first : first + _MAX_PARAMS])
+        for first in range(0, len(params), MAX_PARAMS):
+            client.log_batch(run_id, params=params[first : first + MAX_PARAMS])
         client.log_batch(run_id, tags=tags)
         return client, run_id
 
@@ -84,8 +80,8 @@ class MlflowRun:
             if row.images_seen > self._logged_until
             for key, value in row.values.items()
         ]
-        for first in range(0, len(points), _MAX_METRICS):
-            client.log_batch(run_id, metrics=points[first : first + _MAX_METRICS])
+        for first in range(0, len(points), MAX_METRICS):
+            client.log_batch(run_id, metrics=points[first : first + MAX_METRICS])
 
     def _log_grid(self, client: MlflowClient, run_id: str, grid: Grid) -> None:
         image = Image.open(io.BytesIO(grid.png))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from workers.contract.keys import JobKeys
+from workers.contract.records import Ledger, Resume
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
@@ -64,6 +65,12 @@ class Reporter:
         self._heartbeat.update(phase="training", images_seen=images_seen, last_checkpoint_images=images_seen)
         self._tell(Checkpointed(images_seen, key))
         self._tell(Metrics(images_seen, time.time(), {"time/checkpoint_seconds": seconds}))
+
+    def ledger(self, ledger: Ledger) -> None:
+        self._heartbeat.update(ledger=ledger)
+
+    def resume(self, resume: Resume) -> None:
+        self._heartbeat.update(resume=resume)
 
     def grid(self, images_seen: int, png: bytes) -> None:
         self._tell(Grid(images_seen, time.time(), png))

@@ -10,7 +10,7 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
 from workers.tracking.fence import newest_attempt
-from workers.training.contents import contents, load_contents, needed_files
+from workers.training.contents import Snapshot, load_contents, needed_files
 from workers.training.state import TrainState
 
 log = structlog.get_logger()
@@ -25,20 +25,20 @@ class FencedError(Exception):
 
 
 def save_checkpoint(
-    state: TrainState, store: ObjectStore, keys: JobKeys, *, attempt: int, spec_sha256: str
+    snapshot: Snapshot, store: ObjectStore, keys: JobKeys, *, attempt: int, spec_sha256: str
 ) -> CheckpointManifest:
-    """Write `state` so that it exists wholly or not at all: the manifest is the commit point.
+    """Write a snapshot so that it exists wholly or not at all: the manifest is the commit point.
 
     Raises:
         FencedError: before committing, if a later attempt has been claimed.
     """
-    folder = keys.checkpoint(state.images_seen, attempt)
+    folder = keys.checkpoint(snapshot.images_seen, attempt)
     files = []
-    for name, data in contents(state):
+    for name, data in snapshot.files():
         store.put(folder + name, data)
         files.append(CheckpointFile(name=name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest()))
     manifest = CheckpointManifest(
-        images_seen=state.images_seen,
+        images_seen=snapshot.images_seen,
         attempt=attempt,
         spec_sha256=spec_sha256,
         created_at=datetime.now(UTC),
@@ -46,7 +46,7 @@ def save_checkpoint(
     )
     if newest_attempt(store, keys) > attempt:
         raise FencedError(f"attempt {attempt} has been superseded")
-    store.put(folder + MANIFEST, manifest.model_dump_json(indent=2).encode())
+    store.put(folder + MANIFEST, _sealed(manifest))
     return manifest
 
 
@@ -92,9 +92,13 @@ def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
         DamagedCheckpointError: it cannot be read.
     """
     try:
-        return CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))
+        data = store.get(folder + MANIFEST)
+        manifest = CheckpointManifest.model_validate_json(data)
     except (FileNotFoundError, ValidationError) as error:
         raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
+    if data != _sealed(manifest):
+        raise DamagedCheckpointError(f"{MANIFEST} has {len(data)} bytes that are not those written")
+    return manifest
 
 
 def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
@@ -110,3 +114,8 @@ def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise DamagedCheckpointError(f"{file.name} has {len(data)} bytes that are not those written")
     return data
+
+
+def _sealed(manifest: CheckpointManifest) -> bytes:
+    seal = hashlib.sha256(manifest.model_dump_json(exclude={"seal"}).encode()).hexdigest()
+    return manifest.model_copy(update={"seal": seal}).model_dump_json(indent=2).encode()

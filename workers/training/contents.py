@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Self
 
 import safetensors.torch
 import torch
@@ -17,13 +18,34 @@ def average_file(name: str) -> str:
     return f"{name}.safetensors"
 
 
-def contents(state: TrainState) -> Iterator[tuple[str, bytes]]:
-    """The files of a state by name, one at a time: they need not fit into memory together."""
-    for name, network in _networks(state).items():
-        yield name, safetensors.torch.save(_on_cpu(network.state_dict()))
-    yield _OPTIMIZER, safetensors.torch.save(_on_cpu(_optimizer_tensors(state)))
-    words = {"images_seen": state.images_seen, "sigma_data": state.denoiser.sigma_data}
-    yield "state.json", json.dumps(words).encode()
+class Snapshot:
+    """A state at one moment, copied to host memory, so that training goes on while it is written.
+
+    Taking the next one overwrites the memory of the last, which is page-locked where it is copied from a GPU.
+    """
+
+    def __init__(self) -> None:
+        self.images_seen = 0
+        self._sigma_data = 0.0
+        self._files: dict[str, dict[str, Tensor]] = {}
+
+    @classmethod
+    def of(cls, state: TrainState) -> Self:
+        snapshot = cls()
+        snapshot.take(state)
+        return snapshot
+
+    def take(self, state: TrainState) -> None:
+        self.images_seen, self._sigma_data = state.images_seen, state.denoiser.sigma_data
+        self._files = {file: _copied(tensors, self._files.get(file, {})) for file, tensors in _tensors(state).items()}
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the copies were only asked for
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """The files of a checkpoint by name, one at a time: they need not fit into memory together."""
+        for name, tensors in self._files.items():
+            yield name, safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+        yield "state.json", json.dumps({"images_seen": self.images_seen, "sigma_data": self._sigma_data}).encode()
 
 
 def needed_files(average_names: Iterable[str]) -> set[str]:
@@ -32,7 +54,7 @@ def needed_files(average_names: Iterable[str]) -> set[str]:
 
 
 def load_contents(state: TrainState, files: Mapping[str, bytes]) -> None:
-    """Put what `contents` made of a state of the same spec into this one; all but `images_seen`."""
+    """Put the files of a snapshot of a state of the same spec into this one; all but `images_seen`."""
     for name, network in _networks(state).items():
         network.load_state_dict(safetensors.torch.load(files[name]))
     _load_optimizer(state, safetensors.torch.load(files[_OPTIMIZER]))
@@ -44,8 +66,21 @@ def _networks(state: TrainState) -> Mapping[str, nn.Module]:
     return {NETWORK: state.denoiser.network} | {file: average.network for file, average in averages}
 
 
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
+    """All that training changes, by file and by name."""
+    weights = {file: network.state_dict() for file, network in _networks(state).items()}
+    return weights | {_OPTIMIZER: _optimizer_tensors(state)}
+
+
+def _copied(tensors: dict[str, Tensor], room: dict[str, Tensor]) -> dict[str, Tensor]:
+    copies = {name: room[name] if name in room else _room_for(tensor) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        copies[name].copy_(tensor.detach(), non_blocking=True)
+    return copies
+
+
+def _room_for(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:

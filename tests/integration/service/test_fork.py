@@ -1,13 +1,15 @@
 """Forks: new jobs from the checkpoints of others."""
 
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from service.errors import CheckpointNotFound, InvalidRequest
+from service.jobs.objects import JobObjects
 from service.jobs.views import ForkCreate
 from tests.support.plane import ORIGIN, Plane
-from workers.contract.keys import JobKeys
+from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import Origin
 
 
@@ -80,3 +82,19 @@ async def test_a_fork_needs_a_checkpoint_and_something_to_do(plane: Plane) -> No
         "/overrides/duration_images",
     }
     assert len(await plane.jobs.queue(limit=10)) == 0, "nothing was written down"
+
+
+async def test_a_fork_pins_its_checkpoint_and_starts_from_none_that_is_being_removed(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = await with_checkpoints(plane)
+
+    await forked(plane, parent, source={"images_seen": 160})
+
+    keys = JobKeys(parent)
+    assert plane.store.list(keys.pins) == [keys.pin(160, 1)]
+    listed = await plane.objects.checkpoints(parent)
+    plane.store.delete(keys.checkpoint(200, 1) + MANIFEST)
+    monkeypatch.setattr(JobObjects, "checkpoints", AsyncMock(return_value=listed))
+    with pytest.raises(CheckpointNotFound, match="to make room"):
+        await forked(plane, parent)

@@ -6,6 +6,7 @@ from service.cli import text, watching
 from service.cli.stages import Stages
 from service.jobs.views import Job
 from tests.support.job_views import job_view
+from workers.contract.records import Ledger, Resume
 
 
 def job(state: str, *, images_seen: int | None = None, phase: str = "training", message: str | None = None) -> Job:
@@ -77,3 +78,17 @@ def test_the_stages_of_a_run_add_up_to_its_time() -> None:
     list(stages.noting(iter(way)))
 
     assert stages.seconds == {"start": 7, "first step": 20, "training": 123, "finish": 3, "total": 153}
+
+
+def test_a_resumed_job_says_how_it_compares_and_what_its_time_went_for() -> None:
+    progress = job("running", images_seen=160).progress
+    assert progress
+    resume = Resume(images_seen=80, verdict="within_tolerance", compared_rows=4, largest_difference=2e-5)
+    ledger = Ledger(useful=90.0, recomputed=8.0, checkpointing=2.0)
+    resumed = progress.model_copy(update={"resume": resume, "ledger": ledger})
+
+    assert text.resumed(resumed) == (
+        "at 80 images: within tolerance, by up to 2.0e-05 of their size, 4 rows of metrics compared"
+    )
+    assert text.spent(resumed) == "useful 90.0%, recomputed 8.0%, checkpointing 2.0%"
+    assert (text.resumed(progress), text.spent(progress), text.spent(None)) == ("", "", "")

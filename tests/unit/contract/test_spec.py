@@ -1,6 +1,7 @@
 """The job document: presets, and refusals that name every wrong field."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,20 @@ def test_fields_that_do_not_fit_together_are_named_at_once() -> None:
 
     assert {problem.pointer for problem in problems} == {"/batch_images", "/cadence/log_images", "/sampler/sigma_min"}
     assert "multiple of compute.workers (2)" in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("retention", "mend"),
+    [
+        ({"keep_every_images": 320}, "set cadence.keep_last"),
+        ({"keep_last": 2, "keep_every_images": 200}, r"multiple of cadence.checkpoint_images \(160\)"),
+    ],
+)
+def test_checkpoints_that_would_stay_anyway_or_never_come_are_refused(retention: dict[str, int], mend: str) -> None:
+    (problem,) = refused(cadence={"log_images": 32, "checkpoint_images": 160} | retention)
+
+    assert problem.pointer == "/cadence/keep_every_images"
+    assert re.search(mend, problem.message)
 
 
 def test_a_part_of_the_batch_that_workers_cannot_share_is_refused_with_the_mend() -> None:

@@ -13,6 +13,7 @@ from workers.contract.records import Origin
 from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
+from workers.training.contents import Snapshot
 from workers.training.loop import train
 from workers.training.origin import OriginError, check_origin, origin_folder
 from workers.training.start import restore_start
@@ -63,7 +64,7 @@ def test_a_fork_goes_on_from_its_own_checkpoint_once_it_has_one(store: MemorySto
     state = new_state(tiny_spec(), images, CPU)
     restore_start(state, store, FORK, ALONE)
     state.images_seen = 96
-    save_checkpoint(state, store, FORK, attempt=1, spec_sha256="1" * 64)
+    save_checkpoint(Snapshot.of(state), store, FORK, attempt=1, spec_sha256="1" * 64)
 
     again = new_state(tiny_spec(), images, CPU)
 

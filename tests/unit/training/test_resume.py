@@ -1,25 +1,30 @@
 """A run that was interrupted is the run that was asked for."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
-from workers.diffusion.denoiser import Denoiser
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import (
+    DamagedCheckpointError,
     FencedError,
     committed_checkpoints,
+    restore,
     restore_latest,
     save_checkpoint,
 )
+from workers.training.contents import Snapshot
 from workers.training.loop import train
 from workers.training.state import TrainState, new_state
 from workers.training.world import World
@@ -45,11 +50,6 @@ def images(spec: TrainSpec, tmp_path: Path) -> ImageSet:
     return ImageSet.open(import_dataset(spec.dataset, store).digest, store=store, cache=tmp_path)
 
 
-def same(ours: Denoiser, theirs: Denoiser) -> bool:
-    """Bit for bit."""
-    return all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-
-
 def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int) -> list[float]:
     """Train until so many images have been seen; the DSM loss of every step."""
     losses = []
@@ -60,24 +60,26 @@ def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int)
     return losses
 
 
+@pytest.mark.parametrize("interrupted_at", [16, 48])
 @pytest.mark.parametrize("ema", EMAS.values(), ids=EMAS)
-def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet, ema: dict[str, Any]) -> None:
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(
+    images: ImageSet, ema: dict[str, Any], interrupted_at: int
+) -> None:
     spec = smoke_spec(duration_images=64, ema=ema)
     whole = new_state(spec, images.manifest, CPU)
     expected = trained(whole, images, spec, until=64)
 
     store, first = MemoryStore(), new_state(spec, images.manifest, CPU)
-    losses = trained(first, images, spec, until=32)
-    save_checkpoint(first, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    losses = trained(first, images, spec, until=interrupted_at)
+    save_checkpoint(Snapshot.of(first), store, KEYS, attempt=1, spec_sha256="0" * 64)
     second = new_state(spec, images.manifest, CPU)
     restore_latest(second, store, KEYS)
     losses += trained(second, images, spec, until=64)
 
     assert losses == expected
-    assert len(second.averages) == len(whole.averages)
-    for ours, theirs in zip([second.denoiser, *second.averages], [whole.denoiser, *whole.averages], strict=True):
-        assert same(ours, theirs)
-        assert ours is second.denoiser or not same(ours, second.denoiser)
+    files = dict(Snapshot.of(second).files())
+    assert files == dict(Snapshot.of(whole).files())  # weights, averages, moments, step counts
+    assert len(set(files.values())) == len(files)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(images: ImageSet
 def test_a_checkpoint_has_a_file_for_each_average(images: ImageSet, ema: str, names: list[str]) -> None:
     store, state = MemoryStore(), new_state(smoke_spec(ema=EMAS[ema]), images.manifest, CPU)
 
-    manifest = save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    manifest = save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
 
     others = ["network.safetensors", "optimizer.safetensors", "state.json"]
     assert sorted(file.name for file in manifest.files) == sorted(names + others)
@@ -95,7 +97,7 @@ def test_a_checkpoint_has_a_file_for_each_average(images: ImageSet, ema: str, na
 
 def test_a_checkpoint_without_one_of_the_averages_is_passed_over(images: ImageSet) -> None:
     store, kept = MemoryStore(), new_state(smoke_spec(ema=EMAS["exponential"]), images.manifest, CPU)
-    save_checkpoint(kept, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(kept), store, KEYS, attempt=1, spec_sha256="0" * 64)
 
     assert restore_latest(new_state(smoke_spec(ema=EMAS["power"]), images.manifest, CPU), store, KEYS) is None
 
@@ -104,7 +106,7 @@ def test_a_restored_optimizer_has_the_memory_format_of_the_parameters(images: Im
     """That of a GPU, whose fused Adam is slow where the two differ."""
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
     trained(state, images, spec, until=16)
-    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     restored = new_state(spec, images.manifest, CPU)
     restored.denoiser.network.to(memory_format=torch.channels_last)
 
@@ -119,9 +121,9 @@ def test_a_restored_optimizer_has_the_memory_format_of_the_parameters(images: Im
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(images: ImageSet, spec: TrainSpec) -> None:
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
     trained(state, images, spec, until=16)
-    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     trained(state, images, spec, until=48)
-    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     newest = committed_checkpoints(store, KEYS)[-1]
     flipped = bytearray(store.get(newest + "ema.safetensors"))
     flipped[-1] ^= 1
@@ -142,9 +144,45 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(images: Image
     assert restored == {"bit flipped": 16, "file missing": 16, "manifest torn": 16}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryStore, TrainState]:
+    """Two checkpoints, at 0 and at 16 images, and a state to restore them into."""
+    spec = smoke_spec(duration_images=64)
+    store = MemoryStore()
+    digest = import_dataset(spec.dataset, store).digest
+    images = ImageSet.open(digest, store=store, cache=tmp_path_factory.mktemp("images"))
+    state = new_state(spec, images.manifest, CPU)
+    for until in (0, 16):
+        if until:
+            trained(state, images, spec, until=until)
+        save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    return store, state
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_byte_flipped_and_any_file_cut_is_refused_by_name_and_the_checkpoint_before_is_used(
+    written: tuple[MemoryStore, TrainState], data: st.DataObject
+) -> None:
+    store, state = written
+    folder = committed_checkpoints(store, KEYS)[-1]
+    key = data.draw(st.sampled_from(store.list(folder)))
+    whole = store.get(key)
+    place, mask = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 255))
+    store.put(key, whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :] if mask else whole[:place])
+    try:
+        with pytest.raises(DamagedCheckpointError, match=re.escape(key.removeprefix(folder))):
+            restore(state, store, folder)
+
+        assert restore_latest(state, store, KEYS) == committed_checkpoints(store, KEYS)[0]
+        assert state.images_seen == 0
+    finally:
+        store.put(key, whole)
+
+
 def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
-    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     store.delete(committed_checkpoints(store, KEYS)[0] + MANIFEST)
 
     assert restore_latest(state, store, KEYS) is None
@@ -155,15 +193,15 @@ def test_a_superseded_attempt_can_commit_nothing(images: ImageSet, spec: TrainSp
     store.put(KEYS.attempt(2).claim, b"{}")
 
     with pytest.raises(FencedError):
-        save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+        save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
 
     assert committed_checkpoints(store, KEYS) == []
-    assert save_checkpoint(state, store, KEYS, attempt=2, spec_sha256="0" * 64).attempt == 2
+    assert save_checkpoint(Snapshot.of(state), store, KEYS, attempt=2, spec_sha256="0" * 64).attempt == 2
 
 
 def test_a_manifest_lists_every_file_with_its_size_and_digest(images: ImageSet, spec: TrainSpec) -> None:
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
-    save_checkpoint(state, store, KEYS, attempt=1, spec_sha256="0" * 64)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     folder = committed_checkpoints(store, KEYS)[0]
 
     manifest = CheckpointManifest.model_validate_json(store.get(folder + MANIFEST))

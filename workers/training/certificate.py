@@ -1,0 +1,51 @@
+"""Whether a resumed run is the run that was interrupted: its first losses beside those recorded of the same images."""
+
+from collections.abc import Mapping
+
+from workers.contract.records import Resume, ResumeVerdict
+
+_TOLERANCE = 1e-3
+_ENOUGH_ROWS = 20
+_COMPARED = ("loss/", "optimizer/gradient_norm")
+
+
+class ResumeCheck:
+    """Compares rows of metrics as they come. Rows are means over the same images, since checkpoints end a row."""
+
+    def __init__(self, images_seen: int, recorded: Mapping[int, Mapping[str, float]]) -> None:
+        """`recorded`: rows by images seen, of what was trained beyond the checkpoint before the interruption."""
+        self._images_seen = images_seen
+        self._recorded = recorded
+        self._num_rows = 0
+        self._largest = 0.0
+
+    def compare(self, images_seen: int, values: Mapping[str, float]) -> None:
+        """Values by the names that they are recorded under."""
+        before = self._recorded.get(images_seen)
+        if before is None or self._num_rows >= _ENOUGH_ROWS:
+            return
+        differences = [
+            abs(value - before[name]) / max(abs(before[name]), abs(value), 1e-12)
+            for name, value in values.items()
+            if name.startswith(_COMPARED) and name in before
+        ]
+        if differences:
+            self._num_rows += 1
+            self._largest = max(self._largest, *differences)
+
+    @property
+    def result(self) -> Resume:
+        """What can be said so far."""
+        return Resume(
+            images_seen=self._images_seen,
+            verdict=self._verdict(),
+            compared_rows=self._num_rows,
+            largest_difference=self._largest,
+        )
+
+    def _verdict(self) -> ResumeVerdict:
+        if not self._num_rows:
+            return "nothing_to_compare"
+        if self._largest == 0:
+            return "bit_exact"
+        return "within_tolerance" if self._largest <= _TOLERANCE else "diverged"

@@ -1,0 +1,167 @@
+"""All that the first process of a run writes: metrics, pictures, checkpoints, and accounts of itself."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import structlog
+
+from workers.contract.document import flattened
+from workers.contract.keys import JobKeys
+from workers.contract.spec import TrainSpec
+from workers.storage import ObjectStore, open_store
+from workers.tracking.heartbeat import Status
+from workers.tracking.journal import recorded_rows
+from workers.tracking.reporter import Reporter
+from workers.training.certificate import ResumeCheck
+from workers.training.checkpoint import save_checkpoint
+from workers.training.contents import Snapshot
+from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.loop import learning_rate
+from workers.training.retention import remove_old_checkpoints
+from workers.training.state import TrainState
+from workers.training.telemetry import Measured
+from workers.training.timekeeping import Cause, Timekeeper
+from workers.training.world import World
+from workers.training.writer import STORE_ERRORS, CheckpointWriter
+
+log = structlog.get_logger()
+
+_LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it; the other processes wait ten minutes for this one
+_ABANDONED_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run: an attempt at a job, on an imported image set. Small and picklable: it travels to every worker."""
+
+    store_url: str
+    job_id: str
+    attempt: int
+    dataset_digest: str
+    cache_folder: str
+
+    @property
+    def keys(self) -> JobKeys:
+        return JobKeys(self.job_id)
+
+
+class Scribe:
+    """Writes beside training, which waits for it only at its end."""
+
+    def __init__(
+        self,
+        run: Run,
+        spec: TrainSpec,
+        store: ObjectStore,
+        reporter: Reporter,
+        timekeeper: Timekeeper,
+        check: ResumeCheck | None,
+    ) -> None:
+        self._run, self._spec, self._store = run, spec, store
+        self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
+        self._reporter = reporter
+        self._timekeeper = timekeeper
+        self._check = check
+        self._writer = CheckpointWriter(self._save, told=self._committed)
+
+    @classmethod
+    def begin(
+        cls,
+        run: Run,
+        spec: TrainSpec,
+        world: World,
+        state: TrainState,
+        timekeeper: Timekeeper,
+        *,
+        has_checkpoint: bool,
+    ) -> Self:
+        """Open the run for reading: `state` is where it starts, from a checkpoint of its own if it has one."""
+        store, seen = open_store(run.store_url), state.images_seen
+        check = ResumeCheck(seen, recorded_rows(store, run.keys, after=seen)) if has_checkpoint else None
+        status = Status(
+            spec.duration_images,
+            world.size,
+            images_seen=seen,
+            last_checkpoint_images=seen if has_checkpoint else None,
+            device=device_name(world.device),
+            ledger=timekeeper.ledger,
+            resume=check.result if check else None,
+        )
+        params = flattened(spec) | {
+            "dataset.digest": run.dataset_digest,
+            "sigma_data": f"{state.denoiser.sigma_data:.6g}",
+        }
+        tags = {"cdm.attempt": str(run.attempt)}
+        reporter = Reporter(
+            store, run.keys, run.attempt, store_url=run.store_url, status=status, params=params, tags=tags
+        )
+        return cls(run, spec, store, reporter, timekeeper, check)
+
+    @property
+    def superseded(self) -> bool:
+        """A later attempt has begun: this one must leave."""
+        return self._writer.fenced
+
+    def spent(self, cause: Cause) -> None:
+        """The time since the last word of this kind went for that."""
+        self._timekeeper.charge(cause)
+        self._reporter.ledger(self._timekeeper.ledger)
+
+    def metrics(self, seen: int, measured: Measured, *, rate: float, world: World) -> None:
+        """Of the steps up to `seen` images."""
+        self._timekeeper.charge_training(seen)
+        self._reporter.ledger(self._timekeeper.ledger)
+        telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, seen)}
+        memory = peak_memory_bytes(world.device)
+        self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
+        self._compare(seen, {f"loss/{name}": value for name, value in measured.losses.items()} | telemetry)
+        rounded = {name: round(value, 4) for name, value in measured.losses.items()}
+        log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
+
+    def grid(self, seen: int, png: bytes) -> None:
+        self._reporter.grid(seen, png)
+        self.spent("sampling")
+
+    def checkpoint(self, state: TrainState) -> None:
+        """Write one when the thread for it is free."""
+        self._writer.offer(state)
+        self.spent("checkpointing")
+
+    def last_checkpoint(self, state: TrainState) -> None:
+        """Write one, and wait until it is there.
+
+        Raises:
+            Exception: what the store has had against it for minutes.
+        """
+        self._reporter.phase("checkpointing")
+        self._writer.settle(_LAST_CHECKPOINT_SECONDS)
+        self._writer.offer(state)
+        self._writer.settle(_LAST_CHECKPOINT_SECONDS)
+        self.spent("checkpointing")
+
+    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str | None:
+        """Deliver what is left; return the MLflow run's id if there is one. MLflow is not told of a superseded end."""
+        self._writer.close(_ABANDONED_SECONDS)
+        return self._reporter.close(None if self.superseded else status)
+
+    def _compare(self, seen: int, values: dict[str, float]) -> None:
+        if self._check is None:
+            return
+        before = self._check.result
+        self._check.compare(seen, values)
+        if (resume := self._check.result) != before:
+            self._reporter.resume(resume)
+            log.info("resume.compared", **resume.model_dump())
+
+    def _save(self, snapshot: Snapshot) -> None:
+        run = self._run
+        save_checkpoint(snapshot, self._store, run.keys, attempt=run.attempt, spec_sha256=self._spec_sha256)
+        try:
+            remove_old_checkpoints(self._store, run.keys, self._spec, attempt=run.attempt)
+        except STORE_ERRORS as error:  # what is left goes with the next one
+            log.warning("checkpoint.removal_postponed", error=f"{type(error).__name__}: {error}"[:300])
+
+    def _committed(self, seen: int, seconds: float) -> None:
+        self._reporter.checkpoint(seen, self._run.keys.checkpoint(seen, self._run.attempt), seconds=seconds)
+        log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))

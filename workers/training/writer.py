@@ -1,0 +1,110 @@
+"""Checkpoints written beside training, which waits only for a copy of its state to host memory."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from botocore.exceptions import BotoCoreError, ClientError
+
+from workers.training.checkpoint import FencedError
+from workers.training.contents import Snapshot
+from workers.training.state import TrainState
+
+log = structlog.get_logger()
+
+STORE_ERRORS = (OSError, BotoCoreError, ClientError)
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+
+class CheckpointNotTakenError(Exception):
+    """The object store has refused a checkpoint, or not answered, for too long."""
+
+
+class CheckpointWriter:
+    """Writes one snapshot at a time on its own thread, again and again while the object store does not take it.
+
+    What comes due meanwhile is left out, so memory is bounded by one snapshot, and an object store that is away costs
+    work only if training dies before it is back.
+    """
+
+    def __init__(self, save: Callable[[Snapshot], None], *, told: Callable[[int, float], None]) -> None:
+        """`save` commits a snapshot; then `told` learns its images and how many seconds it took."""
+        self._save = save
+        self._told = told
+        self._snapshot = Snapshot()
+        self._begun = 0.0
+        self._failure: Exception | None = None
+        self._is_idle, self._is_due, self._is_over = threading.Event(), threading.Event(), threading.Event()
+        self._is_idle.set()
+        self.fenced = False
+        threading.Thread(target=self._run, name="checkpoints", daemon=True).start()
+
+    def offer(self, state: TrainState) -> bool:
+        """Take a snapshot to be written; False if the one before is still being written.
+
+        Raises:
+            Exception: the one before could not be written, and not because of the store.
+        """
+        if not self._is_idle.is_set():
+            log.warning("checkpoint.skipped", images_seen=state.images_seen, error=_said(self._failure) or "still busy")
+            return False
+        if self._failure:
+            raise self._failure
+        self._begun = time.monotonic()
+        self._snapshot.take(state)
+        self._is_idle.clear()
+        self._is_due.set()
+        return True
+
+    def settle(self, patience_seconds: float) -> None:
+        """Wait until what was offered is committed.
+
+        Raises:
+            CheckpointNotTakenError: it is not, after so long.
+            Exception: it cannot be written, and not because of the store.
+        """
+        if not self._is_idle.wait(patience_seconds):
+            what = f"the checkpoint at {self._snapshot.images_seen} images within {patience_seconds:g} s"
+            raise CheckpointNotTakenError(f"the store has not taken {what}: {_said(self._failure) or 'no answer'}")
+        if self._failure:
+            raise self._failure
+
+    def close(self, patience_seconds: float) -> None:
+        """Let what is under way be written, for at most so long; nothing is tried again after that."""
+        if not self._is_idle.wait(patience_seconds):
+            log.warning("checkpoint.abandoned", images_seen=self._snapshot.images_seen, error=_said(self._failure))
+        self._is_over.set()
+        self._is_due.set()
+
+    def _run(self) -> None:
+        while self._is_due.wait() and not self._is_over.is_set():
+            self._is_due.clear()
+            self._failure = self._attempted()
+            self._is_idle.set()
+
+    def _attempted(self) -> Exception | None:
+        """Try until it is written, a later attempt has begun, it cannot be, or nobody waits for it any more."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self._save(self._snapshot)
+            except FencedError as error:
+                log.warning("attempt.superseded", error=str(error))
+                self.fenced = True
+                return None
+            except STORE_ERRORS as error:
+                self._failure = error
+                log.warning("checkpoint.postponed", error=_said(error), retry_in_seconds=pause)
+                if self._is_over.wait(pause):
+                    return error
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            except Exception as error:  # noqa: BLE001 - training learns of it at its next checkpoint
+                return error
+            else:
+                self._told(self._snapshot.images_seen, time.monotonic() - self._begun)
+                return None
+
+
+def _said(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else ""
