@@ -17,6 +17,7 @@ from service.jobs.mlflow import Mlflow, MlflowError, RunStatus
 from service.jobs.objects import JobObjects
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
+from service.jobs.replay import complete_run
 from service.jobs.store import JobStore
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 
@@ -77,19 +78,20 @@ class Aftercare:
         await self.store.update_attempt(attempt, log_due_until=None)
 
     async def _tend_run(self, job: JobRecord) -> None:
-        run_id = job.mlflow_run_id
-        if run_id is None:
-            return
         if self._is_late(job.mlflow_due_until):
-            log.warning("mlflow.given_up", job_id=job.id, run_id=run_id)
+            log.warning("mlflow.given_up", job_id=job.id, run_id=job.mlflow_run_id)
             await self._write(job, replace(job, mlflow_due_until=None))
             return
-        if job.mlflow_experiment_id is None:
-            experiment_id = await self.mlflow.experiment_of(run_id)
-            job = await self._write(job, replace(job, mlflow_experiment_id=experiment_id))
+        changed = job
+        if job.mlflow_due_until:
+            changed = replace(changed, mlflow_run_id=await complete_run(job, self.objects, self.mlflow))
+        if (run_id := changed.mlflow_run_id) and changed.mlflow_experiment_id is None:
+            changed = replace(changed, mlflow_experiment_id=await self.mlflow.experiment_of(run_id))
         if job.mlflow_due_until and job.ended_at:
-            await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
-            await self._write(job, replace(job, mlflow_due_until=None))
+            if run_id:
+                await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
+            changed = replace(changed, mlflow_due_until=None)
+        await self._write(job, changed)
 
     async def _save_record(self, job: JobRecord) -> None:
         await self.objects.save_record(job.id, record_of(job, await self.store.attempts(job.id)))

@@ -1,12 +1,29 @@
 """The little that the control plane wants of MLflow, over its REST interface."""
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import httpx2
 
+from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
-_TIMEOUT = httpx2.Timeout(5.0)
+_TIMEOUT = httpx2.Timeout(30.0, connect=5.0)  # a thousand points take a slow database seconds
+_PING_SECONDS = 5.0
+_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Of a curve, with the time that it was measured at."""
+
+    key: str
+    step: int
+    value: float
+    time_ms: int
 
 
 class MlflowError(Exception):
@@ -29,9 +46,52 @@ class Mlflow:
         document = {"run_id": run_id, "status": status, "end_time": int(at.timestamp() * 1000)}
         await self._call("POST", "runs/update", json=document)
 
+    async def run_of(self, job_id: str, store_url: str, *, params: Mapping[str, str]) -> str:
+        """The id of a job's run, which is made with these parameters if no worker has made it."""
+        experiment_id = await self._experiment()
+        tags = {JOB_TAG: job_id, STORE_TAG: store_url}
+        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in tags.items())
+        search = {"experiment_ids": [experiment_id], "filter": same, "max_results": 1}
+        if runs := (await self._call("POST", "runs/search", json=search)).get("runs"):
+            return str(runs[0]["info"]["run_id"])
+        document = {"experiment_id": experiment_id, "run_name": job_id, "tags": _pairs(tags)}
+        run_id = str((await self._call("POST", "runs/create", json=document))["run"]["info"]["run_id"])
+        pairs = _pairs(params)
+        for first in range(0, len(pairs), MAX_PARAMS):
+            await self._batch(run_id, params=pairs[first : first + MAX_PARAMS])
+        return run_id
+
+    async def steps(self, run_id: str, key: str) -> set[int]:
+        """Where a curve has points."""
+        query, found = {"run_id": run_id, "metric_key": key, "max_results": str(_PAGE)}, set[int]()
+        while True:
+            page = await self._call("GET", "metrics/get-history", params=query)
+            found |= {int(point.get("step", 0)) for point in page.get("metrics", [])}
+            if not page.get("next_page_token"):
+                return found
+            query["page_token"] = page["next_page_token"]
+
+    async def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        for first in range(0, len(points), MAX_METRICS):
+            metrics = [
+                {"key": point.key, "step": point.step, "value": _number(point.value), "timestamp": point.time_ms}
+                for point in points[first : first + MAX_METRICS]
+            ]
+            await self._batch(run_id, metrics=metrics)
+
+    async def _experiment(self) -> str:
+        try:
+            found = await self._call("GET", "experiments/get-by-name", params={"experiment_name": EXPERIMENT})
+        except MlflowError:  # 404, unless MLflow is away, which the next call will say
+            return str((await self._call("POST", "experiments/create", json={"name": EXPERIMENT}))["experiment_id"])
+        return str(found["experiment"]["experiment_id"])
+
+    async def _batch(self, run_id: str, **what: list[dict[str, Any]]) -> None:
+        await self._call("POST", "runs/log-batch", json={"run_id": run_id, **what})
+
     async def ping(self) -> None:
         """Return if the API answers. `/health` would not do: it skips the check of host names that the API makes."""
-        await self._call("GET", "experiments/search", params={"max_results": 1})
+        await self._call("GET", "experiments/search", params={"max_results": 1}, timeout=_PING_SECONDS)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -44,3 +104,14 @@ class Mlflow:
         except (httpx2.HTTPError, ValueError) as error:
             raise MlflowError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
         return answer
+
+
+def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _number(value: float) -> float | str:
+    """JSON has no word for what is not finite; MLflow takes these."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -163,7 +163,7 @@ def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, mes
         return replace(changed, queued_at=at)
     if not to.is_terminal:
         return changed
-    return replace(changed, ended_at=at, mlflow_due_until=at + _MLFLOW_DUE if job.mlflow_run_id else None)
+    return replace(changed, ended_at=at, mlflow_due_until=at + _MLFLOW_DUE if job.attempt else None)
 
 
 def asked(job: JobRecord, intent: Intent, *, at: datetime, grace: timedelta) -> JobRecord:

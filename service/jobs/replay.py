@@ -1,0 +1,42 @@
+"""Curves that MLflow missed, out of the object store, where every row of metrics is."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import structlog
+
+from service.jobs.mlflow import Mlflow, Point
+from service.jobs.objects import JobObjects, MetricRow
+from service.jobs.records import JobRecord
+from workers.contract.document import flattened
+from workers.contract.spec import TrainSpec
+
+log = structlog.get_logger()
+
+
+async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> str | None:
+    """See that MLflow has every point of a job, in a run that is made if there is none; return its id.
+
+    What is there stays as it is, so this may be cut off and repeated. None: the job has measured nothing.
+    """
+    rows = await objects.metric_rows(job.id)
+    if not rows:
+        return job.mlflow_run_id
+    run_id = job.mlflow_run_id or await mlflow.run_of(
+        job.id, objects.url, params=flattened(TrainSpec.model_validate_json(job.spec))
+    )
+    there = {key: await mlflow.steps(run_id, key) for key in {key for row in rows for key in row.values}}
+    missing = [point for point in _points(rows) if point.step not in there[point.key]]
+    if missing:
+        await mlflow.log_points(run_id, missing)
+        log.info("mlflow.completed", job_id=job.id, run_id=run_id, points=len(missing))
+    return run_id
+
+
+def _points(rows: Iterable[MetricRow]) -> list[Point]:
+    """One at each step of each curve: the first that was measured, as the workers themselves tell it."""
+    found: dict[str, dict[int, Point]] = defaultdict(dict)
+    for row in rows:
+        for key, value in row.values.items():
+            found[key].setdefault(row.images_seen, Point(key, row.images_seen, value, int(row.time * 1000)))
+    return [point for curve in found.values() for point in curve.values()]

@@ -1,0 +1,112 @@
+"""Curves that MLflow missed are brought to it out of the object store; over a real MLflow."""
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+from mlflow import MlflowClient
+
+from service.clock import utc_now
+from service.identifiers import new_id
+from service.jobs.mlflow import Mlflow
+from service.jobs.objects import JobObjects
+from service.jobs.records import JobRecord
+from service.jobs.replay import complete_run
+from tests.support.jobs import job
+from tests.support.mlflow_server import mlflow_server
+from tests.support.ray_head import free_ports
+from workers.contract.keys import JobKeys
+from workers.storage.memory import MemoryStore
+from workers.tracking.events import Metrics
+from workers.tracking.journal import Journal
+from workers.tracking.mlflow_run import MlflowRun
+
+STORE_URL = "memory://tests"
+AN_HOUR = [Metrics(step, 1_800_000_000.0 + step, {"loss/dsm": 1 / step}) for step in range(64, 64 * 1801, 64)]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    [port] = free_ports(1)
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), port) as url:
+        yield url
+
+
+@pytest.fixture
+async def mlflow(url: str) -> AsyncIterator[Mlflow]:
+    mlflow = Mlflow(url)
+    yield mlflow
+    await mlflow.close()
+
+
+class Kept:
+    """A job, and what its attempts have written down."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.objects = JobObjects(self.store, url=STORE_URL)
+        self.job: JobRecord = job(id=new_id("job", at=utc_now()))
+
+    def measured(self, rows: list[Metrics], *, attempt: int = 1) -> None:
+        Journal(self.store, JobKeys(self.job.id), attempt).deliver(list(rows))
+
+
+def curve(url: str, run_id: str, key: str = "loss/dsm") -> list[tuple[int, float, int]]:
+    points = MlflowClient(url).get_metric_history(run_id, key)
+    return sorted((point.step, point.value, point.timestamp) for point in points)
+
+
+def expected(rows: list[Metrics]) -> list[tuple[int, float, int]]:
+    return [(row.images_seen, row.values["loss/dsm"], int(row.time * 1000)) for row in rows]
+
+
+async def test_an_hour_that_mlflow_was_away_arrives_whole_and_once(url: str, mlflow: Mlflow) -> None:
+    kept = Kept()
+    kept.measured(AN_HOUR)
+
+    run_id = await complete_run(kept.job, kept.objects, mlflow)
+    again = await complete_run(kept.job, kept.objects, mlflow)
+
+    assert run_id
+    assert again == run_id
+    assert curve(url, run_id) == expected(AN_HOUR)
+    run = MlflowClient(url).get_run(run_id)
+    assert run.data.tags["cdm.job_id"] == kept.job.id
+    assert run.data.params["seed"] == "0"
+
+
+async def test_only_what_is_missing_is_added_to_what_a_worker_told(
+    url: str, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    kept = Kept()
+    told = MlflowRun(kept.job.id, store_url=STORE_URL, params={"seed": "0"}, tags={})
+    told.deliver([AN_HOUR[0], *AN_HOUR[5:9]])
+    kept.measured(AN_HOUR[:9])
+    kept.measured([replace(row, time=row.time + 500) for row in AN_HOUR[6:12]], attempt=2)
+
+    run_id = await complete_run(replace(kept.job, mlflow_run_id=told.run_id), kept.objects, mlflow)
+
+    assert run_id == told.run_id
+    later = [replace(row, time=row.time + 500) for row in AN_HOUR[9:12]]
+    assert curve(url, run_id) == expected([*AN_HOUR[:9], *later])
+
+
+async def test_what_is_not_finite_arrives_as_such(url: str, mlflow: Mlflow) -> None:
+    kept = Kept()
+    kept.measured([Metrics(64, 1_800_000_000.0, {"loss/dsm": math.nan, "loss/consistency": math.inf})])
+
+    run_id = await complete_run(kept.job, kept.objects, mlflow)
+
+    assert run_id
+    [(_, value, _)] = curve(url, run_id)
+    assert math.isnan(value)
+    [(_, value, _)] = curve(url, run_id, "loss/consistency")
+    assert value > 1e308
+
+
+async def test_a_job_that_measured_nothing_gets_no_run(mlflow: Mlflow) -> None:
+    kept = Kept()
+
+    assert await complete_run(kept.job, kept.objects, mlflow) is None
