@@ -79,7 +79,26 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
         stop = threading.Event()
         if world.is_first:
             threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
-        return asdict(run_training(run, world, stop_requested=stop.is_set))
+        ending = run_training(run, world, stop_requested=stop.is_set, loss_announced=_DrainNotices().has_news)
+        return asdict(ending)
+
+
+class _DrainNotices:
+    """Nodes of this group that Ray is about to lose: a spot instance, or `ray drain-node`.
+
+    Ray restarts the group elsewhere at the node's deadline, without counting it as a failure.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def has_news(self) -> bool:
+        """Whether there is one more than before. Ray asks all workers for this at a time."""
+        info = ray.train.get_preemption_info()
+        nodes = set(info.preempted_node_ids) if info else set()
+        is_news = not nodes <= self._known
+        self._known |= nodes
+        return is_news
 
 
 def _check_room(compute: Compute) -> None:

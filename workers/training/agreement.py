@@ -1,7 +1,8 @@
-"""Leaving together: processes that train in step must also stop in step, or the others wait for ever."""
+"""Acting together: processes that train in step must also stop and save in step, or the others wait for ever."""
 
 import time
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 
 import torch
 
@@ -10,8 +11,16 @@ from workers.training.world import World
 _LOOK_EVERY_SECONDS = 2.0
 
 
-class StopAgreement:
-    """Brings all processes to the same answer within about two seconds, for one small reduction in that time.
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wanted of a run beside going on: `stop`, leave after a checkpoint; `checkpoint`, one now."""
+
+    stop: bool = False
+    checkpoint: bool = False
+
+
+class Agreement:
+    """Brings all processes to the same wishes within about two seconds, for one small reduction in that time.
 
     How many steps that is, they agree on by their mean pace, so that no clock has to agree.
     """
@@ -22,16 +31,16 @@ class StopAgreement:
         self._steps_to_look = 1
         self._since = time.monotonic()
 
-    def reached(self, asked: Callable[[], bool]) -> bool:
-        """Whether any process has been asked to stop. Every process calls this once after every step."""
+    def reached(self, heard: Callable[[], Wishes]) -> Wishes:
+        """What any process has heard. Every process calls this once after every step; most times nobody is asked."""
         self._steps += 1
         if self._steps < self._steps_to_look:
-            return False
+            return Wishes()
         pace = (time.monotonic() - self._since) / self._steps
-        both = torch.tensor([float(asked()), pace / self._world.size], dtype=torch.float64, device=self._world.device)
-        stops: float
-        mean_pace: float
-        stops, mean_pace = self._world.sum(both).tolist()
+        told = [*map(float, astuple(heard())), pace / self._world.size]
+        *wishes, mean_pace = self._world.sum(
+            torch.tensor(told, dtype=torch.float64, device=self._world.device)
+        ).tolist()
         self._steps, self._since = 0, time.monotonic()
         self._steps_to_look = max(1, int(_LOOK_EVERY_SECONDS / mean_pace))
-        return stops > 0
+        return Wishes(*(count > 0 for count in wishes))

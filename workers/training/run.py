@@ -12,7 +12,7 @@ from workers.contract.records import Reason
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.storage import open_store
-from workers.training.agreement import StopAgreement
+from workers.training.agreement import Agreement, Wishes
 from workers.training.backend import configure_backend
 from workers.training.loop import train
 from workers.training.samples import draw_grid
@@ -38,12 +38,15 @@ class Ending:
     mlflow_run_id: str | None = None
 
 
-def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) -> Ending:
+def run_training(
+    run: Run, world: World, *, stop_requested: Callable[[], bool], loss_announced: Callable[[], bool] = lambda: False
+) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
     Without one, a fork starts from its origin, and any other job from its initial weights.
 
-    `stop_requested` is asked every few seconds; once any process has heard yes, all leave after a last checkpoint.
+    Both are asked every few seconds, at the same step in every process. Once any has heard that a stop is requested,
+    all leave after a last checkpoint; when the loss of a process is announced, a checkpoint is written at once.
     """
     store = open_store(run.store_url)
     timekeeper = resumed_timekeeper(store, run.keys, run.attempt)
@@ -60,7 +63,7 @@ def run_training(run: Run, world: World, *, stop_requested: Callable[[], bool]) 
         Scribe.begin(run, spec, world, state, timekeeper, has_checkpoint=has_checkpoint) if world.is_first else None
     )
     try:
-        ending = _Session(world, spec, state, images, scribe).train(stop_requested)
+        ending = _Session(world, spec, state, images, scribe).train(stop_requested, loss_announced)
     except BaseException:
         if scribe:
             scribe.close("FAILED")
@@ -84,17 +87,23 @@ class _Session:
     images: ImageSet
     scribe: Scribe | None
 
-    def train(self, stop_requested: Callable[[], bool]) -> Ending:
+    def train(self, stop_requested: Callable[[], bool], loss_announced: Callable[[], bool]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
+
+        def heard() -> Wishes:
+            return Wishes(stop=stop_requested() or self._superseded, checkpoint=loss_announced())
+
         cadence = self.spec.cadence
-        window, agreement = Window(self.world, self.spec.objective.consistency), StopAgreement(self.world)
+        window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
         since, counted = time.monotonic(), self.state.images_seen
         for step in train(self.state, self.images, self.spec, self.world):
             window.add(step.terms, step.gradient_norm)
             seen = step.images_seen
             done = seen >= self.spec.duration_images
-            stop = agreement.reached(lambda: stop_requested() or self._superseded) and not done
-            checkpoint_due = done or stop or self._passed(seen, cadence.checkpoint_images)
+            wishes = agreement.reached(heard)
+            stop = wishes.stop and not done
+            grid_due = done or self._passed(seen, cadence.checkpoint_images)
+            checkpoint_due = grid_due or stop or wishes.checkpoint
             if not (checkpoint_due or self._passed(seen, cadence.log_images)):
                 continue
             measured = window.close()
@@ -102,10 +111,10 @@ class _Session:
                 return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
             self._report(measured, rate=(seen - counted) / (time.monotonic() - since))
             if checkpoint_due:
-                self._checkpoint(is_last=done or stop)
+                self._checkpoint(is_last=done or stop, is_urgent=wishes.checkpoint)
             if stop:
                 return self._ending(stopped=True, message=f"asked to stop; checkpoint at {seen} images")
-            if checkpoint_due:
+            if grid_due:
                 self._draw_grid()
             since, counted = time.monotonic(), seen
         return self._ending(stopped=False, message="")
@@ -126,11 +135,11 @@ class _Session:
         if self.scribe:
             self.scribe.metrics(self.state.images_seen, measured, rate=rate, world=self.world)
 
-    def _checkpoint(self, *, is_last: bool) -> None:
+    def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
         if self.scribe and is_last:
             self.scribe.last_checkpoint(self.state)
         elif self.scribe:
-            self.scribe.checkpoint(self.state)
+            self.scribe.checkpoint(self.state, is_urgent=is_urgent)
 
     def _draw_grid(self) -> None:
         png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)

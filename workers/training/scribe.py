@@ -28,6 +28,7 @@ from workers.training.writer import STORE_ERRORS, CheckpointWriter
 log = structlog.get_logger()
 
 _LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it; the other processes wait ten minutes for this one
+_URGENT_SECONDS = 60.0  # that the one before may take; a node that is drained has two minutes or less
 _ABANDONED_SECONDS = 30.0
 
 
@@ -123,8 +124,11 @@ class Scribe:
         self._reporter.grid(seen, png)
         self.spent("sampling")
 
-    def checkpoint(self, state: TrainState) -> None:
-        """Write one when the thread for it is free."""
+    def checkpoint(self, state: TrainState, *, is_urgent: bool) -> None:
+        """Write one if the thread for it is free; an urgent one waits until it is."""
+        if is_urgent:
+            log.info("checkpoint.urgent", images_seen=state.images_seen)
+            self._writer.settle(_URGENT_SECONDS)
         self._writer.offer(state)
         self.spent("checkpointing")
 

@@ -1,6 +1,7 @@
-"""Leaving together."""
+"""Acting together."""
 
 from collections import deque
+from dataclasses import astuple
 from typing import ClassVar
 
 import pytest
@@ -8,18 +9,18 @@ import torch
 from torch import Tensor
 
 from workers.training import agreement
-from workers.training.agreement import StopAgreement
+from workers.training.agreement import Agreement, Wishes
 from workers.training.world import World
 
 
 class Pair(World):
     """One of two processes; what the other one contributes to each sum is given."""
 
-    theirs: ClassVar[deque[float]] = deque()
+    theirs: ClassVar[deque[Wishes]] = deque()
 
     def sum(self, values: Tensor) -> Tensor:
-        stop = self.theirs.popleft()
-        return values + torch.tensor([stop, float(values[1])], dtype=values.dtype)
+        told = [*map(float, astuple(self.theirs.popleft())), float(values[-1])]
+        return values + torch.tensor(told, dtype=values.dtype)
 
 
 @pytest.fixture
@@ -31,19 +32,20 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Pair:
 
 
 def test_one_that_was_asked_takes_the_other_along(pair: Pair) -> None:
-    pair.theirs.extend([0, 1, 0])
-    stops = StopAgreement(pair)
+    pair.theirs.extend([Wishes(), Wishes(stop=True), Wishes(), Wishes(checkpoint=True)])
+    agreement = Agreement(pair)
 
-    assert not stops.reached(lambda: False)
-    assert stops.reached(lambda: False)
-    assert stops.reached(lambda: True)
+    assert agreement.reached(Wishes) == Wishes()
+    assert agreement.reached(Wishes) == Wishes(stop=True)
+    assert agreement.reached(lambda: Wishes(stop=True)) == Wishes(stop=True)
+    assert agreement.reached(lambda: Wishes(stop=True)) == Wishes(stop=True, checkpoint=True)
 
 
 def test_most_steps_cost_nothing() -> None:
     looks = []
-    stops = StopAgreement(World.alone(torch.device("cpu")))
+    alone = Agreement(World.alone(torch.device("cpu")))
 
     for _ in range(1000):
-        stops.reached(lambda: bool(looks.append(1)))
+        alone.reached(lambda: Wishes(stop=bool(looks.append(1))))
 
     assert 1 <= len(looks) < 50
