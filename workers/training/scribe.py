@@ -79,7 +79,9 @@ class Scribe:
     ) -> Self:
         """Open the run for reading: `state` is where it starts, from a checkpoint of its own if it has one."""
         store, seen = open_store(run.store_url), state.images_seen
-        check = ResumeCheck(seen, recorded_rows(store, run.keys, after=seen)) if has_checkpoint else None
+        recorded = recorded_rows(store, run.keys, after=seen)
+        timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
+        check = ResumeCheck(seen, recorded) if has_checkpoint else None
         status = Status(
             spec.duration_images,
             world.size,

@@ -20,7 +20,7 @@ class Timekeeper:
     def __init__(self, spent: Ledger, *, furthest: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`spent`: by workers of the same attempt that have died; `furthest`: images that the job has ever seen."""
         self.ledger = spent
-        self._furthest = furthest
+        self.furthest = furthest
         self._clock = clock
         self._since = clock()
 
@@ -31,7 +31,7 @@ class Timekeeper:
 
     def charge_training(self, images_seen: int) -> None:
         """Steps up to there; as a whole they count as what the last of them was."""
-        self.charge("useful" if images_seen > self._furthest else "recomputed")
+        self.charge("useful" if images_seen > self.furthest else "recomputed")
 
 
 def resumed_timekeeper(store: ObjectStore, keys: JobKeys, attempt: int) -> Timekeeper:
