@@ -14,6 +14,7 @@ from tests.support.stack_jobs import (
     with_a_checkpoint,
 )
 from tests.support.whole_stack import Stack
+from workers.training.watchdog import HUNG
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -36,6 +37,26 @@ def test_a_killed_worker_costs_at_most_one_checkpoint_interval(stack: Stack) -> 
     assert valid_checkpoints(stack, job) == list(range(800, 4801, 800))
     steps = [point["step"] for point in mlflow(job, "metrics/get-history", metric_key="loss/dsm")["metrics"]]
     assert steps == sorted(set(steps))
+
+
+def test_a_frozen_worker_is_noticed_by_the_other_and_costs_at_most_one_checkpoint_interval(stack: Stack) -> None:
+    compute = {"workers": 2, "accelerator": "cpu", "hang_seconds": 5}
+    job = stack.client.jobs.create(smoke_spec(**LONG, compute=compute))
+    kept = with_a_checkpoint(stack.client, job)
+    assert kept.progress
+    (frozen, *_) = stack.processes("ray::RayTrainWorker")
+
+    frozen.suspend()
+    job = finished(stack.client, job)
+
+    assert job.state is JobState.SUCCEEDED, job.message
+    assert job.attempt == 1
+    words = [log_of(stack.client, job, source=source) for source in ("rank-0000", "rank-0001")]
+    assert sum(f"error: {HUNG}: no step for 5 s" in each for each in words) == 1
+    assert not frozen.is_running()
+    resumed_at = starts_in(log_of(stack.client, job))
+    assert all(images >= (kept.progress.last_checkpoint_images or 0) for images in resumed_at[2:])
+    assert valid_checkpoints(stack, job) == list(range(800, 4801, 800))
 
 
 def test_a_killed_driver_is_followed_by_an_attempt_that_goes_on(stack: Stack) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.specs import smoke_spec
@@ -17,6 +18,7 @@ from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointManifest, Origin, Outcome, Progress, Reason
 from workers.storage.local import LocalStore
+from workers.training.watchdog import EXIT_HUNG, HUNG
 
 KEYS = JobKeys("job")
 IN_HASTE = """
@@ -323,6 +325,42 @@ def test_a_store_that_takes_no_checkpoint_ends_the_attempt_which_says_how_far_it
     assert (outcome.status, outcome.reason, outcome.images_seen) == ("failed", Reason.STORAGE_ERROR, 320)
     assert "has not taken the checkpoint at 160 images within 1 s" in outcome.message
     assert outcome.message in shipped_log(store, "driver")
+
+
+def test_a_process_that_freezes_ends_the_other_which_says_where_it_waited(tmp_path: Path, store: LocalStore) -> None:
+    write_spec(
+        tmp_path,
+        duration_images=1_600_000,
+        cadence={"log_images": 16, "checkpoint_images": 1_600_000},
+        compute={"workers": 2, "accelerator": "cpu", "hang_seconds": 3},
+    )
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers")
+    group = subprocess.Popen(
+        command(tmp_path, launcher=torchrun),
+        env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: losses(store), timeout_seconds=90)
+        ranks = {each.environ().get("RANK"): each for each in psutil.Process(group.pid).children()}
+
+        ranks["1"].suspend()
+        log = wait_until(lambda: HUNG in (log := shipped_log(store, "driver")) and log, timeout_seconds=60)
+        ranks["1"].kill()
+        _, said = group.communicate(timeout=60)
+    finally:
+        group.kill()
+
+    assert group.returncode != 0
+    assert f"exitcode  : {EXIT_HUNG} " in said
+    assert "Thread MainThread:" in log
+    assert "in _Session.train" in log
+    assert log.splitlines()[-1] in said
+    assert "no step for 3 s" in log.splitlines()[-1]
+    with pytest.raises(FileNotFoundError):
+        store.get(KEYS.attempt(1).outcome)
 
 
 def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tests.support.images import random_images
 from tests.support.specs import smoke_spec
+from workers.contract.spec import Compute
 from workers.training.loop import Trainer
 from workers.training.state import new_state
 from workers.training.world import World
@@ -28,7 +29,7 @@ NETWORK = {
 
 
 def main(folder: Path, microbatch_images: int | None) -> None:
-    world = World.from_environment("cpu")
+    world = World.from_environment(Compute(accelerator="cpu"))
     images = random_images(count=32, resolution=8, num_classes=3)
     for estimator in ESTIMATORS:
         spec = smoke_spec(

@@ -9,7 +9,7 @@ from service.client import Client
 from service.jobs.views import Job
 from tests.support.waiting import wait_until
 from tests.support.whole_stack import Stack
-from workers.contract.keys import MANIFEST
+from workers.contract.keys import DRIVER_LOG, MANIFEST
 from workers.contract.records import CheckpointManifest
 
 LONG = {"duration_images": 4800, "cadence": {"log_images": 80, "checkpoint_images": 800}}
@@ -31,10 +31,10 @@ def with_a_checkpoint(client: Client, job: Job) -> Job:
     return wait_until(checked, timeout_seconds=END_SECONDS)
 
 
-def log_of(client: Client, job: Job, *, attempt: int = 1) -> str:
-    """Everything that the driver printed, and with it the ranks."""
+def log_of(client: Client, job: Job, *, attempt: int = 1, source: str = DRIVER_LOG) -> str:
+    """A whole log; the driver's has what the ranks printed, too."""
     text, offset = "", 0
-    while piece := client.jobs.logs(job.id, attempt=attempt, offset=offset).text:
+    while piece := client.jobs.logs(job.id, attempt=attempt, source=source, offset=offset).text:
         text += piece
         offset += len(piece.encode())
     return text

@@ -42,6 +42,15 @@ class Compute(Document):
     max_worker_failures: Annotated[
         int, Field(ge=0, le=1000, description="Restarts from the last checkpoint within one attempt")
     ] = 3
+    hang_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=86_400,
+            description="A worker without an optimizer step for so long ends, and counts as a failure; "
+            "its log tells where it stood",
+        ),
+    ] = 300
 
 
 class Cadence(Document):

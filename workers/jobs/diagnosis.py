@@ -6,10 +6,13 @@ import torch
 import torch.distributed as dist
 from botocore.exceptions import BotoCoreError, ClientError
 
+from workers.contract.keys import AttemptKeys, rank_log
 from workers.contract.records import Reason
 from workers.data import DatasetError
-from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError
+from workers.training.watchdog import HUNG
 from workers.training.writer import CheckpointNotTakenError
 
 _OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
@@ -51,6 +54,15 @@ def is_broken_connection(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _BROKEN_CONNECTION)
     )
+
+
+def was_hung(store: ObjectStore, keys: AttemptKeys, rank: int) -> bool:
+    """Whether its watchdog has ended a worker, as far as the store can tell: then its log ends with those words."""
+    try:
+        chunks = store.list(keys.log_stream(rank_log(rank)))
+        return bool(chunks) and HUNG in store.get(chunks[-1]).decode(errors="replace").splitlines()[-1]
+    except STORE_ERRORS:
+        return False
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

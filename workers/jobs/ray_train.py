@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -18,18 +19,18 @@ from ray.train.v2._internal.exceptions import RayTrainError
 from workers.contract.keys import rank_log
 from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
-from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory
+from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, was_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
+from workers.training.agreement import Wishes
 from workers.training.run import Ending, run_training
 from workers.training.scribe import Run
-from workers.training.world import World
+from workers.training.world import World, collective_seconds
 
 log = structlog.get_logger()
 
-_COLLECTIVE_TIMEOUT_SECONDS = 600
 _STOP_POLL_SECONDS = 0.5
 
 
@@ -60,12 +61,13 @@ def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=spec.compute.max_worker_failures),
             ),
-            torch_config=TorchConfig(timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
+            torch_config=TorchConfig(timeout_s=collective_seconds(spec.compute)),
         )
         try:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise _cause(error) from error
+            store, keys = open_store(run.store_url), run.keys.attempt(run.attempt)
+            raise _cause(error, spec.compute, lambda rank: was_hung(store, keys, rank)) from error
     return Ending(**result.return_value)
 
 
@@ -74,13 +76,17 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     configure_logging()
     run = Run(**config["run"])
     source = rank_log(ray.train.get_context().get_world_rank())
-    with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source):
+    with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source) as last_words:
         world = World.of_process_group(ray.train.torch.get_device())
         stop = threading.Event()
         if world.is_first:
             threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
-        ending = run_training(run, world, stop_requested=stop.is_set, loss_announced=_DrainNotices().has_news)
-        return asdict(ending)
+        drains = _DrainNotices()
+
+        def heard() -> Wishes:
+            return Wishes(stop=stop.is_set(), checkpoint=drains.has_news())
+
+        return asdict(run_training(run, world, heard=heard, last_words=last_words))
 
 
 class _DrainNotices:
@@ -146,8 +152,11 @@ def _watch(flag: Any, stop: threading.Event) -> None:
     stop.set()
 
 
-def _cause(error: ray.train.TrainingFailedError) -> Exception:
-    """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo."""
+def _cause(error: ray.train.TrainingFailedError, compute: Compute, hung: Callable[[int], bool]) -> Exception:
+    """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo.
+
+    `hung` tells of a lost worker's rank whether its watchdog has ended it.
+    """
     failures: dict[int, Exception] = dict(sorted(getattr(error, "worker_failures", {}).items()))
     if too_large := next(filter(is_out_of_memory, failures.values()), None):
         return too_large
@@ -155,5 +164,10 @@ def _cause(error: ray.train.TrainingFailedError) -> Exception:
     if failures and not lost:
         own = (failure for failure in failures.values() if not is_broken_connection(failure))
         return next(own, failures[min(failures)])
+    if still := [rank for rank in sorted(lost) if hung(rank)]:
+        return WorkersLostError(
+            f"no step for {compute.hang_seconds} s (compute.hang_seconds), so worker {' and '.join(map(str, still))} "
+            f"ended; what each thread was doing is at the end of the log {' and '.join(map(rank_log, still))}"
+        )
     who = f"worker {' and '.join(map(str, sorted(lost)))} died; " if lost else ""
     return WorkersLostError(f"{who}{' '.join(str(error).split())[:500]}")

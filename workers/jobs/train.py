@@ -22,6 +22,7 @@ from workers.jobs.stop import StopFlag
 from workers.storage import ObjectStore
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
+from workers.training.agreement import Wishes
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
 from workers.training.run import Ending, run_training
@@ -63,7 +64,7 @@ def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
     """
     stop.listen()
     try:
-        world = World.from_environment(job.spec.compute.accelerator)
+        world = World.from_environment(job.spec.compute)
     except ValueError as error:
         raise UsageError(str(error)) from None
     try:
@@ -78,11 +79,12 @@ def _train_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Ou
     number = _decided_by_first(world, lambda: _begin(job, attempt))
     source = DRIVER_LOG if world.is_first else rank_log(world.rank)
 
-    def body() -> Ending:
-        run = _decided_by_first(world, lambda: _prepare(job, number))
-        return run_training(run, world, stop_requested=stop.is_set)
+    with shipped_output(job.open_store(), job.keys.attempt(number), source) as last_words:
 
-    with shipped_output(job.open_store(), job.keys.attempt(number), source):
+        def body() -> Ending:
+            run = _decided_by_first(world, lambda: _prepare(job, number))
+            return run_training(run, world, heard=lambda: Wishes(stop=stop.is_set()), last_words=last_words)
+
         if world.is_first:
             log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
         outcome = _outcome_of(job, number, body)

@@ -3,7 +3,7 @@
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO, cast
 
@@ -17,19 +17,29 @@ _LONGEST_PART = 64 << 10  # characters that may wait for the end of their line
 
 
 @contextmanager
-def shipped_output(store: ObjectStore, keys: AttemptKeys, source: str, *, every_seconds: float = 2.0) -> Iterator[None]:
+def shipped_output(
+    store: ObjectStore, keys: AttemptKeys, source: str, *, every_seconds: float = 2.0
+) -> Iterator[Callable[[str], None]]:
     """Inside, all that Python code prints also goes to the log `source` of an attempt, without the known secrets.
 
     It still comes out where it did. An exception that leaves this block ends the log with its traceback. Leaving waits
     for at most 20 seconds until all has arrived; until then, nothing waits.
+
+    A process that is about to end hard calls what this yields with its last words: they are shipped behind all else,
+    in as much time, and end the log.
     """
     redaction = Redaction.of_environment()
     stream = LogStream(store, keys, source, every_seconds=every_seconds)
+
+    def end(last_words: str) -> None:
+        stream.write(redaction(last_words))
+        stream.close(_CLOSE_SECONDS)
+
     outputs = [_Output(original, stream, redaction) for original in (sys.stdout, sys.stderr)]
     try:
         with redirect_stdout(cast("TextIO", outputs[0])), redirect_stderr(cast("TextIO", outputs[1])):
             try:
-                yield
+                yield end
             finally:
                 for output in outputs:
                     output.finish()

@@ -18,6 +18,9 @@ class Wishes:
     stop: bool = False
     checkpoint: bool = False
 
+    def __or__(self, other: "Wishes") -> "Wishes":
+        return Wishes(self.stop or other.stop, self.checkpoint or other.checkpoint)
+
 
 class Agreement:
     """Brings all processes to the same wishes within about two seconds, for one small reduction in that time.

@@ -21,6 +21,7 @@ from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Measured, Window
 from workers.training.timekeeping import resumed_timekeeper
+from workers.training.watchdog import Watchdog
 from workers.training.weights import load_initial_weights
 from workers.training.world import World
 
@@ -39,14 +40,15 @@ class Ending:
 
 
 def run_training(
-    run: Run, world: World, *, stop_requested: Callable[[], bool], loss_announced: Callable[[], bool] = lambda: False
+    run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
 ) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
     Without one, a fork starts from its origin, and any other job from its initial weights.
 
-    Both are asked every few seconds, at the same step in every process. Once any has heard that a stop is requested,
-    all leave after a last checkpoint; when the loss of a process is announced, a checkpoint is written at once.
+    `heard` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after a last
+    checkpoint; once any wants a checkpoint, it is written at once.
+    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`; then this process is ended.
     """
     store = open_store(run.store_url)
     timekeeper = resumed_timekeeper(store, run.keys, run.attempt)
@@ -63,7 +65,8 @@ def run_training(
         Scribe.begin(run, spec, world, state, timekeeper, has_checkpoint=has_checkpoint) if world.is_first else None
     )
     try:
-        ending = _Session(world, spec, state, images, scribe).train(stop_requested, loss_announced)
+        with Watchdog(spec.compute.hang_seconds, last_words) as watchdog:
+            ending = _Session(world, spec, state, images, scribe, watchdog).train(heard)
     except BaseException:
         if scribe:
             scribe.close("FAILED")
@@ -86,21 +89,18 @@ class _Session:
     state: TrainState
     images: ImageSet
     scribe: Scribe | None
+    watchdog: Watchdog
 
-    def train(self, stop_requested: Callable[[], bool], loss_announced: Callable[[], bool]) -> Ending:
+    def train(self, heard: Callable[[], Wishes]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
-
-        def heard() -> Wishes:
-            return Wishes(stop=stop_requested() or self._superseded, checkpoint=loss_announced())
-
         cadence = self.spec.cadence
         window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
         since, counted = time.monotonic(), self.state.images_seen
         for step in train(self.state, self.images, self.spec, self.world):
             window.add(step.terms, step.gradient_norm)
-            seen = step.images_seen
+            seen = self.watchdog.images_seen = step.images_seen
             done = seen >= self.spec.duration_images
-            wishes = agreement.reached(heard)
+            wishes = agreement.reached(lambda: heard() | Wishes(stop=self._superseded))
             stop = wishes.stop and not done
             grid_due = done or self._passed(seen, cadence.checkpoint_images)
             checkpoint_due = grid_due or stop or wishes.checkpoint
@@ -137,11 +137,13 @@ class _Session:
 
     def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
         if self.scribe and is_last:
-            self.scribe.last_checkpoint(self.state)
+            with self.watchdog.paused():
+                self.scribe.last_checkpoint(self.state)
         elif self.scribe:
             self.scribe.checkpoint(self.state, is_urgent=is_urgent)
 
     def _draw_grid(self) -> None:
-        png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
+        with self.watchdog.paused():
+            png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
         if self.scribe:
             self.scribe.grid(self.state.images_seen, png)

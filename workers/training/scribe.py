@@ -1,6 +1,7 @@
 """All that the first process of a run writes: metrics, pictures, checkpoints, and accounts of itself."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -23,12 +24,12 @@ from workers.training.state import TrainState
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
 from workers.training.world import World
-from workers.training.writer import STORE_ERRORS, CheckpointWriter
+from workers.training.writer import STORE_ERRORS, CheckpointNotTakenError, CheckpointWriter
 
 log = structlog.get_logger()
 
 _LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it; the other processes wait ten minutes for this one
-_URGENT_SECONDS = 60.0  # that the one before may take; a node that is drained has two minutes or less
+_URGENT_SECONDS = 20.0  # that the one before may take; a node that is drained has two minutes or less
 _ABANDONED_SECONDS = 30.0
 
 
@@ -127,10 +128,11 @@ class Scribe:
         self.spent("sampling")
 
     def checkpoint(self, state: TrainState, *, is_urgent: bool) -> None:
-        """Write one if the thread for it is free; an urgent one waits until it is."""
+        """Write one if the thread for it is free; an urgent one waits a while for that."""
         if is_urgent:
             log.info("checkpoint.urgent", images_seen=state.images_seen)
-            self._writer.settle(_URGENT_SECONDS)
+            with suppress(CheckpointNotTakenError):
+                self._writer.settle(_URGENT_SECONDS)
         self._writer.offer(state)
         self.spent("checkpointing")
 

@@ -12,10 +12,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from workers.contract.spec import Compute
+
 T = TypeVar("T")
 
 # The first process may import a large image set while the others wait for what it says.
 _DECISION_PATIENCE = timedelta(days=1)
+_COLLECTIVE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +41,17 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size(), device, patient)
 
     @classmethod
-    def from_environment(cls, accelerator: Literal["cpu", "gpu"]) -> "World":
+    def from_environment(cls, compute: Compute) -> "World":
         """Join the other processes if torchrun started this one, else be alone.
 
         Raises:
             ValueError: a GPU is asked for and there is none.
         """
-        device = local_device(accelerator)
+        device = local_device(compute.accelerator)
         if "RANK" not in os.environ:
             return cls.alone(device)
-        dist.init_process_group("nccl" if accelerator == "gpu" else "gloo")
+        backend = "nccl" if compute.accelerator == "gpu" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=collective_seconds(compute)))
         return cls.of_process_group(device)
 
     def leave(self) -> None:
@@ -97,6 +101,11 @@ class World:
         if self.size > 1:
             dist.broadcast_object_list(box, group=self.decisions)
         return box[0]
+
+
+def collective_seconds(compute: Compute) -> int:
+    """How long processes wait for each other in a step: so long that their watchdogs are first."""
+    return max(_COLLECTIVE_SECONDS, 2 * compute.hang_seconds)
 
 
 def _sync_buffers_option() -> str:

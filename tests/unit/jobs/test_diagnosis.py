@@ -7,10 +7,10 @@ from ray.exceptions import RayTaskError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from tests.support.failures import cause_of
 from workers.contract.records import Reason
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
-from workers.jobs.ray_train import _cause
 from workers.training.checkpoint import DamagedCheckpointError
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
@@ -74,11 +74,11 @@ def test_other_failures_keep_their_reason(error: Exception, reason: Reason) -> N
 def test_a_worker_without_memory_is_the_cause_whatever_became_of_the_others() -> None:
     dead = WorkerHealthCheckFailedError("actor died", failure=RuntimeError("gone"))
 
-    assert _cause(WorkerGroupError("failed", {0: TIMED_OUT, 1: OUT_OF_MEMORY, 2: dead})) is OUT_OF_MEMORY
+    assert cause_of(WorkerGroupError("failed", {0: TIMED_OUT, 1: OUT_OF_MEMORY, 2: dead})) is OUT_OF_MEMORY
 
 
 def test_what_one_worker_raised_is_the_cause_and_the_others_broken_connections_are_its_echo() -> None:
     raised = ValueError("in rank 1")
 
-    assert _cause(WorkerGroupError("failed", {0: TIMED_OUT, 1: raised})) is raised
-    assert _cause(WorkerGroupError("failed", {1: TIMED_OUT, 0: TIMED_OUT})) is TIMED_OUT
+    assert cause_of(WorkerGroupError("failed", {0: TIMED_OUT, 1: raised})) is raised
+    assert cause_of(WorkerGroupError("failed", {1: TIMED_OUT, 0: TIMED_OUT})) is TIMED_OUT
