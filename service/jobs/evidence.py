@@ -20,6 +20,7 @@ _HEARTBEAT_STALE = timedelta(seconds=90)
 _LONGEST_BACK_OFF_SECONDS = 600.0
 _DOUBLINGS = 64  # more would not fit into a float
 _STALL_REPORTS = 10
+_RECEIVERS = {"journal": "the object store", "mlflow": "MLflow"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,27 @@ def is_stalled(job: JobRecord, *, now: datetime, limits: Limits) -> bool:
     return now - job.advanced_at > patience
 
 
+def tracking_delay(progress: Progress) -> str | None:
+    """Who gets nothing of what a worker has to tell, for how long, and how much waits, in words; None if all is told.
+
+    Both times are of the worker's clock.
+    """
+    delays = (
+        f"{_RECEIVERS.get(name, name)} has taken nothing for {_minutes(progress.updated_at - behind.since)}: "
+        f"{behind.waiting:,} records wait on the worker's disk and are delivered when it is back"
+        for name, behind in sorted(progress.tracking_behind.items())
+    )
+    return "; ".join(delays) or None
+
+
 def signature(verdict: Verdict, job: JobRecord) -> str:
     """What makes two failures the same one: the error, and how far training had come."""
     seen = job.progress.images_seen if job.progress else 0
     return hashlib.sha256(f"{verdict.reason}\n{verdict.message}\n{seen}".encode()).hexdigest()
+
+
+def _minutes(span: timedelta) -> str:
+    return f"{round(span / timedelta(minutes=1))} min"
 
 
 def _word(run: Run | Unreachable | None) -> Word:

@@ -15,7 +15,7 @@ import structlog
 from service.cluster.base import ClusterUnreachable, Run
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.evidence import Observed, Unreachable, is_silent, is_stalled, known
+from service.jobs.evidence import Observed, Unreachable, is_silent, is_stalled, known, tracking_delay
 from service.jobs.lifecycle import JobState, decide
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
 
@@ -96,6 +96,8 @@ class Reconciler:
         if observed.progress:
             silent = is_silent(changed, now=now)
             changed = with_condition(changed, "Heartbeating", status=not silent, message=None, at=now)
+            delay = tracking_delay(observed.progress)
+            changed = with_condition(changed, "TrackingCurrent", status=delay is None, message=delay, at=now)
         if changed.state is JobState.RUNNING:  # what is made to leave for it has not got on by that
             stalled = is_stalled(changed, now=now, limits=self.actions.limits)
             changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)

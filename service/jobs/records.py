@@ -204,4 +204,5 @@ _CONDITION_EVENTS = {
     "BackendReachable": ("backend_unreachable", "backend_reachable"),
     "Heartbeating": ("heartbeat_lost", "heartbeat_back"),
     "Progressing": ("stalled", "progressing"),
+    "TrackingCurrent": ("tracking_delayed", "tracking_current"),
 }

@@ -103,7 +103,10 @@ class ForkCreate(Document):
 
 
 class Condition(View):
-    """Something that is true or not of a job, whatever its state: `BackendReachable`, `Heartbeating`, `Progressing`."""
+    """Something that is true or not of a job, whatever its state.
+
+    `BackendReachable`, `Heartbeating`, `Progressing`, `TrackingCurrent` (MLflow and the store take what it measures).
+    """
 
     type: str
     status: bool

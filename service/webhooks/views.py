@@ -27,6 +27,8 @@ EventType = Literal[
     "heartbeat_back",
     "stalled",
     "progressing",
+    "tracking_delayed",
+    "tracking_current",
 ]
 MOVES: tuple[EventType, ...] = ("created", "attempt_started", "state_changed")  # events that tell of a new state
 StateName = Literal[

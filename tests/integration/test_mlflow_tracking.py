@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
+from tests.support.spools import event_spool, open_files_in
+from tests.support.waiting import wait_until
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 from workers.tracking.mlflow_run import EXPERIMENT, MlflowRun
@@ -35,6 +37,10 @@ def png() -> bytes:
 
 def rows(*steps: int) -> list[Event]:
     return [Metrics(step, 1_700_000_000.0 + step, {"loss/dsm": 1 / step}) for step in steps]
+
+
+def pictures_of(client: MlflowClient, run: MlflowRun) -> list[str]:
+    return [file.path for file in client.list_artifacts(run.run_id, "images") if file.path.endswith(".png")]
 
 
 def steps_of(client: MlflowClient, run: MlflowRun) -> list[int]:
@@ -64,11 +70,13 @@ def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowC
 
 def test_a_batch_that_is_sent_twice_is_logged_once(client: MlflowClient) -> None:
     run = new_run("job_twice")
+    batch = [*rows(64, 128), Grid(128, 1_700_000_000.0, png())]
 
-    run.deliver(rows(64, 128))
-    run.deliver(rows(64, 128))
+    run.deliver(batch)
+    run.deliver([*batch, Grid(12, 1_700_000_000.0, png())])
 
     assert steps_of(client, run) == [64, 128]
+    assert len(pictures_of(client, run)) == 2
 
 
 def test_a_later_attempt_goes_on_in_the_same_run_without_repeating_steps(client: MlflowClient) -> None:
@@ -96,7 +104,7 @@ def test_a_server_that_comes_late_gets_everything(tmp_path: Path, monkeypatch: p
     port = free_ports(1)[0]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     run = new_run("job_outage")
-    background: Background[Event] = Background("mlflow", run.deliver, every_seconds=0.2)
+    background = Background("mlflow", run.deliver, event_spool(tmp_path), every_seconds=0.2)
 
     for event in rows(*range(64, 6400, 64)):
         background.offer(event)
@@ -105,3 +113,37 @@ def test_a_server_that_comes_late_gets_everything(tmp_path: Path, monkeypatch: p
 
         assert undelivered == 0
         assert len(steps_of(MlflowClient(url), run)) == 99
+
+
+def test_an_hour_without_mlflow_costs_only_a_delay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of three values a second and a picture every ten minutes, while the server is away."""
+    port = free_ports(1)[0]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    run = new_run("job_hour")
+    spool = event_spool(tmp_path, memory_bytes=10_000)
+    background = Background("mlflow", run.deliver, spool, every_seconds=0.2)
+    measured = [
+        Metrics(64 * second, 1_800_000_000.0 + second, {"loss/dsm": 1 / second, "loss/consistency": 0.5, "speed": 64.0})
+        for second in range(1, 3661)
+    ]
+
+    with mlflow_server(tmp_path, port) as url:
+        for row in measured[:60]:
+            background.offer(row)
+        wait_until(lambda: run.run_id and len(steps_of(MlflowClient(url), run)) == 60)
+    for second, row in enumerate(measured[60:]):
+        background.offer(row)
+        if second % 600 == 0:
+            background.offer(Grid(row.images_seen, row.time, png()))
+    assert open_files_in(tmp_path) == 1, "what waits is on disk"
+    with mlflow_server(tmp_path, port) as url:
+        undelivered = background.close(60)
+
+        assert undelivered == 0
+        for key in ("loss/dsm", "loss/consistency", "speed"):
+            points = MlflowClient(url).get_metric_history(run.run_id, key)
+            assert [(point.step, point.value) for point in points] == [
+                (row.images_seen, row.values[key]) for row in measured
+            ]
+        assert len(pictures_of(MlflowClient(url), run)) == 6
+    assert open_files_in(tmp_path) == 0

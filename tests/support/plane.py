@@ -25,7 +25,7 @@ from service.web.audit import Origin
 from workers.contract.document import Document
 from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
 from workers.contract.presets import PRESETS
-from workers.contract.records import CheckpointManifest, Claim, Outcome, Progress
+from workers.contract.records import Behind, CheckpointManifest, Claim, Outcome, Progress
 from workers.storage import ObjectStore
 from workers.storage.memory import MemoryStore
 
@@ -111,6 +111,7 @@ class Worker:
         images_seen: int = 100,
         run_id: str = "run1",
         checkpoint: int | None = None,
+        behind: dict[str, Behind] | None = None,
     ) -> None:
         document = {
             "phase": phase,
@@ -123,6 +124,7 @@ class Worker:
             "num_workers": 2,
             "mlflow_run_id": run_id,
             "updated_at": at,
+            "tracking_behind": behind or {},
         }
         self._put(self.keys.progress, Progress.model_validate(document))
 

@@ -46,6 +46,13 @@ class Resume(Document):
     largest_difference: Annotated[float, Field(description="Relative, over all losses compared")]
 
 
+class Behind(Document):
+    """Something that tracking cannot deliver at present."""
+
+    waiting: Annotated[int, Field(description="Rows of metrics, pictures and the like; they wait on the worker's disk")]
+    since: Timestamp
+
+
 class Progress(Document):
     """Rank 0's latest word, rewritten every few seconds: a heartbeat and what `cdm watch` shows."""
 
@@ -65,6 +72,10 @@ class Progress(Document):
     ] = None
     ledger: Ledger = Ledger()
     resume: Annotated[Resume | None, Field(description="Since the last start from a checkpoint")] = None
+    tracking_behind: Annotated[
+        dict[str, Behind],
+        Field(description="Who has taken nothing for a minute: `mlflow`, or the `journal` in the store"),
+    ] = Field(default_factory=dict)
 
 
 class Reason(StrEnum):

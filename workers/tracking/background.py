@@ -1,11 +1,14 @@
 """A thread that delivers things, so that whoever has something to say need not wait."""
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 import structlog
+
+from workers.contract.records import Behind
+from workers.tracking.spool import Spool
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -13,25 +16,27 @@ log = structlog.get_logger()
 _BATCH = 500
 _LONGEST_PAUSE_SECONDS = 30.0
 _PAUSE_WHEN_CLOSING_SECONDS = 0.5
+_BEHIND_AFTER = timedelta(seconds=60)
 
 
 class Background(Generic[T]):
     """Hands items to `deliver` in order, in batches, on its own thread, and again after a pause if that fails.
 
-    Memory is bounded: beyond `capacity` waiting items the oldest is dropped, and counted. `deliver` sees a batch again
-    after a failure, so it must be idempotent.
+    Until then they are in `waiting`, which bounds memory and disk; what finds no room there is dropped, and counted.
+    `deliver` sees the same batch again after a failure, so it must be idempotent.
     """
 
     def __init__(
-        self, name: str, deliver: Callable[[list[T]], None], *, capacity: int = 20_000, every_seconds: float = 1.0
+        self, name: str, deliver: Callable[[list[T]], None], waiting: Spool[T], *, every_seconds: float = 1.0
     ) -> None:
-        self._name = name
+        self.name = name
         self._deliver = deliver
         self._every_seconds = every_seconds
-        self._waiting: deque[T] = deque()
+        self._waiting = waiting
         self._in_flight: list[T] = []
-        self._capacity = capacity
+        self._tried_since: datetime | None = None  # the batch in flight
         self._num_dropped = 0
+        self._is_dropping = False
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._given_up = False
@@ -41,11 +46,19 @@ class Background(Generic[T]):
     def offer(self, item: T) -> None:
         """Take an item for delivery. Never waits for a delivery, never raises."""
         with self._changed:
-            if len(self._waiting) >= self._capacity:
-                self._waiting.popleft()
-                self._num_dropped += 1
-            self._waiting.append(item)
+            try:
+                self._waiting.put(item)
+            except OSError as error:
+                self._drop(1, error)
             self._changed.notify()
+
+    def behind(self) -> Behind | None:
+        """How much waits, and since when, if the receiver has taken nothing for a minute though there was something."""
+        with self._changed:
+            since = self._tried_since
+            if since is None or self._given_up or datetime.now(UTC) - since < _BEHIND_AFTER:
+                return None
+            return Behind(waiting=len(self._waiting) + len(self._in_flight), since=since)
 
     def close(self, timeout_seconds: float) -> int:
         """Deliver what is left, for at most so long; return how many items never arrived."""
@@ -53,10 +66,12 @@ class Background(Generic[T]):
             self._closing.set()
             self._changed.notify()
         self._thread.join(timeout_seconds)
-        self._given_up = True
-        undelivered = len(self._waiting) + len(self._in_flight) + self._num_dropped
+        with self._changed:
+            self._given_up = True
+            undelivered = len(self._waiting) + len(self._in_flight) + self._num_dropped
+            self._waiting.clear()
         if undelivered:
-            log.warning("tracking.undelivered", to=self._name, items=undelivered)
+            log.warning("tracking.undelivered", to=self.name, items=undelivered)
         return undelivered
 
     def _run(self) -> None:
@@ -65,25 +80,55 @@ class Background(Generic[T]):
             try:
                 self._deliver(self._in_flight)
             except Exception as error:  # noqa: BLE001 - whatever it is, training must not learn of it
-                reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-                log.warning("tracking.delivery_failed", to=self._name, error=reason, retry_in_seconds=pause)
+                log.warning("tracking.delivery_failed", to=self.name, error=_told(error), retry_in_seconds=pause)
                 self._rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
-                self._in_flight = []
                 pause = self._every_seconds
-                self._rest(pause)
+                if self._arrived() < _BATCH:
+                    self._rest(pause)
 
     def _take(self) -> bool:
         """Wait for items and put a batch in flight, unless one already is; False when there is nothing left to do."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._in_flight or self._closing.is_set())
-            while self._waiting and len(self._in_flight) < _BATCH:
-                self._in_flight.append(self._waiting.popleft())
-        return bool(self._in_flight) and not self._given_up
+            while not self._in_flight and not self._given_up:
+                self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
+                if not self._waiting:
+                    return False
+                self._refill()
+            self._tried_since = self._tried_since or datetime.now(UTC)
+            return not self._given_up
+
+    def _refill(self) -> None:
+        waiting = len(self._waiting)
+        try:
+            self._in_flight = self._waiting.take(_BATCH)
+        except (OSError, ValueError) as error:
+            self._waiting.clear()
+            self._drop(waiting, error)
+
+    def _arrived(self) -> int:
+        """The batch in flight has been delivered; how many items wait behind it."""
+        with self._changed:
+            self._in_flight, self._tried_since = [], None
+            if self._is_dropping and not self._waiting:
+                log.warning("tracking.dropped", to=self.name, items=self._num_dropped)
+                self._is_dropping = False
+            return len(self._waiting)
+
+    def _drop(self, items: int, error: Exception) -> None:
+        """Said once until all that waits has been delivered: a full disk may stay full for hours."""
+        if not self._is_dropping:
+            log.warning("tracking.dropping", to=self.name, error=_told(error))
+        self._is_dropping = True
+        self._num_dropped += items
 
     def _rest(self, seconds: float) -> None:
         """Let items gather, or a failing receiver recover; someone who is closing waits only for the latter."""
         if not self._closing.wait(seconds) or not self._in_flight:
             return
         threading.Event().wait(min(seconds, _PAUSE_WHEN_CLOSING_SECONDS))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -1,7 +1,8 @@
 """What can be said of a run."""
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,21 @@ class Ended:
 
 
 Event = Metrics | Grid | Checkpointed | Ended
+
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def encode(event: Event) -> bytes:
+    """An event as bytes: a line of JSON, and behind it the picture if it has one."""
+    told = {field.name: getattr(event, field.name) for field in fields(event)}
+    png: bytes = told.pop("png", b"")
+    return json.dumps([type(event).__name__, told]).encode() + b"\n" + png
+
+
+def decode(record: bytes) -> Event:
+    """The event that was encoded."""
+    line, _, png = record.partition(b"\n")
+    kind, told = json.loads(line)
+    if kind == Grid.__name__:
+        told["png"] = png
+    return _KINDS[kind](**told)

@@ -1,13 +1,14 @@
 """`progress.json`: the sign of life of an attempt."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 import structlog
 
-from workers.contract.records import Ledger, Progress, Resume
+from workers.contract.records import Behind, Ledger, Progress, Resume
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -30,15 +31,22 @@ class Status:
     peak_memory_bytes: int | None = None
     ledger: Ledger = field(default_factory=Ledger)
     resume: Resume | None = None
+    tracking_behind: dict[str, Behind] = field(default_factory=dict)
 
 
 class Heartbeat:
-    """Writes the current status every two seconds on its own thread; a store that fails is tried again at the next."""
+    """Writes the current status every two seconds on its own thread; a store that fails is tried again at the next.
 
-    def __init__(self, store: ObjectStore, key: str, status: Status) -> None:
+    `behind` is asked each time who does not get what there is to tell.
+    """
+
+    def __init__(
+        self, store: ObjectStore, key: str, status: Status, *, behind: Callable[[], dict[str, Behind]] = dict
+    ) -> None:
         self._store = store
         self._key = key
         self._status = status
+        self._behind = behind
         self._changing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -61,6 +69,7 @@ class Heartbeat:
     def _run(self) -> None:
         while True:
             last = self._closing.is_set()
+            self.update(tracking_behind=self._behind())
             try:
                 self._store.put(self._key, progress_of(self._status).model_dump_json().encode())
             except Exception as error:  # noqa: BLE001 - a store outage must not end training
@@ -88,4 +97,5 @@ def progress_of(status: Status) -> Progress:
         peak_memory_bytes=status.peak_memory_bytes,
         ledger=status.ledger,
         resume=status.resume,
+        tracking_behind=status.tracking_behind,
     )

@@ -16,13 +16,15 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `cdm show` says where the run is
 
+_PICTURES = "samples"
+
 
 class MlflowRun:
     """One MLflow run per job and store, recognised by its tags: a later attempt goes on writing to it.
 
     MLflow keeps two values of one step as two points, so what is already there is not written again: steps up to the
     last one logged by an earlier attempt are left out, and a repeated batch is recognised by its identical timestamps.
-    Pictures of a repeated batch appear twice.
+    Of pictures, which MLflow gives a new name each time, there is one at each step.
     """
 
     def __init__(self, job_id: str, *, store_url: str, params: dict[str, str], tags: dict[str, str]) -> None:
@@ -84,7 +86,14 @@ class MlflowRun:
             client.log_batch(run_id, metrics=points[first : first + MAX_METRICS])
 
     def _log_grid(self, client: MlflowClient, run_id: str, grid: Grid) -> None:
+        if any(_is_whole(file.path, grid.images_seen) for file in client.list_artifacts(run_id, "images")):
+            return
         image = Image.open(io.BytesIO(grid.png))
         client.log_image(
-            run_id, image, key="samples", step=grid.images_seen, timestamp=int(grid.time * 1000), synchronous=True
+            run_id, image, key=_PICTURES, step=grid.images_seen, timestamp=int(grid.time * 1000), synchronous=True
         )
+
+
+def _is_whole(path: str, step: int) -> bool:
+    """Whether this is the last file of the picture at a step: its thumbnail, `images/samples+step+64+...webp`."""
+    return path.endswith(".webp") and path.startswith(f"images/{_PICTURES}+step+{step}+")

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Literal
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Ledger, Resume
+from workers.contract.records import Behind, Ledger, Resume
+from workers.environment import cache_folder
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
-from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, decode, encode
 from workers.tracking.heartbeat import Heartbeat, Status
 from workers.tracking.journal import Journal
+from workers.tracking.spool import Spool
 
 _CLOSE_SECONDS = 30.0
 
@@ -32,10 +34,10 @@ class Reporter:
     ) -> None:
         keys = job.attempt(attempt)
         self._store_url = store_url
-        self._heartbeat = Heartbeat(store, keys.progress, status)
-        self._receivers: list[Background[Event]] = [Background("journal", Journal(store, job, attempt).deliver)]
+        self._receivers = [_in_background("journal", Journal(store, job, attempt).deliver)]
         if os.environ.get("MLFLOW_TRACKING_URI"):
-            self._receivers.append(Background("mlflow", self._to_mlflow(job.job_id, params, tags)))
+            self._receivers.append(_in_background("mlflow", self._to_mlflow(job.job_id, params, tags)))
+        self._heartbeat = Heartbeat(store, keys.progress, status, behind=self._behind)
 
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
         self._heartbeat.update(phase=phase)
@@ -92,6 +94,9 @@ class Reporter:
         for receiver in self._receivers:
             receiver.offer(event)
 
+    def _behind(self) -> dict[str, Behind]:
+        return {receiver.name: behind for receiver in self._receivers if (behind := receiver.behind())}
+
     def _to_mlflow(self, job_id: str, params: dict[str, str], tags: dict[str, str]) -> Callable[[list[Event]], None]:
         from workers.tracking.mlflow_run import MlflowRun  # a second to import, and not everyone tracks
 
@@ -102,3 +107,7 @@ class Reporter:
             self._heartbeat.update(mlflow_run_id=run.run_id)
 
         return deliver
+
+
+def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event]:
+    return Background(name, deliver, Spool(encode, decode, folder=cache_folder()))

@@ -1,11 +1,15 @@
 """What takes too long: to start, to get on, in all."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.jobs.records import JobRecord
 from tests.support.plane import Plane, Script, plane_in, until_run
+from workers.contract.records import Behind
+
+WELL = {"BackendReachable": True, "Heartbeating": True, "Progressing": True, "TrackingCurrent": True}
 
 
 async def test_a_submission_that_never_starts_is_taken_back_and_tried_again(tmp_path: Path, script: Script) -> None:
@@ -31,22 +35,42 @@ async def test_a_driver_that_prepares_for_long_is_left_alone(plane: Plane) -> No
 
 async def test_a_job_that_no_longer_beats_or_gets_on_is_shown_as_such(plane: Plane) -> None:
     job_id = await plane.started()
-    assert told(await plane.job(job_id)) == {"BackendReachable": True, "Heartbeating": True, "Progressing": True}
+    assert told(await plane.job(job_id)) == WELL
 
     plane.clock.advance(100)
     await plane.settle()
-    assert told(await plane.job(job_id)) == {"BackendReachable": True, "Heartbeating": False, "Progressing": True}
+    assert told(await plane.job(job_id)) == {**WELL, "Heartbeating": False}
 
     plane.clock.advance(300)
     plane.worker(job_id).progress(at=plane.clock())  # it beats, at the same image
     await plane.settle()
-    assert told(await plane.job(job_id)) == {"BackendReachable": True, "Heartbeating": True, "Progressing": False}
+    assert told(await plane.job(job_id)) == {**WELL, "Progressing": False}
 
     plane.worker(job_id).progress(at=plane.clock(), images_seen=132)
     await plane.settle()
-    assert told(await plane.job(job_id)) == {"BackendReachable": True, "Heartbeating": True, "Progressing": True}
+    assert told(await plane.job(job_id)) == WELL
     events = await plane.events(job_id)
     assert events[3:] == ["heartbeat_lost", "heartbeat_back", "stalled", "progressing"]
+
+
+async def test_a_job_says_who_takes_nothing_of_what_it_measures_and_how_much_waits(plane: Plane) -> None:
+    job_id = await plane.started()
+    behind = Behind(waiting=12_000, since=plane.clock() - timedelta(minutes=5))
+    plane.worker(job_id).progress(at=plane.clock(), images_seen=132, behind={"mlflow": behind})
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    assert told(job) == {**WELL, "TrackingCurrent": False}
+    assert job.conditions["TrackingCurrent"].message == (
+        "MLflow has taken nothing for 5 min: 12,000 records wait on the worker's disk and are delivered when it is back"
+    )
+
+    plane.worker(job_id).progress(at=plane.clock(), images_seen=164)
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    assert (told(job), job.conditions["TrackingCurrent"].message) == (WELL, None)
+    assert (await plane.events(job_id))[-2:] == ["tracking_delayed", "tracking_current"]
 
 
 def told(job: JobRecord) -> dict[str, bool]:

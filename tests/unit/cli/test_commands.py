@@ -2,15 +2,17 @@
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from service.cli.documents import load
 from tests.support.command import Answer, Command
 from tests.support.served import Service
+from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
+from workers.contract.records import Behind
 
 PNG = b"\x89PNG\r\n\x1a\n..."
 
@@ -97,6 +99,18 @@ def test_cancelling_and_waiting_returns_when_the_job_has_ended(service: Service)
     again = service.cdm("cancel", job)
     assert again.code == 1
     assert again.err.startswith("error: ")
+
+
+def test_a_job_whose_tracking_is_behind_is_shown_with_what_waits(service: Service) -> None:
+    job, now = service.submit(), datetime.now(UTC)
+    behind = Behind(waiting=12_000, since=now - timedelta(minutes=5))
+    service.worker(job).progress(at=now, behind={"mlflow": behind})
+
+    shown = wait_until(lambda: "12,000 records wait" in (out := service.cdm("show", job).out) and out)
+
+    [line] = [line for line in shown.splitlines() if line.startswith("TrackingCurrent")]
+    assert "no since" in line
+    assert "(MLflow has taken nothing for 5 min: " in line
 
 
 def test_the_newest_grid_is_fetched_to_a_file(service: Service, tmp_path: Path) -> None:

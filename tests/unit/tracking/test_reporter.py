@@ -1,0 +1,65 @@
+"""What the first process tells, while those it tells are away."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.spools import open_files_in
+from tests.support.waiting import wait_until
+from workers.contract.keys import JobKeys
+from workers.contract.records import Progress
+from workers.storage.memory import MemoryStore
+from workers.tracking import background
+from workers.tracking.heartbeat import Status
+from workers.tracking.reporter import Reporter
+
+KEYS = JobKeys("job_1")
+
+
+class ForgetfulStore(MemoryStore):
+    """Takes nothing but signs of life while it is `away`."""
+
+    away = False
+
+    def put(self, key: str, data: bytes) -> None:
+        if self.away and key != KEYS.attempt(1).progress:
+            raise ConnectionError("away")
+        super().put(key, data)
+
+
+def progress_in(store: MemoryStore) -> Progress:
+    return Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
+
+
+def waiting_for_the_journal(store: MemoryStore) -> int:
+    behind = progress_in(store).tracking_behind.get("journal")
+    return behind.waiting if behind else 0
+
+
+def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_the_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDM_CACHE", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
+    store = ForgetfulStore()
+    reporter = Reporter(store, KEYS, 1, store_url="memory://x", status=Status(10_000, 1), params={}, tags={})
+    telemetry = {f"loss/dsm/level_{level}": 0.123456789 for level in range(20)}
+
+    store.away = True
+    for seen in range(10_000):
+        reporter.metrics(seen, losses={"dsm": 1 / (seen + 1)}, rate=50.0, telemetry=telemetry)
+    reporter.grid(10_000, b"png")
+    assert open_files_in(tmp_path) == 1, "what waits is on disk"
+    wait_until(lambda: waiting_for_the_journal(store) == 10_001)
+    store.away = False
+    reporter.close(None)
+
+    chunks = [store.get(key) for key in store.list(KEYS.attempt(1).metrics)]
+    rows = [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
+    assert [(row["images_seen"], row["loss/dsm"]) for row in rows] == [(seen, 1 / (seen + 1)) for seen in range(10_000)]
+    assert store.get(KEYS.sample(10_000)) == b"png"
+    assert progress_in(store).tracking_behind == {}
+    assert open_files_in(tmp_path) == 0
