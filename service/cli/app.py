@@ -29,7 +29,7 @@ _GROUPS = {
     "Jobs": (submission.presets, submission.submit, jobs.jobs, jobs.show, jobs.watch, jobs.queue),
     "What a job can be asked": (
         *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork, verbs.label),
-        *(verbs.archive, verbs.restore, verbs.delete),
+        *(verbs.archive, verbs.restore, verbs.replay, verbs.delete),
     ),
     "What a job leaves": (logs.logs, events.events, metrics.metrics, results.images, averages.average, convert.convert),
     "Operation": (doctor.doctor, administration.audit),

@@ -1,4 +1,4 @@
-"""What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `label`, `archive`, `restore` and `delete`."""
+"""What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `label`, `archive` and so on."""
 
 import sys
 from enum import StrEnum
@@ -104,6 +104,15 @@ def archive(client: Client, job: JobName, as_json: AsJson = False) -> None:
 def restore(client: Client, job: JobName, as_json: AsJson = False) -> None:
     """Put an archived job back into the lists."""
     _tell(client.jobs.restore(find(client, job).id), as_json=as_json, done="is in the lists again")
+
+
+@on_service
+def replay(client: Client, job: JobName, as_json: AsJson = False) -> None:
+    """Bring MLflow what it lacks of a job that has ended.
+
+    All its curves are in the object store. If MLflow has lost the run, it gets a new one; `cdm show` says where.
+    """
+    _tell(client.jobs.replay(find(client, job).id), as_json=as_json, done="is told to MLflow again")
 
 
 @on_service

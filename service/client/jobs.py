@@ -113,6 +113,13 @@ class Jobs(JobResults):
         """Put an archived job back into the lists."""
         return self._ask(job_id, "restore")
 
+    def replay(self, job_id: str) -> Job:
+        """Bring MLflow what it lacks of a job that has ended, out of the object store, into a new run if need be.
+
+        It happens soon after; once MLflow answers, if it does not.
+        """
+        return self._ask(job_id, "replay")
+
     def fork(
         self,
         job_id: str,

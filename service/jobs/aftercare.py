@@ -83,8 +83,8 @@ class Aftercare:
             await self._write(job, replace(job, mlflow_due_until=None))
             return
         changed = job
-        if job.mlflow_due_until:
-            changed = replace(changed, mlflow_run_id=await complete_run(job, self.objects, self.mlflow))
+        if job.mlflow_due_until and (run_id := await complete_run(job, self.objects, self.mlflow)) != job.mlflow_run_id:
+            changed = replace(changed, mlflow_run_id=run_id, mlflow_experiment_id=None, record_due=True)
         if (run_id := changed.mlflow_run_id) and changed.mlflow_experiment_id is None:
             changed = replace(changed, mlflow_experiment_id=await self.mlflow.experiment_of(run_id))
         if job.mlflow_due_until and job.ended_at:

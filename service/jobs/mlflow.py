@@ -30,6 +30,10 @@ class MlflowError(Exception):
     """MLflow did not answer, or not well."""
 
 
+class MlflowNotFound(MlflowError):
+    """MLflow knows no such thing."""
+
+
 class Mlflow:
     """A tracking server."""
 
@@ -46,15 +50,19 @@ class Mlflow:
         document = {"run_id": run_id, "status": status, "end_time": int(at.timestamp() * 1000)}
         await self._call("POST", "runs/update", json=document)
 
-    async def run_of(self, job_id: str, store_url: str, *, params: Mapping[str, str]) -> str:
-        """The id of a job's run, which is made with these parameters if no worker has made it."""
-        experiment_id = await self._experiment()
-        tags = {JOB_TAG: job_id, STORE_TAG: store_url}
-        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in tags.items())
-        search = {"experiment_ids": [experiment_id], "filter": same, "max_results": 1}
-        if runs := (await self._call("POST", "runs/search", json=search)).get("runs"):
-            return str(runs[0]["info"]["run_id"])
-        document = {"experiment_id": experiment_id, "run_name": job_id, "tags": _pairs(tags)}
+    async def run_of(self, job_id: str, store_url: str, *, known: str | None) -> str | None:
+        """The id of a job's run: the known one unless MLflow has lost it, else the one that has its tags, if any."""
+        if known and await self._is_there(known):
+            return known
+        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in _tags(job_id, store_url).items())
+        search = {"experiment_ids": [await self._experiment()], "filter": same, "max_results": 1}
+        runs = (await self._call("POST", "runs/search", json=search)).get("runs")
+        return str(runs[0]["info"]["run_id"]) if runs else None
+
+    async def make_run(self, job_id: str, store_url: str, *, params: Mapping[str, str]) -> str:
+        """A run that is known as the job's, with these parameters; its id."""
+        tags, experiment_id = _pairs(_tags(job_id, store_url)), await self._experiment()
+        document = {"experiment_id": experiment_id, "run_name": job_id, "tags": tags}
         run_id = str((await self._call("POST", "runs/create", json=document))["run"]["info"]["run_id"])
         pairs = _pairs(params)
         for first in range(0, len(pairs), MAX_PARAMS):
@@ -79,10 +87,17 @@ class Mlflow:
             ]
             await self._batch(run_id, metrics=metrics)
 
+    async def _is_there(self, run_id: str) -> bool:
+        try:
+            info = (await self._call("GET", "runs/get", params={"run_id": run_id}))["run"]["info"]
+        except MlflowNotFound:
+            return False
+        return bool(info.get("lifecycle_stage") != "deleted")
+
     async def _experiment(self) -> str:
         try:
             found = await self._call("GET", "experiments/get-by-name", params={"experiment_name": EXPERIMENT})
-        except MlflowError:  # 404, unless MLflow is away, which the next call will say
+        except MlflowNotFound:
             return str((await self._call("POST", "experiments/create", json={"name": EXPERIMENT}))["experiment_id"])
         return str(found["experiment"]["experiment_id"])
 
@@ -102,8 +117,14 @@ class Mlflow:
             response.raise_for_status()
             answer: dict[str, Any] = response.json()
         except (httpx2.HTTPError, ValueError) as error:
-            raise MlflowError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+            is_absent = isinstance(error, httpx2.HTTPStatusError) and error.response.status_code == 404
+            kind = MlflowNotFound if is_absent else MlflowError
+            raise kind(f"{type(error).__name__}: {error}".rstrip(": ")) from None
         return answer
+
+
+def _tags(job_id: str, store_url: str) -> dict[str, str]:
+    return {JOB_TAG: job_id, STORE_TAG: store_url}
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from service.jobs.lifecycle import Intent, JobState
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)
-_MLFLOW_DUE = timedelta(hours=6)
+MLFLOW_DUE = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,7 @@ def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, mes
         return replace(changed, queued_at=at)
     if not to.is_terminal:
         return changed
-    return replace(changed, ended_at=at, mlflow_due_until=at + _MLFLOW_DUE if job.attempt else None)
+    return replace(changed, ended_at=at, mlflow_due_until=at + MLFLOW_DUE if job.attempt else None)
 
 
 def asked(job: JobRecord, intent: Intent, *, at: datetime, grace: timedelta) -> JobRecord:

@@ -15,16 +15,18 @@ log = structlog.get_logger()
 
 
 async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> str | None:
-    """See that MLflow has every point of a job, in a run that is made if there is none; return its id.
+    """See that MLflow has every point of a job, in a run that is made if there is none any more; return its id.
 
-    What is there stays as it is, so this may be cut off and repeated. None: the job has measured nothing.
+    What is there stays as it is, so this may be cut off and repeated. None: the job has measured nothing. Sample grids
+    stay where they are, in the object store: MLflow keeps files in a place of its own, which only workers know.
     """
+    run_id = await mlflow.run_of(job.id, objects.url, known=job.mlflow_run_id)  # first: it may not answer for days
     rows = await objects.metric_rows(job.id)
     if not rows:
-        return job.mlflow_run_id
-    run_id = job.mlflow_run_id or await mlflow.run_of(
-        job.id, objects.url, params=flattened(TrainSpec.model_validate_json(job.spec))
-    )
+        return run_id
+    if run_id is None:
+        params = flattened(TrainSpec.model_validate_json(job.spec))
+        run_id = await mlflow.make_run(job.id, objects.url, params=params)
     there = {key: await mlflow.steps(run_id, key) for key in {key for row in rows for key in row.values}}
     missing = [point for point in _points(rows) if point.step not in there[point.key]]
     if missing:

@@ -169,6 +169,16 @@ async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
 
 
 @router.post(
+    "/jobs/{job_id}/replay",
+    summary="Bring MLflow what it lacks of a job that has ended, out of the object store",
+    dependencies=_POST,
+    responses=_VERB,
+)
+async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
+    return job_view(await jobs.replay(job_id, origin=origin), mlflow_url=mlflow_url)
+
+
+@router.post(
     "/jobs/{job_id}/fork",
     status_code=201,
     summary="Start a new job from a checkpoint of this one, with changes",

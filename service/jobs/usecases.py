@@ -137,6 +137,9 @@ class Jobs:
     async def restore(self, job_id: str, *, origin: Origin) -> JobRecord:
         return await self._change(job_id, verbs.restore, "restore", origin)
 
+    async def replay(self, job_id: str, *, origin: Origin) -> JobRecord:
+        return await self._change(job_id, lambda job: verbs.replay(job, at=self.clock()), "replay", origin)
+
     async def delete(self, job_id: str, *, origin: Origin, purge: tuple[str, ...]) -> None:
         """Gone for users. Checkpoints that a fork may still start from are kept.
 
@@ -291,5 +294,6 @@ _EVENTS = {
     "update": "updated",
     "archive": "archived",
     "restore": "restored",
+    "replay": "replay_asked",
     "delete": "deleted",
 }

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from service.errors import StateConflict
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.records import JobRecord, asked, moved
+from service.jobs.records import MLFLOW_DUE, JobRecord, asked, moved
 
 _IN_THE_ENGINE = frozenset({"cancel", "pause", "fork"})
-_ENDED = frozenset({"fork", "archive", "restore", "delete"})
+_ENDED = frozenset({"fork", "archive", "restore", "replay", "delete"})
 
 ALLOWED: dict[JobState, frozenset[str]] = {
     JobState.QUEUED: frozenset({"cancel", "pause", "fork"}),
@@ -26,8 +26,8 @@ ALLOWED: dict[JobState, frozenset[str]] = {
 Verb = Callable[[JobRecord], JobRecord]
 
 
-def require(job: JobRecord, verb: str) -> None:
-    """Refuse what is not possible now.
+def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
+    """Refuse what is not possible now; `mend` says what else leads there.
 
     Raises:
         StateConflict: saying what is.
@@ -36,7 +36,7 @@ def require(job: JobRecord, verb: str) -> None:
     if verb not in allowed:
         possible = ", ".join(allowed)
         raise StateConflict(
-            f"{job.id} is {job.state}: it cannot {verb}; possible: {possible}",
+            f"{job.id} is {job.state}: it cannot {verb}; {f'{mend}; ' if mend else ''}possible: {possible}",
             current_state=job.state,
             allowed=allowed,
         )
@@ -93,6 +93,12 @@ def restore(job: JobRecord) -> JobRecord:
     """Back into the usual lists."""
     require(job, "restore")
     return replace(job, archived_at=None, record_due=True)
+
+
+def replay(job: JobRecord, *, at: datetime) -> JobRecord:
+    """Have MLflow brought what it lacks of the job, out of the object store (see `aftercare.py`)."""
+    require(job, "replay", mend="its workers still tell MLflow: wait until it has ended")
+    return replace(job, mlflow_due_until=at + MLFLOW_DUE, record_due=True)
 
 
 def delete(job: JobRecord, *, at: datetime, purge: tuple[str, ...]) -> JobRecord:

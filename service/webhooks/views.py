@@ -19,6 +19,7 @@ EventType = Literal[
     "updated",
     "archived",
     "restored",
+    "replay_asked",
     "deleted",
     "rebuilt",
     "backend_unreachable",

@@ -72,6 +72,8 @@ class FakeMlflow:
             return (
                 httpx2.Response(200, json={"run": {"info": {"experiment_id": "7"}}}) if known else httpx2.Response(404)
             )
+        if request.url.path.endswith("experiments/get-by-name"):
+            return httpx2.Response(200, json={"experiment": {"experiment_id": "7"}})
         if request.url.path.endswith("metrics/get-history"):
             key = request.url.params["metric_key"]
             points = self.curves.get(key, {}).items()

@@ -1,6 +1,7 @@
 """What remains to be done when a job has moved on: logs, MLflow's runs, the copy in the object store."""
 
 import json
+from datetime import timedelta
 
 from service.cluster.base import RunStatus
 from service.jobs.rebuild import read_record
@@ -93,15 +94,44 @@ async def test_mlflow_being_down_delays_only_what_mlflow_is_told(plane: Plane, s
     assert plane.mlflow.runs == {"run1": "FINISHED"}
 
 
-async def test_mlflow_is_given_up_after_hours(plane: Plane, script: Script) -> None:
+async def test_mlflow_is_given_up_after_days(plane: Plane, script: Script) -> None:
     plane.mlflow.down = True
     job_id = await ended(plane, script)
     await plane.aftercare.tick()
     assert [job.id for job in await plane.jobs.with_mlflow_due()] == [job_id]
 
-    plane.clock.advance(6 * 3600 + 1)
+    plane.clock.advance(48 * 3600 + 1)
     await plane.aftercare.tick()
 
+    assert await plane.jobs.with_mlflow_due() == []
+
+
+async def test_mlflow_is_told_again_when_somebody_asks(plane: Plane, script: Script) -> None:
+    plane.mlflow.down = True
+    job_id = await ended(plane, script)
+    plane.clock.advance(48 * 3600 + 1)
+    await plane.aftercare.tick()
+
+    plane.mlflow.down = False
+    asked = await plane.service.replay(job_id, origin=ORIGIN)
+    await plane.aftercare.tick()
+
+    assert (asked.state, asked.mlflow_due_until) == ("succeeded", plane.clock() + timedelta(days=2))
+    assert plane.mlflow.runs == {"run1": "FINISHED"}
+    assert (await plane.events(job_id))[-1] == "replay_asked"
+    assert await plane.jobs.with_mlflow_due() == []
+
+
+async def test_a_run_that_mlflow_has_lost_is_no_longer_shown(plane: Plane, script: Script) -> None:
+    job_id = await ended(plane, script)
+    await plane.aftercare.tick()
+
+    plane.mlflow.runs.clear()
+    await plane.service.replay(job_id, origin=ORIGIN)
+    await plane.aftercare.tick()
+
+    job = await plane.job(job_id)
+    assert (job.mlflow_run_id, job.mlflow_experiment_id) == (None, None), "it has measured nothing to tell of"
     assert await plane.jobs.with_mlflow_due() == []
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -15,6 +16,7 @@ from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from tests.support.jobs import job
 from tests.support.mlflow_server import mlflow_server
+from tests.support.plane import ORIGIN, Plane
 from tests.support.ray_head import free_ports
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
@@ -110,3 +112,47 @@ async def test_a_job_that_measured_nothing_gets_no_run(mlflow: Mlflow) -> None:
     kept = Kept()
 
     assert await complete_run(kept.job, kept.objects, mlflow) is None
+
+
+async def test_a_run_that_somebody_deleted_is_made_anew(url: str, mlflow: Mlflow) -> None:
+    kept = Kept()
+    kept.measured(AN_HOUR[:3])
+    first = await complete_run(kept.job, kept.objects, mlflow)
+    assert first
+    MlflowClient(url).delete_run(first)
+
+    second = await complete_run(replace(kept.job, mlflow_run_id=first), kept.objects, mlflow)
+
+    assert second
+    assert second != first
+    assert curve(url, second) == expected(AN_HOUR[:3])
+
+
+async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks(plane: Plane, tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    mlflow = Mlflow(f"http://127.0.0.1:{port}")
+    aftercare = replace(plane.aftercare, mlflow=mlflow)
+    job_id = await plane.started()
+    Journal(plane.store, JobKeys(job_id), 1).deliver(list(AN_HOUR))
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+    with mlflow_server(folder_in(tmp_path, "lost"), port):
+        await aftercare.tick()
+        before = await plane.job(job_id)
+
+    with mlflow_server(folder_in(tmp_path, "new"), port) as url:
+        await plane.service.replay(job_id, origin=ORIGIN)
+        await aftercare.tick()
+        after = await plane.job(job_id)
+
+        assert after.mlflow_run_id not in {None, "run1", before.mlflow_run_id}
+        assert after.mlflow_experiment_id
+        assert curve(url, str(after.mlflow_run_id)) == expected(AN_HOUR)
+        assert MlflowClient(url).get_run(str(after.mlflow_run_id)).info.status == "FINISHED"
+    await mlflow.close()
+
+
+def folder_in(parent: Path, name: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    return folder

@@ -43,6 +43,7 @@ VERBS = {
     "retry": lambda job, at: verbs.retry(job, at=at),
     "archive": lambda job, at: verbs.archive(job, at=at),
     "restore": lambda job, at: verbs.restore(job),
+    "replay": lambda job, at: verbs.replay(job, at=at),
     "delete": lambda job, at: verbs.delete(job, at=at, purge=("logs",)),
 }
 

@@ -63,6 +63,22 @@ def test_an_archived_job_is_out_of_the_lists_until_it_is_restored(service: Servi
     assert job in service.cdm("jobs").out
 
 
+def test_mlflow_is_told_again_of_a_job_that_has_ended(service: Service) -> None:
+    running = service.submit()
+    refused = service.cdm("replay", running)
+    job = service.ended()
+    wait_until(lambda: service.mlflow.runs == {"run1": "FINISHED"})
+    service.mlflow.runs["run1"] = "RUNNING"
+
+    answer = service.cdm("replay", job)
+
+    assert refused.code == 1
+    assert "it cannot replay; its workers still tell MLflow: wait until it has ended" in refused.err
+    assert answer.out == f"{job} is told to MLflow again\n"
+    wait_until(lambda: service.mlflow.runs == {"run1": "FINISHED"})
+    assert [event.type for event in service.client.jobs.events(job)][-1] == "replay_asked"
+
+
 def test_nothing_is_deleted_without_being_said_twice(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     job = service.ended("--name", "first")
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))

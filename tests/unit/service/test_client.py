@@ -398,6 +398,7 @@ def test_filters_travel_as_the_service_reads_them() -> None:
     [
         (lambda client: client.jobs.archive("job_1"), "POST /v1/jobs/job_1/archive"),
         (lambda client: client.jobs.restore("job_1"), "POST /v1/jobs/job_1/restore"),
+        (lambda client: client.jobs.replay("job_1"), "POST /v1/jobs/job_1/replay"),
         (lambda client: client.jobs.resume("job_1"), "POST /v1/jobs/job_1/resume"),
         (lambda client: client.jobs.fork("job_1", best="loss/dsm"), "POST /v1/jobs/job_1/fork"),
         (lambda client: client.jobs.metrics("job_1", ["a", "b"], last=9), "GET /v1/jobs/job_1/metrics?keys=a%2Cb&to=9"),

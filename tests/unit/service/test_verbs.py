@@ -20,8 +20,10 @@ VERBS: dict[str, Callable[[JobRecord], JobRecord]] = {
     "retry": lambda of: verbs.retry(of, at=NOW),
     "archive": lambda of: verbs.archive(of, at=NOW),
     "restore": verbs.restore,
+    "replay": lambda of: verbs.replay(of, at=NOW),
     "delete": lambda of: verbs.delete(of, at=NOW, purge=()),
 }
+_ALWAYS = ("archive", "restore", "replay", "delete")
 # where each verb leads, by state; what is not named is refused
 LEADS_TO: dict[JobState, dict[str, JobState]] = {
     JobState.QUEUED: {"cancel": JobState.CANCELLED, "pause": JobState.PAUSED},
@@ -31,14 +33,14 @@ LEADS_TO: dict[JobState, dict[str, JobState]] = {
     JobState.PAUSING: {"cancel": JobState.CANCELLING, "pause": JobState.PAUSING},
     JobState.PAUSED: {"cancel": JobState.CANCELLED, "resume": JobState.QUEUED, "pause": JobState.PAUSED},
     JobState.CANCELLING: {"cancel": JobState.CANCELLING},
-    JobState.SUCCEEDED: dict.fromkeys(("archive", "restore", "delete"), JobState.SUCCEEDED),
+    JobState.SUCCEEDED: dict.fromkeys(_ALWAYS, JobState.SUCCEEDED),
     JobState.FAILED: {
         "retry": JobState.QUEUED,
-        **dict.fromkeys(("archive", "restore", "delete"), JobState.FAILED),
+        **dict.fromkeys(_ALWAYS, JobState.FAILED),
     },
     JobState.CANCELLED: {
         "retry": JobState.QUEUED,
-        **dict.fromkeys(("archive", "restore", "delete"), JobState.CANCELLED),
+        **dict.fromkeys(_ALWAYS, JobState.CANCELLED),
     },
 }
 INTENTS = {JobState.PAUSING: Intent.PAUSE, JobState.CANCELLING: Intent.CANCEL}
@@ -144,6 +146,17 @@ def test_archiving_and_restoring_leave_everything_where_it_is() -> None:
 
     assert archived.archived_at == NOW
     assert VERBS["restore"](archived) == done
+
+
+def test_a_replay_has_two_days_from_when_it_was_last_asked_for() -> None:
+    done = job(JobState.SUCCEEDED, ended_at=LONG_AGO)
+
+    assert VERBS["replay"](done) == replace(done, mlflow_due_until=NOW + timedelta(days=2))
+
+
+def test_a_replay_of_a_job_that_runs_is_refused_with_when_to_come_back() -> None:
+    with pytest.raises(StateConflict, match="wait until it has ended"):
+        VERBS["replay"](job())
 
 
 def test_a_deleted_job_remembers_what_is_to_be_removed() -> None:
