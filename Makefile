@@ -37,7 +37,7 @@ test: check  ## all checks and the tests of every change, with real Ray, S3 and 
 test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
 	$(BIN)/pytest tests/contract
 
-test-chaos: .venv/installed-dev  ## kill -9 of workers, drivers, and the service: at random over a real Ray, and at every point (more than an hour)
+test-chaos: .venv/installed-dev  ## kill -9 of workers, nodes, servers, drivers and the service, at random and at every point (two hours)
 	$(BIN)/pytest tests/chaos
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import httpx2
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 _START_SECONDS = 60  # one on a quiet machine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class S3Server:
     """Where an S3 server listens and what it takes to be let in."""
 
@@ -39,42 +40,58 @@ class S3Server:
         }
 
 
+@dataclass(slots=True)
+class Seaweed(S3Server):
+    """A SeaweedFS that may be killed and started again, with what was in it."""
+
+    folder: Path
+    ports: dict[str, int]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Return once it serves."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                _command(self), stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "GOMEMLIMIT": "300MiB"}
+            )
+        _wait(self, self.process)
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+
 @contextmanager
-def seaweed(bucket: str = "tests") -> Iterator[S3Server]:
+def seaweed(bucket: str = "tests") -> Iterator[Seaweed]:
     """Start `weed mini`, wait until it serves, and kill it at the end; its files are of no further use."""
     with tempfile.TemporaryDirectory(prefix="seaweed-") as name:
         folder = Path(name)
         ports = dict(zip(("s3", "master", "volume", "filer", "admin"), _free_ports(5), strict=True))
-        server = S3Server(f"http://127.0.0.1:{ports['s3']}", "tester", secrets.token_hex(16), bucket)
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                _command(folder, ports, server),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "GOMEMLIMIT": "300MiB"},
-            )
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        server = Seaweed(endpoint, "tester", secrets.token_hex(16), bucket, folder, ports)
         try:
-            _wait(server, process, folder / "log")
+            server.start()
             yield server
         finally:
-            process.kill()
-            process.wait()
+            server.kill()
 
 
-def _command(folder: Path, ports: dict[str, int], server: S3Server) -> list[str]:
+def _command(server: Seaweed) -> list[str]:
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [{"name": "tester", "credentials": credentials, "actions": actions}]
-    config = folder / "s3.json"
+    config = server.folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
-    (folder / "data").mkdir()
+    data = server.folder / "data"
+    data.mkdir(exist_ok=True)
     return [
         str(Path(sysconfig.get_path("scripts")) / "weed"),
         "mini",
-        f"-dir={folder / 'data'}",
+        f"-dir={data}",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
-        *(f"-{part}.port={port}" for part, port in ports.items()),
+        *(f"-{part}.port={port}" for part, port in server.ports.items()),
         "-s3.port.iceberg=0",
         f"-s3.config={config}",
         f"-bucket={server.bucket}",
@@ -85,8 +102,8 @@ def _command(folder: Path, ports: dict[str, int], server: S3Server) -> list[str]
     ]
 
 
-def _wait(server: S3Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Until the bucket can be used; the port answers a little earlier."""
+def _wait(server: Seaweed, process: "subprocess.Popen[bytes]") -> None:
+    """Until the bucket can be used; the port answers earlier, and objects can be read when the master has volumes."""
     client = boto3.client(
         "s3",
         endpoint_url=server.endpoint,
@@ -100,10 +117,13 @@ def _wait(server: S3Server, process: "subprocess.Popen[bytes]", log: Path) -> No
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 client.head_bucket(Bucket=server.bucket)
-                return
-            except (BotoCoreError, ClientError):
-                time.sleep(0.1)
-    raise RuntimeError(f"SeaweedFS does not serve (exit code {process.poll()}):\n{log.read_text()[-2000:]}")
+                if httpx2.get(f"http://127.0.0.1:{server.ports['master']}/dir/assign", timeout=5).is_success:
+                    return
+            except (BotoCoreError, ClientError, httpx2.TransportError):
+                pass
+            time.sleep(0.1)
+    log = (server.folder / "log").read_text()[-2000:]
+    raise RuntimeError(f"SeaweedFS does not serve (exit code {process.poll()}):\n{log}")
 
 
 def _free_ports(count: int) -> list[int]:

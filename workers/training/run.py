@@ -1,5 +1,6 @@
 """A whole training run on one process among equals: restore, train, report, checkpoint, leave when asked."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,9 +40,7 @@ class Ending:
     mlflow_run_id: str | None = None
 
 
-def run_training(
-    run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
-) -> Ending:
+def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
     Without one, a fork starts from its origin, and any other job from its initial weights.
@@ -60,7 +59,8 @@ def run_training(
     if restored is None:
         load_initial_weights(state, spec)
     has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
-    log.info("worker.ready", rank=world.rank, of=world.size, device=str(world.device), images_seen=state.images_seen)
+    where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
+    log.info("worker.ready", images_seen=state.images_seen, **where)
     scribe = (
         Scribe.begin(run, spec, world, state, timekeeper, has_checkpoint=has_checkpoint) if world.is_first else None
     )

@@ -1,0 +1,238 @@
+"""Training on real Ray nodes, with a real S3 server and MLflow, while each of them dies, freezes or misbehaves.
+
+Whatever happens, the last weights, averages and moments are those of the undisturbed run to the last bit, every curve
+is complete and told once, and the work that is lost is less than a checkpoint interval.
+"""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Set
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.faulty_s3 import Weather
+from tests.support.ray_head import RayHead, RayNode, alive_nodes, ray_node
+from tests.support.training_ground import (
+    CHECKPOINT_IMAGES,
+    LOG_IMAGES,
+    TOTAL_IMAGES,
+    Ground,
+    Training,
+    now,
+    training_ground,
+)
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(1200)
+TRIES = range(2)
+Tally = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with training_ground(tmp_path_factory.mktemp("ground")) as ground:
+        yield ground
+
+
+@pytest.fixture(scope="module")
+def head(ground: Ground) -> Iterator[RayHead]:
+    with ground.head(num_cpus=2) as head:
+        yield head
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ground: Ground, head: RayHead) -> dict[str, bytes]:
+    training = ground.begin("undisturbed", head)
+    training.end()
+    assert training.points_in_mlflow() == list(range(LOG_IMAGES, TOTAL_IMAGES + 1, LOG_IMAGES))
+    return training.final_state()
+
+
+def moment() -> int:
+    """Images after which something happens; another in every run of this test."""
+    return random.randrange(CHECKPOINT_IMAGES + LOG_IMAGES, TOTAL_IMAGES - 3 * CHECKPOINT_IMAGES)  # noqa: S311
+
+
+def check(training: Training, undisturbed: dict[str, bytes], *, urgent: Set[int] = frozenset()) -> None:
+    assert training.final_state() == undisturbed
+    points, due = training.points_in_mlflow(), set(range(LOG_IMAGES, TOTAL_IMAGES + 1, LOG_IMAGES))
+    assert points == sorted(due | urgent)
+    assert training.checkpoints()[-1] == TOTAL_IMAGES
+
+
+def account(fault: str, training: Training, *, at: int, since: float) -> str:
+    """A line for the table: what was lost, and how long it took."""
+    start, seconds = training.recovery(since=since)
+    lost = max(0, at - start)
+    assert lost <= CHECKPOINT_IMAGES + at // 10, "more than a checkpoint interval, and what was under way"
+    return f"{fault}: at {at} images, {lost} lost, {seconds:.1f} s to the next step, final state equal"
+
+
+@pytest.mark.parametrize("number", TRIES)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_is_killed(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, rank: int, number: int
+) -> None:
+    training = ground.begin(f"worker-{rank}-{number}", head)
+    at, since = training.reach(moment()), now()
+
+    training.worker(rank).kill()
+    training.end()
+
+    check(training, undisturbed)
+    tally(account(f"SIGKILL of rank {rank}", training, at=at, since=since))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_is_frozen(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, rank: int
+) -> None:
+    training = ground.begin(f"frozen-{rank}", head, compute={"hang_seconds": 10})
+    at, since = training.reach(moment()), now()
+
+    training.worker(rank).suspend()
+    training.end()
+
+    check(training, undisturbed)
+    assert "training.hung" in training.log()
+    tally(account(f"SIGSTOP of rank {rank}, hang_seconds=10", training, at=at, since=since))
+
+
+@pytest.mark.parametrize("number", TRIES)
+def test_the_driver_is_killed(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, number: int
+) -> None:
+    training = ground.begin(f"driver-{number}", head)
+    at, since = training.reach(moment()), now()
+
+    training.kill_driver()
+    training.drive(head)
+    training.end()
+
+    check(training, undisturbed)
+    tally(account("SIGKILL of the driver", training, at=at, since=since))
+
+
+def test_a_node_is_killed(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
+    with ground.head(num_cpus=0) as head, two_nodes(head) as nodes:
+        training = ground.begin("node", head)
+        at, since = training.reach(moment()), now()
+
+        home_of(training, nodes).raylet.kill()
+        training.end()
+
+    check(training, undisturbed)
+    tally(account("SIGKILL of a node's raylet", training, at=at, since=since))
+
+
+def test_a_node_is_drained(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
+    """As for a spot instance that is about to be taken away: what was done until then is kept."""
+    with ground.head(num_cpus=0) as head, two_nodes(head) as nodes:
+        training = ground.begin("drained", head)
+        at, since = training.reach(moment()), now()
+
+        drain(head, home_of(training, nodes), seconds=8)
+        training.end()
+
+    assert "checkpoint.urgent" in training.log()
+    urgent = {images for images in training.checkpoints() if images % CHECKPOINT_IMAGES}
+    assert urgent
+    check(training, undisturbed, urgent=urgent)
+    tally(account("drain of a node", training, at=at, since=since))
+
+
+def test_the_head_is_killed(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
+    with ExitStack() as first_life:
+        head = first_life.enter_context(ground.head(num_cpus=2))
+        training = ground.begin("head", head)
+        at, since = training.reach(moment()), now()
+        training.kill_driver()  # which lives where the head does
+    with ground.head(num_cpus=2) as head:
+        training.drive(head)
+        training.end()
+
+    check(training, undisturbed)
+    tally(account("death of the head's machine", training, at=at, since=since))
+
+
+@pytest.mark.parametrize("number", TRIES)
+def test_the_s3_server_is_killed_and_comes_back(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, number: int
+) -> None:
+    training = ground.begin(f"s3-{number}", head)
+    at, since = training.reach(moment()), now()
+
+    ground.s3.kill()
+    wait_until(lambda: now() - since > 10.0, timeout_seconds=20.0)
+    ground.s3.start()
+    training.end()
+
+    check(training, undisturbed)
+    tally(f"SIGKILL of the S3 server for 10 s: at {at} images, nothing lost, final state equal")
+
+
+@pytest.mark.parametrize("weather", [Weather.ERROR, Weather.BUSY, Weather.SLOW, Weather.CUT], ids=lambda one: one.name)
+def test_s3_misbehaves(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, weather: Weather
+) -> None:
+    training = ground.begin(f"weather-{weather.name.lower()}", head)
+    at, since = training.reach(moment()), now()
+
+    ground.proxy.num_spoilt, ground.proxy.weather = 0, weather
+    try:
+        wait_until(lambda: now() - since > 15.0, timeout_seconds=30.0)
+    finally:
+        ground.proxy.weather = Weather.FAIR
+    training.end()
+
+    assert ground.proxy.num_spoilt
+    check(training, undisturbed)
+    tally(
+        f"S3 {weather.value} for 15 s: at {at} images, {ground.proxy.num_spoilt} requests met it,"
+        " nothing lost, final state equal"
+    )
+
+
+def test_mlflow_is_killed_and_comes_back(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally
+) -> None:
+    training = ground.begin("mlflow", head)
+    at = training.reach(moment())
+
+    ground.mlflow.kill()
+    training.end()
+    ground.mlflow.start()
+
+    check(training, undisturbed)
+    tally(f"SIGKILL of MLflow until training was over: at {at} images, nothing lost, curves complete")
+
+
+@contextmanager
+def two_nodes(head: RayHead) -> Iterator[list[RayNode]]:
+    """Either of them can hold the whole job."""
+    with ray_node(head, num_cpus=2) as one, ray_node(head, num_cpus=2) as other:
+        yield [one, other]
+
+
+def home_of(training: Training, nodes: list[RayNode]) -> RayNode:
+    """The node that its first worker runs on."""
+    raylet = training.worker(0).parent()
+    return next(node for node in nodes if raylet and node.raylet.pid == raylet.pid)
+
+
+def drain(head: RayHead, node: RayNode, *, seconds: int) -> None:
+    """Announce that a node goes away."""
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "drain-node",
+        f"--address={head.gcs_address}",
+        f"--node-id={alive_nodes(head)[node.name]}",
+        "--reason=DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message=spot instance",
+        f"--deadline-remaining-seconds={seconds}",
+    ]
+    subprocess.run(command, env={**os.environ, **head.environment}, check=True, timeout=60)

@@ -1,0 +1,101 @@
+"""A way to an S3 server on which things can go wrong: a proxy that answers in its place, late, or not at all."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_OWN_HEADERS = {"connection", "transfer-encoding", "content-length"}
+
+
+class Weather(Enum):
+    """What happens to every request."""
+
+    FAIR = "answers"
+    ERROR = "answers 500"
+    BUSY = "answers 503"
+    SLOW = "answers two seconds late"
+    CUT = "closes the connection when half of a body has arrived"
+
+
+class Proxy(ThreadingHTTPServer):
+    """Passes requests on to `upstream` as they are, signature and all, as its weather allows."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = urlsplit(upstream).netloc
+        self.weather = Weather.FAIR
+        self.num_spoilt = 0  # requests that met with other weather
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def faulty_way_to(upstream: str) -> Iterator[Proxy]:
+    proxy = Proxy(upstream)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
+        """Nothing: the servers behind it log."""
+
+    def _answer(self) -> None:
+        length, weather = int(self.headers.get("Content-Length", 0)), self.server.weather
+        self.server.num_spoilt += weather is not Weather.FAIR
+        if weather is Weather.CUT:
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            return
+        body = self.rfile.read(length)
+        match weather:
+            case Weather.ERROR:
+                self._send(500, {}, b"")
+            case Weather.BUSY:
+                self._send(503, {"Retry-After": "1"}, b"")
+            case _:
+                if weather is Weather.SLOW:
+                    threading.Event().wait(2.0)
+                self._pass_on(body)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815 (names of the base class)
+
+    def _pass_on(self, body: bytes) -> None:
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        try:
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                upstream.putheader(name, value)
+            upstream.endheaders(body)
+            answer = upstream.getresponse()
+            self._send(answer.status, dict(answer.getheaders()), answer.read())
+        except OSError:  # nobody is there: neither is this
+            self.close_connection = True
+        finally:
+            upstream.close()
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+        for name, value in headers.items():
+            if name.lower() not in _OWN_HEADERS:
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
