@@ -12,6 +12,7 @@ import typer
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
 from service.cli.options import Home, JobName, Key, Project, Url
+from service.cli.text import first_checkpoint
 from service.embedded.documents import Keys, Run
 from service.embedded.folder import Folder
 from service.embedded.parts import inherited_environment
@@ -39,8 +40,8 @@ def average(
         found = find(client, job)
         checkpoints = client.jobs.checkpoints(found.id)
     if not checkpoints:
-        first = found.spec.cadence.checkpoint_images
-        raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes after {first:,} images")
+        first = first_checkpoint(found.spec.cadence)
+        raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first}")
     folder = checkpoints[-1].uri.partition("/checkpoints/")[0]
     # -P: what lies in the current folder is not meant.
     command = [sys.executable, "-P", "-m", "workers.jobs.reconstruct", folder, "--relative-width", str(relative_width)]

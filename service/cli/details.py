@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.cli.text import (
-    checkpoint,
     duration,
     images,
     labels,
+    last_checkpoint,
     local,
     losses,
     resumed,
@@ -32,7 +32,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("images", images(found)),
         ("speed", speed(found.progress)),
         ("losses", losses(found.progress)),
-        ("last checkpoint", checkpoint(found.progress)),
+        ("last checkpoint", last_checkpoint(found)),
         ("resumed", resumed(found.progress)),
         ("time", spent(found.progress)),
         ("device", (found.progress and found.progress.device) or ""),

@@ -9,6 +9,7 @@ from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
+from service.cli.text import first_checkpoint
 from service.client import Client
 from service.jobs.views import Job
 
@@ -36,9 +37,8 @@ def save_newest_grid(client: Client, job: Job, output: Path | None) -> tuple[Pat
     """Where it lies now, and how many images the network had seen when it drew it."""
     samples = client.jobs.samples(job.id)
     if not samples:
-        raise CommandFailed(
-            f"{job.id} has drawn nothing yet: its first images come after {job.spec.cadence.checkpoint_images:,} images"
-        )
+        first = first_checkpoint(job.spec.cadence)
+        raise CommandFailed(f"{job.id} has drawn nothing yet: its first images come {first}")
     path = (output or Path(f"{job.id}-{samples[-1]}.png")).absolute()
     content = client.jobs.sample(job.id, images_seen=samples[-1])
     try:

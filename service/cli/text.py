@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from service.jobs.views import Job
 from workers.contract.records import Progress
+from workers.contract.spec import Cadence
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
@@ -67,6 +68,22 @@ def losses(progress: Progress | None) -> str:
 
 def checkpoint(progress: Progress | None) -> str:
     return f"{progress.last_checkpoint_images:,}" if progress and progress.last_checkpoint_images else ""
+
+
+def last_checkpoint(job: Job) -> str:
+    """Where it was, and how far apart they had better be, if that is far from how it was asked for."""
+    last, every = checkpoint(job.progress), job.spec.cadence.checkpoint_images
+    advised = job.progress and job.progress.advised_checkpoint_images
+    if not last or not advised:
+        return last
+    if every == "auto":
+        return f"{last}, one about every {advised:,} images"
+    return last if every / 2 <= advised <= every * 2 else f"{last}; one every {advised:,} images would cost less time"
+
+
+def first_checkpoint(cadence: Cadence) -> str:
+    every = cadence.checkpoint_images
+    return "in the first minutes of training" if every == "auto" else f"after {every:,} images"
 
 
 def resumed(progress: Progress | None) -> str:

@@ -27,6 +27,12 @@ from workers.training import scribe
 scribe._LAST_CHECKPOINT_SECONDS = 1
 runpy.run_module("workers", run_name="__main__")
 """
+AT_ONCE = """
+import runpy
+from workers.training import schedule
+schedule.LEAST_SECONDS = 0
+runpy.run_module("workers", run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -72,8 +78,8 @@ def shipped_log(store: LocalStore, source: str, attempt: int = 1) -> str:
     return b"".join(store.get(key) for key in store.list(keys.log_stream(source))).decode()
 
 
-def losses(store: LocalStore) -> dict[float, float]:
-    return {row["images_seen"]: row["loss/dsm"] for row in metric_rows(store) if "loss/dsm" in row}
+def losses(store: LocalStore, attempt: int = 1) -> dict[float, float]:
+    return {row["images_seen"]: row["loss/dsm"] for row in metric_rows(store, attempt) if "loss/dsm" in row}
 
 
 def test_a_folder_may_have_a_name_that_urls_may_not(tmp_path: Path) -> None:
@@ -177,6 +183,45 @@ def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_n
     assert progress.resume.compared_rows > 0
     assert progress.ledger.recomputed > 0
     assert progress.ledger.useful > 0
+
+
+def test_a_run_that_decides_itself_when_checkpoints_pay_is_the_run_that_was_told(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    """Killed after its first one, which here comes with the first row; the next would pay minutes later."""
+    retention = {"keep_last": 1, "keep_every_images": 480}
+    write_spec(tmp_path, duration_images=960, cadence={"log_images": 32, "checkpoint_images": "auto"} | retention)
+    (tmp_path / "told").mkdir()
+    write_spec(tmp_path / "told", duration_images=960, cadence={"log_images": 32, "checkpoint_images": 960})
+    launcher = (sys.executable, "-c", AT_ONCE)
+    killed = subprocess.Popen(
+        command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.DEVNULL
+    )
+    wait_until(
+        lambda: max(losses(store), default=0) >= 160 and store.list(f"{KEYS.checkpoint(32, 1)}MANIFEST.json"),
+        timeout_seconds=90,
+    )
+    killed.kill()
+    killed.communicate()
+
+    again, told = run(tmp_path, launcher=launcher), run(tmp_path / "told")
+
+    assert (again.returncode, told.returncode) == (0, 0), again.stderr
+    other = LocalStore(tmp_path / "told" / "runs")
+    for name in ("network", "ema", "optimizer"):
+        ours, theirs = (KEYS.checkpoint(960, attempt) + f"{name}.safetensors" for attempt in (2, 1))
+        assert store.get(ours) == other.get(theirs)
+    assert losses(store) | losses(store, attempt=2) == losses(other)
+    assert [key for key in store.list(KEYS.checkpoints) if key.endswith("MANIFEST.json")] == [
+        KEYS.checkpoint(480, 2) + "MANIFEST.json",
+        KEYS.checkpoint(960, 2) + "MANIFEST.json",
+    ]
+    progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
+    assert progress.resume
+    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 32)
+    assert progress.advised_checkpoint_images
+    assert progress.advised_checkpoint_images % 16 == 0
+    assert progress.ledger.preparing > 0
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:

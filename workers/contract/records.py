@@ -76,6 +76,14 @@ class Progress(Document):
         dict[str, Behind],
         Field(description="Who has taken nothing for a minute: `mlflow`, or the `journal` in the store"),
     ] = Field(default_factory=dict)
+    restarts: Annotated[int, Field(description="How often workers of this attempt were begun again")] = 0
+    advised_checkpoint_images: Annotated[
+        int | None,
+        Field(
+            description="Between two checkpoints for the least time lost, by what they and the sample grids cost and "
+            "how often the job was interrupted (Young/Daly); null before one is measured"
+        ),
+    ] = None
 
 
 class Reason(StrEnum):

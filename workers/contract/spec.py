@@ -3,7 +3,8 @@
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from workers.contract.consistency import consistency_problems
 from workers.contract.data import Augmentation, Dataset
@@ -53,17 +54,33 @@ class Compute(Document):
     ] = 300
 
 
+def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Instead of one refusal for each thing that it could have been."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise PydanticCustomError("images_or_auto", "must be a positive number of images, or auto") from None
+
+
 class Cadence(Document):
     """How often things happen, in images seen."""
 
     log_images: Images
-    checkpoint_images: Annotated[Images, Field(description="A checkpoint and a sample grid")]
+    checkpoint_images: Annotated[
+        Images | Literal["auto"],
+        WrapValidator(_in_one_sentence),
+        Field(
+            description="A checkpoint and a sample grid; auto: at those multiples of log_images where they cost the "
+            "least time, by what they take and how often the job was interrupted (Young/Daly), 30 s to 1 h apart"
+        ),
+    ]
     keep_last: Annotated[
         int | None,
         Field(ge=1, description="Newest checkpoints that stay, beside those that forks start from; null: all"),
     ] = None
     keep_every_images: Annotated[
-        Images | None, Field(description="Checkpoints at multiples of it stay, too; with keep_last")
+        Images | None,
+        Field(description="Checkpoints at multiples of it stay, too; auto takes them there; with keep_last"),
     ] = None
 
 
@@ -138,7 +155,7 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
     problems += [
         Problem(f"/cadence/{name}", "out_of_range", f"must be at least one batch ({spec.batch_images} images)")
         for name in ("log_images", "checkpoint_images")
-        if getattr(spec.cadence, name) < spec.batch_images
+        if (images := getattr(spec.cadence, name)) != "auto" and images < spec.batch_images
     ]
     problems += _retention_problems(spec.cadence)
     if spec.objective.label_dropout and not spec.network.class_conditional:
@@ -171,9 +188,9 @@ def _retention_problems(cadence: Cadence) -> list[Problem]:
         return []
     if cadence.keep_last is None:
         return [Problem(pointer, "no_effect", "all checkpoints stay: set cadence.keep_last, or this to null")]
-    if every % cadence.checkpoint_images:
-        reason = f"must be a multiple of cadence.checkpoint_images ({cadence.checkpoint_images})"
-        return [Problem(pointer, "not_divisible", reason)]
+    name = "log_images" if cadence.checkpoint_images == "auto" else "checkpoint_images"
+    if every % (images := getattr(cadence, name)):
+        return [Problem(pointer, "not_divisible", f"must be a multiple of cadence.{name} ({images})")]
     return []
 
 

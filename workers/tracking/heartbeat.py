@@ -32,6 +32,8 @@ class Status:
     ledger: Ledger = field(default_factory=Ledger)
     resume: Resume | None = None
     tracking_behind: dict[str, Behind] = field(default_factory=dict)
+    restarts: int = 0
+    advised_checkpoint_images: int | None = None
 
 
 class Heartbeat:
@@ -98,4 +100,6 @@ def progress_of(status: Status) -> Progress:
         ledger=status.ledger,
         resume=status.resume,
         tracking_behind=status.tracking_behind,
+        restarts=status.restarts,
+        advised_checkpoint_images=status.advised_checkpoint_images,
     )

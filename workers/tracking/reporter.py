@@ -71,6 +71,9 @@ class Reporter:
     def ledger(self, ledger: Ledger) -> None:
         self._heartbeat.update(ledger=ledger)
 
+    def advice(self, checkpoint_images: int) -> None:
+        self._heartbeat.update(advised_checkpoint_images=checkpoint_images)
+
     def resume(self, resume: Resume) -> None:
         self._heartbeat.update(resume=resume)
 

@@ -35,14 +35,13 @@ class Step:
 def train(state: TrainState, images: ImageSet, spec: TrainSpec, world: World) -> Iterator[Step]:
     """Train until `spec.duration_images` images have been seen, yielding after every optimizer step.
 
+    All that takes time before the first step is done when this returns.
     Nothing is written, logged or reduced here; the caller does that between steps, and may stop whenever it likes.
     Which images and which noise a step sees depends on the seed and on `images_seen` alone: every process draws the
     randomness of the whole batch and computes on its share, so any number of processes trains the same model, and a
     restored state goes on as if nothing had happened.
     """
-    trainer = Trainer(state, images, spec, world)
-    while state.images_seen < spec.duration_images:
-        yield trainer.step()
+    return _steps(Trainer(state, images, spec, world), state, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +157,11 @@ class Trainer:
             )
             self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
             self._state.optimizer.zero_grad(set_to_none=True)
+
+
+def _steps(trainer: Trainer, state: TrainState, spec: TrainSpec) -> Iterator[Step]:
+    while state.images_seen < spec.duration_images:
+        yield trainer.step()
 
 
 def consistency_images(spec: TrainSpec, images_seen: int) -> int:

@@ -42,7 +42,7 @@ def remove_old_checkpoints(store: ObjectStore, keys: JobKeys, spec: TrainSpec, *
 
 
 def _is_kept(folder: str, keys: JobKeys, spec: TrainSpec) -> bool:
-    """Checkpoints follow the first batch that reaches a multiple of their cadence, of which this one is a multiple."""
+    """Of each multiple there is one, after the first batch that reaches it: it is a multiple of their cadence, too."""
     every, (images_seen, _) = spec.cadence.keep_every_images, keys.of_checkpoint(folder)
     return every is not None and images_seen % every < spec.batch_images
 

@@ -13,15 +13,16 @@ from workers.contract.records import Reason
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.storage import open_store
-from workers.training.agreement import Agreement, Wishes
+from workers.training.agreement import Agreement, Wishes, any_says
 from workers.training.backend import configure_backend
+from workers.training.history import History
 from workers.training.loop import train
 from workers.training.samples import draw_grid
 from workers.training.scribe import Run, Scribe
 from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Measured, Window
-from workers.training.timekeeping import resumed_timekeeper
+from workers.training.timekeeping import Timekeeper
 from workers.training.watchdog import Watchdog
 from workers.training.weights import load_initial_weights
 from workers.training.world import World
@@ -50,7 +51,8 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`; then this process is ended.
     """
     store = open_store(run.store_url)
-    timekeeper = resumed_timekeeper(store, run.keys, run.attempt)
+    history = History.read(store, run.keys, run.attempt)
+    timekeeper = Timekeeper(history)
     spec = TrainSpec.model_validate_json(store.get(run.keys.spec))
     configure_backend(spec.compute)
     images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
@@ -62,7 +64,9 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     scribe = (
-        Scribe.begin(run, spec, world, state, timekeeper, has_checkpoint=has_checkpoint) if world.is_first else None
+        Scribe.begin(run, spec, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        if world.is_first
+        else None
     )
     try:
         with Watchdog(spec.compute.hang_seconds, last_words) as watchdog:
@@ -93,18 +97,20 @@ class _Session:
 
     def train(self, heard: Callable[[], Wishes]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
-        cadence = self.spec.cadence
         window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
+        steps = train(self.state, self.images, self.spec, self.world)
+        if self.scribe:
+            self.scribe.spent("preparing")
         since, counted = time.monotonic(), self.state.images_seen
-        for step in train(self.state, self.images, self.spec, self.world):
+        for step in steps:
             window.add(step.terms, step.gradient_norm)
             seen = self.watchdog.images_seen = step.images_seen
             done = seen >= self.spec.duration_images
             wishes = agreement.reached(lambda: heard() | Wishes(stop=self._superseded))
             stop = wishes.stop and not done
-            grid_due = done or self._passed(seen, cadence.checkpoint_images)
+            grid_due = done or self._checkpoint_due(seen)
             checkpoint_due = grid_due or stop or wishes.checkpoint
-            if not (checkpoint_due or self._passed(seen, cadence.log_images)):
+            if not (checkpoint_due or self._passed(seen, self.spec.cadence.log_images)):
                 continue
             measured = window.close()
             if measured.trouble:
@@ -127,6 +133,20 @@ class _Session:
         if self._superseded:
             return Ending(self.state.images_seen, stopped=True, message="a later attempt has begun")
         return Ending(self.state.images_seen, stopped=stopped, message=message)
+
+    def _checkpoint_due(self, seen: int) -> bool:
+        """The same in every process.
+
+        By `auto` only where a row of metrics ends anyway: rows of a repeated run are then of the same images.
+        """
+        cadence = self.spec.cadence
+        if cadence.checkpoint_images != "auto":
+            return self._passed(seen, cadence.checkpoint_images)
+        if not self._passed(seen, cadence.log_images):
+            return False
+        if cadence.keep_every_images and self._passed(seen, cadence.keep_every_images):
+            return True
+        return any_says(self.world, self.scribe is not None and self.scribe.checkpoint_pays)
 
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every

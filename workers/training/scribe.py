@@ -18,8 +18,11 @@ from workers.training.certificate import ResumeCheck
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
 from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.history import History
+from workers.training.interval import in_images
 from workers.training.loop import learning_rate
 from workers.training.retention import remove_old_checkpoints
+from workers.training.schedule import CheckpointSchedule
 from workers.training.state import TrainState
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
@@ -58,12 +61,15 @@ class Scribe:
         store: ObjectStore,
         reporter: Reporter,
         timekeeper: Timekeeper,
+        schedule: CheckpointSchedule,
         check: ResumeCheck | None,
     ) -> None:
         self._run, self._spec, self._store = run, spec, store
         self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
         self._reporter = reporter
         self._timekeeper = timekeeper
+        self._schedule = schedule
+        self._waited = 0.0  # for the last snapshot
         self._check = check
         self._writer = CheckpointWriter(self._save, told=self._committed)
 
@@ -74,6 +80,7 @@ class Scribe:
         spec: TrainSpec,
         world: World,
         state: TrainState,
+        history: History,
         timekeeper: Timekeeper,
         *,
         has_checkpoint: bool,
@@ -91,6 +98,7 @@ class Scribe:
             device=device_name(world.device),
             ledger=timekeeper.ledger,
             resume=check.result if check else None,
+            restarts=history.restarts,
         )
         params = flattened(spec) | {
             "dataset.digest": run.dataset_digest,
@@ -100,17 +108,23 @@ class Scribe:
         reporter = Reporter(
             store, run.keys, run.attempt, store_url=run.store_url, status=status, params=params, tags=tags
         )
-        return cls(run, spec, store, reporter, timekeeper, check)
+        return cls(run, spec, store, reporter, timekeeper, CheckpointSchedule(history), check)
 
     @property
     def superseded(self) -> bool:
         """A later attempt has begun: this one must leave."""
         return self._writer.fenced
 
-    def spent(self, cause: Cause) -> None:
-        """The time since the last word of this kind went for that."""
-        self._timekeeper.charge(cause)
+    @property
+    def checkpoint_pays(self) -> bool:
+        """One would cost less time now than training again what may be lost without it."""
+        return self._writer.is_idle and self._schedule.is_due(self._timekeeper.ledger)
+
+    def spent(self, cause: Cause) -> float:
+        """The seconds since the last word of this kind went for that."""
+        seconds = self._timekeeper.charge(cause)
         self._reporter.ledger(self._timekeeper.ledger)
+        return seconds
 
     def metrics(self, seen: int, measured: Measured, *, rate: float, world: World) -> None:
         """Of the steps up to `seen` images."""
@@ -119,13 +133,16 @@ class Scribe:
         telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, seen)}
         memory = peak_memory_bytes(world.device)
         self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
+        if interval := self._schedule.interval(self._timekeeper.ledger):
+            self._reporter.advice(in_images(interval, rate=rate, batch_images=self._spec.batch_images))
         self._compare(seen, {f"loss/{name}": value for name, value in measured.losses.items()} | telemetry)
         rounded = {name: round(value, 4) for name, value in measured.losses.items()}
         log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
 
     def grid(self, seen: int, png: bytes) -> None:
+        """The one that goes with the checkpoint just before."""
         self._reporter.grid(seen, png)
-        self.spent("sampling")
+        self._schedule.paid(self._waited + self.spent("sampling"))
 
     def checkpoint(self, state: TrainState, *, is_urgent: bool) -> None:
         """Write one if the thread for it is free; an urgent one waits a while for that."""
@@ -134,7 +151,7 @@ class Scribe:
             with suppress(CheckpointNotTakenError):
                 self._writer.settle(_URGENT_SECONDS)
         self._writer.offer(state)
-        self.spent("checkpointing")
+        self._waited = self.spent("checkpointing")
 
     def last_checkpoint(self, state: TrainState) -> None:
         """Write one, and wait until it is there.
@@ -171,5 +188,6 @@ class Scribe:
             log.warning("checkpoint.removal_postponed", error=f"{type(error).__name__}: {error}"[:300])
 
     def _committed(self, seen: int, seconds: float) -> None:
+        self._schedule.written(seconds)
         self._reporter.checkpoint(seen, self._run.keys.checkpoint(seen, self._run.attempt), seconds=seconds)
         log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))

@@ -40,13 +40,18 @@ class CheckpointWriter:
         self.fenced = False
         threading.Thread(target=self._run, name="checkpoints", daemon=True).start()
 
+    @property
+    def is_idle(self) -> bool:
+        """It would take a snapshot now."""
+        return self._is_idle.is_set()
+
     def offer(self, state: TrainState) -> bool:
         """Take a snapshot to be written; False if the one before is still being written.
 
         Raises:
             Exception: the one before could not be written, and not because of the store.
         """
-        if not self._is_idle.is_set():
+        if not self.is_idle:
             log.warning("checkpoint.skipped", images_seen=state.images_seen, error=_said(self._failure) or "still busy")
             return False
         if self._failure:

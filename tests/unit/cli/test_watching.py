@@ -6,6 +6,7 @@ from service.cli import text, watching
 from service.cli.stages import Stages
 from service.jobs.views import Job
 from tests.support.job_views import job_view
+from tests.support.specs import smoke_spec
 from workers.contract.records import Ledger, Resume
 
 
@@ -92,3 +93,32 @@ def test_a_resumed_job_says_how_it_compares_and_what_its_time_went_for() -> None
     )
     assert text.spent(resumed) == "useful 90.0%, recomputed 8.0%, checkpointing 2.0%"
     assert (text.resumed(progress), text.spent(progress), text.spent(None)) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("every", "advised", "shown"),
+    [
+        (160, None, "160"),
+        (160, 80, "160"),
+        (160, 320, "160"),
+        (160, 79, "160; one every 79 images would cost less time"),
+        (160, 6400, "160; one every 6,400 images would cost less time"),
+        ("auto", None, "160"),
+        ("auto", 6400, "160, one about every 6,400 images"),
+    ],
+)
+def test_the_last_checkpoint_is_shown_with_how_far_apart_they_had_better_be(
+    every: int | str, advised: int | None, shown: str
+) -> None:
+    running = job("running", images_seen=200)
+    assert running.progress
+    spec = smoke_spec(cadence={"log_images": 32, "checkpoint_images": every})
+    progress = running.progress.model_copy(update={"advised_checkpoint_images": advised})
+
+    assert text.last_checkpoint(running.model_copy(update={"spec": spec, "progress": progress})) == shown
+
+
+def test_when_the_first_checkpoint_comes_is_said_however_it_was_asked_for() -> None:
+    assert text.first_checkpoint(smoke_spec().cadence) == "after 160 images"
+    auto = smoke_spec(cadence={"log_images": 32, "checkpoint_images": "auto"})
+    assert text.first_checkpoint(auto.cadence) == "in the first minutes of training"

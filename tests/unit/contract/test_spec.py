@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.support.specs import smoke_spec
 from workers.contract.consistency import AbsoluteInterval, Paper
 from workers.contract.document import _UNION_TAGS, Problem, flattened, problems_of
 from workers.contract.keys import split_spec_url
@@ -71,6 +72,24 @@ def test_checkpoints_that_would_stay_anyway_or_never_come_are_refused(retention:
 
     assert problem.pointer == "/cadence/keep_every_images"
     assert re.search(mend, problem.message)
+
+
+def test_checkpoints_come_at_an_image_count_or_when_they_pay() -> None:
+    kept = {"keep_last": 2, "keep_every_images": 64}
+    auto = smoke_spec(cadence={"log_images": 32, "checkpoint_images": "auto"} | kept)
+    (elsewhere,) = refused(cadence={"log_images": 32, "checkpoint_images": "auto"} | kept | {"keep_every_images": 80})
+
+    assert auto.cadence.checkpoint_images == "auto"
+    assert parse_spec(json.loads(auto.model_dump_json())) == auto
+    assert elsewhere.pointer == "/cadence/keep_every_images"
+    assert "multiple of cadence.log_images (32)" in elsewhere.message
+
+
+@pytest.mark.parametrize("wrong", ["often", "160", 0, -1, 1.5, True, None])
+def test_any_other_checkpoint_cadence_is_refused_in_one_sentence(wrong: Any) -> None:
+    (problem,) = refused(cadence={"log_images": 32, "checkpoint_images": wrong})
+
+    assert str(problem) == "cadence.checkpoint_images: must be a positive number of images, or auto"
 
 
 def test_a_part_of_the_batch_that_workers_cannot_share_is_refused_with_the_mend() -> None:

@@ -1,0 +1,73 @@
+"""What a job has been through before the workers that begin now."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from workers.contract.keys import JobKeys
+from workers.contract.records import Ledger, Outcome
+from workers.storage.memory import MemoryStore
+from workers.tracking.heartbeat import Status, progress_of
+from workers.training.history import History
+
+KEYS = JobKeys("job_1")
+SILENCE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def told(store: MemoryStore, attempt: int, **status: Any) -> None:
+    """An attempt whose workers have said something, half a minute ago."""
+    progress = progress_of(Status(1000, 2, **status)).model_copy(update={"updated_at": datetime.now(UTC) - SILENCE})
+    store.put(KEYS.attempt(attempt).progress, progress.model_dump_json().encode())
+
+
+def ended(store: MemoryStore, attempt: int, status: str) -> None:
+    outcome = {"status": status, "reason": None, "message": "", "images_seen": 0, "mlflow_run_id": None}
+    document = Outcome.model_validate(outcome | {"ended_at": datetime.now(UTC)})
+    store.put(KEYS.attempt(attempt).outcome, document.model_dump_json().encode())
+
+
+def test_a_first_attempt_has_none(store: MemoryStore) -> None:
+    assert History.read(store, KEYS, 1) == History()
+
+
+def test_workers_go_on_from_what_those_before_them_spent(store: MemoryStore) -> None:
+    told(store, 1, images_seen=500, ledger=Ledger(useful=30.0, recomputed=5.0, sampling=7.0))
+    told(store, 2, images_seen=300, ledger=Ledger(useful=40.0, restarting=10.0))
+
+    history = History.read(store, KEYS, 2)
+
+    assert history.spent.useful == 40.0
+    assert history.spent.restarting == pytest.approx(10 + 30, abs=5)
+    assert (history.furthest, history.trained_seconds) == (500, 35.0)
+
+
+def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemoryStore) -> None:
+    told(store, 1, restarts=2)
+    ended(store, 1, "failed")
+    told(store, 3)  # the second was never begun, this one never ended
+
+    between = History.read(store, KEYS, 4)
+    told(store, 4, restarts=1)
+    again = History.read(store, KEYS, 4)
+
+    assert (between.restarts, between.interruptions) == (0, 4)
+    assert (again.restarts, again.interruptions) == (2, 6)
+
+
+def test_an_attempt_that_left_when_asked_to_was_not_interrupted(store: MemoryStore) -> None:
+    told(store, 1, ledger=Ledger(useful=30.0))
+    ended(store, 1, "stopped")
+
+    assert History.read(store, KEYS, 2).interruptions == 0
+
+
+def test_a_word_that_cannot_be_read_says_nothing(store: MemoryStore) -> None:
+    store.put(KEYS.attempt(1).progress, b"{")
+
+    assert History.read(store, KEYS, 2) == History()

@@ -1,0 +1,67 @@
+"""What a job has been through before the workers that begin now, by the last words of those before them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+
+from workers.contract.document import Record, read_leniently
+from workers.contract.keys import JobKeys
+from workers.contract.records import Ledger, Outcome, Progress
+from workers.storage import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Of this attempt: what workers that died have spent, and how often they did. The rest is of the whole job."""
+
+    spent: Ledger = field(default_factory=Ledger)
+    restarts: int = 0
+    furthest: int = 0  # images that it has ever seen
+    trained_seconds: float = 0.0  # in earlier attempts
+    interruptions: int = 0  # restarts, and attempts that ended otherwise than by leaving when asked to
+
+    @classmethod
+    def read(cls, store: ObjectStore, keys: JobKeys, attempt: int) -> Self:
+        earlier = {number: word for number in range(1, attempt) if (word := _last_word(store, keys, number))}
+        own = _last_word(store, keys, attempt)
+        restarts = own.restarts + 1 if own else 0
+        lost = [number for number in earlier if not _has_left(store, keys, number)]
+        return cls(
+            spent=_with_silence(own) if own else Ledger(),
+            restarts=restarts,
+            furthest=max((word.images_seen for word in (*earlier.values(), own) if word), default=0),
+            trained_seconds=sum(trained_seconds(word.ledger) for word in earlier.values()),
+            interruptions=restarts + _restarts(earlier.values()) + len(lost),
+        )
+
+
+def trained_seconds(ledger: Ledger) -> float:
+    """Of all its seconds, those in which something could have been lost."""
+    return ledger.useful + ledger.recomputed
+
+
+def _restarts(words: Iterable[Progress]) -> int:
+    return sum(word.restarts for word in words)
+
+
+def _with_silence(last: Progress) -> Ledger:
+    silence = max(0.0, (datetime.now(UTC) - last.updated_at).total_seconds())
+    return last.ledger.model_copy(update={"restarting": last.ledger.restarting + silence})
+
+
+def _has_left(store: ObjectStore, keys: JobKeys, attempt: int) -> bool:
+    """With a last checkpoint: paused, preempted or cancelled, it lost nothing."""
+    outcome = _record(Outcome, store, keys.attempt(attempt).outcome)
+    return outcome is not None and outcome.status == "stopped"
+
+
+def _last_word(store: ObjectStore, keys: JobKeys, attempt: int) -> Progress | None:
+    return _record(Progress, store, keys.attempt(attempt).progress)
+
+
+def _record(kind: type[Record], store: ObjectStore, key: str) -> Record | None:
+    try:
+        return read_leniently(kind, store.get(key))
+    except FileNotFoundError:
+        return None

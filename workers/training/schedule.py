@@ -1,0 +1,45 @@
+"""When the next checkpoint pays, by what those before have cost."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+from workers.contract.records import Ledger
+from workers.training.history import History, trained_seconds
+from workers.training.interval import LEAST_SECONDS, between_interruptions, checkpoint_interval
+
+_REMEMBERED = 5  # the first is dearer than the rest, and a store that was away says nothing of the next one
+
+
+class CheckpointSchedule:
+    """Measures checkpoints, and says how far apart they had best be."""
+
+    def __init__(self, history: History, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._history = history
+        self._clock = clock
+        self._costs: tuple[float, ...] = ()
+        self._writings: tuple[float, ...] = ()
+        self._since = clock()
+
+    def paid(self, seconds: float) -> None:
+        """So long has training just waited for a checkpoint and the sample grid that goes with it."""
+        self._costs = (*self._costs, seconds)[-_REMEMBERED:]
+        self._since = self._clock()
+
+    def written(self, seconds: float) -> None:
+        """So long did one take from its snapshot until it was committed. May be told on another thread."""
+        self._writings = (*self._writings, seconds)[-_REMEMBERED:]
+
+    def interval(self, ledger: Ledger) -> float | None:
+        """Seconds between two checkpoints, with the attempt's account up to now; None before anything is measured."""
+        if not self._costs or not self._writings:
+            return None
+        trained = self._history.trained_seconds + trained_seconds(ledger)
+        between = between_interruptions(trained=trained, interruptions=self._history.interruptions)
+        return checkpoint_interval(
+            cost=median(self._costs), writing=median(self._writings), between_interruptions=between
+        )
+
+    def is_due(self, ledger: Ledger) -> bool:
+        """Whether so much time has gone by; the first comes early, to be measured."""
+        return self._clock() - self._since >= (self.interval(ledger) or LEAST_SECONDS)
