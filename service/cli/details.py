@@ -34,7 +34,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("losses", losses(found.progress)),
         ("last checkpoint", last_checkpoint(found)),
         ("resumed", resumed(found.progress)),
-        ("time", spent(found.progress)),
+        ("time", spent(attempts)),
         ("device", (found.progress and found.progress.device) or ""),
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),

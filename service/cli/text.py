@@ -1,9 +1,11 @@
 """Jobs in words, for people."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
-from service.jobs.views import Job
+from service.jobs.views import Attempt, Job
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
 
@@ -97,12 +99,18 @@ def resumed(progress: Progress | None) -> str:
     return f"at {resume.images_seen:,} images: {verdict}{differs}{rows}"
 
 
-def spent(progress: Progress | None) -> str:
-    """What the time of its latest attempt went for, the most first."""
-    causes = progress.ledger.model_dump() if progress else {}
+def spent(attempts: Sequence[Attempt]) -> str:
+    """What the time of all attempts, and that between them, went for, the most first."""
+    causes = Counter({"waiting": _between(attempts)})
+    for attempt in attempts:
+        causes.update(attempt.ledger.model_dump() if attempt.ledger else {})
     total = sum(causes.values())
-    shares = sorted(((seconds, cause) for cause, seconds in causes.items() if seconds), reverse=True)
-    return ", ".join(f"{cause} {seconds / total:.1%}" for seconds, cause in shares)
+    return ", ".join(f"{cause} {seconds / total:.1%}" for cause, seconds in causes.most_common() if seconds)
+
+
+def _between(attempts: Sequence[Attempt]) -> float:
+    gaps = ((after.created_at - (before.ended_at or after.created_at)) for before, after in pairwise(attempts))
+    return sum(max(0.0, gap.total_seconds()) for gap in gaps)
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import ALLOWED
 from service.web.pagination import Page
-from workers.contract.records import CheckpointManifest
+from workers.contract.records import CheckpointManifest, Progress
 from workers.contract.spec import TrainSpec
 
 _PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples")
@@ -92,7 +92,7 @@ def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
     )
 
 
-def attempt_view(attempt: AttemptRecord) -> views.Attempt:
+def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> views.Attempt:
     return views.Attempt(
         number=attempt.number,
         submission_id=attempt.submission_id,
@@ -102,6 +102,7 @@ def attempt_view(attempt: AttemptRecord) -> views.Attempt:
         from_images=attempt.from_images,
         reason=attempt.reason,
         message=attempt.message,
+        ledger=progress.ledger if progress else None,
     )
 
 

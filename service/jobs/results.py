@@ -36,7 +36,7 @@ Source = Annotated[
 
 @router.get("/jobs/{job_id}/attempts", summary="The attempts of a job, oldest first", responses=_FOUND)
 async def list_attempts(job: ReadableJob, jobs: Service) -> AttemptList:
-    return AttemptList(data=tuple(map(attempt_view, await jobs.store.attempts(job.id))))
+    return AttemptList(data=tuple(attempt_view(attempt, word) for attempt, word in await jobs.attempts(job)))
 
 
 @router.get("/jobs/{job_id}/events", summary="What happened to a job, in order", responses=_FOUND)

@@ -20,6 +20,7 @@ from service.errors import (
     JobNotFound,
     SampleNotFound,
     StateConflict,
+    StorageUnavailable,
 )
 from service.identifiers import new_id
 from service.jobs import forks, verbs
@@ -186,6 +187,11 @@ class Jobs:
             raise AttemptNotFound(f"{job.id} has no attempt {number}; its latest is {job.attempt}")
         return found
 
+    async def attempts(self, job: JobRecord) -> list[tuple[AttemptRecord, contract.Progress | None]]:
+        """All of a job, oldest first, and the last word of each; None while the object store is away."""
+        found = await self.store.attempts(job.id)
+        return list(zip(found, await asyncio.gather(*map(self._last_word, found)), strict=True))
+
     async def sample(self, job_id: str, images_seen: int | Literal["latest"]) -> bytes:
         """A sample grid as PNG."""
         if images_seen == "latest":
@@ -197,6 +203,12 @@ class Jobs:
         if png is None:
             raise SampleNotFound(f"{job_id} has no sample grid at {images_seen} images")
         return png
+
+    async def _last_word(self, attempt: AttemptRecord) -> contract.Progress | None:
+        try:
+            return await self.objects.progress(attempt.job_id, attempt.number)
+        except StorageUnavailable:
+            return None
 
     async def _checkpoint(self, job: JobRecord, source: ForkSource) -> tuple[str, contract.CheckpointManifest]:
         found = {

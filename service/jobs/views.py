@@ -10,7 +10,7 @@ from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document
 from workers.contract.presets import PRESETS
-from workers.contract.records import CheckpointFile, Progress
+from workers.contract.records import CheckpointFile, Ledger, Progress
 from workers.contract.spec import TrainSpec
 
 __all__ = ["JobState"]
@@ -204,6 +204,10 @@ class Attempt(View):
     from_images: Annotated[int, Field(description="Images seen at the checkpoint it started from")]
     reason: Annotated[str | None, Field(description="Why it ended, if not by success")]
     message: str | None
+    ledger: Annotated[
+        Ledger | None,
+        Field(description="What its time went for; null until its workers say so, or while the store is away"),
+    ]
 
 
 class AttemptList(View):

@@ -114,6 +114,7 @@ class Worker:
         run_id: str = "run1",
         checkpoint: int | None = None,
         behind: dict[str, Behind] | None = None,
+        useful: float = 0.0,
     ) -> None:
         document = {
             "phase": phase,
@@ -127,6 +128,7 @@ class Worker:
             "mlflow_run_id": run_id,
             "updated_at": at,
             "tracking_behind": behind or {},
+            "ledger": {"useful": useful},
         }
         self._put(self.keys.progress, Progress.model_validate(document))
 
@@ -195,6 +197,17 @@ class ManualClock:
 ORIGIN = Origin(
     actor="tester", project="default", method="POST", path="/v1/jobs", request_id="req_test", client="127.0.0.1"
 )
+
+
+class FailingStore(MemoryStore):
+    """Fails to read below one prefix."""
+
+    broken: str | None = None
+
+    def get(self, key: str) -> bytes:
+        if self.broken and key.startswith(self.broken):
+            raise ConnectionError("the store is on fire")
+        return super().get(key)
 
 
 class Plane:

@@ -7,7 +7,8 @@ import pytest
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.cluster.memory import DriverLost
-from tests.support.plane import Plane, Script, plane_in, until_run
+from service.jobs.presentation import attempt_view
+from tests.support.plane import FailingStore, Plane, Script, plane_in, until_run
 
 
 async def test_a_lost_driver_is_followed_by_another_attempt_until_there_were_enough(
@@ -28,6 +29,30 @@ async def test_a_lost_driver_is_followed_by_another_attempt_until_there_were_eno
     assert plane.cluster.submission_ids == [f"{job_id}-a{n}" for n in (1, 2, 3)]
     reasons = [attempt.reason for attempt in await plane.jobs.attempts(job_id)]
     assert reasons == ["driver_lost", "driver_lost", "retries_exhausted"]
+
+
+async def test_every_attempt_says_what_its_time_went_for(tmp_path: Path, script: Script) -> None:
+    store = FailingStore()
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), store=store) as plane:
+        job_id = await plane.started()
+        plane.worker(job_id).progress(at=plane.clock(), useful=30.0)
+        script.exit(f"{job_id}-a1", 137)
+        await until_run(plane, f"{job_id}-a1", RunStatus.FAILED)
+        await plane.settle()
+        before = await useful_seconds(plane, job_id)
+        plane.worker(job_id, 2).progress(at=plane.clock(), useful=5.0)
+        after = await useful_seconds(plane, job_id)
+
+        store.broken = f"jobs/{job_id}/attempts"
+
+        assert (before, after) == ([30.0, None], [30.0, 5.0])
+        assert await useful_seconds(plane, job_id) == [None, None], "it is shown without"
+
+
+async def useful_seconds(plane: Plane, job_id: str) -> list[float | None]:
+    found = await plane.service.attempts(await plane.job(job_id))
+    ledgers = [attempt_view(attempt, word).ledger for attempt, word in found]
+    return [ledger and ledger.useful for ledger in ledgers]
 
 
 async def test_a_job_that_gets_on_between_losses_is_never_given_up(plane: Plane, script: Script) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from service.cluster import MemoryCluster
 from service.jobs.lifecycle import JobState
-from tests.support.plane import Plane, Script, plane_in
-from workers.storage.memory import MemoryStore
+from tests.support.plane import FailingStore, Plane, Script, plane_in
 
 
 async def test_an_outage_of_the_engine_ends_nothing_and_is_shown(plane: Plane) -> None:
@@ -86,17 +85,6 @@ async def test_a_store_that_fails_for_one_job_does_not_hold_up_another(tmp_path:
         await plane.settle()
 
         assert (await plane.job(broken)).state == "succeeded"
-
-
-class FailingStore(MemoryStore):
-    """Fails to read below one prefix."""
-
-    broken: str | None = None
-
-    def get(self, key: str) -> bytes:
-        if self.broken and key.startswith(self.broken):
-            raise ConnectionError("the store is on fire")
-        return super().get(key)
 
 
 async def test_a_record_that_cannot_be_read_says_nothing(plane: Plane) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from service.cli import text, watching
 from service.cli.stages import Stages
-from service.jobs.views import Job
+from service.jobs.views import Attempt, Job
 from tests.support.job_views import job_view
 from tests.support.specs import smoke_spec
 from workers.contract.records import Ledger, Resume
@@ -81,18 +81,43 @@ def test_the_stages_of_a_run_add_up_to_its_time() -> None:
     assert stages.seconds == {"start": 7, "first step": 20, "training": 123, "finish": 3, "total": 153}
 
 
-def test_a_resumed_job_says_how_it_compares_and_what_its_time_went_for() -> None:
+def attempt(number: int, *, minutes: tuple[int, int | None], ledger: Ledger | None) -> Attempt:
+    begun, ended = (None if minute is None else f"2026-11-01T00:0{minute}:00Z" for minute in minutes)
+    return Attempt.model_validate(
+        {
+            "number": number,
+            "submission_id": f"job_1-a{number}",
+            "created_at": begun,
+            "submitted_at": begun,
+            "ended_at": ended,
+            "from_images": 0,
+            "reason": None,
+            "message": None,
+            "ledger": ledger,
+        }
+    )
+
+
+def test_a_resumed_job_says_how_it_compares() -> None:
     progress = job("running", images_seen=160).progress
     assert progress
     resume = Resume(images_seen=80, verdict="within_tolerance", compared_rows=4, largest_difference=2e-5)
-    ledger = Ledger(useful=90.0, recomputed=8.0, checkpointing=2.0)
-    resumed = progress.model_copy(update={"resume": resume, "ledger": ledger})
+    resumed = progress.model_copy(update={"resume": resume})
 
     assert text.resumed(resumed) == (
         "at 80 images: within tolerance, by up to 2.0e-05 of their size, 4 rows of metrics compared"
     )
-    assert text.spent(resumed) == "useful 90.0%, recomputed 8.0%, checkpointing 2.0%"
-    assert (text.resumed(progress), text.spent(progress), text.spent(None)) == ("", "", "")
+    assert text.resumed(progress) == ""
+
+
+def test_what_the_time_went_for_counts_all_attempts_and_what_lies_between_them() -> None:
+    first = attempt(1, minutes=(0, 2), ledger=Ledger(useful=60.0, sampling=3.0))
+    unheard = attempt(2, minutes=(3, 4), ledger=None)
+    last = attempt(3, minutes=(4, None), ledger=Ledger(useful=60.0, recomputed=17.0))
+
+    assert text.spent([first, unheard, last]) == "useful 60.0%, waiting 30.0%, recomputed 8.5%, sampling 1.5%"
+    assert text.spent([last]) == "useful 77.9%, recomputed 22.1%"
+    assert (text.spent([unheard]), text.spent([])) == ("", "")
 
 
 @pytest.mark.parametrize(
