@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu acceptance bench-api bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu acceptance bench-api bench-runtime bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ acceptance: .venv/installed-dev  ## what consistency buys where the answer is kn
 
 bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Postgres, beside Ray's own, into docs/benchmarks
 	$(BIN)/python -m tests.benchmarks.api
+
+bench-runtime: .venv/installed-dev  ## what checkpoints, tracking, Ray, DDP and restarts cost, into docs/benchmarks (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.runtime
 
 bench: bench-cpu acceptance  ## the benchmarks of training; throughput needs an NVIDIA GPU and is skipped without
 	$(BIN)/python -m tests.benchmarks.throughput

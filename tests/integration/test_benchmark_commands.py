@@ -47,11 +47,19 @@ def test_the_rest_interface_is_not_measured_by_half_where_there_is_no_postgres()
     assert obstacle(None, postgres=Path("/usr/lib/postgresql/17/bin")) is None
 
 
+def test_a_part_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    refused = run("tests.benchmarks.runtime", "checkpoint")
+
+    assert refused.returncode == 2
+    assert "no part checkpoint; there are checkpoints, tracking, " in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (("acceptance", "--seeds", "1"), "two or more"),
         (("acceptance", "--shorten", "50"), "give an --output"),
+        (("runtime", "--repeats", "1"), "give an --output"),
         (("step_cost", "--tiny"), "give an --output"),
         (("throughput", "--tiny"), "give an --output"),
     ],

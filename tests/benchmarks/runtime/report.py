@@ -1,0 +1,42 @@
+"""The page that is written of it."""
+
+from collections.abc import Sequence
+
+from tests.benchmarks import hardware
+from tests.benchmarks.runtime.figures import Aim, Section
+
+_PAGE = """\
+# What the runtime costs
+
+Written by `python -m tests.benchmarks.runtime`. {hardware} Load of the machine before the run: {load}.
+
+Every server that takes part runs on the same cores as training. What is compared was measured in one run, in turn,
+and in the other order every other time; ratios are within each turn. Figures are median [least, greatest] of
+{repeats} turns.
+
+{sections}
+
+## Aims
+
+{aims}
+"""
+
+
+def rendered(sections: Sequence[Section], *, load: str, repeats: int) -> str:
+    """A page of Markdown."""
+    return _PAGE.format(
+        hardware=hardware.described(),
+        load=load,
+        repeats=repeats,
+        sections="\n\n".join(map(section, sections)),
+        aims="\n".join(f"- {each.title}: {_said(aim)}" for each in sections for aim in each.aims),
+    )
+
+
+def section(each: Section) -> str:
+    rows = [each.header, ["---"] * len(each.header), *each.rows]
+    return "\n".join([f"## {each.title}\n", each.how, "", *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def _said(aim: Aim) -> str:
+    return f"{aim.what}: {'met' if aim.is_met else '**missed**'} ({aim.found})"

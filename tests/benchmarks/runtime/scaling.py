@@ -1,0 +1,55 @@
+"""What two workers get done of what one does twice."""
+
+from statistics import median
+
+from tests.benchmarks.runtime.engines import training_spec
+from tests.benchmarks.runtime.figures import Aim, Section, interleaved, spread
+from tests.benchmarks.runtime.jobs import Place, place
+from workers.contract.spec import TrainSpec
+
+_LIMIT = 0.9
+_SHARE = 32  # images of a step for each worker
+_STEPS = 28
+
+_HOW = """\
+Weak scaling: each worker has {share} images a step of the quick start's preset and one thread, whether there is one
+or two, so one worker trains on batches half as large. Two are joined by `torch.distributed.run`; rates are read as
+above. Efficiency is the rate of two by twice the rate of one. Beside it, two jobs of one worker each run at once and
+know nothing of each other: what they together fall short of twice one is lost to the machine (memory, clock rates,
+S3 server), not to DDP."""
+
+
+def scaling(repeats: int) -> Section:
+    one = training_spec(workers=1, batch_images=_SHARE, duration_images=_STEPS * _SHARE)
+    two = training_spec(workers=2, batch_images=2 * _SHARE, duration_images=_STEPS * 2 * _SHARE)
+    with place() as where:
+        variants = {
+            "one": lambda: _rate(where, one),
+            "two joined": lambda: _rate(where, two),
+            "two apart": lambda: _rate(where, one, jobs=2),
+        }
+        found = interleaved(variants, repeats=repeats)
+    joined, apart = (
+        [rate / (2 * alone) for rate, alone in zip(found[name], found["one"], strict=True)]
+        for name in ("two joined", "two apart")
+    )
+    of_apart = [rate / other for rate, other in zip(found["two joined"], found["two apart"], strict=True)]
+    return Section(
+        "Two workers beside one",
+        _HOW.format(share=_SHARE),
+        ["workers", "images a second", "efficiency", "of two apart"],
+        [
+            ["one", spread(found["one"], ".1f"), "", ""],
+            ["two joined by DDP", spread(found["two joined"], ".1f"), spread(joined), spread(of_apart)],
+            ["two apart", spread(found["two apart"], ".1f"), spread(apart), ""],
+        ],
+        [Aim("two workers do at least 0.9 of twice what one does", median(joined) >= _LIMIT, spread(joined))],
+    )
+
+
+def _rate(where: Place, spec: TrainSpec, *, jobs: int = 1) -> float:
+    """Of so many jobs at once, together."""
+    placed = [where.job(spec) for _ in range(jobs)]
+    for process in [where.start(job, processes=spec.compute.workers) for job in placed]:
+        where.finish(process)
+    return sum(job.rate() for job in placed)
