@@ -110,6 +110,7 @@ def _loops(parts: Parts, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
         Loop("scheduler", schedule, interval_seconds=interval),
         Loop("reconciler", parts.reconciler.tick, interval_seconds=interval),
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
+        Loop("tracking", parts.aftercare.tend_runs, interval_seconds=interval),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
         Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
         Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),

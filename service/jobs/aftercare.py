@@ -24,6 +24,7 @@ from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
+_RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
     JobState.FAILED: "FAILED",
@@ -42,13 +43,23 @@ class Aftercare:
     clock: Clock
 
     async def tick(self) -> bool:
-        """One try at everything that is due; False, since what failed had better wait."""
+        """One try at everything that is due but MLflow's; False, since what failed had better wait."""
         await asyncio.gather(
             *self._each(self._copy_log, await self.store.with_log_due()),
-            *self._each(self._tend_run, await self.store.with_mlflow_due()),
             *self._each(self._save_record, await self.store.with_record_due()),
             *self._each(self._purge, await self.store.with_purge_due()),
         )
+        return False
+
+    async def tend_runs(self) -> bool:
+        """One try at all that MLflow has to be told. A loop of its own: the curves of a long job take minutes."""
+        places = asyncio.Semaphore(_RUNS_AT_A_TIME)
+
+        async def tend(job: JobRecord) -> None:
+            async with places:
+                await self._tend_run(job)
+
+        await asyncio.gather(*self._each(tend, await self.store.with_mlflow_due()))
         return False
 
     def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:

@@ -64,8 +64,9 @@ def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reco
         raise UsageError(f"{job.job_id} keeps no power-function averages: train with ema.kind = power for that")
     stored = _stored(job, config)
     if not stored:
-        first = job.spec.cadence.checkpoint_images
-        raise UsageError(f"{job.job_id} has no checkpoints yet: the first comes after {first} images")
+        every = job.spec.cadence.checkpoint_images
+        first = "in the first minutes of training" if every == "auto" else f"after {every} images"
+        raise UsageError(f"{job.job_id} has no checkpoints yet: the first comes {first}")
     last = stored[-1].profile.images_seen
     if images_seen is not None and not 0 < images_seen <= last:
         raise UsageError(f"--images: {images_seen} is out of range, the last checkpoint is at {last}")

@@ -60,13 +60,20 @@ def recorded_rows(store: ObjectStore, job: JobKeys, *, after: int) -> dict[int, 
 
 
 def _rows_of(store: ObjectStore, attempt: AttemptKeys, after: int) -> dict[int, dict[str, float]]:
-    """From the end backwards to the first chunk that holds none, so that a resume does not read days of curves."""
+    """From the end backwards to the first that is not beyond, so that a resume does not read days of curves.
+
+    Rows that tell how long a checkpoint took come later than rows of what was trained meanwhile, and do not count.
+    """
     rows: dict[int, dict[str, float]] = {}
     for key in reversed(store.list(attempt.metrics)):
-        found = {row.pop("images_seen"): row for row in map(json.loads, store.get(key).splitlines())}
-        beyond = {seen: row for seen, row in found.items() if seen > after}
-        if not beyond:
+        found = {
+            row.pop("images_seen"): row for row in map(json.loads, store.get(key).splitlines()) if _is_of_steps(row)
+        }
+        rows = {seen: row for seen, row in found.items() if seen > after} | rows
+        if any(seen <= after for seen in found):
             break
-        for seen, row in beyond.items():
-            rows[seen] = row | rows.get(seen, {})
     return rows
+
+
+def _is_of_steps(row: dict[str, float]) -> bool:
+    return any(name.startswith("loss/") for name in row)

@@ -64,7 +64,7 @@ class Reporter:
         self._tell(Metrics(images_seen, time.time(), values))
 
     def checkpoint(self, images_seen: int, key: str, *, seconds: float) -> None:
-        self._heartbeat.update(phase="training", images_seen=images_seen, last_checkpoint_images=images_seen)
+        self._heartbeat.update(last_checkpoint_images=images_seen)  # training is further on by now
         self._tell(Checkpointed(images_seen, key))
         self._tell(Metrics(images_seen, time.time(), {"time/checkpoint_seconds": seconds}))
 

@@ -96,7 +96,7 @@ def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
         manifest = CheckpointManifest.model_validate_json(data)
     except (FileNotFoundError, ValidationError) as error:
         raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
-    if data != _sealed(manifest):
+    if data != (_sealed(manifest) if manifest.seal else _as_written(manifest)):  # those of before had no seal
         raise DamagedCheckpointError(f"{MANIFEST} has {len(data)} bytes that are not those written")
     return manifest
 
@@ -117,5 +117,10 @@ def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
 
 
 def _sealed(manifest: CheckpointManifest) -> bytes:
-    seal = hashlib.sha256(manifest.model_dump_json(exclude={"seal"}).encode()).hexdigest()
-    return manifest.model_copy(update={"seal": seal}).model_dump_json(indent=2).encode()
+    text = manifest.model_dump_json(exclude={"seal"}, exclude_unset=True)
+    return _as_written(manifest.model_copy(update={"seal": hashlib.sha256(text.encode()).hexdigest()}))
+
+
+def _as_written(manifest: CheckpointManifest) -> bytes:
+    """Without fields that it does not have because they were not invented yet."""
+    return manifest.model_dump_json(indent=2, exclude_unset=True).encode()

@@ -17,14 +17,18 @@ from workers.training.checkpoint import committed_checkpoints
 log = structlog.get_logger()
 
 
-def remove_old_checkpoints(store: ObjectStore, keys: JobKeys, spec: TrainSpec, *, attempt: int) -> None:
+def remove_old_checkpoints(
+    store: ObjectStore, keys: JobKeys, spec: TrainSpec, *, attempt: int, images_seen: int
+) -> None:
     """Keep what the spec says and what forks start from; remove the rest, and what uploads that died have left.
 
-    Uploads of later attempts are left alone. May be called again after any error, and by nobody else meanwhile.
+    To be called when the checkpoint at `images_seen` is committed, which is the newest of those that stay: any that
+    are ahead of it were passed over when this run began, for they are damaged. Uploads of later attempts are left
+    alone. May be called again after any error, and by nobody else meanwhile.
     """
     if spec.cadence.keep_last is None:
         return
-    committed = committed_checkpoints(store, keys)
+    committed = [each for each in committed_checkpoints(store, keys) if keys.of_checkpoint(each)[0] <= images_seen]
     pinned = _pinned(store, keys)
     for folder in committed[: -spec.cadence.keep_last]:
         if folder in pinned or _is_kept(folder, keys, spec):

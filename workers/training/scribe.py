@@ -149,16 +149,18 @@ class Scribe:
         if is_urgent:
             log.info("checkpoint.urgent", images_seen=state.images_seen)
             with suppress(CheckpointNotTakenError):
-                self._writer.settle(_URGENT_SECONDS)
+                self._writer.settle(min(_URGENT_SECONDS, self._spec.compute.hang_seconds / 3))  # the others wait
         self._writer.offer(state)
         self._waited = self.spent("checkpointing")
 
     def last_checkpoint(self, state: TrainState) -> None:
-        """Write one, and wait until it is there.
+        """Write one, and wait until it is there; a later attempt would not let it be committed.
 
         Raises:
             Exception: what the store has had against it for minutes.
         """
+        if self.superseded:
+            return
         self._reporter.phase("checkpointing")
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
         self._writer.offer(state)
@@ -183,7 +185,9 @@ class Scribe:
         run = self._run
         save_checkpoint(snapshot, self._store, run.keys, attempt=run.attempt, spec_sha256=self._spec_sha256)
         try:
-            remove_old_checkpoints(self._store, run.keys, self._spec, attempt=run.attempt)
+            remove_old_checkpoints(
+                self._store, run.keys, self._spec, attempt=run.attempt, images_seen=snapshot.images_seen
+            )
         except STORE_ERRORS as error:  # what is left goes with the next one
             log.warning("checkpoint.removal_postponed", error=f"{type(error).__name__}: {error}"[:300])
 

@@ -29,11 +29,10 @@ class CheckpointWriter:
     """
 
     def __init__(self, save: Callable[[Snapshot], None], *, told: Callable[[int, float], None]) -> None:
-        """`save` commits a snapshot; then `told` learns its images and how many seconds it took."""
+        """`save` commits a snapshot; then `told` learns its images and how many seconds that took."""
         self._save = save
         self._told = told
         self._snapshot = Snapshot()
-        self._begun = 0.0
         self._failure: Exception | None = None
         self._is_idle, self._is_due, self._is_over = threading.Event(), threading.Event(), threading.Event()
         self._is_idle.set()
@@ -56,7 +55,6 @@ class CheckpointWriter:
             return False
         if self._failure:
             raise self._failure
-        self._begun = time.monotonic()
         self._snapshot.take(state)
         self._is_idle.clear()
         self._is_due.set()
@@ -92,6 +90,7 @@ class CheckpointWriter:
         """Try until it is written, a later attempt has begun, it cannot be, or nobody waits for it any more."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
+            begun = time.monotonic()
             try:
                 self._save(self._snapshot)
             except FencedError as error:
@@ -107,7 +106,7 @@ class CheckpointWriter:
             except Exception as error:  # noqa: BLE001 - training learns of it at its next checkpoint
                 return error
             else:
-                self._told(self._snapshot.images_seen, time.monotonic() - self._begun)
+                self._told(self._snapshot.images_seen, time.monotonic() - begun)
                 return None
 
 

@@ -21,16 +21,21 @@ async def ended(plane: Plane, script: Script, status: str = "succeeded", reason:
     return job_id
 
 
+async def looked_after(plane: Plane) -> None:
+    await plane.aftercare.tick()
+    await plane.aftercare.tend_runs()
+
+
 async def test_the_engines_log_is_copied_when_the_driver_has_said_its_last(plane: Plane, script: Script) -> None:
     job_id = await plane.started()
     plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
     await plane.settle()
-    await plane.aftercare.tick()
+    await looked_after(plane)
     assert await plane.objects.log_sources(job_id, 1) == [], "it may still print"
 
     script.exit(f"{job_id}-a1", 1)
     await until_run(plane, f"{job_id}-a1", RunStatus.FAILED)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     said = f"running {job_id}-a1\n".encode()
     assert await plane.objects.log_chunk(job_id, 1, "engine", 0) == said
@@ -44,7 +49,7 @@ async def test_the_log_that_a_driver_shipped_itself_is_kept(plane: Plane, script
     script.exit(f"{job_id}-a1", 1)
     await until_run(plane, f"{job_id}-a1", RunStatus.FAILED)
     await plane.settle()
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert await plane.objects.log_chunk(job_id, 1, "driver", 0) == b"its own words\n"
     assert await plane.objects.log_chunk(job_id, 1, "engine", 0) == f"running {job_id}-a1\n".encode()
@@ -53,18 +58,18 @@ async def test_the_log_that_a_driver_shipped_itself_is_kept(plane: Plane, script
 async def test_a_log_that_cannot_be_copied_is_given_up_in_the_end(plane: Plane, script: Script) -> None:
     await ended(plane, script)
     plane.cluster.reachable = False
-    await plane.aftercare.tick()
+    await looked_after(plane)
     assert len(await plane.jobs.with_log_due()) == 1
 
     plane.clock.advance(601)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert await plane.jobs.with_log_due() == []
 
 
 async def test_the_mlflow_run_ends_as_the_job_did(plane: Plane, script: Script) -> None:
     job_id = await ended(plane, script, "failed", "data_error")
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "FAILED"}
     assert (await plane.job(job_id)).mlflow_experiment_id == "7"
@@ -76,7 +81,7 @@ async def test_a_cancelled_run_is_killed(plane: Plane) -> None:
     await plane.cancel(job_id)
     plane.worker(job_id).outcome("stopped", at=plane.clock())
     await plane.settle()
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "KILLED"}
 
@@ -84,12 +89,12 @@ async def test_a_cancelled_run_is_killed(plane: Plane) -> None:
 async def test_mlflow_being_down_delays_only_what_mlflow_is_told(plane: Plane, script: Script) -> None:
     plane.mlflow.down = True
     job_id = await ended(plane, script)
-    await plane.aftercare.tick()
+    await looked_after(plane)
     assert (await plane.job(job_id)).state == "succeeded"
     assert await plane.objects.log_sources(job_id, 1)
 
     plane.mlflow.down = False
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "FINISHED"}
 
@@ -97,11 +102,11 @@ async def test_mlflow_being_down_delays_only_what_mlflow_is_told(plane: Plane, s
 async def test_mlflow_is_given_up_after_days(plane: Plane, script: Script) -> None:
     plane.mlflow.down = True
     job_id = await ended(plane, script)
-    await plane.aftercare.tick()
+    await looked_after(plane)
     assert [job.id for job in await plane.jobs.with_mlflow_due()] == [job_id]
 
     plane.clock.advance(48 * 3600 + 1)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert await plane.jobs.with_mlflow_due() == []
 
@@ -110,11 +115,11 @@ async def test_mlflow_is_told_again_when_somebody_asks(plane: Plane, script: Scr
     plane.mlflow.down = True
     job_id = await ended(plane, script)
     plane.clock.advance(48 * 3600 + 1)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     plane.mlflow.down = False
     asked = await plane.service.replay(job_id, origin=ORIGIN)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert (asked.state, asked.mlflow_due_until) == ("succeeded", plane.clock() + timedelta(days=2))
     assert plane.mlflow.runs == {"run1": "FINISHED"}
@@ -124,11 +129,11 @@ async def test_mlflow_is_told_again_when_somebody_asks(plane: Plane, script: Scr
 
 async def test_a_run_that_mlflow_has_lost_is_no_longer_shown(plane: Plane, script: Script) -> None:
     job_id = await ended(plane, script)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     plane.mlflow.runs.clear()
     await plane.service.replay(job_id, origin=ORIGIN)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     job = await plane.job(job_id)
     assert (job.mlflow_run_id, job.mlflow_experiment_id) == (None, None), "it has measured nothing to tell of"
@@ -138,7 +143,7 @@ async def test_a_run_that_mlflow_has_lost_is_no_longer_shown(plane: Plane, scrip
 async def test_a_job_that_is_tried_again_is_not_closed_in_mlflow_meanwhile(plane: Plane, script: Script) -> None:
     job_id = await ended(plane, script, "failed", "data_error")
     await plane.service.retry(job_id, origin=ORIGIN)
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "RUNNING"}
 
@@ -149,7 +154,7 @@ async def test_the_copy_in_the_object_store_follows_the_job(plane: Plane) -> Non
     assert (first.state, first.name, first.labels, none) == ("queued", "a name", {"team": "vision"}, [])
 
     await plane.settle()
-    await plane.aftercare.tick()
+    await looked_after(plane)
 
     copied, attempts = read_record(plane.store.get(JobKeys(job_id).record))
     job = await plane.job(job_id)

@@ -137,12 +137,12 @@ async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks
     plane.worker(job_id).outcome("succeeded", at=plane.clock())
     await plane.settle()
     with mlflow_server(folder_in(tmp_path, "lost"), port):
-        await aftercare.tick()
+        await aftercare.tend_runs()
         before = await plane.job(job_id)
 
     with mlflow_server(folder_in(tmp_path, "new"), port) as url:
         await plane.service.replay(job_id, origin=ORIGIN)
-        await aftercare.tick()
+        await aftercare.tend_runs()
         after = await plane.job(job_id)
 
         assert after.mlflow_run_id not in {None, "run1", before.mlflow_run_id}

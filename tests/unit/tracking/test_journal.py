@@ -5,7 +5,7 @@ import json
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Checkpointed, Event, Grid, Metrics
-from workers.tracking.journal import Journal
+from workers.tracking.journal import Journal, recorded_rows
 
 KEYS = JobKeys("job_1")
 
@@ -39,3 +39,15 @@ def test_a_superseded_attempt_leaves_the_pictures_alone() -> None:
 
     assert store.list(KEYS.samples) == [KEYS.sample(64)]
     assert store.get(KEYS.sample(64)) == b"of attempt 2"
+
+
+def test_what_was_trained_beyond_a_checkpoint_is_found_behind_late_words_of_the_checkpoint() -> None:
+    store, early = MemoryStore(), {"loss/dsm": 0.5}
+    journal = Journal(store, KEYS, 1)
+    for seen, values in ((64, early), (128, early), (192, early), (128, {"time/checkpoint_seconds": 9.0})):
+        journal.deliver([Metrics(seen, 10.0, values)])
+    Journal(store, KEYS, 1).deliver([Metrics(192, 11.0, {"loss/dsm": 0.4})])  # workers that restarted
+
+    found = recorded_rows(store, KEYS, after=64)
+
+    assert {seen: row["loss/dsm"] for seen, row in found.items()} == {128: 0.5, 192: 0.4}

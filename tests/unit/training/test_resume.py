@@ -180,6 +180,22 @@ def test_any_byte_flipped_and_any_file_cut_is_refused_by_name_and_the_checkpoint
         store.put(key, whole)
 
 
+def test_a_checkpoint_from_before_manifests_were_sealed_is_used(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    state.images_seen = 16
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    [folder] = committed_checkpoints(store, KEYS)
+    document = json.loads(store.get(folder + MANIFEST))
+    del document["seal"]
+    unsealed = json.dumps(document, indent=2).encode()
+    store.put(folder + MANIFEST, unsealed)
+
+    assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) == folder
+
+    store.put(folder + MANIFEST, unsealed.replace(b'"attempt": 1', b'"attempt":  1'))
+    assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
+
+
 def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
     save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)

@@ -46,7 +46,7 @@ def test_all_stay_unless_the_spec_says_otherwise() -> None:
     store = Checkpoints(32, 48, 80)
     store.upload(96)
 
-    remove_old_checkpoints(store, KEYS, spec(), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(), attempt=1, images_seen=1000)
 
     assert store.left == {32: 2, 48: 2, 80: 2, 96: 1}
 
@@ -56,7 +56,7 @@ def test_the_newest_stay_whatever_attempt_wrote_them() -> None:
     store.commit(48, attempt=2)
     store.commit(80, attempt=2)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=2)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=2, images_seen=1000)
 
     assert store.left == {48: 2, 80: 2}
     assert store.list(KEYS.checkpoint(48, 2))
@@ -65,7 +65,7 @@ def test_the_newest_stay_whatever_attempt_wrote_them() -> None:
 def test_the_first_beyond_each_multiple_stays() -> None:
     store = Checkpoints(32, 48, 80, 96, 128, 144, 176, 192)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=1, keep_every_images=72), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1, keep_every_images=72), attempt=1, images_seen=1000)
 
     assert store.left == {80: 2, 144: 2, 192: 2}
 
@@ -74,7 +74,7 @@ def test_a_pinned_one_stays() -> None:
     store = Checkpoints(32, 48, 80)
     store.pin(32)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1, images_seen=1000)
 
     assert store.left == {32: 2, 80: 2}
 
@@ -87,7 +87,7 @@ def test_one_that_is_pinned_while_it_goes_stays() -> None:
 
     store = PinnedLate(32, 48, 80)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1, images_seen=1000)
 
     assert store.left == {32: 2, 80: 2}
 
@@ -96,7 +96,7 @@ def test_one_whose_removal_was_cut_short_is_gone_for_good() -> None:
     store = Checkpoints(32, 48)
     store.delete(KEYS.checkpoint(32, 1) + MANIFEST)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=1000)
 
     assert store.left == {48: 2}
 
@@ -106,7 +106,7 @@ def test_uploads_that_died_go_but_not_those_of_a_later_attempt() -> None:
     store.upload(48, attempt=1)
     store.upload(48, attempt=3)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=2)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=2, images_seen=1000)
 
     assert store.left == {32: 2, 48: 1}
     assert store.list(KEYS.checkpoint(48, 3))
@@ -126,9 +126,18 @@ def test_cut_short_anywhere_and_done_again_it_comes_to_the_same(failing: int) ->
     store = Failing(32, 48, 80, 96)
     for _ in range(2):
         try:
-            remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1)
+            remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=1000)
         except ConnectionError:
             assert {80, 96} <= set(store.left)
 
-    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=1000)
     assert store.left == {80: 2, 96: 2}
+
+
+def test_a_damaged_one_that_is_ahead_costs_no_other_its_place() -> None:
+    """Training went on from 48, for 144 cannot be read, and has just committed 80."""
+    store = Checkpoints(32, 48, 80, 144)
+
+    remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=80)
+
+    assert store.left == {48: 2, 80: 2, 144: 2}
