@@ -54,7 +54,7 @@ def undisturbed(ground: Ground, head: RayHead) -> dict[str, bytes]:
 
 def moment() -> int:
     """Images after which something happens; another in every run of this test."""
-    return random.randrange(CHECKPOINT_IMAGES + LOG_IMAGES, TOTAL_IMAGES - 3 * CHECKPOINT_IMAGES)  # noqa: S311
+    return random.randrange(CHECKPOINT_IMAGES + LOG_IMAGES, TOTAL_IMAGES - 3 * CHECKPOINT_IMAGES)  # noqa: S311 (told)
 
 
 def check(training: Training, undisturbed: dict[str, bytes], *, urgent: Set[int] = frozenset()) -> None:
