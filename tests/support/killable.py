@@ -87,7 +87,9 @@ class Nursery:
         assert self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return Fate(**json.loads(self._process.stdout.readline()))
+        answer = self._process.stdout.readline()
+        assert answer, f"the nursery died of {request}; its last words are on standard error"
+        return Fate(**json.loads(answer))
 
 
 @contextmanager

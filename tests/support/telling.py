@@ -82,18 +82,25 @@ class Teller:
             return
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], *, what: str, closely: bool = False) -> None:
-        wheels = (self.parts.scheduler, self.parts.reconciler, self.parts.aftercare, self.parts.sweep)
+        parts = self.parts
+        wheels = (
+            parts.scheduler.tick,
+            parts.reconciler.tick,
+            parts.aftercare.tick,
+            parts.aftercare.tend_runs,
+            parts.sweep.tick,
+        )
         if await condition():
             return
         for _ in range(_ROUNDS):
-            for wheel in wheels:
+            for turn in wheels:
                 with suppress(DatabaseUnavailable):  # the next look may find it
-                    await wheel.tick()
+                    await turn()
                 if closely and (self.journal.is_over or await condition()):
                     return
             if await condition():
                 return
-            clock = self.parts.clock
+            clock = parts.clock
             assert isinstance(clock, ManualClock)
             clock.advance(self.story.pace_seconds)
             self.journal.note(f"clock {clock.now.timestamp()}")
