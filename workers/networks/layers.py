@@ -9,6 +9,10 @@ from torch.nn import functional
 
 from workers.networks.plan import Resampling
 
+# Buffers are computed here whatever the default device: arithmetic on `meta`, where drivers build networks to see that
+# they fit, makes PyTorch import its compiler, for two seconds.
+_HOST = torch.device("cpu")
+
 
 def group_norm(channels: int, epsilon: float) -> nn.GroupNorm:
     """At most 32 groups, of at least 4 channels each; fewer where the channels would not divide."""
@@ -105,7 +109,7 @@ class NoiseFeatures(nn.Module):
 
 def falling_frequencies(count: int, *, endpoint: bool) -> Float[Tensor, " count"]:
     """From 1 down to 1/10000, geometrically; without `endpoint` the last one is left out."""
-    return 10_000 ** (-torch.arange(count) / max(1, count - endpoint))
+    return 10_000 ** (-torch.arange(count, device=_HOST) / max(1, count - endpoint))
 
 
 class OneHot(nn.Module):
@@ -115,7 +119,7 @@ class OneHot(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.register_buffer("classes", torch.arange(num_classes), persistent=False)
+        self.register_buffer("classes", torch.arange(num_classes, device=_HOST), persistent=False)
 
     def forward(
         self, labels: Int[Tensor, " batch"] | None, like: Float[Tensor, "batch *_"]
