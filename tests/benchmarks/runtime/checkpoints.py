@@ -4,9 +4,9 @@ import time
 from contextlib import suppress
 from statistics import median
 
-from tests.benchmarks.runtime.figures import Aim, Section, at_most, interleaved, percent, spread
-from tests.benchmarks.runtime.jobs import Place, place
-from tests.benchmarks.runtime.training import Spent, Training, spec_of, thread_counts
+from tests.benchmarks.runtime.figures import Section, at_most, interleaved, percent, spread
+from tests.benchmarks.runtime.jobs import place
+from tests.benchmarks.runtime.training import Spent, Training, spec_of
 from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.storage import ObjectStore, open_store
@@ -22,14 +22,12 @@ _BATCH = 4
 _CHANNELS = 104  # with which network, average and Adam's two moments come to about 200 MB
 
 _HOW = """\
-A network of 13 million parameters with its average and Adam's moments is trained in this process ({batch} images a
-step) and committed to a real S3 server on the same cores. The same number of steps, some {window:g} s of them, is
+A network of 13 million parameters with its average and Adam's moments is trained in this process by one thread
+({batch} images a step) and committed to a real S3 server. The same number of steps, some {window:g} s of them, is
 taken without a checkpoint and with one that is offered after the first step and committed before the last; lost is
 the difference of the two, so it holds the stall of the loop and the slowdown of the steps while a thread hashes,
 serialises and uploads. The share is that of one such loss every {interval:g} s; intervals of that length were not
-waited for. CPU is what the steps with a checkpoint took more than those without. With one thread that trains a core
-is free for the writing; with one for each core, writing and server take it from training. A server elsewhere takes
-nothing."""
+waited for. CPU is what the steps with a checkpoint took more than those without; a server elsewhere takes none."""
 
 
 class _Committed:
@@ -75,60 +73,31 @@ class _Committed:
 
 
 def checkpoints(repeats: int) -> Section:
-    rows, aims = [], []
+    training = Training(spec_of(batch_images=_BATCH, channels=_CHANNELS))
     with place() as where:
-        for threads in thread_counts():
-            row, aim = _measured(where, threads, repeats)
-            rows.append(row)
-            aims.append(aim)
-    return Section(
-        "Checkpoints",
-        _HOW.format(batch=_BATCH, window=_WINDOW_SECONDS, interval=_INTERVAL_SECONDS),
-        [
-            "threads",
-            "state",
-            "a step",
-            "stall",
-            "committed after",
-            "CPU of the process",
-            "CPU of the server",
-            "lost",
-            f"of {_INTERVAL_SECONDS:g} s",
-        ],
-        rows,
-        aims,
-    )
-
-
-def _measured(where: Place, threads: int, repeats: int) -> tuple[list[str], Aim]:
-    training = Training(spec_of(batch_images=_BATCH, channels=_CHANNELS), threads=threads)
-    committed = _Committed(open_store(where.url), training)
-    try:
+        committed = _Committed(open_store(where.url), training)
         num_steps = training.steps_in(_WINDOW_SECONDS)
         committed.spent(num_steps)  # the first one also finds its memory
         committed.stalls.clear()
         committed.written.clear()
-        variants = {
-            "without": lambda: training.spent(num_steps),
-            "with": lambda: committed.spent(num_steps),
-        }
+        variants = {"without": lambda: training.spent(num_steps), "with": lambda: committed.spent(num_steps)}
         found = interleaved(variants, repeats=repeats)
-    finally:
         committed.close()
     lost = [ours - plain for ours, plain in zip(found["with"], found["without"], strict=True)]
     shares = [one.wall / _INTERVAL_SECONDS for one in lost]
-    row = [
-        str(threads),
-        f"{committed.num_bytes / 1e6:.0f} MB",
-        f"{1e3 * median(one.wall for one in found['without']) / num_steps:.0f} ms",
-        f"{spread([1e3 * stall for stall in committed.stalls], '.0f')} ms",
-        f"{spread(committed.written)} s",
-        f"{spread([one.own_cpu for one in lost])} s",
-        f"{spread([one.servers_cpu for one in lost])} s",
-        f"{spread([one.wall for one in lost])} s",
-        percent(shares),
+    rows = [
+        ["state", f"{committed.num_bytes / 1e6:.0f} MB"],
+        ["a step", f"{1e3 * median(one.wall for one in found['without']) / num_steps:.0f} ms"],
+        ["stall of the loop", f"{spread([1e3 * stall for stall in committed.stalls], '.0f')} ms"],
+        ["committed after", f"{spread(committed.written)} s"],
+        ["CPU of the process", f"{spread([one.own_cpu for one in lost])} s"],
+        ["CPU of the server", f"{spread([one.servers_cpu for one in lost])} s"],
+        ["lost", f"{spread([one.wall for one in lost])} s"],
+        [f"of {_INTERVAL_SECONDS:g} s", percent(shares)],
     ]
-    return row, at_most(f"{threads} threads that train: less than 1 % lost", shares, _LIMIT)
+    aim = at_most("less than 1 % of the time is lost", shares, _LIMIT)
+    how = _HOW.format(batch=_BATCH, window=_WINDOW_SECONDS, interval=_INTERVAL_SECONDS)
+    return Section("Checkpoints", how, repeats, ["", "median [least, greatest]"], rows, [aim])
 
 
 def _size(manifest: CheckpointManifest) -> int:

@@ -44,6 +44,7 @@ def engines(repeats: int) -> Section:
     return Section(
         "Ray beside torchrun",
         _HOW.format(workers=_WORKERS, duration=_DURATION_IMAGES, log=_LOG_IMAGES),
+        repeats,
         ["images a second under torchrun", "under Ray", "longer under Ray"],
         [[spread(found["torchrun"], ".1f"), spread(found["Ray"], ".1f"), percent(lost)]],
         [at_most("a step takes less than 3 % longer under Ray", lost, _LIMIT)],
@@ -52,7 +53,7 @@ def engines(repeats: int) -> Section:
 
 def _under_torchrun(where: Place, spec: TrainSpec) -> float:
     job = where.job(spec)
-    where.finish(where.start(job, processes=_WORKERS))
+    where.run(job, processes=_WORKERS)
     return job.rate()
 
 

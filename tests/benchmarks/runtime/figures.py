@@ -25,6 +25,7 @@ class Section:
 
     title: str
     how: str
+    repeats: int
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     aims: Sequence[Aim]

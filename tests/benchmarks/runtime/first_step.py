@@ -51,6 +51,7 @@ def first_step(repeats: int) -> Section:
     return Section(
         "Submission to first step",
         _HOW.format(workers=_WORKERS),
+        repeats,
         ["bare Ray job", "ours", "of it until the claim", "longer"],
         [[f"{spread(found['bare'])} s", f"{spread(found['ours'])} s", f"{spread(claims)} s", percent(longer)]],
         [Aim("within 15 % of a bare Ray job", median(longer) < _LIMIT, percent(longer))],

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -65,19 +65,26 @@ class Place:
         command = ["-m", "workers", f"{self.url}/{keys.spec}", "--attempt", "1"]
         return Job(keys, store, command)
 
-    def start(self, job: Job, *, processes: int = 1) -> "subprocess.Popen[bytes]":
-        """Without Ray; several processes are torchrun's."""
+    def run(self, *jobs: Job, processes: int = 1) -> None:
+        """All at once to their end, without Ray; several processes are torchrun's.
+
+        Raises:
+            RuntimeError: one has failed.
+        """
+        with ExitStack() as started:
+            for process in [self._start(job, processes, started) for job in jobs]:
+                printed, _ = process.communicate(timeout=_PATIENCE_SECONDS)
+                if process.returncode:
+                    raise RuntimeError(f"a job failed:\n{printed.decode(errors='replace')[-4000:]}")
+
+    def _start(self, job: Job, processes: int, started: ExitStack) -> "subprocess.Popen[bytes]":
         torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
         launcher = torchrun if processes > 1 else []
         environment = {**os.environ, **self.environment}
         command = [sys.executable, *launcher, *job.command]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def finish(self, process: "subprocess.Popen[bytes]") -> None:
-        """Wait for its end."""
-        printed, _ = process.communicate(timeout=_PATIENCE_SECONDS)
-        if process.returncode:
-            raise RuntimeError(f"a job failed:\n{printed.decode(errors='replace')[-4000:]}")
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        started.callback(process.terminate)  # does nothing to one that is over
+        return process
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def recovery(repeats: int) -> Section:
     return Section(
         "Killed worker to first step",
         _HOW.format(workers=_WORKERS),
+        repeats,
         ["cold", "again", "again / cold"],
         [[f"{spread(cold)} s", f"{spread(found['again'])} s", spread(shares)]],
         [],

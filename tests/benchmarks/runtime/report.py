@@ -11,8 +11,8 @@ _PAGE = """\
 Written by `python -m tests.benchmarks.runtime`. {hardware} Load of the machine before the run: {load}.
 
 Every server that takes part runs on the same cores as training. What is compared was measured in one run, in turn,
-and in the other order every other time; ratios are within each turn. Figures are median [least, greatest] of
-{repeats} turns.
+and in the other order every other time; ratios are within each turn. Figures are median [least, greatest] of all
+turns.
 
 {sections}
 
@@ -22,12 +22,11 @@ and in the other order every other time; ratios are within each turn. Figures ar
 """
 
 
-def rendered(sections: Sequence[Section], *, load: str, repeats: int) -> str:
+def rendered(sections: Sequence[Section], *, load: str) -> str:
     """A page of Markdown."""
     return _PAGE.format(
         hardware=hardware.described(),
         load=load,
-        repeats=repeats,
         sections="\n\n".join(map(section, sections)),
         aims="\n".join(f"- {each.title}: {_said(aim)}" for each in sections for aim in each.aims),
     )
@@ -35,7 +34,9 @@ def rendered(sections: Sequence[Section], *, load: str, repeats: int) -> str:
 
 def section(each: Section) -> str:
     rows = [each.header, ["---"] * len(each.header), *each.rows]
-    return "\n".join([f"## {each.title}\n", each.how, "", *(f"| {' | '.join(cells)} |" for cells in rows)])
+    return "\n".join(
+        [f"## {each.title}\n", each.how, f"{each.repeats} turns.", "", *(f"| {' | '.join(cells)} |" for cells in rows)]
+    )
 
 
 def _said(aim: Aim) -> str:

@@ -37,6 +37,7 @@ def scaling(repeats: int) -> Section:
     return Section(
         "Two workers beside one",
         _HOW.format(share=_SHARE),
+        repeats,
         ["workers", "images a second", "efficiency", "of two apart"],
         [
             ["one", spread(found["one"], ".1f"), "", ""],
@@ -50,6 +51,5 @@ def scaling(repeats: int) -> Section:
 def _rate(where: Place, spec: TrainSpec, *, jobs: int = 1) -> float:
     """Of so many jobs at once, together."""
     placed = [where.job(spec) for _ in range(jobs)]
-    for process in [where.start(job, processes=spec.compute.workers) for job in placed]:
-        where.finish(process)
+    where.run(*placed, processes=spec.compute.workers)
     return sum(job.rate() for job in placed)

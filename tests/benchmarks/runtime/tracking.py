@@ -12,9 +12,9 @@ from uuid import uuid4
 import torch
 from mlflow import MlflowClient
 
-from tests.benchmarks.runtime.figures import Aim, Section, at_most, interleaved, percent, spread
+from tests.benchmarks.runtime.figures import Section, at_most, interleaved, percent, spread
 from tests.benchmarks.runtime.jobs import Job, Place, place, until
-from tests.benchmarks.runtime.training import Spent, Training, spec_of, thread_counts
+from tests.benchmarks.runtime.training import Spent, Training, spec_of
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
 from workers.contract.document import flattened
@@ -33,13 +33,11 @@ _BATCH = 8
 _SPEC = spec_of(batch_images=_BATCH)
 
 _HOW = """\
-The quick start's network ({batch} images a step) is trained in this process. The same number of steps, some
-{window:g} s of them, is taken silently and while a `Reporter` is told {rows} rows a second, each with the {values}
+The quick start's network ({batch} images a step) is trained in this process by one thread. The same number of steps,
+some {window:g} s of them, is taken silently and while a `Reporter` is told {rows} rows a second, each with the {values}
 values of a row of the product; rows are told for {lead:g} s before that, so that deliveries are under way. A real S3
-server takes the journal and the heartbeat, a real MLflow server on SQLite the curves, both on the same cores; all
-rows were there in the end. CPU is what the told steps took more than the silent ones, in shares of a core. With one
-thread that trains a core is free for that; with one for each core, deliveries and servers take it from training.
-Servers elsewhere take nothing."""
+server takes the journal and the heartbeat, a real MLflow server on SQLite the curves; all rows were there in the
+end. CPU is what the told steps took more than the silent ones, in shares of a core; servers elsewhere take none."""
 
 
 class _Telling:
@@ -82,22 +80,33 @@ class _Telling:
 
 
 def tracking(repeats: int) -> Section:
-    rows, aims, num_values = [], [], 0
+    training = Training(_SPEC)
+    row, num_steps, num_lead = _row_of(training), training.steps_in(_WINDOW_SECONDS), training.steps_in(_LEAD_SECONDS)
+
+    def told(where: Place) -> Spent:
+        telling = _Telling(where, row)
+        training.spent(num_lead, after_each=telling.tell_due)
+        spent = training.spent(num_steps, after_each=telling.tell_due)
+        telling.close()
+        return spent
+
     with _servers() as where:
-        for threads in thread_counts():
-            training = Training(_SPEC, threads=threads)
-            measured = _row_of(training)
-            num_values = len(measured.losses) + len(measured.telemetry) + 1
-            row, aim = _measured(where, training, measured, threads=threads, repeats=repeats)
-            rows.append(row)
-            aims.append(aim)
-    return Section(
-        "Tracking",
-        _HOW.format(batch=_BATCH, window=_WINDOW_SECONDS, rows=_ROWS_A_SECOND, values=num_values, lead=_LEAD_SECONDS),
-        ["threads", "a step", "silently", "told", "CPU of the process", "CPU of the servers", "lost"],
-        rows,
-        aims,
-    )
+        variants = {"silently": lambda: training.spent(num_steps), "told": lambda: told(where)}
+        found = interleaved(variants, repeats=repeats)
+    pairs = list(zip(found["told"], found["silently"], strict=True))
+    shares = [ours.wall / plain.wall - 1 for ours, plain in pairs]
+    rows = [
+        ["a step", f"{1e3 * median(plain.wall for _, plain in pairs) / num_steps:.0f} ms"],
+        ["silently", f"{spread([plain.wall for _, plain in pairs])} s"],
+        ["told", f"{spread([ours.wall for ours, _ in pairs])} s"],
+        ["CPU of the process", percent([(ours - plain).own_cpu / ours.wall for ours, plain in pairs])],
+        ["CPU of the servers", percent([(ours - plain).servers_cpu / ours.wall for ours, plain in pairs])],
+        ["lost", percent(shares)],
+    ]
+    values = len(row.losses) + len(row.telemetry) + 1
+    how = _HOW.format(batch=_BATCH, window=_WINDOW_SECONDS, rows=_ROWS_A_SECOND, values=values, lead=_LEAD_SECONDS)
+    aim = at_most(f"less than 1 % is lost to {_ROWS_A_SECOND} rows a second", shares, _LIMIT)
+    return Section("Tracking", how, repeats, ["", "median [least, greatest]"], rows, [aim])
 
 
 @contextmanager
@@ -116,31 +125,3 @@ def _row_of(training: Training) -> Measured:
     window, step = Window(World.alone(torch.device("cpu")), _SPEC.objective.consistency), training.step()
     window.add(step.terms, step.gradient_norm)
     return window.close()
-
-
-def _measured(where: Place, training: Training, row: Measured, *, threads: int, repeats: int) -> tuple[list[str], Aim]:
-    num_steps, num_lead = training.steps_in(_WINDOW_SECONDS), training.steps_in(_LEAD_SECONDS)
-
-    def told() -> Spent:
-        telling = _Telling(where, row)
-        training.spent(num_lead, after_each=telling.tell_due)
-        spent = training.spent(num_steps, after_each=telling.tell_due)
-        telling.close()
-        return spent
-
-    found = interleaved({"silently": lambda: training.spent(num_steps), "told": told}, repeats=repeats)
-    pairs = list(zip(found["told"], found["silently"], strict=True))
-    shares = [ours.wall / plain.wall - 1 for ours, plain in pairs]
-    own = [(ours - plain).own_cpu / ours.wall for ours, plain in pairs]
-    servers = [(ours - plain).servers_cpu / ours.wall for ours, plain in pairs]
-    cells = [
-        str(threads),
-        f"{1e3 * median(plain.wall for _, plain in pairs) / num_steps:.0f} ms",
-        f"{spread([plain.wall for _, plain in pairs])} s",
-        f"{spread([ours.wall for ours, _ in pairs])} s",
-        percent(own),
-        percent(servers),
-        percent(shares),
-    ]
-    what = f"{threads} threads that train, {_ROWS_A_SECOND} rows a second: less than 1 % lost"
-    return cells, at_most(what, shares, _LIMIT)

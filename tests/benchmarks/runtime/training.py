@@ -1,9 +1,8 @@
 """The product's own step, taken in this process."""
 
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
@@ -46,16 +45,11 @@ class Spent:
         return f"{self.wall:.2f} s"
 
 
-def thread_counts() -> Sequence[int]:
-    """One thread that trains leaves cores to all else; as many as there are cores leave none."""
-    return sorted({1, len(os.sched_getaffinity(0))})
-
-
 class Training:
-    """Steps on random images, by so many threads."""
+    """Steps on random images by one thread, as workers take them."""
 
-    def __init__(self, spec: TrainSpec, *, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, spec: TrainSpec) -> None:
+        torch.set_num_threads(1)
         images = random_images(count=1024, resolution=16, channels=1, num_classes=10)
         self.state = new_state(spec, images.manifest, torch.device("cpu"))
         self._trainer = Trainer(self.state, images, spec, World.alone(torch.device("cpu")))
