@@ -1,87 +1,36 @@
-"""`python -m workers` as a user runs it: real processes, a real folder, no service and no Ray."""
+"""`python -m workers` as a user runs it: what it takes, what it refuses, what it writes."""
 
-import json
-import os
-import random
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.support.specs import smoke_spec
 from tests.support.waiting import wait_until
+from tests.support.worker_command import (
+    KEYS,
+    PATIENCE_SECONDS,
+    command,
+    environment,
+    losses,
+    metric_rows,
+    run,
+    shipped_log,
+    write_spec,
+)
 from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointManifest, Origin, Outcome, Progress, Reason
 from workers.storage.local import LocalStore
-from workers.training.watchdog import EXIT_HUNG, HUNG
 
 pytestmark = pytest.mark.timeout(600)
-KEYS = JobKeys("job")
-PATIENCE_SECONDS = 240.0  # a run takes ten seconds on a quiet machine, ten times that on a busy one
-IN_HASTE = """
-import runpy
-from workers.training import scribe
-scribe._LAST_CHECKPOINT_SECONDS = 1
-runpy.run_module("workers", run_name="__main__")
-"""
-AT_ONCE = """
-import runpy
-from workers.training import schedule
-schedule.LEAST_SECONDS = 0
-runpy.run_module("workers", run_name="__main__")
-"""
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "runs")
-
-
-def write_spec(folder: Path, **changes: Any) -> Path:
-    path = folder / "job.json"
-    path.write_text(smoke_spec(**changes).model_dump_json())
-    return path
-
-
-def command(
-    folder: Path, *more: str, job: str = "job", launcher: Sequence[str] = (sys.executable, "-m", "workers")
-) -> list[str]:
-    return [*launcher, str(folder / f"{job}.json"), "--store", str(folder / "runs"), *more]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "AWS_"))}
-    return kept | {"CDM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def run(folder: Path, *more: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *more, **options),
-        capture_output=True,
-        text=True,
-        env=environment(folder),
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-
-
-def metric_rows(store: LocalStore, attempt: int = 1) -> list[dict[str, float]]:
-    chunks = [store.get(key).decode() for key in store.list(KEYS.attempt(attempt).metrics)]
-    return [json.loads(line) for chunk in chunks for line in chunk.splitlines()]
-
-
-def shipped_log(store: LocalStore, source: str, attempt: int = 1) -> str:
-    keys = KEYS.attempt(attempt)
-    return b"".join(store.get(key) for key in store.list(keys.log_stream(source))).decode()
-
-
-def losses(store: LocalStore, attempt: int = 1) -> dict[float, float]:
-    return {row["images_seen"]: row["loss/dsm"] for row in metric_rows(store, attempt) if "loss/dsm" in row}
 
 
 def test_a_folder_may_have_a_name_that_urls_may_not(tmp_path: Path) -> None:
@@ -130,100 +79,6 @@ def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store:
     assert "of=2 rank=1" in shipped_log(store, "rank-0001")
     expected = losses(LocalStore(tmp_path / "alone" / "runs"))
     assert losses(store) == pytest.approx(expected, rel=1e-4)
-
-
-def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_path: Path, store: LocalStore) -> None:
-    """However rarely it reports."""
-    write_spec(tmp_path, duration_images=1920, cadence={"log_images": 1920, "checkpoint_images": 1920})
-    process = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "worker.ready" in line:
-            break
-
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_SECONDS)
-    stopped = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
-    resumed = run(tmp_path)
-
-    assert process.returncode == 0
-    assert stopped.status == "stopped"
-    assert 0 < stopped.images_seen < 1920
-    assert resumed.returncode == 0, resumed.stderr
-    assert f"images_seen={stopped.images_seen} of=1" in resumed.stdout
-    assert resumed.stdout.splitlines()[-1].startswith("succeeded at 1920")
-
-
-def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_not(
-    tmp_path: Path, store: LocalStore
-) -> None:
-    long = {"duration_images": 960, "cadence": {"log_images": 32, "checkpoint_images": 480}}
-    killed_after = random.randrange(480, 640, 32)  # noqa: S311 (said in the message)
-    write_spec(tmp_path, **long)
-    (tmp_path / "undisturbed").mkdir()
-    write_spec(tmp_path / "undisturbed", **long)
-    undisturbed = run(tmp_path / "undisturbed")
-    killed = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE)
-    checkpoint = KEYS.checkpoint(480, 1)
-
-    wait_until(
-        lambda: max(losses(store), default=0) > killed_after and store.list(f"{checkpoint}MANIFEST.json"),
-        timeout_seconds=PATIENCE_SECONDS,
-    )
-    killed.kill()
-    killed.communicate()
-    again = run(tmp_path)
-
-    assert (undisturbed.returncode, again.returncode) == (0, 0), (killed_after, again.stderr)
-    other = LocalStore(tmp_path / "undisturbed" / "runs")
-    for name in ("network", "ema", "optimizer"):
-        ours, theirs = (KEYS.checkpoint(960, attempt) + f"{name}.safetensors" for attempt in (2, 1))
-        assert store.get(ours) == other.get(theirs), killed_after
-    progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
-    assert progress.resume
-    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 480)
-    assert progress.resume.compared_rows > 0
-    assert progress.ledger.recomputed > 0
-    assert progress.ledger.useful > 0
-
-
-def test_a_run_that_decides_itself_when_checkpoints_pay_is_the_run_that_was_told(
-    tmp_path: Path, store: LocalStore
-) -> None:
-    """Killed after its first one, which here comes with the first row; the next would pay minutes later."""
-    retention = {"keep_last": 1, "keep_every_images": 480}
-    write_spec(tmp_path, duration_images=960, cadence={"log_images": 32, "checkpoint_images": "auto"} | retention)
-    (tmp_path / "told").mkdir()
-    write_spec(tmp_path / "told", duration_images=960, cadence={"log_images": 32, "checkpoint_images": 960})
-    launcher = (sys.executable, "-c", AT_ONCE)
-    killed = subprocess.Popen(
-        command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.DEVNULL
-    )
-    wait_until(
-        lambda: max(losses(store), default=0) >= 160 and store.list(f"{KEYS.checkpoint(32, 1)}MANIFEST.json"),
-        timeout_seconds=PATIENCE_SECONDS,
-    )
-    killed.kill()
-    killed.communicate()
-
-    again, told = run(tmp_path, launcher=launcher), run(tmp_path / "told")
-
-    assert (again.returncode, told.returncode) == (0, 0), again.stderr
-    other = LocalStore(tmp_path / "told" / "runs")
-    for name in ("network", "ema", "optimizer"):
-        ours, theirs = (KEYS.checkpoint(960, attempt) + f"{name}.safetensors" for attempt in (2, 1))
-        assert store.get(ours) == other.get(theirs)
-    assert losses(store) | losses(store, attempt=2) == losses(other)
-    assert [key for key in store.list(KEYS.checkpoints) if key.endswith("MANIFEST.json")] == [
-        KEYS.checkpoint(480, 2) + "MANIFEST.json",
-        KEYS.checkpoint(960, 2) + "MANIFEST.json",
-    ]
-    progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
-    assert progress.resume
-    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 32)
-    assert progress.advised_checkpoint_images
-    assert progress.advised_checkpoint_images % 16 == 0
-    assert progress.ledger.preparing > 0
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:
@@ -326,10 +181,10 @@ def test_progress_is_written_while_training(tmp_path: Path, store: LocalStore) -
             return None
 
     try:
-        seen = wait_until(lambda: (now := progress()) and now.images_seen > 0 and now, timeout_seconds=60)
+        seen = wait_until(lambda: (now := progress()) and now.images_seen > 0 and now, timeout_seconds=PATIENCE_SECONDS)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
     assert seen.phase == "training"
     assert seen.eta_seconds is not None
@@ -343,7 +198,8 @@ def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path:
 
     try:
         during = wait_until(
-            lambda: "images_per_second" in (log := shipped_log(store, "driver")) and log, timeout_seconds=60
+            lambda: "images_per_second" in (log := shipped_log(store, "driver")) and log,
+            timeout_seconds=PATIENCE_SECONDS,
         )
     finally:
         process.send_signal(signal.SIGTERM)
@@ -356,58 +212,6 @@ def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path:
     assert printed.startswith(log)  # after it, only how the command ended
     assert "[redacted] " in log
     assert "training.progress" not in printed
-
-
-def test_a_store_that_takes_no_checkpoint_ends_the_attempt_which_says_how_far_it_had_come(
-    tmp_path: Path, store: LocalStore
-) -> None:
-    write_spec(tmp_path)
-    (tmp_path / "runs" / KEYS.root).mkdir(parents=True)
-    (tmp_path / "runs" / KEYS.checkpoints.rstrip("/")).touch()  # where a folder would have to be
-
-    failed = run(tmp_path, launcher=(sys.executable, "-c", IN_HASTE))
-
-    outcome = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
-    assert failed.returncode == 1
-    assert (outcome.status, outcome.reason, outcome.images_seen) == ("failed", Reason.STORAGE_ERROR, 320)
-    assert "has not taken the checkpoint at 160 images within 1 s" in outcome.message
-    assert outcome.message in shipped_log(store, "driver")
-
-
-def test_a_process_that_freezes_ends_the_other_which_says_where_it_waited(tmp_path: Path, store: LocalStore) -> None:
-    write_spec(
-        tmp_path,
-        duration_images=1_600_000,
-        cadence={"log_images": 16, "checkpoint_images": 1_600_000},
-        compute={"workers": 2, "accelerator": "cpu", "hang_seconds": 3},
-    )
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers")
-    group = subprocess.Popen(
-        command(tmp_path, launcher=torchrun),
-        env=environment(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        wait_until(lambda: losses(store), timeout_seconds=PATIENCE_SECONDS)
-        ranks = {each.environ().get("RANK"): each for each in psutil.Process(group.pid).children()}
-
-        ranks["1"].suspend()
-        log = wait_until(lambda: HUNG in (log := shipped_log(store, "driver")) and log, timeout_seconds=60)
-        ranks["1"].kill()
-        _, said = group.communicate(timeout=60)
-    finally:
-        group.kill()
-
-    assert group.returncode != 0
-    assert f"exitcode  : {EXIT_HUNG} " in said
-    assert "Thread MainThread:" in log
-    assert "in _Session.train" in log
-    assert log.splitlines()[-1] in said
-    assert "no step for 3 s" in log.splitlines()[-1]
-    with pytest.raises(FileNotFoundError):
-        store.get(KEYS.attempt(1).outcome)
 
 
 def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(
