@@ -89,6 +89,7 @@ class Known:
     verdict: Verdict | None = None
     trains: bool = False  # its newest sign of life says so
     restarts: bool = False  # its workers are being started again within the attempt
+    waiting_for: str | None = None  # what the cluster lacks for that, in words
     may_begin: bool = False  # its back-off is over
     expired: bool = False
     stalled: bool = False
@@ -195,6 +196,8 @@ def _under_way(known: Known) -> Action:
     match known.state:
         case JobState.STARTING | JobState.RECOVERING if known.trains:
             return Move(JobState.RUNNING)
+        case JobState.RUNNING if known.waiting_for:
+            return Move(JobState.RECOVERING, "waiting_for_resources", f"it waits for {known.waiting_for}")
         case JobState.RUNNING if known.restarts:
             return Move(JobState.RECOVERING, "worker_lost", "a worker died; the others start again with a new one")
         case _:

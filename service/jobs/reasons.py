@@ -49,5 +49,6 @@ CIRCUMSTANCES: dict[str, str] = {
     "backend_down": "the engine does not answer, so nothing can be started",
     "preempted": "it made room for a job of a higher class",
     "worker_lost": "a worker died, and the group starts again within the attempt",
+    "waiting_for_resources": "nodes are gone, and the workers that it had there find no room elsewhere",
     "rebuilt": "the database was lost, and the object store knows of this attempt",
 }

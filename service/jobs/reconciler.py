@@ -96,6 +96,8 @@ class Reconciler:
         if observed.progress:
             silent = is_silent(changed, now=now)
             changed = with_condition(changed, "Heartbeating", status=not silent, message=None, at=now)
+            lack = observed.progress.waiting_for
+            changed = with_condition(changed, "ResourcesAvailable", status=lack is None, message=lack, at=now)
             delay = tracking_delay(observed.progress)
             changed = with_condition(changed, "TrackingCurrent", status=delay is None, message=delay, at=now)
         if changed.state is JobState.RUNNING:  # what is made to leave for it has not got on by that

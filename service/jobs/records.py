@@ -204,5 +204,6 @@ _CONDITION_EVENTS = {
     "BackendReachable": ("backend_unreachable", "backend_reachable"),
     "Heartbeating": ("heartbeat_lost", "heartbeat_back"),
     "Progressing": ("stalled", "progressing"),
+    "ResourcesAvailable": ("resources_missing", "resources_available"),
     "TrackingCurrent": ("tracking_delayed", "tracking_current"),
 }

@@ -105,7 +105,8 @@ class ForkCreate(Document):
 class Condition(View):
     """Something that is true or not of a job, whatever its state.
 
-    `BackendReachable`, `Heartbeating`, `Progressing`, `TrackingCurrent` (MLflow and the store take what it measures).
+    `BackendReachable`, `Heartbeating`, `Progressing`, `ResourcesAvailable` (the cluster has room for its workers),
+    `TrackingCurrent` (MLflow and the store take what it measures).
     """
 
     type: str

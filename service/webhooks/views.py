@@ -28,6 +28,8 @@ EventType = Literal[
     "heartbeat_back",
     "stalled",
     "progressing",
+    "resources_missing",
+    "resources_available",
     "tracking_delayed",
     "tracking_current",
 ]

@@ -6,6 +6,7 @@ is complete and told once, and the work that is lost is less than a checkpoint i
 
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Set
@@ -26,6 +27,7 @@ from tests.support.training_ground import (
     training_ground,
 )
 from tests.support.waiting import wait_until
+from workers.contract.records import Progress
 
 pytestmark = pytest.mark.timeout(1200)
 TRIES = range(2)
@@ -129,6 +131,51 @@ def test_a_node_is_killed(ground: Ground, undisturbed: dict[str, bytes], tally: 
     tally(account("SIGKILL of a node's raylet", training, at=at, since=since))
 
 
+def test_the_only_node_is_killed_and_another_one_comes(
+    ground: Ground, undisturbed: dict[str, bytes], tally: Tally
+) -> None:
+    """Without an end to the waiting, and not in silence."""
+    with ground.head(num_cpus=0) as head:
+        with ray_node(head, num_cpus=2) as node:
+            training = ground.begin("only-node", head)
+            at, since = training.reach(moment()), now()
+            node.raylet.kill()
+            waiting = wait_until(lambda: waits(training), timeout_seconds=240.0)
+        with ray_node(head, num_cpus=2):
+            training.end()
+
+    check(training, undisturbed)
+    assert waiting.waiting_for == "room for 2 cpu workers: all nodes together have 0 CPUs, 0 free"
+    assert (last := training.progress())
+    assert last.ledger.restarting + last.ledger.waiting > 60.0
+    tally(account("SIGKILL of the only node, and another one later", training, at=at, since=since))
+
+
+def test_workers_become_fewer_with_a_node_and_more_with_another(ground: Ground, tally: Tally) -> None:
+    """What they train is the same: of every number, rows of the same images are compared as after any restart."""
+    with ground.head(num_cpus=0) as head, ray_node(head, num_cpus=1) as one, ray_node(head, num_cpus=1) as other:
+        training = ground.begin(
+            "elastic", head, duration_images=4 * TOTAL_IMAGES, compute={"workers": 2, "min_workers": 1}
+        )
+        at = training.reach(moment())
+        next(node for node in (one, other) if node is not home_of(training, [one, other])).raylet.kill()
+        training.reach(at + CHECKPOINT_IMAGES)
+        assert starts_of(training)[-1][1] == 1
+        with ray_node(head, num_cpus=1):
+            wait_until(lambda: starts_of(training)[-1][1] == 2, timeout_seconds=300.0)
+            training.end()
+
+    starts, log = starts_of(training), training.log()
+    assert [workers for _, workers in starts] == [2, 1, 2]
+    assert "checkpoint.urgent" in log
+    (grown_at, _), due = starts[-1], set(range(LOG_IMAGES, 4 * TOTAL_IMAGES + 1, LOG_IMAGES))
+    assert set(training.points_in_mlflow()) == due | {grown_at}
+    assert "verdict=diverged" not in log
+    assert "verdict=within_tolerance" in log or "verdict=bit_exact" in log
+    lost = at - starts[1][0]
+    tally(f"2 workers become 1 at {at} images and 2 at {grown_at}: {lost} and 0 lost, losses compared and the same")
+
+
 def test_a_node_is_drained(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
     """As for a spot instance that is about to be taken away: what was done until then is kept."""
     with ground.head(num_cpus=0) as head, two_nodes(head) as nodes:
@@ -216,6 +263,18 @@ def two_nodes(head: RayHead) -> Iterator[list[RayNode]]:
     """Either of them can hold the whole job."""
     with ray_node(head, num_cpus=2) as one, ray_node(head, num_cpus=2) as other:
         yield [one, other]
+
+
+def waits(training: Training) -> Progress | None:
+    """What it says while it waits for room; None if it does not."""
+    progress = training.progress()
+    return progress if progress and progress.phase == "waiting" else None
+
+
+def starts_of(training: Training) -> list[tuple[int, int]]:
+    """After how many images a group of workers began, and of how many."""
+    found = re.findall(r"worker.ready device=cpu images_seen=(\d+) of=(\d+) rank=0", training.log())
+    return [(int(images), int(workers)) for images, workers in found]
 
 
 def home_of(training: Training, nodes: list[RayNode]) -> RayNode:

@@ -15,13 +15,17 @@ from tests.support.distributed_step import ESTIMATORS
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What one process found in one pass, and others together, each in one pass or several."""
-    two, four = (("-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone") for count in (2, 4))
+    two, three, four = (
+        ("-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone") for count in (2, 3, 4)
+    )
     launchers = {
-        "one": ((), ()),
-        "one, four passes": ((), ("4",)),
-        "two": (two, ()),
-        "two, two passes": (two, ("4",)),
-        "four": (four, ()),
+        "one": ((), ("1",)),
+        "one, four passes": ((), ("1", "4")),
+        "one of four": ((), ("4",)),
+        "two": (two, ("2",)),
+        "two, two passes": (two, ("2", "4")),
+        "three of four": (three, ("4",)),
+        "four": (four, ("4",)),
     }
     folders = {}
     for name, (launcher, passes) in launchers.items():
@@ -36,7 +40,9 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize("split", ["one, four passes", "two", "two, two passes", "four"])
+@pytest.mark.parametrize(
+    "split", ["one, four passes", "one of four", "two", "two, two passes", "three of four", "four"]
+)
 def test_gradients_do_not_depend_on_how_a_batch_is_split(steps: dict[str, Path], estimator: str, split: str) -> None:
     """To 1e-3 of each gradient, or 1e-4 of the largest in its tensor, with dropout, augmentation and label dropout."""
     alone, together = (load_file(steps[name] / f"{estimator}.safetensors") for name in ("one", split))

@@ -1,4 +1,6 @@
-"""Take one optimizer step per estimator and write the gradients: `python -m tests.support.distributed_step FOLDER`.
+"""Take one optimizer step per estimator and write the gradients.
+
+    python -m tests.support.distributed_step FOLDER WORKERS [MICROBATCH_IMAGES]
 
 Started alone or by torchrun; the first process writes `<estimator>.safetensors`, the losses and gradients of a step.
 """
@@ -28,7 +30,8 @@ NETWORK = {
 }
 
 
-def main(folder: Path, microbatch_images: int | None) -> None:
+def main(folder: Path, workers: int, microbatch_images: int | None) -> None:
+    """`workers`: how many the spec asks for; fewer may have been started."""
     world = World.from_environment(Compute(accelerator="cpu"))
     images = random_images(count=32, resolution=8, num_classes=3)
     for estimator in ESTIMATORS:
@@ -36,11 +39,13 @@ def main(folder: Path, microbatch_images: int | None) -> None:
             network=NETWORK,
             augmentation={"probability": 0.3},
             objective={"consistency": {"estimator": estimator, "batch_fraction": 0.5}, "label_dropout": 0.2},
-            compute={"workers": world.size, "accelerator": "cpu", "microbatch_images": microbatch_images},
+            compute={"workers": workers, "accelerator": "cpu", "microbatch_images": microbatch_images},
         )
         state = new_state(spec, images.manifest, world.device)
         step = Trainer(state, images, spec, world).step()
-        losses = torch.stack([step.terms.dsm.mean(), step.terms.consistency.mean()]) / world.size
+        losses = torch.stack(
+            [step.terms.dsm.sum() / spec.batch_images, step.terms.consistency.sum() / spec.consistency_images]
+        )
         found = {name: parameter.grad for name, parameter in state.denoiser.network.named_parameters()}
         found |= {"losses": world.sum(losses), "gradient_norm": step.gradient_norm}
         if world.is_first:
@@ -49,4 +54,4 @@ def main(folder: Path, microbatch_images: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)

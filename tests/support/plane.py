@@ -115,6 +115,7 @@ class Worker:
         checkpoint: int | None = None,
         behind: dict[str, Behind] | None = None,
         useful: float = 0.0,
+        waiting_for: str | None = None,
     ) -> None:
         document = {
             "phase": phase,
@@ -129,6 +130,7 @@ class Worker:
             "updated_at": at,
             "tracking_behind": behind or {},
             "ledger": {"useful": useful},
+            "waiting_for": waiting_for,
         }
         self._put(self.keys.progress, Progress.model_validate(document))
 

@@ -45,7 +45,7 @@ def spec_of(**changes: Any) -> TrainSpec:
     """Two workers; long enough to be met on its way."""
     cadence = {"log_images": LOG_IMAGES, "checkpoint_images": CHECKPOINT_IMAGES}
     compute = {"workers": 2, "accelerator": "cpu", **changes.pop("compute", {})}
-    return smoke_spec(duration_images=TOTAL_IMAGES, cadence=cadence, compute=compute, **changes)
+    return smoke_spec(**{"duration_images": TOTAL_IMAGES, "cadence": cadence, "compute": compute, **changes})
 
 
 @dataclass

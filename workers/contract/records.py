@@ -27,6 +27,7 @@ class Ledger(Document):
     recomputed: Annotated[float, Field(description="Training again on what was lost since a checkpoint")] = 0.0
     preparing: Annotated[float, Field(description="Until the first step: images, network, checkpoint")] = 0.0
     restarting: Annotated[float, Field(description="From the last sign of workers that died to the next ones")] = 0.0
+    waiting: Annotated[float, Field(description="Of that, for room on the cluster, once that was known")] = 0.0
     checkpointing: Annotated[float, Field(description="Waiting for a checkpoint; writing it takes place beside")] = 0.0
     sampling: Annotated[float, Field(description="Drawing sample grids")] = 0.0
 
@@ -54,9 +55,12 @@ class Behind(Document):
 
 
 class Progress(Document):
-    """Rank 0's latest word, rewritten every few seconds: a heartbeat and what `cdm watch` shows."""
+    """Rank 0's latest word, rewritten every few seconds: a heartbeat and what `cdm watch` shows.
 
-    phase: Literal["preparing", "training", "checkpointing"]
+    While there are no workers for want of room, the driver's (`waiting`).
+    """
+
+    phase: Literal["preparing", "training", "checkpointing", "waiting"]
     images_seen: int
     total_images: int
     images_per_second: float
@@ -71,12 +75,14 @@ class Progress(Document):
         int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")
     ] = None
     ledger: Ledger = Ledger()
+    ledger_at: Annotated[Timestamp | None, Field(description="Up to when it accounts for; null: `updated_at`")] = None
     resume: Annotated[Resume | None, Field(description="Since the last start from a checkpoint")] = None
     tracking_behind: Annotated[
         dict[str, Behind],
         Field(description="Who has taken nothing for a minute: `mlflow`, or the `journal` in the store"),
     ] = Field(default_factory=dict)
     restarts: Annotated[int, Field(description="How often workers of this attempt were begun again")] = 0
+    waiting_for: Annotated[str | None, Field(description="What the cluster lacks, in words, while it waits")] = None
     advised_checkpoint_images: Annotated[
         int | None,
         Field(

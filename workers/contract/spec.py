@@ -29,6 +29,14 @@ class Compute(Document):
     """Where it runs: DDP workers of one kind, gloo between CPUs and NCCL between GPUs."""
 
     workers: Annotated[int, Field(gt=0, le=1024)] = 1
+    min_workers: Annotated[
+        int | None,
+        Field(
+            gt=0,
+            description="On Ray, go on with as few while nodes are gone, and with all when they are back; "
+            "null: wait for all",
+        ),
+    ] = None
     accelerator: Literal["cpu", "gpu"] = "gpu"
     precision: Annotated[Literal["float32", "bfloat16"], Field(description="bfloat16: autocast inside the network")] = (
         "float32"
@@ -112,9 +120,15 @@ class TrainSpec(Document):
         term = self.objective.consistency
         return round(term.batch_fraction * self.batch_images) if term else 0
 
-    def microbatches(self, workers: int) -> int:
-        """Forward and backward passes that each of `workers` makes for one optimizer step."""
-        return self.batch_images // workers // (self.compute.microbatch_images or self.batch_images // workers)
+    def shares(self, workers: int) -> int:
+        """Equal parts of a batch, each of one forward and backward pass; `workers` take turns at them.
+
+        There are no fewer of them than `compute` says where workers are missing: those that are left make more passes,
+        and none needs more memory.
+        """
+        compute = self.compute
+        share = compute.microbatch_images or self.batch_images // compute.workers
+        return max(self.batch_images // share, workers)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
@@ -123,21 +137,20 @@ class TrainSpec(Document):
 
 
 def sharing_problems(spec: TrainSpec, workers: int) -> list[Problem]:
-    """Why `workers` cannot divide each batch, and its part with the consistency term, evenly among their passes."""
-    share, rest = divmod(spec.batch_images, workers)
-    if rest:
-        return [Problem("/batch_images", "not_divisible", f"must be a multiple of compute.workers ({workers})")]
+    """Why a batch, and its part with the consistency term, cannot be cut into equal shares for `workers`."""
     microbatch = spec.compute.microbatch_images
-    if microbatch and (microbatch > share or share % microbatch):
-        reason = f"must divide the {share} images of each of {workers} workers"
+    share, rest = divmod(spec.batch_images, spec.compute.workers)
+    if not rest and microbatch and (microbatch > share or share % microbatch):
+        reason = f"must divide the {share} images of each of {spec.compute.workers} workers"
         return [Problem("/compute/microbatch_images", "not_divisible", reason)]
-    passes = workers * spec.microbatches(workers)
+    if rest or spec.batch_images % (shares := spec.shares(workers)):
+        return [Problem("/batch_images", "not_divisible", f"must be a multiple of compute.workers ({workers})")]
     term, images = spec.objective.consistency, spec.consistency_images
-    if term and (images == 0 or images % passes):
+    if term and (images == 0 or images % shares):
         reason = (
             f"{term.batch_fraction:g} of {spec.batch_images} images is {images}, "
-            f"which {passes} {'passes' if microbatch else 'workers'} cannot share; "
-            f"choose a positive multiple of {passes}"
+            f"which {shares} {'passes' if microbatch else 'workers'} cannot share; "
+            f"choose a positive multiple of {shares}"
         )
         return [Problem("/objective/consistency/batch_fraction", "not_divisible", reason)]
     return []
@@ -151,7 +164,7 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
             Problem(f"/objective/consistency{each.pointer}", each.code, each.message)
             for each in consistency_problems(term)
         ]
-    problems += sharing_problems(spec, spec.compute.workers)
+    problems += _worker_problems(spec)
     problems += [
         Problem(f"/cadence/{name}", "out_of_range", f"must be at least one batch ({spec.batch_images} images)")
         for name in ("log_images", "checkpoint_images")
@@ -179,6 +192,14 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
         case VE(sigma_min=low) if spec.sampler.sigma_min < low:
             reason = f"must be at least preconditioning.sigma_min ({low:g}): nothing below is trained"
             problems.append(Problem("/sampler/sigma_min", "out_of_range", reason))
+    return problems
+
+
+def _worker_problems(spec: TrainSpec) -> list[Problem]:
+    problems, compute = sharing_problems(spec, spec.compute.workers), spec.compute
+    if compute.min_workers and compute.min_workers > compute.workers:
+        reason = f"must be at most compute.workers ({compute.workers})"
+        problems.append(Problem("/compute/min_workers", "out_of_range", reason))
     return problems
 
 

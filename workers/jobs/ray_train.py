@@ -1,7 +1,6 @@
 """A training run on Ray Train: DDP workers, restarted from the last checkpoint when one dies, stopped cooperatively."""
 
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -19,19 +18,22 @@ from ray.train.v2._internal.exceptions import RayTrainError
 from workers.contract.keys import rank_log
 from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
+from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, was_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
+from workers.jobs.signals import Listener, Signals
 from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.agreement import Wishes
+from workers.training.checkpoint import committed_checkpoints
 from workers.training.run import Ending, run_training
 from workers.training.scribe import Run
 from workers.training.world import World, collective_seconds
 
 log = structlog.get_logger()
 
-_STOP_POLL_SECONDS = 0.5
+_RESIZE_SECONDS = 60.0  # at least, between two groups of other sizes
 
 
 def connect_to_ray() -> None:
@@ -42,24 +44,28 @@ def connect_to_ray() -> None:
 def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
     """Train in as many workers as the spec asks for and return how it ended, as the first worker tells it.
 
+    While nodes are missing it waits for them, or goes on with `compute.min_workers`.
+
     Raises:
-        ClusterTooSmallError: before anything is started.
+        ClusterTooSmallError: before anything is started; but not of a job that has trained there before.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
-    _check_room(spec.compute)
-    flag = ray.remote(num_cpus=0)(_RemoteFlag).remote()
-    threading.Thread(target=_forward, args=(stop, flag), daemon=True).start()
+    if not committed_checkpoints(open_store(run.store_url), run.keys):
+        _check_room(spec.compute)
+    signals = Signals.open()
+    signals.forward(stop)
     with tempfile.TemporaryDirectory(prefix="cdm-ray-") as scratch:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"run": asdict(run), "flag": flag},
+            train_loop_config={"run": asdict(run), "signals": signals},
             scaling_config=_scaling(spec.compute),
             # Ray Train keeps nothing of ours: checkpoints have their own manifests, so its folder may vanish.
             run_config=RunConfig(
                 name=f"{run.job_id}-a{run.attempt}",
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=spec.compute.max_worker_failures),
+                callbacks=[ControllerWatch(run, spec, signals)],
             ),
             torch_config=TorchConfig(timeout_s=collective_seconds(spec.compute)),
         )
@@ -78,13 +84,12 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     source = rank_log(ray.train.get_context().get_world_rank())
     with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source) as last_words:
         world = World.of_process_group(ray.train.torch.get_device())
-        stop = threading.Event()
-        if world.is_first:
-            threading.Thread(target=_watch, args=(config["flag"], stop), daemon=True).start()
+        listener = Listener(config["signals"]) if world.is_first else None
         drains = _DrainNotices()
 
         def heard() -> Wishes:
-            return Wishes(stop=stop.is_set(), checkpoint=drains.has_news())
+            wishes = Wishes(checkpoint=drains.has_news())
+            return wishes | listener.heard() if listener else wishes
 
         return asdict(run_training(run, world, heard=heard, last_words=last_words))
 
@@ -111,45 +116,25 @@ def _check_room(compute: Compute) -> None:
     """Refuse what a cluster that cannot grow does not have: Ray Train would wait for it for ever, and say nothing."""
     if ray_state.get_max_resources_from_cluster_config():  # there is an autoscaler
         return
-    needed = {compute.accelerator.upper(): compute.workers}  # what Ray Train reserves
+    least = compute.min_workers or compute.workers
+    needed = {compute.accelerator.upper(): least}  # what Ray Train reserves
     there = ray.cluster_resources()
     short = [
         f"{there.get(kind, 0):g} of {number} {kind}s" for kind, number in needed.items() if there.get(kind, 0) < number
     ]
     if short:
         raise ClusterTooSmallError(
-            f"compute: {compute.workers} {compute.accelerator} workers do not fit, the cluster has "
+            f"compute: {least} {compute.accelerator} workers do not fit, the cluster has "
             f"{' and '.join(short)}; set compute.workers or compute.accelerator, or add nodes"
         )
 
 
 def _scaling(compute: Compute) -> ScalingConfig:
-    return ScalingConfig(num_workers=compute.workers, use_gpu=compute.accelerator == "gpu")
-
-
-class _RemoteFlag:
-    """Carries the driver's wish to stop to the workers; it belongs to the driver and ends with it."""
-
-    def __init__(self) -> None:
-        self._is_set = threading.Event()
-
-    def set(self) -> None:
-        self._is_set.set()
-
-    def is_set(self) -> bool:
-        return self._is_set.is_set()
-
-
-def _forward(stop: StopFlag, flag: Any) -> None:
-    stop.wait()
-    log.info("stop.requested")
-    ray.get(flag.set.remote())
-
-
-def _watch(flag: Any, stop: threading.Event) -> None:
-    while not ray.get(flag.is_set.remote()):
-        threading.Event().wait(_STOP_POLL_SECONDS)
-    stop.set()
+    return ScalingConfig(
+        num_workers=(compute.min_workers, compute.workers) if compute.min_workers else compute.workers,
+        use_gpu=compute.accelerator == "gpu",
+        elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+    )
 
 
 def _cause(error: ray.train.TrainingFailedError, compute: Compute, hung: Callable[[int], bool]) -> Exception:

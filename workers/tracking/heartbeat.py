@@ -30,6 +30,7 @@ class Status:
     device: str | None = None
     peak_memory_bytes: int | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    ledger_at: datetime | None = None
     resume: Resume | None = None
     tracking_behind: dict[str, Behind] = field(default_factory=dict)
     restarts: int = 0
@@ -98,6 +99,7 @@ def progress_of(status: Status) -> Progress:
         device=status.device,
         peak_memory_bytes=status.peak_memory_bytes,
         ledger=status.ledger,
+        ledger_at=status.ledger_at,
         resume=status.resume,
         tracking_behind=status.tracking_behind,
         restarts=status.restarts,

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal
 
 from workers.contract.keys import JobKeys
@@ -69,7 +70,7 @@ class Reporter:
         self._tell(Metrics(images_seen, time.time(), {"time/checkpoint_seconds": seconds}))
 
     def ledger(self, ledger: Ledger) -> None:
-        self._heartbeat.update(ledger=ledger)
+        self._heartbeat.update(ledger=ledger, ledger_at=datetime.now(UTC))
 
     def advice(self, checkpoint_images: int) -> None:
         self._heartbeat.update(advised_checkpoint_images=checkpoint_images)

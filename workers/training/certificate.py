@@ -10,19 +10,26 @@ _COMPARED = ("loss/", "optimizer/gradient_norm")
 
 
 class ResumeCheck:
-    """Compares rows of metrics as they come. Rows are means over the same images, since checkpoints end a row."""
+    """Compares rows of metrics as they come, where they are means over the same images.
+
+    They are, since checkpoints end a row; but not if a row was also ended by one that was urgent and never committed.
+    """
 
     def __init__(self, images_seen: int, recorded: Mapping[int, Mapping[str, float]]) -> None:
         """`recorded`: rows by images seen, of what was trained beyond the checkpoint before the interruption."""
         self._images_seen = images_seen
         self._recorded = recorded
+        self._row_begun = images_seen
         self._num_rows = 0
         self._largest = 0.0
 
     def compare(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Values by the names that they are recorded under."""
+        begun, self._row_begun = self._row_begun, images_seen
         before = self._recorded.get(images_seen)
         if before is None or self._num_rows >= _ENOUGH_ROWS:
+            return
+        if begun != max((seen for seen in self._recorded if seen < images_seen), default=self._images_seen):
             return
         differences = [
             abs(value - before[name]) / max(abs(before[name]), abs(value), 1e-12)

@@ -25,15 +25,22 @@ class History:
     def read(cls, store: ObjectStore, keys: JobKeys, attempt: int) -> Self:
         earlier = {number: word for number in range(1, attempt) if (word := _last_word(store, keys, number))}
         own = _last_word(store, keys, attempt)
-        restarts = own.restarts + 1 if own else 0
+        restarts = own.restarts + bool(own.num_workers) if own else 0  # it may have waited for its first workers
         lost = [number for number in earlier if not _has_left(store, keys, number)]
         return cls(
-            spent=_with_silence(own) if own else Ledger(),
+            spent=with_silence(own) if own else Ledger(),
             restarts=restarts,
             furthest=max((word.images_seen for word in (*earlier.values(), own) if word), default=0),
             trained_seconds=sum(trained_seconds(word.ledger) for word in earlier.values()),
             interruptions=restarts + _restarts(earlier.values()) + len(lost),
         )
+
+
+def with_silence(last: Progress) -> Ledger:
+    """The account of workers that are gone, with the time since they, or their driver, last made it up."""
+    silence = max(0.0, (datetime.now(UTC) - (last.ledger_at or last.updated_at)).total_seconds())
+    cause = "waiting" if last.phase == "waiting" else "restarting"
+    return last.ledger.model_copy(update={cause: getattr(last.ledger, cause) + silence})
 
 
 def trained_seconds(ledger: Ledger) -> float:
@@ -43,11 +50,6 @@ def trained_seconds(ledger: Ledger) -> float:
 
 def _restarts(words: Iterable[Progress]) -> int:
     return sum(word.restarts for word in words)
-
-
-def _with_silence(last: Progress) -> Ledger:
-    silence = max(0.0, (datetime.now(UTC) - last.updated_at).total_seconds())
-    return last.ledger.model_copy(update={"restarting": last.ledger.restarting + silence})
 
 
 def _has_left(store: ObjectStore, keys: JobKeys, attempt: int) -> bool:

@@ -62,7 +62,8 @@ class Trainer:
         self._num_images = len(images)
         self._feed = Feed(images, world.device)
         self._generator = torch.Generator(world.device)
-        self._passes = spec.microbatches(world.size)
+        self._num_shares = spec.shares(world.size)
+        self._mine = range(world.rank, self._num_shares, world.size)
         self._objective = Objective(state.denoiser, spec.objective.consistency)
         side = images.manifest.resolution
         self._randomness = Randomness(
@@ -111,15 +112,17 @@ class Trainer:
         """Add up the gradients of all passes; all but the last tell the other processes nothing."""
         passes = self._drawn(consistency_images(self._spec, self._state.images_seen))
         with self._world.accumulating(self._module):
-            parts = [self._backward(next(passes)) for _ in range(self._passes - 1)]
+            parts = [self._backward(next(passes)) for _ in self._mine[1:]]
         parts.append(self._backward(next(passes)))
         return Terms.joined(parts) if len(parts) > 1 else parts[0]
 
     def _backward(self, share: Pass) -> Terms:
+        """Gradients of the batch's mean, if one process makes a pass more than another, too: DDP takes their mean."""
         terms: Terms = self._module(
             share.images, share.labels, share.draws, augmentation=share.augmentation, frozen=self._state.ema
         )
-        (self._objective.total(terms) / self._passes).backward()  # type: ignore[no-untyped-call] # untyped in torch
+        part_of_mean = self._objective.total(terms) * (self._world.size / self._num_shares)
+        part_of_mean.backward()  # type: ignore[no-untyped-call] # untyped in torch
         return terms.detached()
 
     def _drawn(self, sub: int) -> Iterator[Pass]:
@@ -136,17 +139,15 @@ class Trainer:
             num_images=spec.batch_images,
             probability=spec.augmentation.probability,
         )
-        num_shares = self._world.size * self._passes
-        for number in range(self._passes):
-            place = self._world.rank + self._world.size * number
-            mine = slice(place, None, num_shares)
+        for place in self._mine:
+            mine = slice(place, None, self._num_shares)
             pixels, labels = self._feed.batch(batch[mine])
             images, features = pixels.float() / 127.5 - 1, None
             if geometry:
                 part = geometry.part(mine)
                 images = augment(images, part)
                 features = sent(part.labels(), images.device)
-            yield Pass(images, labels, features, draws.share(place, num_shares))
+            yield Pass(images, labels, features, draws.share(place, self._num_shares))
 
     def _trial(self) -> None:
         """What a run will come to: a pass without the consistency term and one with it, their gradients thrown away."""

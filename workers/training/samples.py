@@ -35,8 +35,7 @@ def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, worl
     total = rows * _COLUMNS
     per_process = math.ceil(total / world.size)
     mine = [(world.rank + k * world.size) % total for k in range(per_process)]  # beyond the end: drawn twice, dropped
-    share = spec.batch_images // world.size
-    size = max(1, share // spec.microbatches(world.size))  # what training has room for, sampling has
+    size = spec.batch_images // spec.shares(world.size)  # what training has room for, sampling has
     chunks = [mine[first : first + size] for first in range(0, per_process, size)]
     with torch.compiler.set_stance("force_eager"):  # a few evaluations are not worth one more shape to compile for
         parts = [_drawn(denoiser, spec, images, chunk, world) for chunk in chunks]

@@ -3,6 +3,7 @@
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 import structlog
@@ -97,6 +98,7 @@ class Scribe:
             last_checkpoint_images=seen if has_checkpoint else None,
             device=device_name(world.device),
             ledger=timekeeper.ledger,
+            ledger_at=datetime.now(UTC),
             resume=check.result if check else None,
             restarts=history.restarts,
         )

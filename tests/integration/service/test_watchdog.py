@@ -9,7 +9,13 @@ from service.jobs.records import JobRecord
 from tests.support.plane import Plane, Script, plane_in, until_run
 from workers.contract.records import Behind
 
-WELL = {"BackendReachable": True, "Heartbeating": True, "Progressing": True, "TrackingCurrent": True}
+WELL = {
+    "BackendReachable": True,
+    "Heartbeating": True,
+    "Progressing": True,
+    "ResourcesAvailable": True,
+    "TrackingCurrent": True,
+}
 
 
 async def test_a_submission_that_never_starts_is_taken_back_and_tried_again(tmp_path: Path, script: Script) -> None:
@@ -125,3 +131,24 @@ async def test_a_job_that_has_had_its_time_leaves_with_a_checkpoint_and_fails(pl
     job = await plane.job(job_id)
     assert (job.state, job.reason, job.unclean) == ("failed", "max_runtime_exceeded", False)
     assert job.message == "left at 200 images"
+
+
+async def test_a_job_whose_workers_find_no_room_says_what_is_missing_until_they_train_again(plane: Plane) -> None:
+    job_id = await plane.started()
+    lack = "room for 2 gpu workers: all nodes together have 1 GPUs, 1 free"
+    plane.worker(job_id).progress(at=plane.clock(), phase="waiting", waiting_for=lack)
+    await plane.settle()
+
+    job = await plane.job(job_id)
+    assert (job.state, job.reason, job.message) == ("recovering", "waiting_for_resources", f"it waits for {lack}")
+    assert (told(job)["ResourcesAvailable"], job.conditions["ResourcesAvailable"].message) == (False, lack)
+    assert (await plane.events(job_id))[-2:] == ["resources_missing", "state_changed"]
+
+    plane.worker(job_id).progress(at=plane.clock(), phase="preparing")
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "recovering"
+
+    plane.worker(job_id).progress(at=plane.clock())
+    await plane.settle()
+    job = await plane.job(job_id)
+    assert (job.state, job.reason, told(job)["ResourcesAvailable"]) == ("running", None, True)

@@ -14,7 +14,7 @@ from workers.contract.document import _UNION_TAGS, Problem, flattened, problems_
 from workers.contract.keys import split_spec_url
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
-from workers.contract.spec import TrainSpec, parse_spec
+from workers.contract.spec import TrainSpec, parse_spec, sharing_problems
 
 
 def refused(**changes: object) -> list[Problem]:
@@ -58,6 +58,19 @@ def test_fields_that_do_not_fit_together_are_named_at_once() -> None:
 
     assert {problem.pointer for problem in problems} == {"/batch_images", "/cadence/log_images", "/sampler/sigma_min"}
     assert "multiple of compute.workers (2)" in str(problems)
+
+
+def test_workers_that_are_left_take_over_the_passes_of_those_that_are_gone() -> None:
+    spec = smoke_spec(batch_images=16, compute={"workers": 4, "min_workers": 1, "accelerator": "cpu"})
+
+    assert [spec.shares(workers) for workers in (1, 2, 3, 4, 8)] == [4, 4, 4, 4, 8]
+    assert sharing_problems(spec, 3) == []
+
+
+def test_more_workers_at_least_than_at_most_are_refused() -> None:
+    (problem,) = refused(compute={"workers": 2, "min_workers": 3, "accelerator": "cpu"})
+
+    assert str(problem) == "compute.min_workers: must be at most compute.workers (2)"
 
 
 @pytest.mark.parametrize(

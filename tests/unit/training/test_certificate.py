@@ -55,3 +55,13 @@ def test_twenty_rows_are_enough() -> None:
     check.compare(310, {"loss/dsm": 0.0})
 
     assert (check.result.verdict, check.result.compared_rows) == ("bit_exact", 20)
+
+
+def test_rows_of_other_images_are_not_compared_though_they_end_with_the_same() -> None:
+    """The run before was asked for a checkpoint at 115 images, and died before that was committed."""
+    check = ResumeCheck(100, {115: {"loss/dsm": 0.9}, 120: {"loss/dsm": 0.1}, 130: {"loss/dsm": 0.4}})
+
+    for seen, loss in ((110, 0.6), (120, 0.5), (130, 0.4)):
+        check.compare(seen, {"loss/dsm": loss})
+
+    assert (check.result.verdict, check.result.compared_rows) == ("bit_exact", 1)

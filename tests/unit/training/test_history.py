@@ -20,9 +20,10 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def told(store: MemoryStore, attempt: int, **status: Any) -> None:
+def told(store: MemoryStore, attempt: int, *, phase: str = "training", num_workers: int = 2, **status: Any) -> None:
     """An attempt whose workers have said something, half a minute ago."""
-    progress = progress_of(Status(1000, 2, **status)).model_copy(update={"updated_at": datetime.now(UTC) - SILENCE})
+    changes = {"updated_at": datetime.now(UTC) - SILENCE, "phase": phase}
+    progress = progress_of(Status(1000, num_workers, **status)).model_copy(update=changes)
     store.put(KEYS.attempt(attempt).progress, progress.model_dump_json().encode())
 
 
@@ -47,6 +48,15 @@ def test_workers_go_on_from_what_those_before_them_spent(store: MemoryStore) -> 
     assert (history.furthest, history.trained_seconds) == (500, 35.0)
 
 
+def test_what_workers_did_since_their_last_account_counts_with_the_time_until_the_next_ones(
+    store: MemoryStore,
+) -> None:
+    """A row that they never finished, or a step that never came: it is lost either way."""
+    told(store, 1, ledger=Ledger(useful=40.0), ledger_at=datetime.now(UTC) - timedelta(minutes=5))
+
+    assert History.read(store, KEYS, 1).spent.restarting == pytest.approx(300, abs=5)
+
+
 def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemoryStore) -> None:
     told(store, 1, restarts=2)
     ended(store, 1, "failed")
@@ -58,6 +68,19 @@ def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemorySt
 
     assert (between.restarts, between.interruptions) == (0, 4)
     assert (again.restarts, again.interruptions) == (2, 6)
+
+
+def test_waiting_for_room_is_told_from_restarting_and_waiting_for_the_first_workers_is_no_restart(
+    store: MemoryStore,
+) -> None:
+    told(store, 1, phase="waiting", ledger=Ledger(useful=30.0, restarting=60.0))
+    again = History.read(store, KEYS, 1)
+    told(store, 1, phase="waiting", num_workers=0)
+    first = History.read(store, KEYS, 1)
+
+    assert again.spent.restarting == 60.0
+    assert again.spent.waiting == pytest.approx(30, abs=5)
+    assert (again.restarts, first.restarts) == (1, 0)
 
 
 def test_an_attempt_that_left_when_asked_to_was_not_interrupted(store: MemoryStore) -> None:

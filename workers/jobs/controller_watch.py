@@ -1,0 +1,126 @@
+"""Two things that Ray Train's controller keeps to itself: that it waits for room, and that it is about to resize."""
+
+import time
+from datetime import UTC, datetime
+
+import ray
+import structlog
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.controller.state import (
+    InitializingState,
+    ReschedulingState,
+    ResizingState,
+    RestartingState,
+    RunningState,
+    TrainControllerState,
+)
+
+from workers.contract.document import read_leniently
+from workers.contract.records import Progress
+from workers.contract.spec import TrainSpec
+from workers.jobs.failures import STORE_ERRORS
+from workers.jobs.signals import Signals
+from workers.storage import ObjectStore, open_store
+from workers.training.checkpoint import committed_checkpoints
+from workers.training.history import with_silence
+from workers.training.scribe import Run
+
+log = structlog.get_logger()
+
+_PATIENCE_SECONDS = 30.0  # that Ray may take to place workers before anybody is told
+_TELL_EVERY_SECONDS = 10.0
+_SAVING_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+
+class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ray
+    """Lives in Ray Train's controller, in a process of the driver's node.
+
+    Without room for its workers Ray Train tries again for ever, in silence: the job's progress says so, and why.
+    A healthy group that shall become larger or smaller is ended without being asked: here it is, for a checkpoint.
+    """
+
+    def __init__(self, run: Run, spec: TrainSpec, signals: Signals) -> None:
+        self._run, self._spec, self._signals = run, spec, signals
+        self._without_workers_since: float | None = None
+        self._told_at = 0.0
+
+    def after_controller_state_update(
+        self,
+        previous_state: TrainControllerState,  # noqa: ARG002 (Ray names it so)
+        current_state: TrainControllerState,
+    ) -> None:
+        """Ray calls this after each look at its workers. An error here would count as one of theirs."""
+        try:
+            match current_state:
+                case ResizingState():
+                    self._save()
+                case RunningState():
+                    self._without_workers_since = None
+                case ReschedulingState():  # it has tried for a minute
+                    self._tell()
+                case InitializingState() | RestartingState() if self._has_waited():
+                    self._tell()
+        except STORE_ERRORS as error:
+            log.warning("controller_watch.failed", error=f"{type(error).__name__}: {error}"[:300])
+
+    def _has_waited(self) -> bool:
+        now = time.monotonic()
+        self._without_workers_since = self._without_workers_since or now
+        is_early = now - self._told_at < _TELL_EVERY_SECONDS
+        return now - self._without_workers_since > _PATIENCE_SECONDS and not is_early
+
+    def _tell(self) -> None:
+        self._told_at = time.monotonic()
+        store, key = open_store(self._run.store_url), self._run.keys.attempt(self._run.attempt).progress
+        progress = waiting(_last_word(store, key) or _first_word(self._spec), _missing(self._spec))
+        store.put(key, progress.model_dump_json().encode())
+        log.warning("workers.waiting", waiting_for=progress.waiting_for)
+
+    def _save(self) -> None:
+        store, keys = open_store(self._run.store_url), self._run.keys
+        before, deadline = committed_checkpoints(store, keys)[-1:], time.monotonic() + _SAVING_SECONDS
+        self._signals.ask_for_checkpoint()
+        while committed_checkpoints(store, keys)[-1:] == before:
+            if time.monotonic() > deadline:
+                log.warning("resize.not_saved", waited_seconds=_SAVING_SECONDS)
+                return
+            time.sleep(_POLL_SECONDS)
+        log.info("resize.saved")
+
+
+def waiting(last: Progress, waiting_for: str) -> Progress:
+    """The last word of workers that are gone, with the time that has gone by since."""
+    now, accounted = datetime.now(UTC), with_silence(last)
+    changes = {"phase": "waiting", "waiting_for": waiting_for, "images_per_second": 0.0, "eta_seconds": None}
+    return last.model_copy(update={**changes, "ledger": accounted, "ledger_at": now, "updated_at": now})
+
+
+def _missing(spec: TrainSpec) -> str:
+    kind, compute = spec.compute.accelerator.upper(), spec.compute
+    there, free = ray.cluster_resources().get(kind, 0), ray.available_resources().get(kind, 0)
+    least = compute.min_workers or compute.workers
+    return f"room for {least} {compute.accelerator} workers: all nodes together have {there:g} {kind}s, {free:g} free"
+
+
+def _last_word(store: ObjectStore, key: str) -> Progress | None:
+    try:
+        return read_leniently(Progress, store.get(key))
+    except FileNotFoundError:
+        return None
+
+
+def _first_word(spec: TrainSpec) -> Progress:
+    """Of a run whose first workers are still to come."""
+    return Progress(
+        phase="waiting",
+        images_seen=0,
+        total_images=spec.duration_images,
+        images_per_second=0.0,
+        eta_seconds=None,
+        losses={},
+        last_checkpoint_images=None,
+        num_workers=0,
+        mlflow_run_id=None,
+        updated_at=datetime.now(UTC),
+    )

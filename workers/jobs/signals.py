@@ -1,0 +1,81 @@
+"""What a driver and Ray Train's controller have to tell the workers of a run: to leave, or to save now."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Self
+
+import ray
+import structlog
+
+from workers.jobs.stop import StopFlag
+from workers.training.agreement import Wishes
+
+log = structlog.get_logger()
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    stop: bool = False
+    num_checkpoints: int = 0
+
+
+class _Board:
+    """Where it is written down; an actor that belongs to the driver and ends with it."""
+
+    def __init__(self) -> None:
+        self._asked = _Asked()
+
+    def ask_to_stop(self) -> None:
+        self._asked = _Asked(True, self._asked.num_checkpoints)
+
+    def ask_for_checkpoint(self) -> None:
+        self._asked = _Asked(self._asked.stop, self._asked.num_checkpoints + 1)
+
+    def read(self) -> _Asked:
+        return self._asked
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """The way from the driver and the controller to the workers; travels to all of them."""
+
+    board: Any
+
+    @classmethod
+    def open(cls) -> Self:
+        return cls(ray.remote(num_cpus=0)(_Board).remote())
+
+    def forward(self, stop: StopFlag) -> None:
+        """Pass the driver's wish to stop on, once there is one."""
+        threading.Thread(target=self._forward, args=(stop,), daemon=True).start()
+
+    def ask_for_checkpoint(self) -> None:
+        ray.get(self.board.ask_for_checkpoint.remote())
+
+    def _forward(self, stop: StopFlag) -> None:
+        stop.wait()
+        log.info("stop.requested")
+        ray.get(self.board.ask_to_stop.remote())
+
+
+class Listener:
+    """Reads the board in a thread of a worker. A checkpoint that was asked of workers before it is none of its own."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._board = signals.board
+        self._asked: _Asked = ray.get(self._board.read.remote())
+        self._num_checkpoints = self._asked.num_checkpoints
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def heard(self) -> Wishes:
+        """Since it was last called; to stop stays."""
+        asked, before = self._asked, self._num_checkpoints
+        self._num_checkpoints = asked.num_checkpoints
+        return Wishes(stop=asked.stop, checkpoint=asked.num_checkpoints > before)
+
+    def _listen(self) -> None:
+        while not self._asked.stop:
+            threading.Event().wait(_POLL_SECONDS)
+            self._asked = ray.get(self._board.read.remote())
