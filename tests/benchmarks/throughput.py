@@ -197,11 +197,12 @@ def main() -> None:
         return
     effort = Effort(torch.device(options.device), options.tiny, *((1, 1, 128) if options.tiny else (10, 30, 8192)))
     subjects = [replace(each, batch_images=8, resolution=8) if options.tiny else each for each in SUBJECTS]
-    ceilings = {precision: ceiling(precision, effort) for precision in PRECISIONS}
+    precisions, modes = (list(PRECISIONS)[-1:], [False]) if options.tiny else (list(PRECISIONS), [False, True])
+    ceilings = {precision: ceiling(precision, effort) for precision in precisions}
     rows = []
     for subject in subjects:
         flops = flops_of_step(subject, effort)
-        for precision, compiled in product(PRECISIONS, (False,) if options.tiny else (False, True)):
+        for precision, compiled in product(precisions, modes):
             rows.append(measured(subject, precision, compiled=compiled, flops=flops, effort=effort))
             print(_row(rows[-1], ceilings[precision]), flush=True)
     page = rendered(rows, ceilings)

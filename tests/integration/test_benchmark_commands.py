@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -47,27 +48,25 @@ def test_the_rest_interface_is_not_measured_by_half_where_there_is_no_postgres()
     assert obstacle(None, postgres=Path("/usr/lib/postgresql/17/bin")) is None
 
 
-def test_a_part_that_there_is_not_is_refused_with_those_that_there_are() -> None:
-    refused = run("tests.benchmarks.runtime", "checkpoint")
-
-    assert refused.returncode == 2
-    assert "no part checkpoint; there are checkpoints, tracking, " in refused.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("acceptance", "--seeds", "1"), "two or more"),
-        (("acceptance", "--shorten", "50"), "give an --output"),
-        (("runtime", "--repeats", "1"), "give an --output"),
+        (("runtime.__main__", "checkpoint"), "no part checkpoint; there are checkpoints, tracking, "),
+        (("acceptance.__main__", "--seeds", "1"), "two or more"),
+        (("acceptance.__main__", "--shorten", "50"), "give an --output"),
+        (("runtime.__main__", "--repeats", "1"), "give an --output"),
         (("step_cost", "--tiny"), "give an --output"),
         (("throughput", "--tiny"), "give an --output"),
     ],
 )
-def test_what_would_overwrite_recorded_results_is_refused(arguments: tuple[str, ...], why: str) -> None:
+def test_what_measures_nothing_or_would_overwrite_recorded_results_is_refused(
+    arguments: tuple[str, ...], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     command, *options = arguments
+    monkeypatch.setattr(sys, "argv", [command, *options])
 
-    refused = run(f"tests.benchmarks.{command}", *options)
+    with pytest.raises(SystemExit) as refused:
+        import_module(f"tests.benchmarks.{command}").main()
 
-    assert refused.returncode == 2
-    assert why in refused.stderr
+    assert refused.value.code == 2
+    assert why in capsys.readouterr().err

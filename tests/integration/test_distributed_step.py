@@ -9,43 +9,40 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.distributed_step import ESTIMATORS
+from tests.support.distributed_step import ESTIMATORS, Layout
+
+ALONE = Layout(processes=1, workers=1, microbatch_images=16)
+SPLITS = {
+    "one, four passes": Layout(processes=1, workers=1, microbatch_images=4),
+    "one that is left of four": Layout(processes=1, workers=4, microbatch_images=4),
+    "two": Layout(processes=2, workers=2, microbatch_images=8),
+    "two, two passes": Layout(processes=2, workers=2, microbatch_images=4),
+    "three that are left of four": Layout(processes=3, workers=4, microbatch_images=4),
+    "four": Layout(processes=4, workers=4, microbatch_images=4),
+}
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process found in one pass, and others together, each in one pass or several."""
-    two, three, four = (
-        ("-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone") for count in (2, 3, 4)
+    folder = tmp_path_factory.mktemp("steps")
+    layouts = [each.folder.replace("-", "/") for each in (ALONE, *dict.fromkeys(SPLITS.values()))]
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.distributed_step", str(folder), *layouts],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning,error::UserWarning"},
+        timeout=300,
+        check=True,
     )
-    launchers = {
-        "one": ((), ("1",)),
-        "one, four passes": ((), ("1", "4")),
-        "one of four": ((), ("4",)),
-        "two": (two, ("2",)),
-        "two, two passes": (two, ("2", "4")),
-        "three of four": (three, ("4",)),
-        "four": (four, ("4",)),
-    }
-    folders = {}
-    for name, (launcher, passes) in launchers.items():
-        folders[name] = tmp_path_factory.mktemp("step")
-        subprocess.run(
-            [sys.executable, *launcher, "-m", "tests.support.distributed_step", str(folders[name]), *passes],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning,error::UserWarning"},
-            timeout=100,
-            check=True,
-        )
-    return folders
+    return folder
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.parametrize(
-    "split", ["one, four passes", "one of four", "two", "two, two passes", "three of four", "four"]
-)
-def test_gradients_do_not_depend_on_how_a_batch_is_split(steps: dict[str, Path], estimator: str, split: str) -> None:
+@pytest.mark.parametrize("split", SPLITS)
+def test_gradients_do_not_depend_on_how_a_batch_is_split(steps: Path, estimator: str, split: str) -> None:
     """To 1e-3 of each gradient, or 1e-4 of the largest in its tensor, with dropout, augmentation and label dropout."""
-    alone, together = (load_file(steps[name] / f"{estimator}.safetensors") for name in ("one", split))
+    alone, together = (
+        load_file(steps / layout.folder / f"{estimator}.safetensors") for layout in (ALONE, SPLITS[split])
+    )
 
     assert alone.keys() == together.keys()
     for name, expected in alone.items():

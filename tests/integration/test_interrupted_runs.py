@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 IN_HASTE = """
 import runpy
 from workers.training import scribe
-scribe._LAST_CHECKPOINT_SECONDS = 1
+scribe._LAST_CHECKPOINT_SECONDS = scribe._ABANDONED_SECONDS = 1
 runpy.run_module("workers", run_name="__main__")
 """
 AT_ONCE = """

@@ -1,17 +1,22 @@
-"""Take one optimizer step per estimator and write the gradients.
+"""Take one optimizer step per estimator, in one process or in several, and write the gradients.
 
-    python -m tests.support.distributed_step FOLDER WORKERS [MICROBATCH_IMAGES]
+    python -m tests.support.distributed_step FOLDER LAYOUT ...
 
-Started alone or by torchrun; the first process writes `<estimator>.safetensors`, the losses and gradients of a step.
+A layout says in how many processes, for how many workers of the document (fewer may have been started), and how many
+images each takes at once: `3/4/4`. `FOLDER/3-4-4/<estimator>.safetensors` then has the losses and gradients of a step.
 """
 
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch.multiprocessing import start_processes
 
 from tests.support.images import random_images
+from tests.support.ray_head import free_ports
 from tests.support.specs import smoke_spec
 from workers.contract.spec import Compute
 from workers.training.loop import Trainer
@@ -30,16 +35,45 @@ NETWORK = {
 }
 
 
-def main(folder: Path, workers: int, microbatch_images: int | None) -> None:
-    """`workers`: how many the spec asks for; fewer may have been started."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a batch is split."""
+
+    processes: int
+    workers: int
+    microbatch_images: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Layout":
+        return cls(*map(int, text.split("/")))
+
+    @property
+    def folder(self) -> str:
+        return f"{self.processes}-{self.workers}-{self.microbatch_images}"
+
+
+def main(folder: Path, layouts: list[Layout]) -> None:
+    """Processes are forked, before anything is computed, so that PyTorch is imported once."""
+    for layout in layouts:
+        (folder / layout.folder).mkdir()
+        arguments = (layout, folder / layout.folder, free_ports(1)[0])
+        start_processes(_step, arguments, nprocs=layout.processes, start_method="fork")  # type: ignore[no-untyped-call]
+
+
+def _step(rank: int, layout: Layout, folder: Path, port: int) -> None:
+    """What torchrun would have said goes by the environment."""
+    if layout.processes > 1:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(layout.processes)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     world = World.from_environment(Compute(accelerator="cpu"))
     images = random_images(count=32, resolution=8, num_classes=3)
+    compute = {"workers": layout.workers, "accelerator": "cpu", "microbatch_images": layout.microbatch_images}
     for estimator in ESTIMATORS:
         spec = smoke_spec(
             network=NETWORK,
             augmentation={"probability": 0.3},
             objective={"consistency": {"estimator": estimator, "batch_fraction": 0.5}, "label_dropout": 0.2},
-            compute={"workers": workers, "accelerator": "cpu", "microbatch_images": microbatch_images},
+            compute=compute,
         )
         state = new_state(spec, images.manifest, world.device)
         step = Trainer(state, images, spec, world).step()
@@ -54,4 +88,4 @@ def main(folder: Path, workers: int, microbatch_images: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    main(Path(sys.argv[1]), [Layout.parse(text) for text in sys.argv[2:]])

@@ -142,7 +142,7 @@ async def test_a_job_whose_workers_find_no_room_says_what_is_missing_until_they_
     job = await plane.job(job_id)
     assert (job.state, job.reason, job.message) == ("recovering", "waiting_for_resources", f"it waits for {lack}")
     assert (told(job)["ResourcesAvailable"], job.conditions["ResourcesAvailable"].message) == (False, lack)
-    assert (await plane.events(job_id))[-2:] == ["resources_missing", "state_changed"]
+    assert (await plane.events(job_id))[-2:] == ["resources_missing", "recovering"]
 
     plane.worker(job_id).progress(at=plane.clock(), phase="preparing")
     await plane.settle()
