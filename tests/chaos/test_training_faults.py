@@ -27,6 +27,7 @@ from tests.support.training_ground import (
     training_ground,
 )
 from tests.support.waiting import wait_until
+from workers.contract.keys import rank_log
 from workers.contract.records import Progress
 
 pytestmark = pytest.mark.timeout(1200)
@@ -155,7 +156,7 @@ def test_workers_become_fewer_with_a_node_and_more_with_another(ground: Ground, 
     """What they train is the same: of every number, rows of the same images are compared as after any restart."""
     with ground.head(num_cpus=0) as head, ray_node(head, num_cpus=1) as one, ray_node(head, num_cpus=1) as other:
         training = ground.begin(
-            "elastic", head, duration_images=4 * TOTAL_IMAGES, compute={"workers": 2, "min_workers": 1}
+            "elastic", head, duration_images=2 * TOTAL_IMAGES, compute={"workers": 2, "min_workers": 1}
         )
         at = training.reach(moment())
         next(node for node in (one, other) if node is not home_of(training, [one, other])).raylet.kill()
@@ -168,7 +169,7 @@ def test_workers_become_fewer_with_a_node_and_more_with_another(ground: Ground, 
     starts, log = starts_of(training), training.log()
     assert [workers for _, workers in starts] == [2, 1, 2]
     assert "checkpoint.urgent" in log
-    (grown_at, _), due = starts[-1], set(range(LOG_IMAGES, 4 * TOTAL_IMAGES + 1, LOG_IMAGES))
+    (grown_at, _), due = starts[-1], set(range(LOG_IMAGES, 2 * TOTAL_IMAGES + 1, LOG_IMAGES))
     assert set(training.points_in_mlflow()) == due | {grown_at}
     assert "verdict=diverged" not in log
     assert "verdict=within_tolerance" in log or "verdict=bit_exact" in log
@@ -273,7 +274,7 @@ def waits(training: Training) -> Progress | None:
 
 def starts_of(training: Training) -> list[tuple[int, int]]:
     """After how many images a group of workers began, and of how many."""
-    found = re.findall(r"worker.ready device=cpu images_seen=(\d+) of=(\d+) rank=0", training.log())
+    found = re.findall(r"worker.ready device=cpu images_seen=(\d+) of=(\d+) rank=0", training.log(rank_log(0)))
     return [(int(images), int(workers)) for images, workers in found]
 
 

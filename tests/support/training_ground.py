@@ -177,9 +177,10 @@ class Training:
         """Wait until so many images have been seen; return how many it were by then."""
         return wait_until(lambda: self.furthest() if self.furthest() >= images else None, timeout_seconds=END_SECONDS)
 
-    def log(self) -> str:
-        store = self.ground.store
-        keys = [key for number in range(1, self.attempts + 1) for key in store.list(self.keys.attempt(number).logs)]
+    def log(self, source: str = "") -> str:
+        """Of everybody, or of one of those who print."""
+        store, numbers = self.ground.store, range(1, self.attempts + 1)
+        keys = [key for number in numbers for key in store.list(f"{self.keys.attempt(number).logs}{source}")]
         return b"".join(map(store.get, keys)).decode(errors="replace")
 
     def worker(self, rank: int) -> psutil.Process:

@@ -17,7 +17,7 @@ from ray.train.v2._internal.execution.controller.state import (
 
 from workers.contract.document import read_leniently
 from workers.contract.records import Progress
-from workers.contract.spec import TrainSpec
+from workers.contract.spec import Compute, TrainSpec
 from workers.jobs.failures import STORE_ERRORS
 from workers.jobs.signals import Signals
 from workers.storage import ObjectStore, open_store
@@ -72,8 +72,10 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
 
     def _tell(self) -> None:
         self._told_at = time.monotonic()
+        if (missing := _missing(self._spec.compute)) is None:
+            return
         store, key = open_store(self._run.store_url), self._run.keys.attempt(self._run.attempt).progress
-        progress = waiting(_last_word(store, key) or _first_word(self._spec), _missing(self._spec))
+        progress = waiting(_last_word(store, key) or _first_word(self._spec), missing)
         store.put(key, progress.model_dump_json().encode())
         log.warning("workers.waiting", waiting_for=progress.waiting_for)
 
@@ -96,10 +98,12 @@ def waiting(last: Progress, waiting_for: str) -> Progress:
     return last.model_copy(update={**changes, "ledger": accounted, "ledger_at": now, "updated_at": now})
 
 
-def _missing(spec: TrainSpec) -> str:
-    kind, compute = spec.compute.accelerator.upper(), spec.compute
+def _missing(compute: Compute) -> str | None:
+    """In words; None if there is room by now."""
+    kind, least = compute.accelerator.upper(), compute.min_workers or compute.workers
     there, free = ray.cluster_resources().get(kind, 0), ray.available_resources().get(kind, 0)
-    least = compute.min_workers or compute.workers
+    if free >= least:
+        return None
     return f"room for {least} {compute.accelerator} workers: all nodes together have {there:g} {kind}s, {free:g} free"
 
 

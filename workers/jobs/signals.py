@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import ray
 import structlog
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.jobs.stop import StopFlag
 from workers.training.agreement import Wishes
@@ -45,7 +46,9 @@ class Signals:
 
     @classmethod
     def open(cls) -> Self:
-        return cls(ray.remote(num_cpus=0)(_Board).remote())
+        """On the driver's node: elsewhere it might die with a node, and its readers with it."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote())
 
     def forward(self, stop: StopFlag) -> None:
         """Pass the driver's wish to stop on, once there is one."""
