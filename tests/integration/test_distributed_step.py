@@ -26,7 +26,7 @@ SPLITS = {
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process found in one pass, and others together, each in one pass or several."""
     folder = tmp_path_factory.mktemp("steps")
-    layouts = [each.folder.replace("-", "/") for each in (ALONE, *dict.fromkeys(SPLITS.values()))]
+    layouts = map(str, (ALONE, *SPLITS.values()))
     subprocess.run(
         [sys.executable, "-m", "tests.support.distributed_step", str(folder), *layouts],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning,error::UserWarning"},
@@ -40,9 +40,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("split", SPLITS)
 def test_gradients_do_not_depend_on_how_a_batch_is_split(steps: Path, estimator: str, split: str) -> None:
     """To 1e-3 of each gradient, or 1e-4 of the largest in its tensor, with dropout, augmentation and label dropout."""
-    alone, together = (
-        load_file(steps / layout.folder / f"{estimator}.safetensors") for layout in (ALONE, SPLITS[split])
-    )
+    alone, together = (load_file(steps / str(layout) / f"{estimator}.safetensors") for layout in (ALONE, SPLITS[split]))
 
     assert alone.keys() == together.keys()
     for name, expected in alone.items():

@@ -3,7 +3,7 @@
     python -m tests.support.distributed_step FOLDER LAYOUT ...
 
 A layout says in how many processes, for how many workers of the document (fewer may have been started), and how many
-images each takes at once: `3/4/4`. `FOLDER/3-4-4/<estimator>.safetensors` then has the losses and gradients of a step.
+images each takes at once: `3-4-4`. `FOLDER/3-4-4/<estimator>.safetensors` then has the losses and gradients of a step.
 """
 
 import os
@@ -45,18 +45,17 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str) -> "Layout":
-        return cls(*map(int, text.split("/")))
+        return cls(*map(int, text.split("-")))
 
-    @property
-    def folder(self) -> str:
+    def __str__(self) -> str:
         return f"{self.processes}-{self.workers}-{self.microbatch_images}"
 
 
 def main(folder: Path, layouts: list[Layout]) -> None:
     """Processes are forked, before anything is computed, so that PyTorch is imported once."""
     for layout in layouts:
-        (folder / layout.folder).mkdir()
-        arguments = (layout, folder / layout.folder, free_ports(1)[0])
+        (folder / str(layout)).mkdir()
+        arguments = (layout, folder / str(layout), free_ports(1)[0])
         start_processes(_step, arguments, nprocs=layout.processes, start_method="fork")  # type: ignore[no-untyped-call]
 
 
