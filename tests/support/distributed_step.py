@@ -55,8 +55,9 @@ def main(folder: Path, layouts: list[Layout]) -> None:
     """Processes are forked, before anything is computed, so that PyTorch is imported once."""
     for layout in layouts:
         (folder / str(layout)).mkdir()
-        arguments = (layout, folder / str(layout), free_ports(1)[0])
-        start_processes(_step, arguments, nprocs=layout.processes, start_method="fork")  # type: ignore[no-untyped-call]
+        start_processes(  # type: ignore[no-untyped-call] # untyped in torch
+            _step, (layout, folder / str(layout), free_ports(1)[0]), nprocs=layout.processes, start_method="fork"
+        )
 
 
 def _step(rank: int, layout: Layout, folder: Path, port: int) -> None:

@@ -15,14 +15,13 @@ from ray.train.v2._internal.execution.controller.state import (
     TrainControllerState,
 )
 
-from workers.contract.document import read_leniently
 from workers.contract.records import Progress
 from workers.contract.spec import Compute, TrainSpec
 from workers.jobs.failures import STORE_ERRORS
 from workers.jobs.signals import Signals
-from workers.storage import ObjectStore, open_store
+from workers.storage import open_store
 from workers.training.checkpoint import committed_checkpoints
-from workers.training.history import with_silence
+from workers.training.history import last_word, with_silence
 from workers.training.scribe import Run
 
 log = structlog.get_logger()
@@ -74,9 +73,9 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         self._told_at = time.monotonic()
         if (missing := _missing(self._spec.compute)) is None:
             return
-        store, key = open_store(self._run.store_url), self._run.keys.attempt(self._run.attempt).progress
-        progress = waiting(_last_word(store, key) or _first_word(self._spec), missing)
-        store.put(key, progress.model_dump_json().encode())
+        run, store = self._run, open_store(self._run.store_url)
+        progress = waiting(last_word(store, run.keys, run.attempt) or _first_word(self._spec), missing)
+        store.put(run.keys.attempt(run.attempt).progress, progress.model_dump_json().encode())
         log.warning("workers.waiting", waiting_for=progress.waiting_for)
 
     def _save(self) -> None:
@@ -105,13 +104,6 @@ def _missing(compute: Compute) -> str | None:
     if free >= least:
         return None
     return f"room for {least} {compute.accelerator} workers: all nodes together have {there:g} {kind}s, {free:g} free"
-
-
-def _last_word(store: ObjectStore, key: str) -> Progress | None:
-    try:
-        return read_leniently(Progress, store.get(key))
-    except FileNotFoundError:
-        return None
 
 
 def _first_word(spec: TrainSpec) -> Progress:

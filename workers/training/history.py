@@ -23,8 +23,8 @@ class History:
 
     @classmethod
     def read(cls, store: ObjectStore, keys: JobKeys, attempt: int) -> Self:
-        earlier = {number: word for number in range(1, attempt) if (word := _last_word(store, keys, number))}
-        own = _last_word(store, keys, attempt)
+        earlier = {number: word for number in range(1, attempt) if (word := last_word(store, keys, number))}
+        own = last_word(store, keys, attempt)
         restarts = own.restarts + bool(own.num_workers) if own else 0  # it may have waited for its first workers
         lost = [number for number in earlier if not _has_left(store, keys, number)]
         return cls(
@@ -58,7 +58,8 @@ def _has_left(store: ObjectStore, keys: JobKeys, attempt: int) -> bool:
     return outcome is not None and outcome.status == "stopped"
 
 
-def _last_word(store: ObjectStore, keys: JobKeys, attempt: int) -> Progress | None:
+def last_word(store: ObjectStore, keys: JobKeys, attempt: int) -> Progress | None:
+    """The latest progress of an attempt; None if there is none."""
     return _record(Progress, store, keys.attempt(attempt).progress)
 
 

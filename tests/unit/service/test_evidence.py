@@ -12,18 +12,16 @@ from service.jobs.evidence import (
     Limits,
     Observed,
     Unreachable,
-    is_silent,
-    is_stalled,
     known,
     never_began,
     signature,
     taken,
 )
-from service.jobs.lifecycle import Ask, Ending, Intent, JobState, Move, Revoke, Verdict, Word, conclude, decide
+from service.jobs.lifecycle import Ending, Intent, JobState, Verdict, Word, conclude
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord
 from tests.support.jobs import HEARSAY, LONG_AGO, NOW, PROOFS, ago, attempt, job, outcome, progress, run
-from workers.contract.records import Outcome, Progress, Reason
+from workers.contract.records import Outcome, Reason
 
 SAID = {reason.value for reason in Reason}
 LIMITS = Limits(platform_retries=2, user_retries=1, back_off_seconds=10.0)
@@ -391,110 +389,6 @@ def test_an_attempt_that_nobody_began_was_late_or_was_not_to_begin_at_all() -> N
     assert (late.ending, late.reason, late.again) == (Ending.FAILED, "start_timeout", True)
     assert "within 900 s" in late.message
     assert cancelled.ending is Ending.LEFT
-
-
-# Watching over it
-
-
-def overdue(seen: Observed, *, submitted_seconds_ago: float) -> bool:
-    on = attempt(submitted_at=ago(submitted_seconds_ago))
-    return known(job(JobState.STARTING), on, seen, now=NOW, limits=LIMITS).overdue
-
-
-def test_an_attempt_that_no_driver_begins_is_overdue_after_the_start_timeout() -> None:
-    pending = Observed(run=run(RunStatus.PENDING))
-
-    assert not overdue(pending, submitted_seconds_ago=900)
-    assert overdue(pending, submitted_seconds_ago=901)
-    assert not overdue(replace(pending, claimed=True), submitted_seconds_ago=901)
-
-
-def test_an_overdue_attempt_is_taken_back_but_not_behind_a_silent_engine() -> None:
-    on = attempt(submitted_at=ago(901))
-    pending = known(job(JobState.STARTING), on, Observed(run=run(RunStatus.PENDING)), now=NOW, limits=LIMITS)
-    silent = known(job(JobState.STARTING), on, Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
-
-    assert decide(pending) == Revoke()
-    assert not isinstance(decide(silent), Revoke)
-
-
-@pytest.mark.parametrize(("seconds", "expired"), [(3600, False), (3599, True)])
-def test_a_job_has_expired_when_it_has_had_its_time_since_it_left_the_queue(seconds: float, expired: bool) -> None:
-    limited = replace(BEATING, max_runtime_seconds=seconds)
-
-    running = known(limited, attempt(), Observed(run=run(), claimed=True), now=NOW, limits=LIMITS)
-    between = known(limited, attempt(ended_at=ago(5)), Observed(), now=NOW, limits=LIMITS)
-
-    assert (running.expired, between.expired) == (expired, expired)
-    assert (decide(running) == Ask(Intent.EXPIRE)) is expired
-
-
-def test_a_heartbeat_that_stops_is_noticed_after_90_seconds() -> None:
-    assert not is_silent(job(), now=NOW), "it has not begun to beat"
-    assert not is_silent(job(heard_at=ago(90)), now=NOW)
-    assert is_silent(job(heard_at=ago(91)), now=NOW)
-
-
-def stalled(seconds: float, state: JobState = JobState.RUNNING, *, seen: Progress | None = None) -> bool:
-    return is_stalled(job(state, advanced_at=ago(seconds), progress=seen or progress()), now=NOW, limits=LIMITS)
-
-
-def test_training_that_does_not_get_on_is_stalled_after_minutes() -> None:
-    assert not stalled(300)
-    assert stalled(301)
-
-
-def test_a_job_that_reports_seldom_is_given_ten_reports() -> None:
-    slow = progress(images_per_second=0.5)  # 32 images between two reports: a minute
-
-    assert not stalled(640, seen=slow)
-    assert stalled(641, seen=slow)
-
-
-def test_a_job_that_does_not_train_is_not_stalled() -> None:
-    assert not stalled(10_000, seen=progress("checkpointing"))
-    assert not stalled(10_000, seen=progress("preparing"))
-    assert not stalled(10_000, JobState.STARTING)
-    assert not is_stalled(job(), now=NOW, limits=LIMITS)
-
-
-def test_a_stalled_job_is_restarted_only_if_the_operator_wants_that() -> None:
-    stuck = replace(BEATING, advanced_at=ago(301))
-    seen = Observed(run=run(), progress=progress())
-
-    told = known(stuck, attempt(), seen, now=NOW, limits=LIMITS)
-    restarted = known(stuck, attempt(), seen, now=NOW, limits=replace(LIMITS, restart_stalled=True))
-
-    assert not isinstance(decide(told), Ask)
-    assert decide(restarted) == Ask(Intent.RESTART)
-
-
-def test_a_job_that_stalls_again_and_again_uses_up_its_tries() -> None:
-    restarting = replace(SILENT, state=JobState.PAUSING, intent=Intent.RESTART)
-    worn = replace(restarting, platform_failures=2)
-    for seen in (
-        Observed(outcome=outcome("stopped")),
-        Observed(outcome=outcome("failed", "internal")),
-        Observed(run=run(RunStatus.STOPPED)),
-    ):
-        first, last = verdict(restarting, seen), verdict(worn, seen)
-
-        assert first
-        closed = conclude(Intent.RESTART, first)
-        assert (closed.to, closed.reason) == (JobState.RECOVERING, "stalled")
-        assert closed.retry_at == NOW + timedelta(seconds=10)
-        assert last
-        assert conclude(Intent.RESTART, last) == Move(JobState.FAILED, "retries_exhausted", last.message, closes=True)
-
-
-def test_a_stalled_job_that_had_to_be_fenced_uses_up_its_tries_too() -> None:
-    restarting = replace(SILENT, state=JobState.PAUSING, intent=Intent.RESTART)
-
-    first = taken(restarting, attempt(), now=NOW, limits=LIMITS)
-    last = taken(replace(restarting, platform_failures=2), attempt(), now=NOW, limits=LIMITS)
-
-    assert (first.reason, first.again) == ("stalled", True)
-    assert (last.reason, last.again) == ("retries_exhausted", False)
 
 
 @pytest.mark.parametrize("blame", Blame)
