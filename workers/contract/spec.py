@@ -120,15 +120,18 @@ class TrainSpec(Document):
         term = self.objective.consistency
         return round(term.batch_fraction * self.batch_images) if term else 0
 
+    @property
+    def pass_images(self) -> int:
+        """The most images that a worker holds at once."""
+        return self.compute.microbatch_images or self.batch_images // self.compute.workers
+
     def shares(self, workers: int) -> int:
         """Equal parts of a batch, each of one forward and backward pass; `workers` take turns at them.
 
         There are no fewer of them than `compute` says where workers are missing: those that are left make more passes,
         and none needs more memory.
         """
-        compute = self.compute
-        share = compute.microbatch_images or self.batch_images // compute.workers
-        return max(self.batch_images // share, workers)
+        return max(self.batch_images // self.pass_images, workers)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

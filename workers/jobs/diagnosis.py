@@ -20,8 +20,8 @@ _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "
 _MEND = "lower compute.microbatch_images or batch_images, or add compute.workers"
 
 
-def diagnosed(error: Exception) -> tuple[Reason, str]:
-    """The reason behind an exception, and what to tell the user."""
+def diagnosed(error: Exception, *, pass_images: int) -> tuple[Reason, str]:
+    """The reason behind an exception, and what to tell the user, whose training holds `pass_images` at a time."""
     match error:
         case DatasetError() | DamagedCheckpointError():
             return Reason.DATA_ERROR, str(error)
@@ -34,7 +34,7 @@ def diagnosed(error: Exception) -> tuple[Reason, str]:
         case BotoCoreError() | ClientError() | CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
         case _ if is_out_of_memory(error):
-            return Reason.OUT_OF_MEMORY, f"{_MEND}; {_first_line(error)}"
+            return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {_MEND}; {_first_line(error)}"
         case _ if is_broken_connection(error):
             return Reason.WORKERS_LOST, f"a worker has lost the others: {_first_line(error)}"
         case _:

@@ -164,7 +164,7 @@ def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
     try:
         ending = body()
     except Exception as error:
-        reason, message = diagnosed(error)
+        reason, message = diagnosed(error, pass_images=job.spec.pass_images)
         log.error("training.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
         ending = _given_up(job, attempt, reason, message)
     outcome = _in_words(ending)
