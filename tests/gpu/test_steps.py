@@ -60,9 +60,12 @@ def dsm_losses(trainer: Trainer, *, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "mode", [{}, {"precision": "bfloat16"}, {"compile": True}], ids=["float32", "bf16", "compiled"]
+    ("network", "mode"),
+    [
+        *((network, mode) for network in NETWORKS for mode in ({}, {"precision": "bfloat16"})),
+        ("ddpmpp", {"compile": True}),
+    ],
 )
-@pytest.mark.parametrize("network", NETWORKS)
 def test_with_deterministic_kernels_a_restored_state_goes_on_to_the_same_bits(
     network: str, mode: dict[str, Any], images: ImageSet, gpu: torch.device
 ) -> None:

@@ -32,13 +32,18 @@ def test_step_cost_has_a_row_for_each_estimator(tmp_path: Path) -> None:
     assert {"DSM", "symmetric, 1/4 of the batch", "asymmetric, 1/4", "target", "paper"} <= {*rows}
 
 
-def test_throughput_runs_without_a_gpu_if_told_to_and_else_says_that_it_does_not(tmp_path: Path) -> None:
-    page = tmp_path / "throughput.md"
+def test_what_a_gpu_is_measured_by_runs_without_one_if_told_to(tmp_path: Path) -> None:
+    page, row = tmp_path / "gpu.md", "imagenet-64/bf16/as-written"
 
-    done = run("tests.benchmarks.throughput", "--tiny", "--device", "cpu", "--output", str(page))
+    done = run(
+        *("tests.benchmarks.gpu", row, "checkpoints", "sampling", "--images", "8"),
+        *("--tiny", "--device", "cpu", "--output", str(page)),
+    )
 
     assert done.returncode == 0, done.stderr
-    assert "imagenet-64" in page.read_text()
+    assert "| imagenet-64 | 32 | bf16 | as written |" in page.read_text()
+    assert "stood still" in page.read_text()
+    assert "Heun with 18 steps" in page.read_text()
 
 
 def test_the_rest_interface_is_not_measured_by_half_where_there_is_no_postgres() -> None:
@@ -56,7 +61,7 @@ def test_the_rest_interface_is_not_measured_by_half_where_there_is_no_postgres()
         (("acceptance.__main__", "--shorten", "50"), "give an --output"),
         (("runtime.__main__", "--repeats", "1"), "give an --output"),
         (("step_cost", "--tiny"), "give an --output"),
-        (("throughput", "--tiny"), "give an --output"),
+        (("gpu.__main__", "--tiny"), "give an --output"),
     ],
 )
 def test_what_measures_nothing_or_would_overwrite_recorded_results_is_refused(

@@ -16,7 +16,18 @@ _HOST = torch.device("cpu")
 
 def group_norm(channels: int, epsilon: float) -> nn.GroupNorm:
     """At most 32 groups, of at least 4 channels each; fewer where the channels would not divide."""
-    return nn.GroupNorm(math.gcd(channels, min(32, channels // 4)), channels, eps=epsilon)
+    return GroupNorm(math.gcd(channels, min(32, channels // 4)), channels, eps=epsilon)
+
+
+class GroupNorm(nn.GroupNorm):
+    """In the precision of what it gets; its kernels add up in float32 anyway.
+
+    Autocast would have it in float32, and with it what is kept for the backward pass and all until the next product.
+    """
+
+    def forward(self, x: Float[Tensor, "batch channels *size"]) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 def resampling(how: Resampling, channels: int, *, smooth: bool) -> nn.Module:

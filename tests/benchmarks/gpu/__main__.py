@@ -2,24 +2,25 @@
 
     python -m tests.benchmarks.gpu [PART ...] [--images 50000] [--output docs/benchmarks/gpu.md]
 
-A PART is `training`, `checkpoints`, `sampling`, or one row of the first: `cifar10-uncond/bf16/compiled`. Minutes: most
-go to compilation. Without a GPU this says so and ends.
+A PART is `training`, `checkpoints`, `sampling`, or one row of the first: `cifar10-uncond/bf16/compiled`. Many minutes:
+compilation takes one or two for each network. Without a GPU this says so and ends.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from tests.benchmarks.gpu.checkpoints import stalls
 from tests.benchmarks.gpu.effort import Effort
-from tests.benchmarks.gpu.report import checkpoints_section, page, row_of, sampling_section, training_section
+from tests.benchmarks.gpu.report import Results, page
 from tests.benchmarks.gpu.sampling import drawn
-from tests.benchmarks.gpu.training import PRECISIONS, SUBJECTS, Measured, Subject, ceiling, flops_of_step, measured
+from tests.benchmarks.gpu.training import PRECISIONS, SUBJECTS, Subject, ceiling, measured
+from tests.benchmarks.runtime.figures import timed
 
 ROWS: dict[str, tuple[Subject, str, bool]] = {
-    f"{subject.preset}/{precision}/{'compiled' if compiled else 'as-written'}": (subject, precision, compiled)
+    f"{subject.name}/{precision}/{'compiled' if compiled else 'as-written'}": (subject, precision, compiled)
     for subject in SUBJECTS
     for precision in PRECISIONS
     for compiled in ([False, True] if precision == "bf16" else [False])
@@ -42,36 +43,36 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no GPU: skipped")
         return
-    effort = Effort(torch.device(options.device), options.tiny)
+    results, effort = Results(), Effort(torch.device(options.device), options.tiny)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    sections: list[str] = []
-    for each in _sections({*(options.parts or PARTS)}, effort, images=options.images):
-        sections.append(each)
-        options.output.write_text(page(sections), encoding="utf-8")
-        print(each, flush=True)
+    for name, measure in _plan(options.parts or PARTS, effort, results, images=options.images):
+        with timed(name):
+            measure()
+        options.output.write_text(page(results), encoding="utf-8")
+    print(page(results))
 
 
-def _sections(parts: set[str], effort: Effort, *, images: int) -> Iterator[str]:
-    if rows := [row for name, row in ROWS.items() if name in parts or "training" in parts]:
-        yield _training(rows, effort)
-    if "checkpoints" in parts:
-        yield checkpoints_section(*stalls(effort))
-    if "sampling" in parts:
-        yield sampling_section(
-            [drawn("bf16", compiled=compiled, num_images=images, effort=effort) for compiled in [True]]
-        )
+def _plan(
+    parts: Sequence[str], effort: Effort, results: Results, *, images: int
+) -> list[tuple[str, Callable[[], None]]]:
+    """What is done, in the order asked for; each puts what it finds into `results`."""
 
+    def train(subject: Subject, precision: str, compiled: bool) -> None:
+        if precision not in results.ceilings:
+            results.ceilings[precision] = ceiling(precision, effort)
+        flops = next((each.flops for each in results.training if each.subject == subject), None)
+        results.training.append(measured(subject, precision, compiled=compiled, flops=flops, effort=effort))
 
-def _training(rows: list[tuple[Subject, str, bool]], effort: Effort) -> str:
-    ceilings = {precision: ceiling(precision, effort) for precision in {precision: None for _, precision, _ in rows}}
-    flops: dict[Subject, int] = {}
-    found: list[Measured] = []
-    for subject, precision, compiled in rows:
-        if subject not in flops:
-            flops[subject] = flops_of_step(subject, effort)
-        found.append(measured(subject, precision, compiled=compiled, flops=flops[subject], effort=effort))
-        print(" | ".join(row_of(found[-1], ceilings[precision])), flush=True)
-    return training_section(found, ceilings)
+    def checkpoint() -> None:
+        results.checkpoints = stalls(effort)
+
+    def draw() -> None:
+        results.sampling.append(drawn("bf16", num_images=images, effort=effort))
+
+    done: dict[str, Callable[[], None]] = {name: lambda row=row: train(*row) for name, row in ROWS.items()}
+    done |= {"checkpoints": checkpoint, "sampling": draw}
+    names = [name for part in parts for name in (ROWS if part == "training" else [part])]
+    return [(name, done[name]) for name in names]
 
 
 if __name__ == "__main__":

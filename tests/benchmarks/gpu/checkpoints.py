@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.gpu.effort import Effort
-from tests.benchmarks.gpu.training import SUBJECTS, begun, spec_for
+from tests.benchmarks.gpu.training import FFHQ, begun, spec_for
 from workers.contract.keys import JobKeys
 from workers.storage.local import LocalStore
 from workers.training.checkpoint import save_checkpoint
@@ -29,8 +29,7 @@ class Stall:
 
 def stalls(effort: Effort, *, repeats: int = 4) -> tuple[float, list[Stall]]:
     """Seconds of a plain step, and checkpoints of one training; the first one also finds its page-locked memory."""
-    subject = SUBJECTS[1]
-    state, trainer = begun(spec_for(subject, "bf16", compiled=False, effort=effort), subject, effort)
+    state, trainer = begun(spec_for(FFHQ, "bf16", compiled=False, effort=effort), FFHQ, effort)
     effort.warm_up(trainer.step)
     plain = effort.seconds(trainer.step)
     with tempfile.TemporaryDirectory() as folder:

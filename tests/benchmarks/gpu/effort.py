@@ -29,8 +29,8 @@ class Effort:
         self.settle()
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Mean wall time of a call, the device's work included: ten of them, and at least two seconds."""
-        least_calls, least_seconds = (1, 0.0) if self.tiny else (10, 2.0)
+        """Mean wall time of a call, the device's work included: ten of them, and at least a second."""
+        least_calls, least_seconds = (1, 0.0) if self.tiny else (10, 1.0)
         begin, calls = time.perf_counter(), 0
         while calls < least_calls or time.perf_counter() - begin < least_seconds:
             for _ in range(least_calls):

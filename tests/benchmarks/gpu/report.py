@@ -1,6 +1,7 @@
 """The page that is written of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 from tests.benchmarks import hardware
@@ -18,7 +19,9 @@ _TRAINING = """\
 
 The whole training step with the preset's own objective, the consistency term on. TFLOP/s: multiplications and additions
 of matrix products and convolutions, counted, by the time of a step. Ceiling, of a large matrix product measured here:
-{ceilings}. Busy: time in kernels, by the time of a step."""
+{ceilings}. Busy: time in kernels, by the time of a step. cifar10-1-block is cifar10-uncond with one block a level."""
+_TRAINING_HEADER = ["network", "images", "precision", "mode", "ms a step", "images/s"]
+_TRAINING_HEADER += ["TFLOP/s", "of ceiling", "busy", "memory"]
 
 _CHECKPOINTS = """\
 ## A checkpoint while training
@@ -33,79 +36,75 @@ _SAMPLING = """\
 cifar10-uncond, Heun with 18 steps (35 evaluations), batches of {batch}."""
 
 
-def training_section(rows: Sequence[Measured], ceilings: Mapping[str, float]) -> str:
+@dataclass(slots=True)
+class Results:
+    """What has been measured so far."""
+
+    ceilings: dict[str, float] = field(default_factory=dict)
+    training: list[Measured] = field(default_factory=list)
+    checkpoints: tuple[float, list[Stall]] | None = None
+    sampling: list[Drawn] = field(default_factory=list)
+
+
+def page(results: Results) -> str:
+    """All of it in Markdown."""
+    parts = [_HEAD.format(hardware=hardware.described())]
+    if results.training:
+        parts += [_training(results.training, results.ceilings)]
+    if results.checkpoints:
+        parts += [_checkpoints(*results.checkpoints)]
+    if results.sampling:
+        parts += [_sampling(results.sampling)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(rows: Sequence[Measured], ceilings: dict[str, float]) -> str:
     """A table of all runs; then where the time of each in bf16 goes."""
     said = ", ".join(f"{name} {value / 1e12:.0f} TFLOP/s" for name, value in ceilings.items())
-    header = [
-        "preset",
-        "images",
-        "precision",
-        "mode",
-        "ms a step",
-        "images/s",
-        "TFLOP/s",
-        "of ceiling",
-        "busy",
-        "memory",
-    ]
-    parts = [
-        _TRAINING.format(ceilings=said),
-        "",
-        *_table(header, [row_of(row, ceilings[row.precision]) for row in rows]),
-    ]
+    cells = [_row(row, ceilings[row.precision]) for row in rows]
+    parts = [_TRAINING.format(ceilings=said), "", *_table(_TRAINING_HEADER, cells)]
     for row in rows:
         if row.precision == "bf16":
-            parts += ["", f"### {row.subject.preset}, {row.precision}, {row.mode}", ""]
-            parts += _table(["kind of kernel", "ms a step"], [_timed(*each) for each in row.kinds])
-            parts += [
-                "",
-                *_table(["kernel", "ms a step"], [_timed(f"`{_short(name)}`", ms) for name, ms in row.kernels]),
-            ]
+            kernels = [(f"`{name[:90].replace('|', '/')}`", milliseconds) for name, milliseconds in row.kernels]
+            parts += ["", f"### {row.subject.name}, {row.precision}, {row.mode}", ""]
+            parts += _table(["kind of kernel", "ms a step"], _timed(row.kinds))
+            parts += ["", *_table(["kernel", "ms a step"], _timed(kernels))]
     return "\n".join(parts)
 
 
-def row_of(row: Measured, limit: float) -> list[str]:
-    """Cells of the table of training."""
-    images, achieved = row.subject.batch_images, row.flops / row.step_seconds
-    speed = [f"{1e3 * row.step_seconds:.1f}", f"{images / row.step_seconds:.0f}", f"{achieved / 1e12:.1f}"]
-    rest = [f"{achieved / limit:.0%}", f"{row.busy:.0%}", f"{row.peak_bytes / 2**30:.1f} GiB"]
-    return [row.subject.preset, str(images), row.precision, row.mode, *speed, *rest]
+def _row(row: Measured, limit: float) -> list[str]:
+    images = row.subject.batch_images
+    speed = [f"{1e3 * row.step_seconds:.1f}", f"{images / row.step_seconds:.0f}"]
+    achieved = row.flops and row.flops / row.step_seconds
+    operations = [f"{achieved / 1e12:.1f}", f"{achieved / limit:.0%}"] if achieved else ["", ""]
+    rest = [f"{row.busy:.0%}", f"{row.peak_bytes / 2**30:.1f} GiB"]
+    return [row.subject.name, str(images), row.precision, row.mode, *speed, *operations, *rest]
 
 
-def checkpoints_section(step_seconds: float, found: Sequence[Stall]) -> str:
+def _checkpoints(step_seconds: float, found: Sequence[Stall]) -> str:
     """The first checkpoint, and the median of the others."""
     how = _CHECKPOINTS.format(num_megabytes=found[0].num_bytes / 1e6, step=1e3 * step_seconds)
     names = {"stood still": "stood_still", "committed after": "committed_after", "lost": "lost"}
-    later = {name: median(getattr(one, field) for one in found[1:]) for name, field in names.items()}
-    rows = [
-        [name, f"{1e3 * getattr(found[0], field):.0f} ms", f"{1e3 * later[name]:.0f} ms"]
-        for name, field in names.items()
-    ]
+    rows = []
+    for name, attribute in names.items():
+        first, *others = (1e3 * getattr(one, attribute) for one in found)
+        rows.append([name, f"{first:.0f} ms", f"{median(others):.0f} ms"])
     return "\n".join([how, "", *_table(["", "the first", "the others"], rows)])
 
 
-def sampling_section(rows: Sequence[Drawn]) -> str:
-    """Images a second, and what 50,000 take at that rate."""
+def _sampling(rows: Sequence[Drawn]) -> str:
     cells = [
-        [row.precision, row.mode, str(row.num_images), f"{row.seconds:.1f} s", f"{row.num_images / row.seconds:.0f}"]
+        [row.precision, str(row.num_images), f"{row.seconds:.1f} s", f"{row.num_images / row.seconds:.0f}"]
         for row in rows
     ]
-    header = ["precision", "mode", "images", "time", "images/s"]
-    return "\n".join([_SAMPLING.format(batch=BATCH_IMAGES), "", *_table(header, cells)])
-
-
-def page(sections: Sequence[str]) -> str:
-    """All of Markdown."""
-    return "\n\n".join([_HEAD.format(hardware=hardware.described()), *sections]) + "\n"
+    return "\n".join(
+        [_SAMPLING.format(batch=BATCH_IMAGES), "", *_table(["precision", "images", "time", "images/s"], cells)]
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
 
 
-def _timed(name: str, milliseconds: float) -> list[str]:
-    return [name, f"{milliseconds:.2f}"]
-
-
-def _short(name: str) -> str:
-    return name[:90].replace("|", "/")
+def _timed(rows: Sequence[tuple[str, float]]) -> list[list[str]]:
+    return [[name, f"{milliseconds:.2f}"] for name, milliseconds in rows]

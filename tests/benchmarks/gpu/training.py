@@ -42,12 +42,14 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A preset's network, and how many images one GPU trains it on at a time."""
+    """A preset's network, if need be with fewer blocks, and how many images one GPU trains it on at a time."""
 
+    name: str
     preset: str
     batch_images: int
     resolution: int
     num_classes: int = 0
+    blocks_per_level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Measured:
     precision: str
     mode: str
     step_seconds: float
-    flops: int
+    flops: int | None
     peak_bytes: int
     kinds: tuple[tuple[str, float], ...]
     kernels: tuple[tuple[str, float], ...]
@@ -69,10 +71,13 @@ class Measured:
         return sum(milliseconds for _, milliseconds in self.kinds) / (1e3 * self.step_seconds)
 
 
+CIFAR10 = Subject("cifar10-uncond", "cifar10-uncond", batch_images=128, resolution=32)
+FFHQ = Subject("ffhq-64", "ffhq-64", batch_images=64, resolution=64)
 SUBJECTS = (
-    Subject("cifar10-uncond", batch_images=128, resolution=32),
-    Subject("ffhq-64", batch_images=64, resolution=64),
-    Subject("imagenet-64", batch_images=32, resolution=64, num_classes=1000),
+    CIFAR10,
+    Subject("cifar10-1-block", "cifar10-uncond", batch_images=128, resolution=32, blocks_per_level=1),
+    FFHQ,
+    Subject("imagenet-64", "imagenet-64", batch_images=32, resolution=64, num_classes=1000),
 )
 
 
@@ -83,6 +88,8 @@ def spec_for(subject: Subject, precision: str, *, compiled: bool, effort: Effort
     document["compute"] = {"accelerator": accelerator, "compile": compiled} | PRECISIONS[precision]
     document["objective"]["consistency"]["start"] = 0
     document["batch_images"] = _TINY_IMAGES if effort.tiny else subject.batch_images
+    if subject.blocks_per_level:
+        document["network"]["blocks_per_level"] = subject.blocks_per_level
     if effort.tiny:
         document["network"] |= _TINY_NETWORK
     return parse_spec(document)
@@ -99,9 +106,11 @@ def begun(spec: TrainSpec, subject: Subject, effort: Effort) -> tuple[TrainState
     return state, Trainer(state, images, spec, World.alone(effort.device))
 
 
-def measured(subject: Subject, precision: str, *, compiled: bool, flops: int, effort: Effort) -> Measured:
-    """Train for some steps; `flops` are those of a step."""
+def measured(subject: Subject, precision: str, *, compiled: bool, flops: int | None, effort: Effort) -> Measured:
+    """Train for some steps; `flops` are those of a step if they are known, else they are counted, as written."""
     state, trainer = begun(spec_for(subject, precision, compiled=compiled, effort=effort), subject, effort)
+    if not compiled and flops is None:
+        flops = _counted(trainer)
     effort.warm_up(trainer.step)
     if effort.on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -109,12 +118,11 @@ def measured(subject: Subject, precision: str, *, compiled: bool, flops: int, ef
     peak = torch.cuda.max_memory_allocated() if effort.on_gpu else 0
     mode = "as written" if not compiled else "compiled" if state.denoiser.compiled else "did not compile"
     kernels = sorted(_kernels(trainer, effort), key=lambda each: -each[1])
-    return Measured(subject, precision, mode, seconds, flops, peak, _by_kind(kernels), tuple(kernels[:12]))
+    return Measured(subject, precision, mode, seconds, flops, peak, _by_kind(kernels), tuple(kernels[:15]))
 
 
-def flops_of_step(subject: Subject, effort: Effort) -> int:
-    """Multiplications and additions of matrix products and convolutions, forward and backward."""
-    _, trainer = begun(spec_for(subject, "bf16", compiled=False, effort=effort), subject, effort)
+def _counted(trainer: Trainer) -> int:
+    """Multiplications and additions of matrix products and convolutions in a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         trainer.step()
     return counter.get_total_flops()
