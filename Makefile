@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu acceptance bench-api bench-runtime bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu test-gpu acceptance bench-api bench-runtime bench-gpu bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-contract: .venv/installed-dev  ## thousands of requests made from the OpenA
 test-chaos: .venv/installed-dev  ## kill -9 of workers, nodes, servers, drivers and the service, at random and at every point (two hours)
 	$(BIN)/pytest tests/chaos
 
+test-gpu: .venv/installed-dev  ## what only an NVIDIA GPU shows: exact resumption, steps that never wait (minutes)
+	$(BIN)/pytest tests/gpu
+
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
 
@@ -52,8 +55,10 @@ bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Po
 bench-runtime: .venv/installed-dev  ## what checkpoints, tracking, Ray, DDP and restarts cost, into docs/benchmarks (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.runtime
 
-bench: bench-cpu acceptance  ## the benchmarks of training; throughput needs an NVIDIA GPU and is skipped without
-	$(BIN)/python -m tests.benchmarks.throughput
+bench-gpu: .venv/installed-dev  ## training, a checkpoint beside it and sampling on an NVIDIA GPU, into docs/benchmarks (half an hour)
+	$(BIN)/python -m tests.benchmarks.gpu
+
+bench: bench-cpu acceptance bench-gpu  ## the benchmarks of training; without an NVIDIA GPU, of it on a CPU
 
 lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml
 	$(LOCK) --group build --output-file deploy/lock/run.txt

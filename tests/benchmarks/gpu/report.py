@@ -65,7 +65,7 @@ def _training(rows: Sequence[Measured], ceilings: dict[str, float]) -> str:
     parts = [_TRAINING.format(ceilings=said), "", *_table(_TRAINING_HEADER, cells)]
     for row in rows:
         if row.precision == "bf16":
-            kernels = [(f"`{name[:90].replace('|', '/')}`", milliseconds) for name, milliseconds in row.kernels]
+            kernels = [(f"`{_short(name)}`", milliseconds) for name, milliseconds in row.kernels]
             parts += ["", f"### {row.subject.name}, {row.precision}, {row.mode}", ""]
             parts += _table(["kind of kernel", "ms a step"], _timed(row.kinds))
             parts += ["", *_table(["kernel", "ms a step"], _timed(kernels))]
@@ -108,3 +108,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _timed(rows: Sequence[tuple[str, float]]) -> list[list[str]]:
     return [[name, f"{milliseconds:.2f}"] for name, milliseconds in rows]
+
+
+def _short(kernel: str) -> str:
+    """What tells kernels apart comes late in the names of PyTorch's own."""
+    return kernel.replace("at::native::", "").replace("|", "/")[:160]
