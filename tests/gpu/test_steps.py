@@ -74,7 +74,7 @@ def test_with_deterministic_kernels_a_restored_state_goes_on_to_the_same_bits(
     expected = dsm_losses(trainer, steps=6)
     first, trainer = begun(spec, images, gpu)
     losses = dsm_losses(trainer, steps=3)
-    files = dict(Snapshot.of(first).files())
+    files = {name: bytes(data) for name, data in Snapshot.of(first).files()}
 
     second = new_state(spec, images.manifest, gpu)
     load_contents(second, files)

@@ -10,8 +10,8 @@ class ObjectStore(Protocol):
     file system cannot hold both. All backends pass `tests/integration/test_storage.py`.
     """
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write or replace an object."""
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        """Write or replace an object. Large memory is not copied as a whole, so it must not change meanwhile."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless there is one; of several writers one gets True."""

@@ -13,7 +13,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         path = self._path(key)
         with self._written(path, data) as temporary:
             os.replace(temporary, path)
@@ -55,7 +55,7 @@ class LocalStore:
         return self._root / key
 
     @contextmanager
-    def _written(self, path: Path, data: bytes) -> Iterator[str]:
+    def _written(self, path: Path, data: bytes | memoryview) -> Iterator[str]:
         """A file with the data, in the folder of its later place; what is still there at the end is removed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)

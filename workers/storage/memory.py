@@ -17,7 +17,7 @@ class MemoryStore:
     def named(cls, name: str) -> "MemoryStore":
         return cls._named.setdefault(name, cls())
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         with self._lock:
             self._objects[key] = bytes(data)
 

@@ -1,7 +1,7 @@
 """An object store in an S3-compatible bucket."""
 
-from io import BytesIO
-from typing import TYPE_CHECKING
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -40,11 +40,13 @@ class S3Store:
         region = session.region_name or "us-east-1"  # servers other than AWS ignore it, but signing needs one
         return cls(session.client("s3", region_name=region, config=_CONFIG), bucket, prefix)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         if len(data) < _TRANSFER.multipart_threshold:  # boto3's transfer manager takes three times as long for these
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=bytes(data))
         else:
-            self._client.upload_fileobj(BytesIO(data), self._bucket, self._prefix + key, Config=_TRANSFER)
+            self._client.upload_fileobj(
+                BufferedReader(_Reader(data)), self._bucket, self._prefix + key, Config=_TRANSFER
+            )
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         try:
@@ -78,6 +80,29 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+
+class _Reader(RawIOBase):
+    """Bytes as a file, without the copy that BytesIO makes of memory that is not its own."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data, self._place = memoryview(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        self._place = offset + {SEEK_SET: 0, SEEK_CUR: self._place, SEEK_END: len(self._data)}[whence]
+        return self._place
+
+    def readinto(self, buffer: Any, /) -> int:
+        part = self._data[self._place : self._place + len(buffer)]
+        buffer[: len(part)] = part
+        self._place += len(part)
+        return len(part)
 
 
 def _code(error: ClientError) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.training.state import TrainState
+from workers.training.tensor_file import TensorFile
 
 NETWORK, _OPTIMIZER = "network.safetensors", "optimizer.safetensors"
 
@@ -21,13 +22,13 @@ def average_file(name: str) -> str:
 class Snapshot:
     """A state at one moment, copied to host memory, so that training goes on while it is written.
 
-    Taking the next one overwrites the memory of the last, which is page-locked where it is copied from a GPU.
+    Taking the next one overwrites the memory of the last.
     """
 
     def __init__(self) -> None:
         self.images_seen = 0
         self._sigma_data = 0.0
-        self._files: dict[str, dict[str, Tensor]] = {}
+        self._files: dict[str, TensorFile] = {}
 
     @classmethod
     def of(cls, state: TrainState) -> Self:
@@ -37,15 +38,22 @@ class Snapshot:
 
     def take(self, state: TrainState) -> None:
         self.images_seen, self._sigma_data = state.images_seen, state.denoiser.sigma_data
-        self._files = {file: _copied(tensors, self._files.get(file, {})) for file, tensors in _tensors(state).items()}
+        for name, tensors in _tensors(state).items():
+            if name not in self._files or not self._files[name].fits(tensors):
+                self._files[name] = TensorFile(tensors)
+            self._files[name].copy(tensors)
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the copies were only asked for
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """The files of a checkpoint by name, one at a time: they need not fit into memory together."""
-        for name, tensors in self._files.items():
-            yield name, safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
-        yield "state.json", json.dumps({"images_seen": self.images_seen, "sigma_data": self._sigma_data}).encode()
+    def files(self) -> Iterator[tuple[str, memoryview]]:
+        """The files of a checkpoint by name. They are the snapshot itself: read them before the next is taken."""
+        for name, file in self._files.items():
+            yield name, file.data
+        yield "state.json", memoryview(json.dumps(self._description).encode())
+
+    @property
+    def _description(self) -> dict[str, float]:
+        return {"images_seen": self.images_seen, "sigma_data": self._sigma_data}
 
 
 def needed_files(average_names: Iterable[str]) -> set[str]:
@@ -70,17 +78,6 @@ def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
     """All that training changes, by file and by name."""
     weights = {file: network.state_dict() for file, network in _networks(state).items()}
     return weights | {_OPTIMIZER: _optimizer_tensors(state)}
-
-
-def _copied(tensors: dict[str, Tensor], room: dict[str, Tensor]) -> dict[str, Tensor]:
-    copies = {name: room[name] if name in room else _room_for(tensor) for name, tensor in tensors.items()}
-    for name, tensor in tensors.items():
-        copies[name].copy_(tensor.detach(), non_blocking=True)
-    return copies
-
-
-def _room_for(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
 
 
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
