@@ -5,7 +5,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import assert_never
 
-from workers.contract.data import IMAGE_SUFFIXES, BuiltinDataset, Dataset, FolderDataset, ZipDataset
+from workers.contract.data import (
+    IMAGE_SUFFIXES,
+    BuiltinDataset,
+    CifarDataset,
+    Dataset,
+    FolderDataset,
+    NpzDataset,
+    ParquetDataset,
+    WebDataset,
+    ZipDataset,
+)
 from workers.contract.document import Problem
 from workers.contract.spec import TrainSpec
 
@@ -32,6 +42,10 @@ def _dataset_problems(dataset: Dataset) -> list[Problem]:
             return _problems_at(_POINTER, dataset.path, _wrong_with_folder)
         case ZipDataset():
             return _problems_at(_POINTER, dataset.path, _wrong_with_zip)
+        case CifarDataset() | NpzDataset():
+            return _problems_at(_POINTER, dataset.path, _wrong_with_file)
+        case ParquetDataset() | WebDataset():
+            return _problems_at(_POINTER, dataset.path, _wrong_with_files)
         case _:
             assert_never(dataset)
 
@@ -55,6 +69,10 @@ def _wrong_with(path: Path, look: Callable[[Path], _Wrong | None]) -> _Wrong | N
 
 def _wrong_with_file(path: Path) -> _Wrong | None:
     return None if path.is_file() else ("not_found", f"there is no file {path}")
+
+
+def _wrong_with_files(path: Path) -> _Wrong | None:
+    return None if path.exists() else ("not_found", f"there is no file and no folder {path}")
 
 
 def _wrong_with_folder(path: Path) -> _Wrong | None:

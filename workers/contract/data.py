@@ -20,32 +20,71 @@ class BuiltinDataset(Document):
     name: Literal["fashion16"]
 
 
-class FolderDataset(Document):
-    """A folder of images on a path the workers can read.
+class _ImagesAtPath(Document):
+    """Images of a path that the workers can read."""
+
+    path: Annotated[str, Field(min_length=1)]
+    resolution: Annotated[
+        Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
+    ] = None
+    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB")] = 3
+
+
+class FolderDataset(_ImagesAtPath):
+    """A folder of images.
 
     Labels are the names of its top-level folders if there are several, or those of a `dataset.json` at its root.
     """
 
     kind: Literal["folder"]
-    path: Annotated[str, Field(min_length=1)]
-    resolution: Annotated[
-        Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
-    ] = None
-    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB")] = 3
 
 
-class ZipDataset(Document):
+class ZipDataset(_ImagesAtPath):
     """A ZIP of images as the StyleGAN and EDM dataset tools write it, with its labels in `dataset.json`."""
 
     kind: Literal["zip"]
-    path: Annotated[str, Field(min_length=1)]
-    resolution: Annotated[
-        Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
-    ] = None
-    channels: Annotated[Literal[1, 3], Field(description="1 = grey, 3 = RGB")] = 3
 
 
-Dataset = Annotated[BuiltinDataset | FolderDataset | ZipDataset, Field(discriminator="kind")]
+class CifarDataset(_ImagesAtPath):
+    """CIFAR-10 or CIFAR-100 as they are published for Python, `cifar-10-python.tar.gz`; of the latter the fine labels.
+
+    Their pickles are read as data: nothing in them is run.
+    """
+
+    kind: Literal["cifar"]
+    split: Literal["train", "test"] = "train"
+
+
+class NpzDataset(_ImagesAtPath):
+    """A NumPy archive with an array [images, height, width, channels] of uint8, or without the last.
+
+    Labels are its one array of as many whole numbers, if it has one, and its one array of strings names the classes.
+    """
+
+    kind: Literal["npz"]
+    images: Annotated[str | None, Field(description="Name of the array; null: the only one that holds images")] = None
+
+
+class ParquetDataset(_ImagesAtPath):
+    """A Parquet file of images, or a folder of them, as Hugging Face's `datasets` writes it.
+
+    Labels are its one column of class labels, if it has one.
+    """
+
+    kind: Literal["parquet"]
+    column: Annotated[str | None, Field(description="Of the images; null: the only one that holds images")] = None
+
+
+class WebDataset(_ImagesAtPath):
+    """A tar file in the layout of WebDataset, or a folder of them: images beside `.cls`, or `.json` with a `label`."""
+
+    kind: Literal["webdataset"]
+
+
+Dataset = Annotated[
+    BuiltinDataset | FolderDataset | ZipDataset | CifarDataset | NpzDataset | ParquetDataset | WebDataset,
+    Field(discriminator="kind"),
+]
 
 
 class Augmentation(Document):

@@ -1,12 +1,14 @@
-"""What a folder and a ZIP have in common: named files. Nothing is unpacked to disk."""
+"""What a folder, a ZIP and a tar file have in common: named files. Nothing is unpacked to disk."""
 
 import lzma
 import os
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
@@ -14,7 +16,7 @@ from workers.data.errors import DatasetError, ImageError
 _MAX_FILE_BYTES = 256 << 20  # no image of a sane number of pixels is larger; a ZIP can hide one that is
 
 # RuntimeError: encrypted, or packed in a way that Python does not know
-_UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+_UNPACKING_ERRORS = (BadZipFile, tarfile.TarError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,35 @@ def zip_files(path: Path) -> Iterator[Files]:
             raise ImageError(f"cannot be unpacked: {error}") from error
 
     with archive:
+        yield Files(list(members), read)
+
+
+@contextmanager
+def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
+    """Links, devices and whatever else is no plain file are left out. `compressed`: it may be; then read in order."""
+    kind = "tar file" if compressed else "tar file that is not compressed"
+    try:
+        archive = tarfile.open(path, "r:*" if compressed else "r:")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file where the workers run") from None
+    except _UNPACKING_ERRORS as error:
+        raise DatasetError(f"{path}: cannot be read as a {kind}: {error}") from error
+    with archive:
+        try:
+            members = {member.name: member for member in archive if member.isfile()}
+        except _UNPACKING_ERRORS as error:
+            raise DatasetError(f"{path}: cannot be read as a {kind}: {error}") from error
+        lock = Lock()  # all members are read through one open file
+
+        def read(name: str) -> bytes:
+            _check_size(members[name].size)
+            try:
+                with lock:
+                    file = archive.extractfile(members[name])
+                    return file.read() if file else b""
+            except _UNPACKING_ERRORS as error:
+                raise ImageError(f"cannot be unpacked: {error}") from error
+
         yield Files(list(members), read)
 
 

@@ -17,7 +17,8 @@ from workers.contract.data import Dataset, DatasetManifest, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.pixels import RESIZE, to_pixels
-from workers.data.sources import Source, open_source
+from workers.data.source import Source
+from workers.data.sources import open_source
 from workers.data.spool import SHARD_BYTES, Spool
 from workers.storage import ObjectStore
 

@@ -20,6 +20,16 @@ class Labels:
     classes: tuple[str, ...]
 
 
+def in_range(label: int) -> bool:
+    """Whether it can be the number of a class."""
+    return 0 <= label < _MAX_CLASSES
+
+
+def number_classes(values: Sequence[int]) -> tuple[str, ...]:
+    """Names for classes that have none: their numbers."""
+    return tuple(map(str, range(max(values) + 1)))
+
+
 def folder_labels(names: Sequence[str], *, place: str) -> Labels | None:
     """The top-level folder of each image is its class; a single folder, or none, means no labels."""
     folders = [name.rpartition("/")[0].partition("/")[0] for name in names]
@@ -59,7 +69,7 @@ def file_labels(document: bytes, names: Sequence[str], *, place: str) -> Labels 
     if faults:
         faults.refuse()
     values = tuple(given[name] for name in names)
-    return Labels(values, _classes(content.get("classes"), max(values) + 1, place))
+    return Labels(values, _classes(content.get("classes"), values, place))
 
 
 def _parsed(document: bytes, place: str) -> dict[str, Any]:
@@ -78,7 +88,7 @@ def _given(entries: list[Any], faults: Faults) -> dict[str, int]:
         match entry:
             case [str(name), bool(label)]:
                 faults.add(name, ImageError(f"has the label {label} in {LABEL_FILE}", mend=_RELABEL))
-            case [str(name), int(label)] if 0 <= label < _MAX_CLASSES:
+            case [str(name), int(label)] if in_range(label):
                 name = name.replace("\\", "/")  # written on Windows
                 if given.setdefault(name, label) != label:
                     faults.add(name, ImageError(f"has two labels in {LABEL_FILE}", mend=_RELABEL))
@@ -89,10 +99,11 @@ def _given(entries: list[Any], faults: Faults) -> dict[str, int]:
     return given
 
 
-def _classes(names: Any, num_labels: int, place: str) -> tuple[str, ...]:
+def _classes(names: Any, values: Sequence[int], place: str) -> tuple[str, ...]:
+    num_labels = max(values) + 1
     match names:
         case None:
-            return tuple(map(str, range(num_labels)))
+            return number_classes(values)
         case [*_] if all(isinstance(name, str) for name in names) and len(set(names)) == len(names) >= num_labels:
             return tuple(names)
         case _:

@@ -1,34 +1,33 @@
-"""The kinds of image collections people bring, each as a list of images that are decoded one by one."""
+"""The kinds of image collections people bring."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import assert_never
 
 import numpy as np
-from PIL import Image
 
-from workers.contract.data import IMAGE_SUFFIXES, BuiltinDataset, Dataset, FolderDataset, ZipDataset
+from workers.contract.data import (
+    IMAGE_SUFFIXES,
+    BuiltinDataset,
+    CifarDataset,
+    Dataset,
+    FolderDataset,
+    NpzDataset,
+    ParquetDataset,
+    WebDataset,
+    ZipDataset,
+)
+from workers.data.cifar import cifar_source
 from workers.data.errors import DatasetError, ImageError
 from workers.data.files import Files, folder_files, zip_files
 from workers.data.labels import LABEL_FILE, Labels, file_labels, folder_labels
+from workers.data.npz import npz_source
 from workers.data.pixels import decode
+from workers.data.source import Source, of_arrays
+from workers.data.webdataset import webdataset_source
 
 _BUILTIN = {"fashion16": Path(__file__).parent / "builtin" / "fashion16_10k.npz"}
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Images in a fixed order, sorted by name. `image(i)` decodes one, raises ImageError, and may run in any thread."""
-
-    place: str
-    names: tuple[str, ...]
-    labels: Labels | None
-    channels: Literal[1, 3]
-    resolution: int | None
-    num_ignored: int
-    image: Callable[[int], Image.Image]
 
 
 @contextmanager
@@ -46,6 +45,18 @@ def open_source(dataset: Dataset) -> Iterator[Source]:
         case ZipDataset():
             with zip_files(Path(dataset.path)) as files:
                 yield _source(dataset, files)
+        case CifarDataset():
+            yield cifar_source(dataset)
+        case NpzDataset():
+            yield npz_source(dataset)
+        case ParquetDataset():
+            from workers.data.parquet import parquet_source  # half a second to import
+
+            with parquet_source(dataset) as source:
+                yield source
+        case WebDataset():
+            with webdataset_source(dataset) as source:
+                yield source
         case _:
             assert_never(dataset)
 
@@ -53,15 +64,8 @@ def open_source(dataset: Dataset) -> Iterator[Source]:
 def _builtin(name: str) -> Source:
     with np.load(_BUILTIN[name], allow_pickle=False) as arrays:
         pixels, values, classes = arrays["X"], arrays["Y"], arrays["classes"]
-    return Source(
-        place=name,
-        names=tuple(f"{number:06d}" for number in range(len(pixels))),
-        labels=Labels(tuple(values.tolist()), tuple(classes.tolist())),
-        channels=1,
-        resolution=None,
-        num_ignored=0,
-        image=lambda index: Image.fromarray(pixels[index, :, :, 0]),
-    )
+    labels = Labels(tuple(values.tolist()), tuple(classes.tolist()))
+    return of_arrays(pixels, labels, place=name, channels=1, resolution=None)
 
 
 def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:

@@ -9,7 +9,8 @@ from workers.contract.data import Resolution
 from workers.contract.document import Document, problems_of
 from workers.contract.model import Preconditioning
 from workers.contract.networks import Network
-from workers.networks.edm_pickle import Record, SnapshotError
+from workers.networks.edm_pickle import SnapshotError
+from workers.pickles import Record
 
 Options = Mapping[str, Any]
 

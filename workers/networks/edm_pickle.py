@@ -4,9 +4,7 @@ Such a file holds objects by the source code of their classes. Here each of them
 class's name; what a file may ask for beside is listed.
 """
 
-import pickle
 import struct
-from collections import OrderedDict
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -14,25 +12,13 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from workers.pickles import DataUnpickler, Record, RefusedError
+
 _NUMPY_FORMATS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "b1": "?"}
 
 
 class SnapshotError(ValueError):
     """A file that is not a snapshot, or one of a network that is unknown here; the message says which."""
-
-
-class Record:
-    """What a pickle says of an object, in place of the object."""
-
-    class_name: str = ""
-    state: object = None
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-    def get(self, name: str) -> object:
-        """An attribute of the object; None if it has none of that name."""
-        return self.state.get(name) if isinstance(self.state, dict) else None
 
 
 def read_pickle(path: Path) -> object:
@@ -46,40 +32,31 @@ def read_pickle(path: Path) -> object:
             return _Reader(file).load()
     except SnapshotError:
         raise
+    except RefusedError as error:
+        raise SnapshotError(str(error)) from None
     except OSError as error:
         raise SnapshotError(f"cannot be read: {error.strerror or error}") from None
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged stream may not raise
         raise SnapshotError(f"is not a snapshot, or not a whole one ({type(error).__name__}: {error})") from None
 
 
-class _Reader(pickle.Unpickler):
-    """Gives every global that a stream may name a harmless meaning.
-
-    They are bound methods, builtin types and `Record`, since a stream may set attributes of what it has named: on these
-    it cannot.
-    """
+class _Reader(DataUnpickler):
+    """Knows what snapshots ask for beside."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self._meanings: dict[str, object] = {
+        self.meanings |= {
             "torch_utils.persistence._reconstruct_persistent_obj": self._object,
             "torch.storage._load_from_bytes": self._storage,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._parameter,
-            "collections.OrderedDict": OrderedDict,
             "dnnlib.util.EasyDict": dict,
-            "numpy.dtype": self._numpy_type,
-            "numpy.ndarray": Record,
         }
         for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and since NumPy 2
-            self._meanings |= {f"{module}.scalar": self._numpy_number, f"{module}._reconstruct": self._numpy_array}
+            self.meanings[f"{module}.scalar"] = self._numpy_number
 
     def find_class(self, module: str, name: str) -> object:
-        if module.startswith("torch.nn.modules."):
-            return Record
-        if meaning := self._meanings.get(f"{module}.{name}"):
-            return meaning
-        raise SnapshotError(f"asks for {module}.{name}, which no snapshot needs; it was refused, and nothing was run")
+        return Record if module.startswith("torch.nn.modules.") else super().find_class(module, name)
 
     def _object(self, described: dict[str, object]) -> Record:
         record = Record()
@@ -101,16 +78,8 @@ class _Reader(pickle.Unpickler):
     def _parameter(self, data: Tensor, *_: object) -> Tensor:
         return data
 
-    def _numpy_type(self, code: str, *_: object) -> Record:
-        record = Record()
-        record.class_name = code
-        return record
-
     def _numpy_number(self, kind: Record, data: bytes) -> float:
         order = ">" if isinstance(kind.state, tuple) and kind.state[1] == ">" else "<"
         number: float
         (number,) = struct.unpack(order + _NUMPY_FORMATS[kind.class_name], data)
         return number
-
-    def _numpy_array(self, *_: object) -> Record:
-        return Record()

@@ -333,6 +333,7 @@ async def test_a_data_set_that_is_not_there_or_holds_no_image_is_refused(tmp_pat
     (tmp_path / "good" / "one.PNG").write_bytes(struct.pack("8s", b"\x89PNG"))
     wrong = [("folder", "nowhere"), ("folder", "empty"), ("folder", "not.zip"), ("zip", "nowhere.zip")]
     wrong += [("zip", "not.zip"), ("zip", "texts.zip"), ("zip", "good"), ("folder", "a\x00b")]
+    wrong += [("cifar", "good"), ("npz", "nowhere.npz"), ("parquet", "nowhere"), ("webdataset", "nowhere.tar")]
 
     async with served_in(tmp_path / "state", local_paths=True) as served:
 
@@ -344,7 +345,8 @@ async def test_a_data_set_that_is_not_there_or_holds_no_image_is_refused(tmp_pat
             body = assert_problem(await posted(kind, str(tmp_path / name)), status=422, code="validation_failed")
             assert pointers(body) == {"/spec/dataset/path"}, (kind, name)
         assert pointers((await posted("folder", "good")).json()) == {"/spec/dataset/path"}
-        assert (await posted("folder", str(tmp_path / "good"))).status_code == 201
+        for kind, name in (("folder", "good"), ("npz", "not.zip"), ("parquet", "good"), ("webdataset", "not.zip")):
+            assert (await posted(kind, str(tmp_path / name))).status_code == 201
 
 
 async def test_paths_that_are_too_long_and_archives_that_python_cannot_read_are_problems_of_their_field(

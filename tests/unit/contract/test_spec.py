@@ -208,7 +208,7 @@ def _schemas(schema: object) -> Iterator[dict[str, Any]]:
 
 def test_missing_and_unknown_kinds_say_what_is_known() -> None:
     missing = refused(dataset={"path": "x"})
-    unknown = refused(dataset={"kind": "parquet"})
+    unknown = refused(dataset={"kind": "tiff"})
 
     assert missing[0].pointer == unknown[0].pointer == "/dataset"
     assert "zip" in unknown[0].message

@@ -1,0 +1,74 @@
+"""Images in a NumPy archive."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from workers.contract.data import NpzDataset
+from workers.data.errors import DatasetError
+from workers.data.labels import Labels, in_range, number_classes
+from workers.data.source import Source, of_arrays
+
+_MAX_BYTES = 16 << 30  # it has to fit into memory; a small file can unpack to more
+_MEND = "save uint8 images as [images, height, width, channels] with numpy.savez"
+
+
+def npz_source(dataset: NpzDataset) -> Source:
+    """All of it in memory.
+
+    Raises:
+        DatasetError: it is no such archive, or does not say which of its arrays the images are.
+    """
+    place = dataset.path
+    arrays = _arrays(place)
+    pixels = _images(arrays, dataset.images, place)
+    rest = [array for array in arrays.values() if array is not pixels and array.ndim == 1]
+    numbers = [array for array in rest if array.dtype.kind in "iu" and len(array) == len(pixels)]
+    if len(numbers) > 1:
+        raise DatasetError(f"{place}: has {len(numbers)} arrays that could be its labels; keep one of them")
+    labels = _labels(numbers[0], [array for array in rest if array.dtype.kind == "U"], place) if numbers else None
+    return of_arrays(pixels, labels, place=place, channels=dataset.channels, resolution=dataset.resolution)
+
+
+def _arrays(place: str) -> Mapping[str, np.ndarray]:
+    try:
+        with ZipFile(place) as archive:
+            if (total := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
+                raise DatasetError(f"{place}: unpacks to {total >> 30} GiB; bring more than 16 as a folder or a ZIP")
+        with np.load(Path(place), allow_pickle=False) as loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise DatasetError(f"{place}: no such file where the workers run") from None
+    except (BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError) as error:
+        raise DatasetError(f"{place}: cannot be read as a NumPy archive: {error}; {_MEND}") from None
+
+
+def _images(arrays: Mapping[str, np.ndarray], name: str | None, place: str) -> np.ndarray:
+    known = ", ".join(f"{key} {array.dtype}{list(array.shape)}" for key, array in arrays.items())
+    candidates = [key for key, array in arrays.items() if _holds_images(array)]
+    if name is not None:
+        candidates = [key for key in candidates if key == name]
+    match candidates:
+        case [one] if len(arrays[one]):
+            return arrays[one]
+        case [_, _, *_]:
+            raise DatasetError(f"{place}: say which array the images are, dataset.images; it has {known}")
+        case _:
+            asked = f"no images in an array {name!r}" if name else "no images in it"
+            raise DatasetError(f"{place}: {asked}; it has {known or 'nothing'}; {_MEND}")
+
+
+def _holds_images(array: np.ndarray) -> bool:
+    return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4)))
+
+
+def _labels(numbers: np.ndarray, strings: list[np.ndarray], place: str) -> Labels:
+    values = tuple(numbers.tolist())
+    if wrong := next((value for value in values if not in_range(value)), None):
+        raise DatasetError(f"{place}: has the label {wrong}; number the classes from 0")
+    classes = tuple(strings[0].tolist()) if len(strings) == 1 else number_classes(values)
+    if len(set(classes)) != len(classes) or len(classes) <= max(values):
+        raise DatasetError(f"{place}: names {len(classes)} classes, some alike or too few for label {max(values)}")
+    return Labels(values, classes)
