@@ -58,11 +58,10 @@ def cifar_source(dataset: CifarDataset) -> Source:
         if layout is None:
             raise DatasetError(f"{place}: is not cifar-10-python.tar.gz or cifar-100-python.tar.gz; {_MEND}")
         batches = [_read(files, name, place) for name in (layout.train if dataset.split == "train" else layout.test)]
-        names = _read(files, layout.meta, place).get(layout.class_names)
-    classes = tuple(name.decode() for name in names) if isinstance(names, list) else ()
+        classes = _class_names(_read(files, layout.meta, place).get(layout.class_names), place)
     pixels = np.concatenate([_pixels(batch.get(b"data"), place) for batch in batches])
     values = [value for batch in batches for value in _labels(batch.get(layout.labels), len(classes), place)]
-    if len(values) != len(pixels):
+    if not values or len(values) != len(pixels):
         raise DatasetError(f"{place}: has {len(pixels)} images and {len(values)} labels; {_MEND}")
     labels = Labels(tuple(values), classes)
     return of_arrays(pixels, labels, place=place, channels=dataset.channels, resolution=dataset.resolution)
@@ -85,12 +84,24 @@ def _read(files: Files, name: str, place: str) -> dict[bytes, object]:
 def _pixels(array: object, place: str) -> UInt8[np.ndarray, "count 32 32 3"]:
     """Of an array whose rows are the red, the green and the blue pixels of an image."""
     match array:
-        case Record(state=(_, (int(count), 3072), Record(class_name=b"u1" | "u1"), _, bytes(data))) if (
-            len(data) == count * 3072
+        case Record(state=(_, (int(count), 3072), Record(class_name=b"u1" | "u1"), in_columns, bytes(data))) if (
+            len(data) == count * 3072 and in_columns is not True
         ):
             return np.frombuffer(data, np.uint8).reshape(count, *_SHAPE).transpose(0, 2, 3, 1)
         case _:
             raise DatasetError(f"{place}: its images are not rows of 3072 bytes; {_MEND}")
+
+
+def _class_names(names: object, place: str) -> tuple[str, ...]:
+    texts = [_text(name) for name in names] if isinstance(names, list) else []
+    if not texts or not all(texts) or len({*texts}) != len(texts):
+        raise DatasetError(f"{place}: its classes have no names, or some alike; {_MEND}")
+    return tuple(texts)
+
+
+def _text(name: object) -> str:
+    """Of a string as either Python has written it."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name if isinstance(name, str) else ""
 
 
 def _labels(values: object, num_classes: int, place: str) -> list[int]:

@@ -1,11 +1,13 @@
 """What a folder, a ZIP and a tar file have in common: named files. Nothing is unpacked to disk."""
 
+import errno
+import gzip
 import lzma
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -13,10 +15,12 @@ from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
 
+_BLOCK = 1 << 20
+_MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
 _MAX_FILE_BYTES = 256 << 20  # no image of a sane number of pixels is larger; a ZIP can hide one that is
 
 # RuntimeError: encrypted, or packed in a way that Python does not know
-_UNPACKING_ERRORS = (BadZipFile, tarfile.TarError, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+_UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +84,23 @@ def zip_files(path: Path) -> Iterator[Files]:
 
 @contextmanager
 def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
-    """Links, devices and whatever else is no plain file are left out. `compressed`: it may be; then read in order."""
-    kind = "tar file" if compressed else "tar file that is not compressed"
-    try:
-        archive = tarfile.open(path, "r:*" if compressed else "r:")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file where the workers run") from None
-    except _UNPACKING_ERRORS as error:
-        raise DatasetError(f"{path}: cannot be read as a {kind}: {error}") from error
-    with archive:
+    """Links, devices and whatever else is no plain file are left out. `compressed`: with gzip; then read in order.
+
+    An archive must be whole to its end: tarfile itself takes damage for the end.
+    """
+    kind = "tar.gz file" if compressed else "tar file that is not compressed"
+    with ExitStack() as stack:
         try:
+            if compressed:
+                _check_gzip(path)
+            archive = stack.enter_context(tarfile.open(path, "r:gz" if compressed else "r:"))
             members = {member.name: member for member in archive if member.isfile()}
-        except _UNPACKING_ERRORS as error:
-            raise DatasetError(f"{path}: cannot be read as a {kind}: {error}") from error
+            _check_end(archive, compressed=compressed)
+        except FileNotFoundError:
+            raise DatasetError(f"{path}: no such file where the workers run") from None
+        except Exception as error:
+            mend = "; raise the limit of open files, ulimit -n" if _is_of_many_files(error) else ""
+            raise DatasetError(f"{path}: cannot be read as a {kind}: {error or type(error).__name__}{mend}") from error
         lock = Lock()  # all members are read through one open file
 
         def read(name: str) -> bytes:
@@ -101,10 +109,36 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
                 with lock:
                     file = archive.extractfile(members[name])
                     return file.read() if file else b""
-            except _UNPACKING_ERRORS as error:
+            except Exception as error:
                 raise ImageError(f"cannot be unpacked: {error}") from error
 
         yield Files(list(members), read)
+
+
+def _check_gzip(path: Path) -> None:
+    """Unpack it once to nowhere: that compares its checksum, and a small file can unpack to more than memory."""
+    total = 0
+    with gzip.open(path) as file:
+        while block := file.read(_BLOCK):
+            if (total := total + len(block)) > _MAX_UNPACKED_BYTES:
+                raise OSError(f"unpacks to more than {_MAX_UNPACKED_BYTES >> 30} GiB")
+
+
+def _check_end(archive: tarfile.TarFile, *, compressed: bool) -> None:
+    """After the last member there are zeros, at least a block of them, and nothing else."""
+    if archive.fileobj is None:
+        raise OSError("is closed")
+    if not compressed:  # the checksum of gzip covers the last header, and going back in it is slow
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise OSError(f"is cut off or damaged at byte {archive.offset}")
+    while block := archive.fileobj.read(_BLOCK):
+        if block.count(0) != len(block):
+            raise OSError(f"is damaged after byte {archive.offset}")
+
+
+def _is_of_many_files(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EMFILE
 
 
 def _check_size(num_bytes: int) -> None:

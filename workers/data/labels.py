@@ -75,7 +75,7 @@ def file_labels(document: bytes, names: Sequence[str], *, place: str) -> Labels 
 def _parsed(document: bytes, place: str) -> dict[str, Any]:
     try:
         content = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{place}: {LABEL_FILE} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise DatasetError(f'{place}: {LABEL_FILE} must be an object with "labels"')

@@ -1,11 +1,8 @@
 """Parquet files of images, as Hugging Face's `datasets` writes them."""
 
 import json
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,8 +16,9 @@ from workers.data.labels import Labels, in_range, number_classes
 from workers.data.pixels import decode
 from workers.data.source import Source
 
-_GROUPS_HELD = 2  # in memory: images are read in their order, some threads a little ahead of others
-_ERRORS = (pa.ArrowException, OSError)
+_ROWS_AT_A_TIME = 64  # a value may unpack to far more than it takes in the file
+_ROWS_HELD = 4 * _ROWS_AT_A_TIME  # images are read in their order, some threads a little ahead of others
+_ERRORS = (pa.ArrowException, OSError, ValueError, IndexError)  # the last two: damaged names and sizes
 
 
 @contextmanager
@@ -35,76 +33,102 @@ def parquet_source(dataset: ParquetDataset) -> Iterator[Source]:
     if not paths:
         raise DatasetError(f"{place}: no .parquet file in it")
     with ExitStack() as stack:
-        files = [stack.enter_context(_opened(each)) for each in paths]
-        schema = files[0].schema_arrow
-        if odd := next((each for each, file in zip(paths, files, strict=True) if file.schema_arrow != schema), None):
-            raise DatasetError(f"{place}: {odd.name} has other columns than {paths[0].name}; bring one table at a time")
-        features = _features(schema)
-        column = _image_column(schema, features, dataset.column, place)
-        names = tuple(
-            f"{path.stem}/{row:08d}"
-            for path, file in zip(paths, files, strict=True)
-            for row in range(file.metadata.num_rows)
-        )
-        if not names:
-            raise DatasetError(f"{place}: no rows in it")
-        rows = _Rows(files, column)
-        yield Source(
-            place=place,
-            names=names,
-            labels=_labels(files, features, place),
-            channels=dataset.channels,
-            resolution=dataset.resolution,
-            num_ignored=0,
-            image=lambda index: decode(rows.read(index)),
-        )
+        try:
+            files = {each.stem: stack.enter_context(pq.ParquetFile(each)) for each in paths}
+            source = _source(dataset, files)
+        except DatasetError:
+            raise
+        except FileNotFoundError:
+            raise DatasetError(f"{place}: no such file where the workers run") from None
+        except _ERRORS as error:
+            raise DatasetError(f"{place}: cannot be read as Parquet: {error}") from None
+        yield source
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file where the workers run") from None
-    except _ERRORS as error:
-        raise DatasetError(f"{path}: cannot be read as Parquet: {error}") from None
+def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Source:
+    """Of files that have the same columns, and describe them alike."""
+    place = dataset.path
+    names = tuple(f"{name}/{row:08d}" for name, file in files.items() for row in range(file.metadata.num_rows))
+    if not names:
+        raise DatasetError(f"{place}: no rows in it")
+    (first, schema), *others = ((name, file.schema_arrow) for name, file in files.items())
+    features = _features(schema)
+    for name, other in others:
+        if other != schema:
+            raise DatasetError(f"{place}: {name} has other columns than {first}; bring one table at a time")
+        if _features(other) != features:
+            raise DatasetError(f"{place}: {name} describes its columns, its classes maybe, otherwise than {first}")
+    tables = list(files.values())
+    rows = _Rows(tables, _image_column(schema, features, dataset.column, place))
+    return Source(
+        place=place,
+        names=names,
+        labels=_labels(tables, features, place),
+        channels=dataset.channels,
+        resolution=dataset.resolution,
+        num_ignored=0,
+        image=lambda index: decode(rows.read(index)),
+    )
 
 
 class _Rows:
-    """The images of a column by their number over all files; may be asked by several threads."""
+    """The images of a column by their number over all files, in about their order; may be asked by several threads."""
 
     def __init__(self, files: Sequence[pq.ParquetFile], column: str) -> None:
-        self._groups = [(file, group) for file in files for group in range(file.num_row_groups)]
-        sizes = [file.metadata.row_group(group).num_rows for file, group in self._groups]
-        self._starts = [0, *accumulate(sizes)]
-        self._column, self._lock = column, Lock()
-        self._group = lru_cache(maxsize=_GROUPS_HELD)(self._read_group)
+        self._files, self._column, self._lock = files, column, Lock()
+        self._begin()
 
     def read(self, index: int) -> bytes:
-        number = bisect_right(self._starts, index) - 1
         with self._lock:
-            value = self._group(number)[index - self._starts[number]].as_py()
+            if index < self._next and index not in self._held:
+                self._begin()
+            while index >= self._next:
+                self._read_on()
+            held = self._held[index]
+        try:
+            value = held.as_py()
+        except ValueError as error:  # a name that is no text
+            raise ImageError(f"cannot be unpacked: {error}") from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise ImageError("has no bytes, only a path", mend="save the table with its images embedded")
         return data
 
-    def _read_group(self, number: int) -> Any:
-        file, group = self._groups[number]
+    def _begin(self) -> None:
+        self._batches = (
+            batch
+            for file in self._files
+            for batch in file.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=[self._column])
+        )
+        self._held: dict[int, Any] = {}
+        self._next = 0
+        self._broken: ImageError | None = None
+
+    def _read_on(self) -> None:
+        """What cannot be read hides all that comes after it."""
+        if self._broken:
+            raise self._broken
         try:
-            return file.read_row_group(group, columns=[self._column]).column(0)
+            batch = next(self._batches)
+        except StopIteration:
+            self._broken = ImageError("is missing: its file has fewer rows than it says")
+            raise self._broken from None
         except _ERRORS as error:
-            raise ImageError(f"cannot be unpacked: {error}") from error
+            self._broken = ImageError(f"cannot be unpacked: {error}")
+            raise self._broken from error
+        self._held |= {self._next + row: value for row, value in enumerate(batch.column(0))}
+        self._next += len(batch)
+        for row in [row for row in self._held if row < self._next - _ROWS_HELD]:
+            del self._held[row]
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
     """What `datasets` has written of the columns; nothing if something else has made the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+        return {name: each for name, each in features.items() if isinstance(each, dict) and name in schema.names}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
-    return (
-        {name: each for name, each in features.items() if isinstance(each, dict)} if isinstance(features, dict) else {}
-    )
 
 
 def _image_column(schema: pa.Schema, features: Mapping[str, Any], name: str | None, place: str) -> str:
@@ -129,10 +153,7 @@ def _labels(files: Sequence[pq.ParquetFile], features: Mapping[str, Any], place:
     if len(columns) != 1:
         return None
     (column,) = columns
-    try:
-        values = tuple(value for file in files for value in file.read(columns=[column]).column(0).to_pylist())
-    except _ERRORS as error:
-        raise DatasetError(f"{place}: column {column} cannot be read: {error}") from None
+    values = tuple(value for file in files for value in file.read(columns=[column]).column(0).to_pylist())
     names = features[column].get("names")
     classes = tuple(map(str, names)) if isinstance(names, list) else None
     for row, value in enumerate(values):

@@ -12,6 +12,7 @@ from workers.data.labels import Labels, in_range, number_classes
 from workers.data.pixels import decode
 from workers.data.source import Source
 
+_LABELS = (".cls", ".json")
 _RELABEL = 'give each image a .cls file with a whole number from 0, or a .json file with {"label": number}'
 
 
@@ -56,34 +57,44 @@ def _joined(shards: Mapping[str, Files]) -> Files:
 
 
 def _labels(files: Files, names: Sequence[str], place: str) -> tuple[Labels | None, int]:
-    """The labels, and of how many files they are."""
-    found = {_key(name): name for name in files.names if name.lower().endswith((".cls", ".json"))}
-    if not found.keys() & {_key(name) for name in names}:
-        return None, 0
+    """The labels, and of how many files they are; a `.cls` counts more than a `.json`, which may be of other things."""
+    by_suffix = [{_key(name): name for name in files.names if name.lower().endswith(suffix)} for suffix in _LABELS]
     faults = Faults(place)
-    values = []
+    values: dict[str, int | None] = {}
+    seen: dict[str, str] = {}
     for name in names:
+        key = _key(name)
+        if seen.setdefault(key, name) != name:
+            faults.add(name, ImageError(f"belongs to the same example as {seen[key]!r}", mend="keep one image of each"))
         try:
-            values.append(_label(files, found.get(_key(name))))
+            values[name] = next((_label(files, found[key]) for found in by_suffix if key in found), None)
         except ImageError as error:
             faults.add(name, error)
+    if any(value is not None for value in values.values()):
+        for name in [name for name, value in values.items() if value is None]:
+            faults.add(name, ImageError("has no label, others have one", mend=_RELABEL))
     if faults:
         faults.refuse()
-    return Labels(tuple(values), number_classes(values)), len(found)
+    labels = [value for value in values.values() if value is not None]
+    if not labels:
+        return None, 0
+    return Labels(tuple(labels), number_classes(labels)), sum(len(found) for found in by_suffix)
 
 
-def _label(files: Files, name: str | None) -> int:
-    if name is None:
-        raise ImageError("has no label, others have one", mend=_RELABEL)
+def _label(files: Files, name: str) -> int | None:
+    """None if a `.json` says nothing of it."""
     text = files.read(name)
     try:
         value = json.loads(text)
-    except ValueError:
-        value = None
-    label = value.get("label") if isinstance(value, dict) else value
-    if type(label) is not int or not in_range(label):
-        raise ImageError(f"has the label {text[:40]!r}", mend=_RELABEL)
-    return label
+    except (ValueError, RecursionError):
+        value = text[:40]
+    if isinstance(value, dict):
+        if "label" not in value:
+            return None
+        value = value["label"]
+    if type(value) is not int or not in_range(value):
+        raise ImageError(f"has the label {value!r:.60}", mend=_RELABEL)
+    return value
 
 
 def _key(name: str) -> str:

@@ -20,7 +20,7 @@ def group_norm(channels: int, epsilon: float) -> nn.GroupNorm:
 
 
 class GroupNorm(nn.GroupNorm):
-    """In the precision of what it gets; its kernels add up in float32 anyway.
+    """In the precision of what it gets; its kernels add up in float32, though some round mean and spread after that.
 
     Autocast would have it in float32, and with it what is kept for the backward pass and all until the next product.
     """

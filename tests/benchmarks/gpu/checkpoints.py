@@ -31,7 +31,13 @@ def stalls(effort: Effort, *, repeats: int = 4) -> tuple[float, list[Stall]]:
     """Seconds of a plain step, and checkpoints of one training; the first one also finds its page-locked memory."""
     state, trainer = begun(spec_for(FFHQ, "bf16", compiled=False, effort=effort), FFHQ, effort)
     effort.warm_up(trainer.step)
-    plain = effort.seconds(trainer.step)
+
+    def step() -> None:
+        """Waited for: else the host runs ahead, and does its steps after the writer's work."""
+        trainer.step()
+        effort.settle()
+
+    plain = effort.seconds(step)
     with tempfile.TemporaryDirectory() as folder:
         store, sizes = LocalStore(Path(folder)), []
 
@@ -48,8 +54,7 @@ def stalls(effort: Effort, *, repeats: int = 4) -> tuple[float, list[Stall]]:
             writer.offer(state)
             stood_still = time.perf_counter() - begin
             while not writer.is_idle or steps < 1:
-                trainer.step()
-                effort.settle()  # else the host runs ahead, and does its steps after the writer's work
+                step()
                 steps += 1
             lost = time.perf_counter() - begin - steps * plain
             writer.settle(_PATIENCE_SECONDS)

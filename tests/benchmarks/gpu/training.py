@@ -147,7 +147,7 @@ def _kernels(trainer: Trainer, effort: Effort) -> Iterator[tuple[str, float]]:
     for event in recorded.key_averages():
         if not effort.on_gpu:
             yield event.key, event.self_cpu_time_total / 1e3 / _PROFILED_STEPS
-        elif event.device_type == torch.autograd.DeviceType.CUDA:
+        elif event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
             yield event.key, event.self_device_time_total / 1e3 / _PROFILED_STEPS
 
 
