@@ -31,7 +31,7 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
 
 test: check  ## all checks and the tests of every change, with real Ray, S3 and MLflow servers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
 	$(BIN)/pytest tests/e2e
 
 test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
