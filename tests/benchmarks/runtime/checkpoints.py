@@ -25,8 +25,8 @@ _HOW = """\
 A network of 13 million parameters with its average and Adam's moments is trained in this process by one thread
 ({batch} images a step) and committed to a real S3 server. The same number of steps, some {window:g} s of them, is
 taken without a checkpoint and with one that is offered after the first step and committed before the last; lost is
-the difference of the two, so it holds the stall of the loop and the slowdown of the steps while a thread hashes,
-serialises and uploads. The share is that of one such loss every {interval:g} s; intervals of that length were not
+the difference of the two, so it holds the stall of the loop and the slowdown of the steps while a thread hashes and
+uploads. The share is that of one such loss every {interval:g} s; intervals of that length were not
 waited for. CPU is what the steps with a checkpoint took more than those without; a server elsewhere takes none."""
 
 
