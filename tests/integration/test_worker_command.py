@@ -23,6 +23,7 @@ from tests.support.worker_command import (
 )
 from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointManifest, Origin, Outcome, Progress, Reason
+from workers.jobs.attempt import open_job, place_spec
 from workers.storage.local import LocalStore
 
 pytestmark = pytest.mark.timeout(600)
@@ -130,8 +131,7 @@ def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> Non
 
 
 def test_a_job_never_changes_its_spec(tmp_path: Path) -> None:
-    write_spec(tmp_path)
-    assert run(tmp_path).returncode == 0
+    place_spec(open_job(str(write_spec(tmp_path)), str(tmp_path / "runs")))
     write_spec(tmp_path, seed=1)
 
     changed = run(tmp_path)
