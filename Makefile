@@ -55,10 +55,10 @@ bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Po
 bench-runtime: .venv/installed-dev  ## what checkpoints, tracking, Ray, DDP and restarts cost, into docs/benchmarks (a quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.runtime
 
-bench-gpu: .venv/installed-dev  ## training, a checkpoint beside it and sampling on an NVIDIA GPU, into docs/benchmarks (half an hour)
+bench-gpu: .venv/installed-dev  ## training, a checkpoint beside it and sampling on an NVIDIA GPU, into docs/benchmarks (long: compiling takes minutes a network)
 	$(BIN)/python -m tests.benchmarks.gpu
 
-bench: bench-cpu acceptance bench-gpu  ## the benchmarks of training; without an NVIDIA GPU, of it on a CPU
+bench: bench-cpu acceptance bench-gpu  ## the benchmarks of training; what needs an NVIDIA GPU is skipped without one
 
 lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml
 	$(LOCK) --group build --output-file deploy/lock/run.txt

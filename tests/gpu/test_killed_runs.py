@@ -60,7 +60,6 @@ def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_n
 
 
 def test_memory_that_will_not_do_is_known_before_the_first_step_and_the_batch_is_named(tmp_path: Path) -> None:
-    """Also where only a pass with the consistency term, which begins later, needs too much."""
     cadence = {"log_images": 8192, "checkpoint_images": 8192}
     write_spec(tmp_path, batch_images=8192, duration_images=819_200, cadence=cadence, compute={"accelerator": "gpu"})
 

@@ -19,10 +19,8 @@ from workers.training.world import World
 
 EXACT = {"accelerator": "gpu", "tf32": False}
 NETWORKS: dict[str, dict[str, Any]] = {
-    "ddpmpp": {"kind": "ddpmpp", "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]},
-    "ncsnpp": {"kind": "ncsnpp", "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]},
-    "adm": {"kind": "adm", "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]},
-    "edm2": {"kind": "edm2", "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]},
+    kind: {"kind": kind, "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]}
+    for kind in ("ddpmpp", "ncsnpp", "adm", "edm2")
 }
 
 

@@ -68,10 +68,10 @@ def cifar_source(dataset: CifarDataset) -> Source:
 
 
 def _read(files: Files, name: str, place: str) -> dict[bytes, object]:
+    if name not in files.names:
+        raise DatasetError(f"{place}: has no {name}; {_MEND}")
     try:
         content = _Reader(BytesIO(files.read(name))).load()
-    except KeyError:
-        raise DatasetError(f"{place}: has no {name}; {_MEND}") from None
     except (ImageError, RefusedError) as error:
         raise DatasetError(f"{place}: {name} {error}; {_MEND}") from None
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged pickle may not raise
@@ -85,7 +85,7 @@ def _pixels(array: object, place: str) -> UInt8[np.ndarray, "count 32 32 3"]:
     """Of an array whose rows are the red, the green and the blue pixels of an image."""
     match array:
         case Record(state=(_, (int(count), 3072), Record(class_name=b"u1" | "u1"), in_columns, bytes(data))) if (
-            len(data) == count * 3072 and in_columns is not True
+            len(data) == count * 3072 and not in_columns
         ):
             return np.frombuffer(data, np.uint8).reshape(count, *_SHAPE).transpose(0, 2, 3, 1)
         case _:

@@ -98,7 +98,7 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
             _check_end(archive, compressed=compressed)
         except FileNotFoundError:
             raise DatasetError(f"{path}: no such file where the workers run") from None
-        except Exception as error:
+        except Exception as error:  # there is nothing that a damaged header may not raise
             mend = "; raise the limit of open files, ulimit -n" if _is_of_many_files(error) else ""
             raise DatasetError(f"{path}: cannot be read as a {kind}: {error or type(error).__name__}{mend}") from error
         lock = Lock()  # all members are read through one open file
@@ -109,7 +109,7 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
                 with lock:
                     file = archive.extractfile(members[name])
                     return file.read() if file else b""
-            except Exception as error:
+            except Exception as error:  # as above
                 raise ImageError(f"cannot be unpacked: {error}") from error
 
         yield Files(list(members), read)

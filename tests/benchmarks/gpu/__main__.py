@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.gpu [PART ...] [--images 50000] [--output docs/benchmarks/gpu.md]
 
-A PART is `training`, `checkpoints`, `sampling`, or one row of the first: `cifar10-uncond/bf16/compiled`. Many minutes:
-compilation takes one or two for each network. Without a GPU this says so and ends.
+A PART is `training`, `checkpoints`, `sampling`, or one row of the first: `cifar10-uncond/bf16/compiled`. Long:
+compilation takes minutes for each network. Without a GPU this says so and ends.
 """
 
 import argparse
