@@ -44,6 +44,10 @@ class SampleNotFound(ServiceError):
     code, status, title = "sample_not_found", 404, "The job has no such sample grid"
 
 
+class FileNotFound(ServiceError):
+    code, status, title = "file_not_found", 404, "The job has no such file"
+
+
 class StateConflict(ServiceError):
     code, status, title = "state_conflict", 409, "Not possible in this state"
 

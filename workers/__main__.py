@@ -11,9 +11,9 @@ import sys
 
 from workers.environment import configure_logging
 from workers.jobs.attempt import open_job
+from workers.jobs.driver import run_here, run_on_ray
 from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.jobs.stop import StopFlag
-from workers.jobs.train import train_here, train_on_ray
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CLAIM_REFUSED = 1, 2, 86
 
@@ -27,9 +27,9 @@ def main() -> int:
     parser.add_argument("--store", default="cdm-runs", help="folder or store URL for a SPEC file (default: ./cdm-runs)")
     arguments = parser.parse_args()
     configure_logging()
-    train = train_on_ray if os.environ.get("RAY_ADDRESS") else train_here
+    run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
     try:
-        outcome = train(open_job(arguments.spec, arguments.store), arguments.attempt, StopFlag())
+        outcome = run(open_job(arguments.spec, arguments.store), arguments.attempt, StopFlag())
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE

@@ -10,8 +10,10 @@ from service.cli import (
     averages,
     convert,
     doctor,
+    drawing,
     events,
     forks,
+    importing,
     jobs,
     logs,
     metrics,
@@ -26,12 +28,18 @@ from service.cli import (
 
 _GROUPS = {
     "This machine": (quickstart.quickstart, stack.up, stack.down, stack.status),
-    "Jobs": (submission.presets, submission.submit, jobs.jobs, jobs.show, jobs.watch, jobs.queue),
+    "Jobs": (
+        *(submission.presets, submission.submit, importing.import_, drawing.sample, drawing.evaluate),
+        *(jobs.jobs, jobs.show, jobs.watch, jobs.queue),
+    ),
     "What a job can be asked": (
         *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork, verbs.label),
         *(verbs.archive, verbs.restore, verbs.replay, verbs.delete),
     ),
-    "What a job leaves": (logs.logs, events.events, metrics.metrics, results.images, averages.average, convert.convert),
+    "What a job leaves": (
+        *(logs.logs, events.events, metrics.metrics, results.images, results.results),
+        *(averages.average, convert.convert),
+    ),
     "Operation": (doctor.doctor, administration.audit),
 }
 _APPS = {
@@ -68,6 +76,6 @@ app = typer.Typer(
 
 for _group, _commands in _GROUPS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_group)(_command)
+        app.command(_command.__name__.rstrip("_"), rich_help_panel=_group)(_command)
 for _name, _app in _APPS.items():
     app.add_typer(_app, name=_name, rich_help_panel="Operation")

@@ -40,6 +40,8 @@ def average(
         found = find(client, job)
         checkpoints = client.jobs.checkpoints(found.id)
     if not checkpoints:
+        if found.spec.kind != "train":
+            raise CommandFailed(f"{found.id} is a job of kind {found.spec.kind}: only trainings have checkpoints")
         first = first_checkpoint(found.spec.cadence)
         raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first}")
     folder = checkpoints[-1].uri.partition("/checkpoints/")[0]

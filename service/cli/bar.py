@@ -26,7 +26,8 @@ def live_bar() -> Iterator[Callable[[Job], None]]:
 
         def show(job: Job) -> None:
             seen = job.progress.images_seen if job.progress else 0
-            progress.update(bar, completed=seen, total=job.spec.duration_images, **_fields(job))
+            total = (job.progress and job.progress.total_images) or job.spec.total_images or None
+            progress.update(bar, completed=seen, total=total, **_fields(job))
 
         yield show
 

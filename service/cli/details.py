@@ -58,7 +58,7 @@ def plan(planned: Plan) -> str:
     rows = [
         ("document", f"valid, sha256 {planned.spec_sha256[:12]}"),
         ("queue", f"position {planned.queue_position}"),
-        ("images", f"{planned.spec.duration_images:,}"),
+        ("images", f"{planned.spec.total_images:,}" if planned.spec.total_images else ""),
         ("speed", f"{expected.images_per_second:,.0f} images/s" if expected.images_per_second else ""),
         ("time", duration(expected.seconds) if expected.seconds else ""),
         ("memory", memory),

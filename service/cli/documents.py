@@ -9,40 +9,45 @@ from pydantic import ValidationError
 
 from service.cli.errors import CommandFailed
 from workers.contract.document import problems_of
+from workers.contract.jobs import AnySpec, job_schema, parse_job
 from workers.contract.merging import UNION_FIELDS, merged
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
-from workers.contract.spec import TrainSpec, parse_spec
 
 Document = dict[str, Any]
 
 
-def load(source: str, changes: Sequence[str] = ()) -> TrainSpec:
+def load(source: str, changes: Sequence[str] = ()) -> AnySpec:
     """The spec that `source`, a preset's name or a file, describes after `changes`, each `dotted.key=value`.
 
     Raises:
         CommandFailed: naming every wrong field at once.
     """
-    return _changed(_read(source), changes)
+    return completed(_read(source), changes)
 
 
-def overrides(spec: TrainSpec, changes: Sequence[str]) -> Document:
+def overrides(spec: AnySpec, changes: Sequence[str]) -> Document:
     """What `changes` make another of `spec`: the parts of the document that differ, whole.
 
     Raises:
         CommandFailed: naming every wrong field at once.
     """
     before = spec.model_dump(mode="json")
-    after = _changed(spec.model_dump(mode="json"), changes).model_dump(mode="json")
+    after = completed(spec.model_dump(mode="json"), changes).model_dump(mode="json")
     return {name: value for name, value in after.items() if value != before[name]}
 
 
-def _changed(document: Document, changes: Sequence[str]) -> TrainSpec:
+def completed(document: Document, changes: Sequence[str]) -> AnySpec:
+    """The document after `changes`, with all its defaults.
+
+    Raises:
+        CommandFailed: naming every wrong field at once.
+    """
     for change in changes:
         _apply(document, change)
     _make_paths_absolute(document, Path.cwd())
     try:
-        return parse_spec(document)
+        return parse_job(document)
     except ValidationError as error:
         problems = [str(problem) for problem in problems_of(error)]
         count = "1 field is" if len(problems) == 1 else f"{len(problems)} fields are"
@@ -110,7 +115,7 @@ def _switch(place: Document, tag: str, value: Any) -> None:
 
 def _fields_of(tag: str, value: Any) -> Document:
     """The fields of the member of a union that says `value` there, by JSON schema; none if there is no such member."""
-    for schema in TrainSpec.model_json_schema()["$defs"].values():
+    for schema in job_schema()["$defs"].values():
         fields: Document = schema.get("properties", {})
         if fields.get(tag, {}).get("const") == value:
             return fields
@@ -118,6 +123,7 @@ def _fields_of(tag: str, value: Any) -> Document:
 
 
 def _make_paths_absolute(document: Document, folder: Path) -> None:
-    for place, key in ((document.get("dataset"), "path"), (document, "initial_weights")):
+    places = ((document, "initial_weights"), (document, "reference"))
+    for place, key in (*places, (document.get("dataset"), "path"), (document.get("features"), "weights")):
         if isinstance(place, dict) and isinstance(path := place.get(key), str) and "://" not in path:
             place[key] = str(folder / Path(path).expanduser())

@@ -37,6 +37,7 @@ Changes = Annotated[
 Name = Annotated[str | None, typer.Option(help="For people; need not be unique.")]
 LabelList = Annotated[list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")]
 Urgency = Annotated[Priority | None, typer.Option(help="A higher class goes first, and makes lower ones give way.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]
 MaxRuntime = Annotated[
     str | None, typer.Option(metavar="2h30m", help="It is ended after that; a short job may fill a gap in the queue.")
 ]

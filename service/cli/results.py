@@ -1,10 +1,13 @@
-"""`cdm images`."""
+"""`cdm images` and `cdm results`."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from service.cli import findings, text
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
@@ -12,6 +15,7 @@ from service.cli.output import tell
 from service.cli.text import first_checkpoint
 from service.client import Client
 from service.jobs.views import Job
+from workers.contract.keys import RESULT
 
 
 @on_service
@@ -37,6 +41,8 @@ def save_newest_grid(client: Client, job: Job, output: Path | None) -> tuple[Pat
     """Where it lies now, and how many images the network had seen when it drew it."""
     samples = client.jobs.samples(job.id)
     if not samples:
+        if job.spec.kind != "train":
+            raise CommandFailed(f"{job.id} is a job of kind {job.spec.kind}: see `cdm results {job.id}`")
         first = first_checkpoint(job.spec.cadence)
         raise CommandFailed(f"{job.id} has drawn nothing yet: its first images come {first}")
     path = (output or Path(f"{job.id}-{samples[-1]}.png")).absolute()
@@ -46,3 +52,40 @@ def save_newest_grid(client: Client, job: Job, output: Path | None) -> tuple[Pat
     except OSError as error:
         raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
     return path, samples[-1]
+
+
+@on_service
+def results(
+    client: Client,
+    job: JobName,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Fetch its files there as well.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sample, evaluation or import job has found, or the evaluations of a training job."""
+    found = find(client, job)
+    if found.spec.kind == "train":
+        evaluations = client.jobs.evaluations(found.id)
+        table = findings.evaluations(evaluations) if evaluations else f"no evaluations yet: `cdm evaluate {found.id}`"
+        tell([each.model_dump(mode="json") for each in evaluations], table, as_json=as_json)
+        return
+    names = [file.name for file in client.jobs.files(found.id)]
+    if RESULT not in names:
+        raise CommandFailed(f"{found.id} has left nothing yet: it is {text.state(found)}")
+    document = json.loads(client.jobs.file(found.id, RESULT))
+    saved = _fetch(client, found, names, output) if output else []
+    words = [findings.result(found.spec.kind, document), f"files: {', '.join(map(str, saved or names))}"]
+    if not output:
+        words.append(f"fetch them with `cdm results {found.id} --output FOLDER`")
+    tell(document | {"files": [str(each) for each in saved or names]}, "\n".join(words), as_json=as_json)
+
+
+def _fetch(client: Client, job: Job, names: Sequence[str], folder: Path) -> list[Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / name).write_bytes(client.jobs.file(job.id, name))
+    except OSError as error:
+        raise CommandFailed(f"cannot write to {folder}: {error.strerror}") from None
+    return [(folder / name).absolute() for name in names]

@@ -8,8 +8,11 @@ import yaml
 from service.cli import completion, details, documents, values, watching
 from service.cli.connection import connected
 from service.cli.errors import CommandFailed
-from service.cli.options import AsJson, Changes, Home, Key, LabelList, MaxRuntime, Name, Project, Urgency, Url
+from service.cli.options import AsJson, Changes, Home, Key, LabelList, MaxRuntime, Name, Project, Urgency, Url, Watch
 from service.cli.output import say, tell
+from service.client import Client
+from service.client.jobs import JobOptions
+from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
 
 
@@ -28,14 +31,14 @@ def submit(
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")] = False,
+    watch: Watch = False,
     url: Url = None,
     key: Key = None,
     project: Project = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start a training job.
+    """Start a job: a training, or whatever the file says.
 
     A file may say `preset: NAME` and only what it changes of that preset. A data set of one's own:
     --set 'dataset={kind: folder, path: photos, resolution: 32}'.
@@ -46,13 +49,18 @@ def submit(
         if dry_run:
             plan = client.jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
-            return
-        job = client.jobs.create(spec, **options)
-        if watch:
-            say(f"submitted {job.id}", as_json=as_json)
-            watching.to_the_end(client, job.id, as_json=as_json)
         else:
-            tell(job, f"submitted {job.id}: follow it with `cdm watch {job.id}`", as_json=as_json)
+            hand_in(client, spec, options, watch=watch, as_json=as_json)
+
+
+def hand_in(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
+    """Submit a job, and say how to follow it, or do."""
+    job = client.jobs.create(spec, **options)
+    if watch:
+        say(f"submitted {job.id}", as_json=as_json)
+        watching.to_the_end(client, job.id, as_json=as_json)
+    else:
+        tell(job, f"submitted {job.id}: follow it with `cdm watch {job.id}`", as_json=as_json)
 
 
 def presets(

@@ -34,7 +34,8 @@ def line(job: Job) -> str:
 def ending(job: Job) -> str:
     """How a job ended, and where to look now."""
     took = f" after {duration((job.ended_at - job.created_at).total_seconds())}" if job.ended_at else ""
-    look = f"cdm images {job.id}" if job.state == "succeeded" else f"cdm logs {job.id}"
+    results = f"cdm images {job.id}" if job.spec.kind == "train" else f"cdm results {job.id}"
+    look = results if job.state == "succeeded" else f"cdm logs {job.id}"
     return f"{state(job)}{took}, {images(job)} images; look at it with `{look}`" + (
         f" or at {job.mlflow_url}" if job.mlflow_url else ""
     )
@@ -54,7 +55,8 @@ def state(job: Job) -> str:
 
 def images(job: Job) -> str:
     seen = job.progress.images_seen if job.progress else 0
-    return f"{seen:,}/{job.spec.duration_images:,}"
+    total = (job.progress and job.progress.total_images) or job.spec.total_images
+    return f"{seen:,}/{total:,}" if total else f"{seen:,}"
 
 
 def speed(progress: Progress | None) -> str:
@@ -74,10 +76,10 @@ def checkpoint(progress: Progress | None) -> str:
 
 def last_checkpoint(job: Job) -> str:
     """Where it was, and how far apart they had better be, if that is far from how it was asked for."""
-    last, every = checkpoint(job.progress), job.spec.cadence.checkpoint_images
-    advised = job.progress and job.progress.advised_checkpoint_images
-    if not last or not advised:
+    last, advised = checkpoint(job.progress), job.progress and job.progress.advised_checkpoint_images
+    if not last or not advised or job.spec.kind != "train":
         return last
+    every = job.spec.cadence.checkpoint_images
     if every == "auto":
         return f"{last}, one about every {advised:,} images"
     return last if every / 2 <= advised <= every * 2 else f"{last}; one every {advised:,} images would cost less time"

@@ -11,15 +11,19 @@ from service.jobs.views import (
     AttemptList,
     Checkpoint,
     CheckpointList,
+    EvaluationList,
     Event,
     EventPage,
     Log,
     LogSource,
     LogSourceList,
+    ResultFile,
+    ResultFileList,
     SampleList,
 )
 from service.metrics.views import MetricRow, MetricSeries, MetricSeriesList
 from service.streams.views import LOG, METRICS, RESET, SNAPSHOT
+from workers.contract.evaluation import Evaluation
 from workers.contract.keys import DRIVER_LOG
 
 
@@ -105,6 +109,18 @@ class JobResults:
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """Committed checkpoints, oldest first."""
         return self._connection.get(CheckpointList, path(job_id, "checkpoints")).data
+
+    def evaluations(self, job_id: str) -> tuple[Evaluation, ...]:
+        """What evaluation jobs have found of its checkpoints, by images seen."""
+        return self._connection.get(EvaluationList, path(job_id, "evaluations")).data
+
+    def files(self, job_id: str) -> tuple[ResultFile, ...]:
+        """The files that a sample, evaluation or import job has left."""
+        return self._connection.get(ResultFileList, path(job_id, "files")).data
+
+    def file(self, job_id: str, name: str) -> bytes:
+        """One of them."""
+        return self._connection.answer("GET", path(job_id, "files", quote(name, safe=""))).content
 
     def samples(self, job_id: str) -> tuple[int, ...]:
         """Which sample grids there are, by images seen, oldest first."""

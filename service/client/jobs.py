@@ -9,11 +9,11 @@ from service.client.job_results import JobResults, path
 from service.client.pages import rows
 from service.client.retries import Repeat, may_pass
 from service.jobs.views import Fork, Job, JobPage, JobState, Plan, Priority
-from workers.contract.spec import TrainSpec
+from workers.contract.jobs import AnySpec
 
 _PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
 
-Spec = TrainSpec | Mapping[str, Any]
+Spec = AnySpec | Mapping[str, Any]
 
 
 class JobOptions(TypedDict, total=False):
@@ -29,7 +29,7 @@ class Jobs(JobResults):
     """`client.jobs`"""
 
     def create(self, spec: Spec, *, idempotency_key: str | None = None, **options: Unpack[JobOptions]) -> Job:
-        """Submit a job. A document that is not a `TrainSpec` yet is checked by the service.
+        """Submit a job. A document that is none of the contract's yet is checked by the service.
 
         Raises:
             InvalidRequest: naming every wrong field.
@@ -52,6 +52,7 @@ class Jobs(JobResults):
         self,
         *,
         state: JobState | str | None = None,
+        kind: str | None = None,
         labels: Mapping[str, str] | None = None,
         archived: bool | None = None,
         created_after: datetime | None = None,
@@ -63,6 +64,7 @@ class Jobs(JobResults):
         """
         filters: dict[str, Any] = {
             "state": state,
+            "kind": kind,
             "label": [f"{key}={value}" for key, value in labels.items()] if labels else None,
             "archived": archived,
             "created_after": created_after.isoformat() if created_after else None,
@@ -189,5 +191,5 @@ class Jobs(JobResults):
 
 
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
-    document = spec.model_dump(mode="json") if isinstance(spec, TrainSpec) else dict(spec)
+    document = spec.model_dump(mode="json") if not isinstance(spec, Mapping) else dict(spec)
     return {"spec": document, **options}

@@ -56,6 +56,7 @@ jobs = Table(
     Column("labels", Text, nullable=False, server_default="{}"),  # JSON; job_labels has them for filters
     Column("priority", Integer, nullable=False, server_default="1"),
     Column("max_runtime_seconds", Float),
+    Column("kind", String, nullable=False, server_default="train"),
     Column("spec", Text, nullable=False),
     Column("spec_sha256", String, nullable=False),
     Column("cost_key", String),  # what decides the speed of a step: equal for jobs that cost the same

@@ -1,6 +1,6 @@
 """Who may leave the queue, and who must make room: a function of what waits, what runs, and what the cluster has.
 
-A gang of n workers reserves n CPUs or n GPUs and nothing else (`workers/jobs/ray_train.py`), so the two kinds are two
+A gang of n workers reserves n CPUs or n GPUs and nothing else (`workers/jobs/ray_group.py`), so the two kinds are two
 queues, which share the quotas of projects and the number of active jobs. In each, the first job that lacks room is the
 head: room is kept for it, and who stands behind may only take what does not make it start later (EASY backfill).
 """

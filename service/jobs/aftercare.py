@@ -116,6 +116,9 @@ class Aftercare:
                     await self.objects.remove(keys.checkpoints)
                 case "samples":
                     await self.objects.remove(keys.samples)
+                case "results":
+                    await self.objects.remove(keys.pieces)
+                    await self.objects.remove(keys.results)
                 case "logs":
                     for attempt in await self.store.attempts(job.id):
                         await self.objects.remove(keys.attempt(attempt.number).logs)

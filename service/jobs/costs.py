@@ -7,19 +7,22 @@ from collections.abc import Sequence
 
 from service.jobs.records import JobRecord
 from service.jobs.views import Estimate
-from workers.contract.spec import TrainSpec
+from workers.contract.jobs import AnySpec
 
-_DECIDE_SPEED = {"dataset", "augmentation", "network", "preconditioning", "objective", "ema", "compute", "batch_images"}
+_DECIDE_SPEED = {
+    *("kind", "dataset", "augmentation", "network", "preconditioning", "objective", "ema", "compute", "batch_images"),
+    *("checkpoint", "sampler", "pass_images", "features"),
+}
 
 
-def cost_key(spec: TrainSpec) -> str:
+def cost_key(spec: AnySpec) -> str:
     """Equal for jobs whose steps cost the same on the same hardware."""
     document = spec.model_dump(mode="json", include=_DECIDE_SPEED)
-    document["dataset"].pop("path", None)
+    document.get("dataset", {}).pop("path", None)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def estimate(spec: TrainSpec, like: Sequence[JobRecord]) -> Estimate:
+def estimate(spec: AnySpec, like: Sequence[JobRecord]) -> Estimate:
     """From the latest jobs that cost the same; figures of one kind of device are not mixed with another's."""
     seen = [job.progress for job in like if job.progress and job.progress.images_per_second]
     device = seen[0].device if seen else None
@@ -32,7 +35,7 @@ def estimate(spec: TrainSpec, like: Sequence[JobRecord]) -> Estimate:
     count = "1 like job" if len(runs) == 1 else f"the latest {len(runs)} like jobs"
     return Estimate(
         images_per_second=rate,
-        seconds=spec.duration_images / rate,
+        seconds=spec.total_images / rate,
         peak_memory_bytes=max(memory, default=None),
         basis=f"{count}, {spec.compute.workers} x {device or 'unknown device'}; start-up and checkpoints not counted",
     )

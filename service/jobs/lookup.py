@@ -36,6 +36,7 @@ class Filters:
 
     project: str
     state: JobState | None = None
+    kind: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     created_after: datetime | None = None
     archived: bool = False
@@ -60,6 +61,8 @@ class JobLookup:
         query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
         if filters.state:
             query = query.where(jobs.c.state == filters.state)
+        if filters.kind:
+            query = query.where(jobs.c.kind == filters.kind)
         if filters.created_after:
             made_after = filters.created_after - _RESERVED  # the id may be older than the job
             query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -12,11 +12,14 @@ import structlog
 from service.errors import StorageUnavailable
 from service.jobs.records import AttemptRecord
 from workers.contract.document import Record, read_leniently
-from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys
+from workers.contract.evaluation import Evaluation
+from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest, Claim, Origin, Outcome, Progress
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
+_LINK_SECONDS = 3600
+_PIECE_BYTES = 8 << 20
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -128,8 +131,10 @@ class JobObjects:
         return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
 
     async def metric_rows(self, job_id: str) -> list[MetricRow]:
-        """All that was ever measured of a job, as it was told: attempt by attempt."""
-        return await _called(_metric_rows, self._store, JobKeys(job_id))
+        """All that was ever measured of a job, as it was told: attempt by attempt, then by its evaluations."""
+        rows = await _called(_metric_rows, self._store, JobKeys(job_id))
+        found = [(each.checkpoint.images_seen, each) for each in await self.evaluations(job_id)]
+        return rows + [MetricRow(seen, each.ended_at.timestamp(), each.points) for seen, each in found if seen]
 
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""
@@ -156,6 +161,28 @@ class JobObjects:
 
     async def sample(self, job_id: str, images_seen: int) -> bytes | None:
         return await self._bytes(JobKeys(job_id).sample(images_seen))
+
+    async def has_dataset(self, digest: str) -> bool:
+        return await self._bytes(dataset_folder(digest) + MANIFEST) is not None
+
+    async def files(self, job_id: str) -> list[tuple[str, str | None]]:
+        """The names of the files that a job has left, and where anybody can fetch them for an hour."""
+        prefix = JobKeys(job_id).results
+        keys = await _called(self._store.list, prefix)
+        return [(key.removeprefix(prefix), self._store.link(key, seconds=_LINK_SECONDS)) for key in keys]
+
+    async def file(self, job_id: str, name: str) -> AsyncIterator[bytes]:
+        """One of them, piece by piece; raises FileNotFoundError before the first."""
+        key, offset = JobKeys(job_id).results + name, 0
+        while piece := await _called(self._store.part, key, offset, _PIECE_BYTES):
+            yield piece
+            offset += len(piece)
+
+    async def evaluations(self, job_id: str) -> list[Evaluation]:
+        """What was found of a job's checkpoints, by images seen."""
+        keys = await _called(self._store.list, JobKeys(job_id).evaluations)
+        found = await asyncio.gather(*(self._record(Evaluation, key) for key in keys))
+        return [evaluation for evaluation in found if evaluation]
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -11,32 +11,52 @@ from workers.contract.data import (
     CifarDataset,
     Dataset,
     FolderDataset,
+    ImportedDataset,
     NpzDataset,
     ParquetDataset,
     WebDataset,
     ZipDataset,
 )
 from workers.contract.document import Problem
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.features import Inception
+from workers.contract.importing import ImportSpec
+from workers.contract.jobs import AnySpec
+from workers.contract.sampling import SampleSpec
 from workers.contract.spec import TrainSpec
 
 _POINTER = "/spec/dataset/path"
-_WEIGHTS_POINTER = "/spec/initial_weights"
 _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
 
 _Wrong = tuple[str, str]  # code and message
 
 
-def path_problems(spec: TrainSpec) -> list[Problem]:
+def path_problems(spec: AnySpec) -> list[Problem]:
     """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
-    weights = spec.initial_weights
-    if weights is None or "://" in weights:
-        return _dataset_problems(spec.dataset)
-    return _dataset_problems(spec.dataset) + _problems_at(_WEIGHTS_POINTER, weights, _wrong_with_file)
+    match spec:
+        case TrainSpec():
+            weights = _file_problems("/spec/initial_weights", spec.initial_weights)
+            return _dataset_problems(spec.dataset) + weights
+        case ImportSpec():
+            return _dataset_problems(spec.dataset)
+        case EvaluateSpec():
+            own = spec.features.weights if isinstance(spec.features, Inception) else None
+            return _file_problems("/spec/reference", spec.reference) + _file_problems("/spec/features/weights", own)
+        case SampleSpec():
+            return []
+        case _:
+            assert_never(spec)
+
+
+def _file_problems(pointer: str, location: str | None) -> list[Problem]:
+    if location is None or "://" in location:
+        return []
+    return _problems_at(pointer, location, _wrong_with_file)
 
 
 def _dataset_problems(dataset: Dataset) -> list[Problem]:
     match dataset:
-        case BuiltinDataset():
+        case BuiltinDataset() | ImportedDataset():
             return []
         case FolderDataset():
             return _problems_at(_POINTER, dataset.path, _wrong_with_folder)

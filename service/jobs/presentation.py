@@ -6,20 +6,19 @@ from typing import Any
 from service.jobs import views
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
-from service.jobs.verbs import ALLOWED
+from service.jobs.verbs import allowed
 from service.web.pagination import Page
+from workers.contract.jobs import read_job
 from workers.contract.records import CheckpointManifest, Progress
-from workers.contract.spec import TrainSpec
 
-_PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples")
+_PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples", "evaluations", "files")
 _PRIORITIES = tuple(views.Priority)
-_ALLOWED = {state: tuple(sorted(allowed)) for state, allowed in ALLOWED.items()}
 
 
 def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
     """`mlflow_url` is where browsers find MLflow."""
     fields = _fields(job, mlflow_url=mlflow_url, queue_position=queue_position)
-    return views.Job(spec=TrainSpec.model_validate_json(job.spec), **fields)
+    return views.Job(spec=read_job(job.spec), **fields)
 
 
 def job_json(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> str:
@@ -64,7 +63,7 @@ def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> d
         "progress": job.progress,
         "mlflow_url": page if job.mlflow_experiment_id else None,
         "conditions": _conditions(job),
-        "allowed": _ALLOWED[job.state],
+        "allowed": allowed(job),
         "links": {"self": this, **{name: f"{this}/{name}" for name in _PARTS}},
     }
 

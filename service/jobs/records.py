@@ -34,6 +34,7 @@ class JobRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     priority: int = 1
     max_runtime_seconds: float | None = None
+    kind: str = "train"
     spec: str
     spec_sha256: str
     cost_key: str | None = None
@@ -163,7 +164,8 @@ def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, mes
         return replace(changed, queued_at=at)
     if not to.is_terminal:
         return changed
-    return replace(changed, ended_at=at, mlflow_due_until=at + MLFLOW_DUE if job.attempt else None)
+    has_run = job.attempt and job.kind == "train"
+    return replace(changed, ended_at=at, mlflow_due_until=at + MLFLOW_DUE if has_run else None)
 
 
 def asked(job: JobRecord, intent: Intent, *, at: datetime, grace: timedelta) -> JobRecord:

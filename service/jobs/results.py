@@ -1,21 +1,27 @@
-"""The REST interface of what jobs leave: attempts, events, logs, checkpoints, samples; and presets to start from."""
+"""The REST interface of what jobs leave: attempts, events, logs, checkpoints, samples, files; and presets."""
 
+from collections.abc import AsyncIterator
+from mimetypes import guess_type
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import StreamingResponse
 
-from service.errors import AttemptNotFound, JobGone, JobNotFound, SampleNotFound, StorageUnavailable
+from service.errors import AttemptNotFound, FileNotFound, JobGone, JobNotFound, SampleNotFound, StorageUnavailable
 from service.jobs.logs import log_sources, read_log
 from service.jobs.presentation import attempt_view, checkpoint_view, event_view
 from service.jobs.requests import AttemptNumber, Number, ReadableJob, Service
 from service.jobs.views import (
     AttemptList,
     CheckpointList,
+    EvaluationList,
     EventPage,
     Log,
     LogSourceList,
     Preset,
     PresetList,
+    ResultFile,
+    ResultFileList,
     SampleList,
 )
 from service.web.auth import documented_key
@@ -69,6 +75,45 @@ async def list_log_sources(job: ReadableJob, jobs: Service, attempt: AttemptNumb
 async def list_checkpoints(job: ReadableJob, jobs: Service) -> CheckpointList:
     found = await jobs.objects.checkpoints(job.id)
     return CheckpointList(data=tuple(checkpoint_view(*one, objects=jobs.objects) for one in found))
+
+
+@router.get("/jobs/{job_id}/evaluations", summary="What was found of its checkpoints, by images seen", responses=_FOUND)
+async def list_evaluations(job: ReadableJob, jobs: Service) -> EvaluationList:
+    return EvaluationList(data=tuple(await jobs.objects.evaluations(job.id)))
+
+
+@router.get("/jobs/{job_id}/files", summary="List the files that a job has left", responses=_FOUND)
+async def list_files(job: ReadableJob, jobs: Service) -> ResultFileList:
+    found = await jobs.objects.files(job.id)
+    return ResultFileList(data=tuple(ResultFile(name=name, url=url) for name, url in found))
+
+
+@router.get(
+    "/jobs/{job_id}/files/{name}",
+    summary="Fetch a file that a job has left",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "Its bytes"},
+        **documented(JobNotFound, FileNotFound, JobGone, StorageUnavailable),
+    },
+)
+async def get_file(
+    job: ReadableJob, jobs: Service, name: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+) -> StreamingResponse:
+    pieces = jobs.objects.file(job.id, name)
+    try:
+        first = await anext(pieces, b"")
+    except FileNotFoundError:
+        raise FileNotFound(f"{job.id} has left no file {name}: its list says which there are") from None
+    media_type = guess_type(name)[0] or "application/octet-stream"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    return StreamingResponse(_resumed(first, pieces), media_type=media_type, headers=headers)
+
+
+async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 @router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_FOUND)

@@ -15,7 +15,7 @@ from service.errors import (
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
-from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
+from service.jobs.requests import JobId, Kind, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
@@ -40,7 +40,7 @@ _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
     "/jobs",
     status_code=201,
     response_model=Job | Plan,
-    summary="Submit a training job, or plan one with dry_run",
+    summary="Submit a job, or plan one with dry_run",
     dependencies=_POST,
     responses={200: {"model": Plan, "description": "With dry_run"}, **documented(*EVERY_POST, StorageUnavailable)},
 )
@@ -69,6 +69,7 @@ async def list_jobs(
     principal: Reader,
     labels: LabelFilter,
     state: JobState | None = None,
+    kind: Kind | None = None,
     archived: Annotated[bool, Query(description="Those that were archived, instead of the others")] = False,
     created_after: InstantField | None = None,
     cursor: CursorParameter = None,
@@ -77,6 +78,7 @@ async def list_jobs(
     filters = Filters(
         project=principal.project,
         state=state,
+        kind=kind,
         labels=labels,
         created_after=created_after,
         archived=archived,

@@ -31,12 +31,14 @@ from service.jobs.paths import path_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
+from service.jobs.references import Settled, settle
 from service.jobs.store import Inside, JobStore, is_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match
 from workers.contract import records as contract
+from workers.contract.jobs import AnySpec
 from workers.contract.spec import TrainSpec
 
 log = structlog.get_logger()
@@ -60,16 +62,20 @@ class Jobs:
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
         await self._check_paths(request.spec)
-        job = self._new_job(request, project=origin.project, job_id=job_id)
+        settled = await self._settled(request.spec, project=origin.project)
+        job = self._new_job(request, settled.spec, project=origin.project, job_id=job_id)
+        if settled.source:
+            await self._keep(settled.source)
         return await self._create(job, origin)
 
     async def plan(self, request: JobCreate, *, project: str) -> Plan:
         """What would become of a job; nothing is written down."""
         await self._check_paths(request.spec)
-        job = self._new_job(request, project=project, job_id=None)
-        expected = estimate(request.spec, await self.store.like(job.cost_key or ""))
+        spec = (await self._settled(request.spec, project=project)).spec
+        job = self._new_job(request, spec, project=project, job_id=None)
+        expected = estimate(spec, await self.store.like(job.cost_key or ""))
         return Plan(
-            spec=request.spec,
+            spec=spec,
             spec_sha256=job.spec_sha256,
             queue_position=await queue_position(self.store, job),
             estimate=expected,
@@ -81,6 +87,8 @@ class Jobs:
     ) -> tuple[JobRecord, tuple[Change, ...]]:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
         parent = await self.find(job_id, project=origin.project)
+        if parent.kind != "train":
+            raise InvalidRequest(f"{parent.id} is a job of kind {parent.kind}: only trainings can be forked")
         before = TrainSpec.model_validate_json(parent.spec)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
@@ -95,15 +103,12 @@ class Jobs:
             max_runtime_seconds=request.max_runtime_seconds,
         )
         job = replace(
-            self._new_job(create, project=origin.project, job_id=new_job_id),
+            self._new_job(create, spec, project=origin.project, job_id=new_job_id),
             parent_job_id=parent.id,
             parent_images=manifest.images_seen,
         )
         source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
-        if not await self.objects.pin(source):
-            raise CheckpointNotFound(
-                f"{parent.id} has just removed that checkpoint to make room: fork from a newer one"
-            )
+        await self._keep(source)
         await self.objects.save_origin(job.id, source)
 
         async def from_what_stays(connection: AsyncConnection) -> None:
@@ -227,13 +232,20 @@ class Jobs:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
         return found[best]
 
-    async def _check_paths(self, spec: TrainSpec) -> None:
+    async def _settled(self, spec: AnySpec, *, project: str) -> Settled:
+        return await settle(spec, project=project, store=self.store, objects=self.objects)
+
+    async def _keep(self, source: contract.Origin) -> None:
+        if not await self.objects.pin(source):
+            raise CheckpointNotFound(f"{source.job_id} has just removed that checkpoint to make room: take a newer one")
+
+    async def _check_paths(self, spec: AnySpec) -> None:
         problems = await asyncio.to_thread(path_problems, spec) if self.local_paths else []
         if problems:
             raise InvalidRequest("the job names files that cannot be used", problems=problems)
 
-    def _new_job(self, request: JobCreate, *, project: str, job_id: str | None) -> JobRecord:
-        now, spec = self.clock(), request.spec.model_dump_json()
+    def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:
+        now, spec = self.clock(), settled.model_dump_json()
         return JobRecord(
             id=job_id or new_id("job", at=now),
             project=project,
@@ -243,9 +255,10 @@ class Jobs:
             max_runtime_seconds=request.max_runtime_seconds,
             spec=spec,
             spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
-            cost_key=cost_key(request.spec),
-            accelerator=request.spec.compute.accelerator,
-            workers=request.spec.compute.workers,
+            kind=settled.kind,
+            cost_key=cost_key(settled),
+            accelerator=settled.compute.accelerator,
+            workers=settled.compute.workers,
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,

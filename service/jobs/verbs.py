@@ -23,7 +23,14 @@ ALLOWED: dict[JobState, frozenset[str]] = {
     JobState.FAILED: _ENDED | {"retry"},
     JobState.CANCELLED: _ENDED | {"retry"},
 }
+_OF_TRAININGS = frozenset({"fork", "replay"})
 Verb = Callable[[JobRecord], JobRecord]
+
+
+def allowed(job: JobRecord) -> tuple[str, ...]:
+    """What it can be asked now, in alphabetical order."""
+    verbs = ALLOWED[job.state]
+    return tuple(sorted(verbs if job.kind == "train" else verbs - _OF_TRAININGS))
 
 
 def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
@@ -32,13 +39,12 @@ def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
     Raises:
         StateConflict: saying what is.
     """
-    allowed = sorted(ALLOWED[job.state])
-    if verb not in allowed:
-        possible = ", ".join(allowed)
+    if verb not in (verbs := allowed(job)):
+        possible = ", ".join(verbs)
         raise StateConflict(
             f"{job.id} is {job.state}: it cannot {verb}; {f'{mend}; ' if mend else ''}possible: {possible}",
             current_state=job.state,
-            allowed=allowed,
+            allowed=[*verbs],
         )
 
 

@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document
+from workers.contract.evaluation import Evaluation
+from workers.contract.jobs import JobSpec
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, Ledger, Progress
 from workers.contract.spec import TrainSpec
@@ -44,14 +46,14 @@ PriorityField = Annotated[Priority, Field(strict=False)]
 
 
 class JobCreate(Document):
-    """A request to train."""
+    """A request for a job: to train, to draw images from a checkpoint, to evaluate one, to import images."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "first", "spec": PRESETS["smoke"].model_dump(mode="json")}]}
     )
 
     name: Name = None
-    spec: TrainSpec
+    spec: JobSpec
     labels: Labels = Field(default_factory=dict)
     priority: PriorityField = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
@@ -123,7 +125,7 @@ class Parent(View):
 
 
 class Job(View):
-    """One training job."""
+    """One job."""
 
     id: str
     project: str
@@ -136,7 +138,7 @@ class Job(View):
     message: Annotated[str | None, Field(description="The same, for people")]
     queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
     unclean: Annotated[bool, Field(description="It was once taken from the engine by force, without a last checkpoint")]
-    spec: TrainSpec
+    spec: JobSpec
     spec_sha256: str
     parent: Parent | None
     created_at: datetime
@@ -187,7 +189,7 @@ class Estimate(View):
 class Plan(View):
     """What would become of a job if it were submitted now. Nothing was written down."""
 
-    spec: Annotated[TrainSpec, Field(description="With all defaults filled in")]
+    spec: Annotated[JobSpec, Field(description="With all defaults filled in")]
     spec_sha256: str
     queue_position: Annotated[int, Field(description="1 = next")]
     estimate: Estimate
@@ -276,6 +278,25 @@ class CheckpointList(View):
     """The checkpoints of a job, oldest first."""
 
     data: tuple[Checkpoint, ...]
+
+
+class ResultFile(View):
+    """A file that a job has left. Those of a training job are its checkpoints and sample grids instead."""
+
+    name: str
+    url: Annotated[str | None, Field(description="Where to fetch it without a key, for an hour; null: only from here")]
+
+
+class ResultFileList(View):
+    """The files that a job has left; `result.json` says what they are, and is the last one written."""
+
+    data: tuple[ResultFile, ...]
+
+
+class EvaluationList(View):
+    """What evaluation jobs have found of this job's checkpoints, by images seen."""
+
+    data: tuple[Evaluation, ...]
 
 
 class SampleList(View):

@@ -23,11 +23,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from tests.benchmarks import hardware
 from tests.benchmarks.evaluations import Evaluations, counted
 from tests.support.images import random_images
+from workers.contract.compute import Compute
 from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
 from workers.contract.data import Augmentation, BuiltinDataset
 from workers.contract.model import Objective
 from workers.contract.networks import DDPMpp
-from workers.contract.spec import Cadence, Compute, TrainSpec
+from workers.contract.spec import Cadence, TrainSpec
 from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state
 from workers.training.world import World

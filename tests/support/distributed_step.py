@@ -18,7 +18,7 @@ from torch.multiprocessing import start_processes
 from tests.support.images import random_images
 from tests.support.ray_head import free_ports
 from tests.support.specs import smoke_spec
-from workers.contract.spec import Compute
+from workers.contract.compute import Compute
 from workers.training.loop import Trainer
 from workers.training.state import new_state
 from workers.training.world import World

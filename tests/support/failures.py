@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from ray.train import TrainingFailedError
 
-from workers.contract.spec import Compute
-from workers.jobs.ray_train import _cause
+from workers.contract.compute import Compute
+from workers.jobs.ray_group import _cause
 
 
 def cause_of(error: TrainingFailedError, *, hung: Callable[[int], bool] = lambda rank: False) -> Exception:

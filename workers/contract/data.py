@@ -20,6 +20,13 @@ class BuiltinDataset(Document):
     name: Literal["fashion16"]
 
 
+class ImportedDataset(Document):
+    """An image set that is in the store already, by the digest that its import has told."""
+
+    kind: Literal["imported"]
+    digest: Digest
+
+
 class _ImagesAtPath(Document):
     """Images of a path that the workers can read."""
 
@@ -81,10 +88,9 @@ class WebDataset(_ImagesAtPath):
     kind: Literal["webdataset"]
 
 
-Dataset = Annotated[
-    BuiltinDataset | FolderDataset | ZipDataset | CifarDataset | NpzDataset | ParquetDataset | WebDataset,
-    Field(discriminator="kind"),
-]
+_ToImport = BuiltinDataset | FolderDataset | ZipDataset | CifarDataset | NpzDataset | ParquetDataset | WebDataset
+DatasetToImport = Annotated[_ToImport, Field(discriminator="kind")]
+Dataset = Annotated[ImportedDataset | _ToImport, Field(discriminator="kind")]
 
 
 class Augmentation(Document):

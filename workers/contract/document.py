@@ -84,7 +84,9 @@ def _unfold(detail: Any) -> Iterator[Problem]:
 # pydantic puts the chosen member of a tagged union into the path; users do not write it there.
 _UNION_TAGS = frozenset(
     {
-        *("train", "builtin", "folder", "zip", "cifar", "npz", "parquet", "webdataset"),
+        *("train", "sample", "evaluate", "import"),
+        *("builtin", "imported", "folder", "zip", "cifar", "npz", "parquet", "webdataset"),
+        *("lite0", "inception"),
         *("ddpmpp", "ncsnpp", "adm", "edm2", "mlp"),
         *("edm", "vp", "ve"),
         *("symmetric", "asymmetric", "antithetic4", "target", "paper"),

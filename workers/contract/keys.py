@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 MANIFEST = "MANIFEST.json"
 JOBS = "jobs/"
+RESULT = "result.json"  # the last file of what a job is run for that is not a training
 INSTALLATION = "installation"  # the id of the service whose jobs these are
 DRIVER_LOG, ENGINE_LOG = "driver", "engine"  # sources of logs beside the ranks: the job's driver, and what Ray kept
-_JOB_ID = re.compile(r"[A-Za-z0-9_-]+")  # what Ray takes for a submission, too
+JOB_ID_PATTERN = "[A-Za-z0-9_-]+"  # what Ray takes for a submission, too
+_JOB_ID = re.compile(JOB_ID_PATTERN)
 _SPEC_URL = re.compile(rf"^(?P<store>.+)/jobs/(?P<job_id>{_JOB_ID.pattern})/spec\.json$")
 
 
@@ -80,6 +82,11 @@ class JobKeys:
         return f"{self.root}/dataset.json"
 
     @property
+    def source(self) -> str:
+        """The checkpoint that a sample or evaluation job draws from, settled once."""
+        return f"{self.root}/source.json"
+
+    @property
     def attempts(self) -> str:
         return f"{self.root}/attempts/"
 
@@ -95,6 +102,27 @@ class JobKeys:
     @property
     def samples(self) -> str:
         return f"{self.root}/samples/"
+
+    @property
+    def pieces(self) -> str:
+        """Under it, what a job that is not a training has done so far, each piece once."""
+        return f"{self.root}/pieces/"
+
+    @property
+    def results(self) -> str:
+        """Under it, the files that such a job is run for; the last one written is `result.json`."""
+        return f"{self.root}/results/"
+
+    @property
+    def evaluations(self) -> str:
+        """Under it, what evaluation jobs have found of this job's checkpoints."""
+        return f"{self.root}/evaluations/"
+
+    def evaluation(self, images_seen: int, attempt: int, job_id: str) -> str:
+        return f"{self.evaluations}{_checkpoint_name(images_seen, attempt)}/{job_id}.json"
+
+    def piece(self, name: str) -> str:
+        return f"{self.pieces}{name}.safetensors"
 
     def attempt(self, number: int) -> AttemptKeys:
         return AttemptKeys(f"{self.attempts}{number:04d}")
@@ -126,6 +154,11 @@ def rank_log(rank: int) -> str:
 
 def dataset_folder(digest: str) -> str:
     return f"datasets/{digest}/"
+
+
+def dataset_features(digest: str, fingerprint: str) -> str:
+    """Under it, the features of an image set in one feature space, in pieces."""
+    return f"{dataset_folder(digest)}features/{fingerprint}/"
 
 
 def is_job_id(name: str) -> bool:

@@ -1,10 +1,11 @@
 """Complete job documents to start from, by name."""
 
+from workers.contract.compute import Compute
 from workers.contract.consistency import Symmetric
 from workers.contract.data import Augmentation, BuiltinDataset, ZipDataset
 from workers.contract.model import EDM, Churn, ExponentialMovingAverage, Objective, Optimizer, Sampler
 from workers.contract.networks import ADM, DDPMpp
-from workers.contract.spec import Cadence, Compute, TrainSpec
+from workers.contract.spec import Cadence, TrainSpec
 
 _MILLION = 1_000_000
 # The authors' later advice, and no loss where we measured it: learn plainly first, then to be consistent.

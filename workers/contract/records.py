@@ -54,13 +54,16 @@ class Behind(Document):
     since: Timestamp
 
 
+Phase = Literal["preparing", "training", "checkpointing", "waiting", "sampling", "evaluating", "importing"]
+
+
 class Progress(Document):
     """Rank 0's latest word, rewritten every few seconds: a heartbeat and what `cdm watch` shows.
 
     While there are no workers for want of room, the driver's (`waiting`).
     """
 
-    phase: Literal["preparing", "training", "checkpointing", "waiting"]
+    phase: Phase
     images_seen: int
     total_images: int
     images_per_second: float

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from workers.contract.compute import Compute
 from workers.contract.consistency import consistency_problems
 from workers.contract.data import Augmentation, Dataset
 from workers.contract.document import Document, Problem, crossed
@@ -23,43 +24,6 @@ from workers.contract.model import (
     sampler_problems,
 )
 from workers.contract.networks import Network
-
-
-class Compute(Document):
-    """Where it runs: DDP workers of one kind, gloo between CPUs and NCCL between GPUs."""
-
-    workers: Annotated[int, Field(gt=0, le=1024)] = 1
-    min_workers: Annotated[
-        int | None,
-        Field(
-            gt=0,
-            description="On Ray, go on with as few while nodes are gone, and with all when they are back; "
-            "null: wait for all",
-        ),
-    ] = None
-    accelerator: Literal["cpu", "gpu"] = "gpu"
-    precision: Annotated[Literal["float32", "bfloat16"], Field(description="bfloat16: autocast inside the network")] = (
-        "float32"
-    )
-    tf32: Annotated[bool, Field(description="TensorFloat-32 in float32 matrix products and convolutions")] = True
-    deterministic: Annotated[bool, Field(description="Bit-identical repetition on a GPU, slower")] = False
-    compile: Annotated[bool, Field(description="torch.compile; where it fails, a warning, and on without")] = False
-    microbatch_images: Annotated[
-        Images | None,
-        Field(description="Images a worker holds at once, gradients accumulated; null: its share of the batch"),
-    ] = None
-    max_worker_failures: Annotated[
-        int, Field(ge=0, le=1000, description="Restarts from the last checkpoint within one attempt")
-    ] = 3
-    hang_seconds: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=86_400,
-            description="A worker without an optimizer step for so long ends, and counts as a failure; "
-            "its log tells where it stood",
-        ),
-    ] = 300
 
 
 def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -113,6 +77,11 @@ class TrainSpec(Document):
     duration_images: Images
     cadence: Cadence
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def total_images(self) -> int:
+        """When it is done."""
+        return self.duration_images
 
     @property
     def consistency_images(self) -> int:

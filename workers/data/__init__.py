@@ -2,7 +2,7 @@
 
 from workers.data.errors import DatasetError
 from workers.data.images import ImageSet
-from workers.data.importer import import_dataset
+from workers.data.importer import Imported, import_dataset, import_images
 from workers.data.order import sample_order
 
-__all__ = ["DatasetError", "ImageSet", "import_dataset", "sample_order"]
+__all__ = ["DatasetError", "ImageSet", "Imported", "import_dataset", "import_images", "sample_order"]

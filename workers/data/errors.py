@@ -28,8 +28,12 @@ class Faults:
     def add(self, name: str, error: ImageError) -> None:
         self._found.setdefault(name, error)
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def reasons(self, limit: int) -> dict[str, str]:
+        """What is wrong with each, for the first `limit` of them by name."""
+        return {name: str(error) for name, error in sorted(self._found.items())[:limit]}
 
     def refuse(self) -> NoReturn:
         """Raises: DatasetError. Its first line stands alone; the others name the files, the first twenty of many."""

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import numpy as np
 import structlog
 from jaxtyping import UInt8
 
-from workers.contract.data import Dataset, DatasetManifest, Shard
+from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.pixels import RESIZE, to_pixels
@@ -24,59 +25,102 @@ from workers.storage import ObjectStore
 
 log = structlog.get_logger()
 
+Progress = Callable[[int, int], None]  # images done, and how many there are
+
+
+def _unseen(_done: int, _total: int) -> None: ...
+
+
 _LABELS = "labels.i32"
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow lets go of the interpreter while it decodes and resizes
 
 Pixels = UInt8[np.ndarray, "channels side side"]
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What has become of a data set: images that could not be used, by name, and files that are none."""
+
+    manifest: DatasetManifest
+    left_out: Faults
+    num_ignored_files: int
+
+
 def import_dataset(
-    dataset: Dataset,
+    dataset: Dataset, store: ObjectStore, *, on_progress: Progress = _unseen, shard_bytes: int = SHARD_BYTES
+) -> DatasetManifest:
+    """The image set in the store, imported if it is not there yet; every image must be usable.
+
+    Raises:
+        DatasetError: as `import_images`; or it is said to be there, and is not.
+    """
+    if not isinstance(dataset, ImportedDataset):
+        return import_images(dataset, store, on_progress=on_progress, shard_bytes=shard_bytes).manifest
+    try:
+        return DatasetManifest.model_validate_json(store.get(dataset_folder(dataset.digest) + MANIFEST))
+    except FileNotFoundError:
+        raise DatasetError(f"dataset.digest: the store has no image set {dataset.digest}; import it first") from None
+
+
+def import_images(
+    dataset: DatasetToImport,
     store: ObjectStore,
     *,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    max_faulty_images: int = 0,
+    on_progress: Progress = _unseen,
     shard_bytes: int = SHARD_BYTES,
-) -> DatasetManifest:
+) -> Imported:
     """Put a data set into the store, unless the same content is there already, in whatever format it came.
 
     Pixels wait in the temporary folder (TMPDIR) until every image has been seen; memory holds a few images and one
     shard. `on_progress` hears, after each image, how many are done and how many there are.
 
     Raises:
-        DatasetError: naming every image that cannot be used; then nothing has been written to the store.
+        DatasetError: naming the images that cannot be used, if they are more than `max_faulty_images`; then nothing
+            has been written to the store.
     """
     with open_source(dataset) as source, TemporaryDirectory(prefix="cdm-import-") as name:
         folder = Path(name)
         log.info("dataset.opened", place=source.place, num_images=len(source.names), num_ignored=source.num_ignored)
-        if source.labels:
-            (folder / _LABELS).write_bytes(np.asarray(source.labels.values, dtype="<i4").tobytes())
         spool = Spool(folder, shard_bytes=shard_bytes)
-        resolution = _fill(spool, source, on_progress)
-        manifest = _manifest(source, spool, resolution, folder)
-        return _upload(manifest, folder, store)
+        filled = _fill(spool, source, on_progress, max_faulty_images)
+        if source.labels:
+            kept = np.asarray(source.labels.values, dtype="<i4")[filled.kept]
+            (folder / _LABELS).write_bytes(kept.tobytes())
+        manifest = _manifest(source, spool, filled.resolution, folder)
+        return Imported(_upload(manifest, folder, store), filled.left_out, source.num_ignored)
 
 
-def _fill(spool: Spool, source: Source, on_progress: Callable[[int, int], None]) -> int:
-    """Pass every image on to the spool, and return the resolution that all of them have."""
-    faults = Faults(source.place)
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    resolution: int
+    kept: list[int]
+    left_out: Faults
+
+
+def _fill(spool: Spool, source: Source, on_progress: Progress, max_faulty_images: int) -> _Filled:
+    """Pass on to the spool every image that can be used, all of one resolution."""
+    faults, kept = Faults(source.place), []
     sizes: dict[int, list[str]] = {}
-    for done, (name, pixels) in enumerate(zip(source.names, _decoded(source), strict=True), start=1):
+    for index, (name, pixels) in enumerate(zip(source.names, _decoded(source), strict=True)):
         match pixels:
             case ImageError():
                 faults.add(name, pixels)
             case _:
                 sizes.setdefault(pixels.shape[-1], []).append(name)
-                if len(sizes) == 1 and not faults:  # otherwise only the remaining faults are of interest
+                # otherwise only the remaining faults are of interest
+                if len(sizes) == 1 and len(faults) <= max_faulty_images:
                     spool.append(pixels)
-        on_progress(done, len(source.names))
+                    kept.append(index)
+        on_progress(index + 1, len(source.names))
     usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
     for size in sizes.keys() - {usual}:
         for name in sizes[size]:
             faults.add(name, ImageError(f"is {size} x {size} pixels, most are {usual} x {usual}", mend=RESIZE))
-    if faults:
+    if len(sizes) != 1 or len(faults) > max_faulty_images:
         faults.refuse()
     spool.flush()
-    return usual
+    return _Filled(usual, kept, faults)
 
 
 def _decoded(source: Source) -> Iterator[Pixels | ImageError]:

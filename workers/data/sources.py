@@ -11,7 +11,7 @@ from workers.contract.data import (
     IMAGE_SUFFIXES,
     BuiltinDataset,
     CifarDataset,
-    Dataset,
+    DatasetToImport,
     FolderDataset,
     NpzDataset,
     ParquetDataset,
@@ -31,7 +31,7 @@ _BUILTIN = {"fashion16": Path(__file__).parent / "builtin" / "fashion16_10k.npz"
 
 
 @contextmanager
-def open_source(dataset: Dataset) -> Iterator[Source]:
+def open_source(dataset: DatasetToImport) -> Iterator[Source]:
     """Look at what is there and read the labels; no image is decoded yet.
 
     Raises:

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from workers.contract.document import problems_of
+from workers.contract.jobs import AnySpec, parse_job, read_job
 from workers.contract.keys import JobKeys, is_job_id, split_spec_url
 from workers.contract.reading import read_document
 from workers.contract.records import Claim, Outcome
-from workers.contract.spec import TrainSpec, parse_spec
+from workers.contract.spec import TrainSpec
 from workers.jobs.failures import STORE_ERRORS, ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
@@ -26,11 +27,18 @@ class Job:
 
     store_url: str
     job_id: str
-    spec: TrainSpec
+    spec: AnySpec
 
     @property
     def keys(self) -> JobKeys:
         return JobKeys(self.job_id)
+
+    @property
+    def training(self) -> TrainSpec:
+        """Its document, if it is a training; raises UsageError."""
+        if not isinstance(self.spec, TrainSpec):
+            raise UsageError(f"{self.job_id} is a job of kind {self.spec.kind}; this is about trainings")
+        return self.spec
 
     def open_store(self) -> ObjectStore:
         return open_store(self.store_url)
@@ -61,7 +69,7 @@ def place_spec(job: Job) -> None:
     store = job.open_store()
     document = job.spec.model_dump_json(indent=2).encode()
     if not store.put_if_absent(job.keys.spec, document):
-        there = TrainSpec.model_validate_json(store.get(job.keys.spec))
+        there = read_job(store.get(job.keys.spec))
         if there != job.spec:
             raise UsageError(
                 f"{job.store_url} already holds a job {job.job_id!r} with another spec: "
@@ -102,9 +110,9 @@ def _read(read: Callable[[], bytes]) -> bytes:
         raise UsageError(f"cannot read the spec: {error}") from None
 
 
-def _parsed(location: str, document: bytes) -> TrainSpec:
+def _parsed(location: str, document: bytes) -> AnySpec:
     try:
-        return parse_spec(read_document(document))
+        return parse_job(read_document(document))
     except ValidationError as error:
         raise UsageError(f"{location}: " + "; ".join(map(str, problems_of(error)))) from None
     except ValueError as error:

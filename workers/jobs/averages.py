@@ -59,12 +59,12 @@ def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reco
     """
     if not 0 < relative_width < WIDEST:
         raise UsageError(f"--relative-width: {relative_width:g} is out of range, must lie between 0 and {WIDEST}")
-    config = job.spec.ema
+    config = job.training.ema
     if not isinstance(config, PowerFunctionAverage):
         raise UsageError(f"{job.job_id} keeps no power-function averages: train with ema.kind = power for that")
     stored = _stored(job, config)
     if not stored:
-        every = job.spec.cadence.checkpoint_images
+        every = job.training.cadence.checkpoint_images
         first = "in the first minutes of training" if every == "auto" else f"after {every} images"
         raise UsageError(f"{job.job_id} has no checkpoints yet: the first comes {first}")
     last = stored[-1].profile.images_seen
@@ -100,7 +100,7 @@ def write(plan: Reconstruction, job: Job, output: Path) -> None:
     Raises:
         UsageError: a checkpoint is damaged.
     """
-    spec, store = job.spec, job.open_store()
+    spec, store = job.training, job.open_store()
     images = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
     with torch.device("meta"):
         denoiser = new_denoiser(spec, images)

@@ -15,8 +15,9 @@ from ray.train.v2._internal.execution.controller.state import (
     TrainControllerState,
 )
 
+from workers.contract.compute import Workers
+from workers.contract.jobs import AnySpec
 from workers.contract.records import Progress
-from workers.contract.spec import Compute, TrainSpec
 from workers.jobs.failures import STORE_ERRORS
 from workers.jobs.signals import Signals
 from workers.storage import open_store
@@ -39,7 +40,7 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
     A healthy group that shall become larger or smaller is ended without being asked: here it is, for a checkpoint.
     """
 
-    def __init__(self, run: Run, spec: TrainSpec, signals: Signals) -> None:
+    def __init__(self, run: Run, spec: AnySpec, signals: Signals) -> None:
         self._run, self._spec, self._signals = run, spec, signals
         self._without_workers_since: float | None = None
         self._told_at = 0.0
@@ -97,21 +98,21 @@ def waiting(last: Progress, waiting_for: str) -> Progress:
     return last.model_copy(update={**changes, "ledger": accounted, "ledger_at": now, "updated_at": now})
 
 
-def _missing(compute: Compute) -> str | None:
+def _missing(compute: Workers) -> str | None:
     """In words; None if there is room by now."""
-    kind, least = compute.accelerator.upper(), compute.min_workers or compute.workers
+    kind, least = compute.accelerator.upper(), compute.least_workers
     there, free = ray.cluster_resources().get(kind, 0), ray.available_resources().get(kind, 0)
     if free >= least:
         return None
     return f"room for {least} {compute.accelerator} workers: all nodes together have {there:g} {kind}s, {free:g} free"
 
 
-def _first_word(spec: TrainSpec) -> Progress:
+def _first_word(spec: AnySpec) -> Progress:
     """Of a run whose first workers are still to come."""
     return Progress(
         phase="waiting",
         images_seen=0,
-        total_images=spec.duration_images,
+        total_images=spec.total_images,
         images_per_second=0.0,
         eta_seconds=None,
         losses={},

@@ -9,7 +9,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from workers.contract.keys import AttemptKeys, rank_log
 from workers.contract.records import Reason
 from workers.data import DatasetError
+from workers.evaluation.errors import FeaturesError, StatisticsError
 from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.sampling.network import SourceError
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError
 from workers.training.watchdog import HUNG
@@ -17,15 +19,16 @@ from workers.training.writer import CheckpointNotTakenError
 
 _OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
 _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
-_MEND = "lower compute.microbatch_images or batch_images, or add compute.workers"
+_MENDS = {"train": "lower compute.microbatch_images or batch_images, or add compute.workers"}
+_MEND = "lower pass_images"
 
 
-def diagnosed(error: Exception, *, pass_images: int) -> tuple[Reason, str]:
-    """The reason behind an exception, and what to tell the user, whose training holds `pass_images` at a time."""
+def diagnosed(error: Exception, *, pass_images: int, kind: str = "train") -> tuple[Reason, str]:
+    """The reason behind an exception, and what to tell the user, whose job holds `pass_images` at a time."""
     match error:
         case DatasetError() | DamagedCheckpointError():
             return Reason.DATA_ERROR, str(error)
-        case SpecMismatchError():
+        case SpecMismatchError() | SourceError() | FeaturesError() | StatisticsError():
             return Reason.INVALID_SPEC, str(error)
         case ClusterTooSmallError():
             return Reason.CLUSTER_TOO_SMALL, str(error)
@@ -34,7 +37,8 @@ def diagnosed(error: Exception, *, pass_images: int) -> tuple[Reason, str]:
         case BotoCoreError() | ClientError() | CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
         case _ if is_out_of_memory(error):
-            return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {_MEND}; {_first_line(error)}"
+            mend = _MENDS.get(kind, _MEND)
+            return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {_first_line(error)}"
         case _ if is_broken_connection(error):
             return Reason.WORKERS_LOST, f"a worker has lost the others: {_first_line(error)}"
         case _:

@@ -1,192 +1,58 @@
-"""A training job from claim to outcome, on Ray or in processes that are already there."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TypeVar, cast
+"""What a training job does before its workers start; what these do is `workers/training/run.py`."""
 
 import structlog
 import torch
-from pydantic import ValidationError
 
 from workers.contract.data import DatasetManifest
-from workers.contract.keys import DRIVER_LOG, rank_log
-from workers.contract.records import Outcome, Progress, Reason
-from workers.contract.spec import sharing_problems
+from workers.contract.keys import JobKeys
+from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
-from workers.environment import cache_folder, keep_ray_logs_plain
-from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
-from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import STORE_ERRORS, SpecMismatchError, UsageError
-from workers.jobs.stop import StopFlag
+from workers.jobs.failures import SpecMismatchError
 from workers.storage import ObjectStore
-from workers.tracking.output import shipped_output
-from workers.tracking.redaction import Redaction
-from workers.training.agreement import Wishes
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
-from workers.training.run import Ending, run_training
-from workers.training.scribe import Run
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
-from workers.training.world import World
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
-def train_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
-    """Be the driver of a Ray job: prepare here, train in Ray Train's workers.
+def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore) -> None:
+    """Import the image set unless it already is, and see that the network fits it.
 
     Raises:
-        ClaimRefusedError: somebody else runs this attempt.
-        UsageError: the store holds another job of this name.
+        SpecMismatchError: something in the document does not fit; the message names the field.
+        DatasetError: the images cannot be used.
     """
-    keep_ray_logs_plain()
-    from workers.jobs.ray_train import connect_to_ray, run_on_ray  # seconds to import; training elsewhere needs no Ray
-
-    number = _begin(job, attempt)
-    with shipped_output(job.open_store(), job.keys.attempt(number), DRIVER_LOG):
-        log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
-        connect_to_ray()
-        stop.listen()  # after Ray, which installs its own handlers when it connects
-        outcome = _outcome_of(job, number, lambda: run_on_ray(_prepare(job, number), job.spec, stop))
-    conclude(job, number, outcome)  # the last that is written: the log is whole by now
-    return outcome
-
-
-def train_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
-    """Train in this process, or in this and its peers if torchrun started them.
-
-    Raises:
-        ClaimRefusedError: somebody else runs this attempt.
-        UsageError: the store holds another job of this name, or this machine cannot run the spec.
-    """
-    stop.listen()
     try:
-        world = World.from_environment(job.spec.compute)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    try:
-        return _train_in(world, job, attempt, stop)
-    finally:
-        world.leave()
-
-
-def _train_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
-    if problems := sharing_problems(job.spec, world.size):
-        raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
-    number = _decided_by_first(world, lambda: _begin(job, attempt))
-    source = DRIVER_LOG if world.is_first else rank_log(world.rank)
-
-    with shipped_output(job.open_store(), job.keys.attempt(number), source) as last_words:
-
-        def body() -> Ending:
-            run = _decided_by_first(world, lambda: _prepare(job, number))
-            return run_training(run, world, heard=lambda: Wishes(stop=stop.is_set()), last_words=last_words)
-
-        if world.is_first:
-            log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
-        outcome = _outcome_of(job, number, body)
-    if world.is_first:
-        conclude(job, number, outcome)
-    return outcome
-
-
-def _begin(job: Job, attempt: int | None) -> int:
-    try:
-        place_spec(job)
-        number = claim_attempt(job, attempt)
-    except STORE_ERRORS as error:
-        raise UsageError(f"cannot use the store {job.store_url}: {error}") from None
-    return number
-
-
-def _prepare(job: Job, attempt: int) -> Run:
-    """Import the image set unless it already is, and see that the network fits it, before any worker starts."""
-    store = job.open_store()
-    try:
-        manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
+        manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     except FileNotFoundError:
-        _check_start(job, store, None)
-        manifest = import_dataset(job.spec.dataset, store, on_progress=_log_import)
-        if not store.put_if_absent(job.keys.dataset, manifest.model_dump_json().encode()):  # another was first
-            manifest = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
+        _check_start(spec, keys, store, None)
+        manifest = import_dataset(spec.dataset, store, on_progress=log_import)
+        if not store.put_if_absent(keys.dataset, manifest.model_dump_json().encode()):  # another was first
+            manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
     try:
         with torch.device("meta"):
-            new_denoiser(job.spec, manifest)
+            new_denoiser(spec, manifest)
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
-    if not committed_checkpoints(store, job.keys):  # with one, nobody reads what it started from again
-        _check_start(job, store, manifest)
-    return Run(job.store_url, job.job_id, attempt, manifest.digest, str(cache_folder()))
+    if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again
+        _check_start(spec, keys, store, manifest)
 
 
-def _check_start(job: Job, store: ObjectStore, images: DatasetManifest | None) -> None:
-    """See that the job can start from its origin or its initial weights, as far as `images` do not matter to that."""
-    origin = read_origin(store, job.keys)
-    try:
-        if origin:
-            check_origin(origin, store, job.spec, images)
-        else:
-            check_initial_weights(job.spec, images)
-    except ValueError as error:
-        raise SpecMismatchError(str(error)) from error
-
-
-def _log_import(done: int, total: int) -> None:
+def log_import(done: int, total: int) -> None:
     if done == total or done % 10_000 == 0:
         log.info("dataset.importing", images=done, of=total)
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    error: Exception
-
-
-def _decided_by_first(world: World, decide: Callable[[], T]) -> T:
-    """Let the first process decide, and all of them have its result, or raise its error."""
-    decision: T | _Raised | None = None
-    if world.is_first:
-        try:
-            decision = decide()
-        except Exception as error:  # noqa: BLE001 - raised again below, everywhere
-            decision = _Raised(error)
-    decision = world.from_first(decision)
-    if isinstance(decision, _Raised):
-        raise decision.error
-    return cast("T", decision)
-
-
-def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
-    """Run a training to its end, whatever end that is, and put it in the words of the contract."""
+def _check_start(spec: TrainSpec, keys: JobKeys, store: ObjectStore, images: DatasetManifest | None) -> None:
+    """See that the job can start from its origin or its initial weights, as far as `images` do not matter to that."""
+    origin = read_origin(store, keys)
     try:
-        ending = body()
-    except Exception as error:
-        reason, message = diagnosed(error, pass_images=job.spec.pass_images)
-        log.error("training.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
-        ending = _given_up(job, attempt, reason, message)
-    outcome = _in_words(ending)
-    log.info("attempt.ended", status=outcome.status, images_seen=outcome.images_seen)
-    return outcome
-
-
-def _given_up(job: Job, attempt: int, reason: Reason, message: str) -> Ending:
-    """With how far it had come by its last word: failing there again and again is not bad luck."""
-    try:
-        last = Progress.model_validate_json(job.open_store().get(job.keys.attempt(attempt).progress))
-    except (*STORE_ERRORS, ValidationError):
-        return Ending(images_seen=0, reason=reason, message=message)
-    return Ending(last.images_seen, reason=reason, message=message, mlflow_run_id=last.mlflow_run_id)
-
-
-def _in_words(ending: Ending) -> Outcome:
-    return Outcome(
-        status="failed" if ending.reason else "stopped" if ending.stopped else "succeeded",
-        reason=ending.reason,
-        message=Redaction.of_environment()(ending.message),
-        images_seen=ending.images_seen,
-        mlflow_run_id=ending.mlflow_run_id,
-        ended_at=datetime.now(UTC),
-    )
+        if origin:
+            check_origin(origin, store, spec, images)
+        else:
+            check_initial_weights(spec, images)
+    except ValueError as error:
+        raise SpecMismatchError(str(error)) from error

@@ -19,6 +19,12 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> bytes:
         """Read an object; raises FileNotFoundError with the key if there is none."""
 
+    def part(self, key: str, offset: int, size: int) -> bytes:
+        """At most `size` bytes of an object from `offset` on; none behind its end. Raises as `get`."""
+
+    def link(self, key: str, *, seconds: int) -> str | None:
+        """Where anybody can fetch an object without credentials for so long; None: nowhere."""
+
     def folders(self, prefix: str) -> list[str]:
         """The names of all folders directly under `prefix`, which is empty or ends with a slash, sorted.
 

@@ -33,6 +33,17 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise FileNotFoundError(key) from None
 
+    def part(self, key: str, offset: int, size: int) -> bytes:
+        try:
+            with self._path(key).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise FileNotFoundError(key) from None
+
+    def link(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
+        return None
+
     def folders(self, prefix: str) -> list[str]:
         try:
             return sorted(path.name for path in self._path(prefix).iterdir() if path.is_dir())

@@ -35,6 +35,12 @@ class MemoryStore:
             except KeyError:
                 raise FileNotFoundError(key) from None
 
+    def part(self, key: str, offset: int, size: int) -> bytes:
+        return self.get(key)[offset : offset + size]
+
+    def link(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
+        return None
+
     def folders(self, prefix: str) -> list[str]:
         below = (key.removeprefix(prefix) for key in self.list(prefix))
         return sorted({rest.split("/")[0] for rest in below if "/" in rest})

@@ -1,5 +1,7 @@
 """An object store in an S3-compatible bucket."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +60,22 @@ class S3Store:
         return True
 
     def get(self, key: str) -> bytes:
-        try:
+        with _named(key):
             return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+
+    def part(self, key: str, offset: int, size: int) -> bytes:
+        span = f"bytes={offset}-{offset + size - 1}"
+        try:
+            with _named(key):
+                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)["Body"].read()
         except ClientError as error:
-            if _code(error) == "NoSuchKey":
-                raise FileNotFoundError(key) from None
+            if _code(error) == "InvalidRange":  # behind its end
+                return b""
             raise
+
+    def link(self, key: str, *, seconds: int) -> str | None:
+        place = {"Bucket": self._bucket, "Key": self._prefix + key}
+        return self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
 
     def folders(self, prefix: str) -> list[str]:
         whole = self._prefix + prefix
@@ -80,6 +92,17 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Say of a missing object which it is."""
+    try:
+        yield
+    except ClientError as error:
+        if _code(error) == "NoSuchKey":
+            raise FileNotFoundError(key) from None
+        raise
 
 
 class _Reader(RawIOBase):

@@ -4,11 +4,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
 
 import structlog
 
-from workers.contract.records import Behind, Ledger, Progress, Resume
+from workers.contract.records import Behind, Ledger, Phase, Progress, Resume
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -21,7 +20,7 @@ class Status:
 
     total_images: int
     num_workers: int
-    phase: Literal["preparing", "training", "checkpointing"] = "preparing"
+    phase: Phase = "preparing"
     images_seen: int = 0
     images_per_second: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)

@@ -58,10 +58,7 @@ class MlflowRun:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in self._identity.items())
-        runs = client.search_runs([experiment_id], same, max_results=1)
-        if runs:
-            run_id = runs[0].info.run_id
+        if run_id := _with_tags(client, experiment_id, self._identity):
             client.update_run(run_id, status="RUNNING")
             steps = [metric.step for metric in client.get_metric_history(run_id, "loss/dsm")]
             self._logged_until = max(steps, default=-1)
@@ -92,6 +89,28 @@ class MlflowRun:
         client.log_image(
             run_id, image, key=_PICTURES, step=grid.images_seen, timestamp=int(grid.time * 1000), synchronous=True
         )
+
+
+def find_run(job_id: str, store_url: str) -> tuple[MlflowClient, str | None]:
+    """The run of a job, if MLflow has one."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    identity = {JOB_TAG: job_id, STORE_TAG: store_url}
+    return client, _with_tags(client, experiment.experiment_id, identity) if experiment else None
+
+
+def log_points(
+    client: MlflowClient, run_id: str, images_seen: int, points: dict[str, float], milliseconds: int
+) -> None:
+    """Add points of several curves at one step."""
+    metrics = [Metric(key, value, timestamp=milliseconds, step=images_seen) for key, value in points.items()]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _with_tags(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> str | None:
+    same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in tags.items())
+    runs = client.search_runs([experiment_id], same, max_results=1)
+    return runs[0].info.run_id if runs else None
 
 
 def _is_whole(path: str, step: int) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 import structlog
 import torch
 
-from workers.contract.spec import Compute
+from workers.contract.compute import Workers
 from workers.diffusion.denoiser import Denoiser
 
 log = structlog.get_logger()
 
 
-def configure_backend(compute: Compute) -> None:
+def configure_backend(compute: Workers) -> None:
     """Set what is a matter of the whole process."""
     wants_bfloat16 = compute.accelerator == "gpu" and compute.precision == "bfloat16"
     if wants_bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):

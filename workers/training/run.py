@@ -55,7 +55,7 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     timekeeper = Timekeeper(history)
     spec = TrainSpec.model_validate_json(store.get(run.keys.spec))
     configure_backend(spec.compute)
-    images = ImageSet.open(run.dataset_digest, store=store, cache=Path(run.cache_folder))
+    images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
     restored = restore_start(state, store, run.keys, world)
     if restored is None:
@@ -64,7 +64,7 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     scribe = (
-        Scribe.begin(run, spec, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        Scribe.begin(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
         if world.is_first
         else None
     )

@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 import structlog
 
+from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
@@ -39,17 +40,20 @@ _ABANDONED_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is run: an attempt at a job, on an imported image set. Small and picklable: it travels to every worker."""
+    """What is run: an attempt at a job. Small and picklable: it travels to every worker."""
 
     store_url: str
     job_id: str
     attempt: int
-    dataset_digest: str
     cache_folder: str
 
     @property
     def keys(self) -> JobKeys:
         return JobKeys(self.job_id)
+
+    def dataset(self, store: ObjectStore) -> DatasetManifest:
+        """The image set that the job learns from, once it is prepared."""
+        return DatasetManifest.model_validate_json(store.get(self.keys.dataset))
 
 
 class Scribe:
@@ -79,6 +83,7 @@ class Scribe:
         cls,
         run: Run,
         spec: TrainSpec,
+        images: DatasetManifest,
         world: World,
         state: TrainState,
         history: History,
@@ -103,7 +108,7 @@ class Scribe:
             restarts=history.restarts,
         )
         params = flattened(spec) | {
-            "dataset.digest": run.dataset_digest,
+            "dataset.digest": images.digest,
             "sigma_data": f"{state.denoiser.sigma_data:.6g}",
         }
         tags = {"cdm.attempt": str(run.attempt)}

@@ -14,7 +14,7 @@ from workers.networks import build
 
 AUGMENTATION_FEATURES = 9  # numbers that tell a network how its image was transformed
 
-_PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
         network,
         preconditioning=spec.preconditioning,
         sigma_data=_sigma_data(spec, images),
-        precision=_PRECISION[spec.compute.precision],
+        precision=PRECISION[spec.compute.precision],
     )
 
 

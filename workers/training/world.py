@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from workers.contract.spec import Compute
+from workers.contract.compute import Workers
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size(), device, patient)
 
     @classmethod
-    def from_environment(cls, compute: Compute) -> "World":
+    def from_environment(cls, compute: Workers) -> "World":
         """Join the other processes if torchrun started this one, else be alone.
 
         Raises:
@@ -103,7 +103,7 @@ class World:
         return box[0]
 
 
-def collective_seconds(compute: Compute) -> int:
+def collective_seconds(compute: Workers) -> int:
     """How long processes wait for each other in a step: so long that their watchdogs are first."""
     return max(_COLLECTIVE_SECONDS, 2 * compute.hang_seconds)
 

@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.gpu.effort import Effort
 from tests.support.images import random_images
+from workers.contract.compute import Compute
 from workers.contract.presets import PRESETS
-from workers.contract.spec import Compute, TrainSpec, parse_spec
+from workers.contract.spec import TrainSpec, parse_spec
 from workers.training.backend import configure_backend
 from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state

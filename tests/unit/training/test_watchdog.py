@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.waiting import wait_until
+from workers.contract.compute import Compute
 from workers.contract.keys import JobKeys
-from workers.contract.spec import Compute
 from workers.storage.memory import MemoryStore
 from workers.tracking.output import shipped_output
 from workers.training import watchdog as module

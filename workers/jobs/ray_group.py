@@ -1,4 +1,4 @@
-"""A training run on Ray Train: DDP workers, restarted from the last checkpoint when one dies, stopped cooperatively."""
+"""A group of workers on Ray Train: restarted from what is in the store when one dies, stopped cooperatively."""
 
 import tempfile
 from collections.abc import Callable
@@ -15,19 +15,21 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
 
+from workers.contract.compute import Workers
+from workers.contract.jobs import AnySpec
 from workers.contract.keys import rank_log
-from workers.contract.spec import Compute, TrainSpec
 from workers.environment import configure_logging
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, was_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
+from workers.jobs.kinds import WORK
 from workers.jobs.signals import Listener, Signals
 from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.agreement import Wishes
 from workers.training.checkpoint import committed_checkpoints
-from workers.training.run import Ending, run_training
+from workers.training.run import Ending
 from workers.training.scribe import Run
 from workers.training.world import World, collective_seconds
 
@@ -41,8 +43,8 @@ def connect_to_ray() -> None:
     ray.init(logging_level="WARNING")
 
 
-def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
-    """Train in as many workers as the spec asks for and return how it ended, as the first worker tells it.
+def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
+    """Work in as many workers as the spec asks for and return how it ended, as the first worker tells it.
 
     While nodes are missing it waits for them, or goes on with `compute.min_workers`.
 
@@ -58,7 +60,7 @@ def run_on_ray(run: Run, spec: TrainSpec, stop: StopFlag) -> Ending:
     with tempfile.TemporaryDirectory(prefix="cdm-ray-") as scratch:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"run": asdict(run), "signals": signals},
+            train_loop_config={"run": asdict(run), "kind": spec.kind, "signals": signals},
             scaling_config=_scaling(spec.compute),
             # Ray Train keeps nothing of ours: checkpoints have their own manifests, so its folder may vanish.
             run_config=RunConfig(
@@ -91,7 +93,8 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             wishes = Wishes(checkpoint=drains.has_news())
             return wishes | listener.heard() if listener else wishes
 
-        return asdict(run_training(run, world, heard=heard, last_words=last_words))
+        work = WORK[config["kind"]]
+        return asdict(work(run, world, heard=heard, last_words=last_words))
 
 
 class _DrainNotices:
@@ -112,11 +115,11 @@ class _DrainNotices:
         return is_news
 
 
-def _check_room(compute: Compute) -> None:
+def _check_room(compute: Workers) -> None:
     """Refuse what a cluster that cannot grow does not have: Ray Train would wait for it for ever, and say nothing."""
     if ray_state.get_max_resources_from_cluster_config():  # there is an autoscaler
         return
-    least = compute.min_workers or compute.workers
+    least = compute.least_workers
     needed = {compute.accelerator.upper(): least}  # what Ray Train reserves
     there = ray.cluster_resources()
     short = [
@@ -129,15 +132,16 @@ def _check_room(compute: Compute) -> None:
         )
 
 
-def _scaling(compute: Compute) -> ScalingConfig:
+def _scaling(compute: Workers) -> ScalingConfig:
+    least = compute.least_workers
     return ScalingConfig(
-        num_workers=(compute.min_workers, compute.workers) if compute.min_workers else compute.workers,
+        num_workers=compute.workers if least == compute.workers else (least, compute.workers),
         use_gpu=compute.accelerator == "gpu",
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
     )
 
 
-def _cause(error: ray.train.TrainingFailedError, compute: Compute, hung: Callable[[int], bool]) -> Exception:
+def _cause(error: ray.train.TrainingFailedError, compute: Workers, hung: Callable[[int], bool]) -> Exception:
     """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo.
 
     `hung` tells of a lost worker's rank whether its watchdog has ended it.

@@ -1,0 +1,77 @@
+"""What jobs have found, in words, for people."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.cli.text import table
+from workers.contract.document import read_leniently
+from workers.contract.evaluation import Evaluation, Measure
+from workers.contract.importing import ImportReport
+from workers.contract.sampling import Sampled
+
+
+def result(kind: str, document: Mapping[str, Any]) -> str:
+    """Of a `result.json`."""
+    text = json.dumps(document)
+    match kind:
+        case "evaluate" if found := read_leniently(Evaluation, text):
+            return evaluation(found)
+        case "sample" if drawn := read_leniently(Sampled, text):
+            return _sampled(drawn)
+        case "import" if report := read_leniently(ImportReport, text):
+            return _imported(report)
+        case _:
+            return json.dumps(document, indent=2)
+
+
+def evaluation(found: Evaluation) -> str:
+    """All of one."""
+    head = ("MEASURE", "VALUE", "+-", "BY CHANCE")
+    rows = [(name, *_cells(measure)) for name, measure in found.measures.items()]
+    where = f"{found.checkpoint.job_id} at {found.checkpoint.images_seen:,} images, {found.checkpoint.average}"
+    how = f"{found.repeats} x {found.num_images:,} images, {found.sampler.method} with {found.sampler.steps} steps"
+    return f"{where}\n{how}; features {found.features} {found.features_fingerprint[:12]}\n{table([head, *rows])}"
+
+
+def evaluations(found: Sequence[Evaluation]) -> str:
+    """All of a training job, a row each."""
+    names = list(dict.fromkeys(name for each in found for name in each.measures))
+    head = ("IMAGES SEEN", "AVERAGE", "DRAWN", *names, "JOB")
+    rows = [
+        (
+            *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average or "", f"{each.num_images:,}"),
+            *(f"{each.measures[name].value:.4g}" if name in each.measures else "" for name in names),
+            each.job_id,
+        )
+        for each in found
+    ]
+    return table([head, *rows])
+
+
+def _cells(measure: Measure) -> tuple[str, str, str]:
+    return (
+        f"{measure.value:.4g}",
+        f"{measure.standard_error:.2g}" if measure.standard_error is not None else "",
+        f"{measure.floor:.4g}" if measure.floor is not None else "",
+    )
+
+
+def _sampled(drawn: Sampled) -> str:
+    last = drawn.first_seed + drawn.num_images - 1
+    where = f"{drawn.checkpoint.job_id} at {drawn.checkpoint.images_seen:,} images, {drawn.checkpoint.average}"
+    return f"{drawn.num_images:,} images of seeds {drawn.first_seed} to {last}, drawn from {where}"
+
+
+def _imported(report: ImportReport) -> str:
+    manifest = report.manifest
+    size = f"{manifest.resolution} x {manifest.resolution} x {manifest.channels}"
+    rows = [
+        ("digest", manifest.digest),
+        ("images", f"{manifest.num_images:,} of {size}, sigma_data {manifest.sigma_data:.3f}"),
+        *(("class", f"{name}: {count:,}") for name, count in (report.images_per_class or {}).items()),
+        ("left out", f"{report.num_left_out:,} images" if report.num_left_out else ""),
+        *(("", f"{name!r} {reason}") for name, reason in list(report.left_out.items())[:20]),
+        ("no images", f"{report.num_ignored_files:,} files" if report.num_ignored_files else ""),
+    ]
+    return table((name, value) for name, value in rows if value)

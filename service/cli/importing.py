@@ -1,0 +1,54 @@
+"""`cdm import`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.cli import documents, values
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
+from service.cli.submission import hand_in
+from service.client import Client
+
+Format = Literal["folder", "zip", "cifar", "npz", "parquet", "webdataset"]
+_BY_SUFFIX: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".parquet": "parquet", ".tar": "webdataset"}
+
+
+@on_service
+def import_(
+    client: Client,
+    path: Annotated[str, typer.Argument(help="Images, as the workers see them.")],
+    format: Annotated[Format | None, typer.Option(help="Default: by its name and what is in it.")] = None,  # noqa: A002
+    resolution: Annotated[int | None, typer.Option(help="Crop to a square of this size; default: as they are.")] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="One channel instead of three.")] = False,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out up to so many images that cannot be used.")] = 0,
+    changes: Changes = [],  # noqa: B006 (Typer's way)
+    name: Name = None,
+    label: LabelList = [],  # noqa: B006 (Typer's way)
+    priority: Urgency = None,
+    max_runtime: MaxRuntime = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring images into the store, and learn what there is in them.
+
+    `cdm results` then shows the digest to train with: --set 'dataset={kind: imported, digest: DIGEST}'.
+    """
+    channels = 1 if grey else 3
+    dataset = {"kind": format or _format(path), "path": path, "resolution": resolution, "channels": channels}
+    document = {"kind": "import", "dataset": dataset, "max_faulty_images": skip}
+    options = values.job_options(name, label, priority, max_runtime)
+    hand_in(client, documents.completed(document, changes), options, watch=watch, as_json=as_json)
+
+
+def _format(path: str) -> Format:
+    place = Path(path)
+    if place.name.startswith("cifar-"):
+        return "cifar"
+    if place.is_dir():
+        suffixes = {each.suffix for each in place.iterdir()}
+        return next((_BY_SUFFIX[suffix] for suffix in (".parquet", ".tar") if suffix in suffixes), "folder")
+    if found := _BY_SUFFIX.get(place.suffix):
+        return found
+    raise CommandFailed(f"nothing here tells the format of {path}: give --format, one of folder, zip, cifar ...")

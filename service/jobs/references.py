@@ -1,0 +1,68 @@
+"""What a job document refers to: looked up when it is submitted, and written into it."""
+
+from dataclasses import dataclass
+
+from service.errors import InvalidRequest
+from service.jobs.objects import JobObjects
+from service.jobs.records import JobRecord
+from service.jobs.store import JobStore
+from workers.contract.data import ImportedDataset
+from workers.contract.document import Problem
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.jobs import AnySpec
+from workers.contract.records import CheckpointManifest, Origin
+from workers.contract.sampling import SampleSpec
+from workers.contract.spec import TrainSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A document with nothing left open, and the checkpoint that it needs."""
+
+    spec: AnySpec
+    source: Origin | None = None
+
+
+async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> Settled:
+    """Look everything up.
+
+    Raises:
+        InvalidRequest: something is not there, or is another project's.
+    """
+    match spec:
+        case SampleSpec() | EvaluateSpec():
+            source = await _source(spec, project=project, store=store, objects=objects)
+            checkpoint = spec.checkpoint.model_copy(update={"images_seen": source.images_seen})
+            return Settled(spec.model_copy(update={"checkpoint": checkpoint}), source)
+        case TrainSpec(dataset=ImportedDataset(digest=digest)) if not await objects.has_dataset(digest):
+            reason = f"there is no image set {digest}; an import job says the digest of its own"
+            raise _refused("/spec/dataset/digest", reason)
+        case _:
+            return Settled(spec)
+
+
+async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:
+    wanted = spec.checkpoint
+    job = await store.find(wanted.job_id, project=project)
+    if job is None or job.deleted_at:
+        raise _refused("/spec/checkpoint/job_id", f"there is no job {wanted.job_id}")
+    if job.kind != "train":
+        raise _refused("/spec/checkpoint/job_id", f"{job.id} is a job of kind {job.kind}, which has no checkpoints")
+    there = [manifest for _, manifest in await objects.checkpoints(job.id)]
+    return _chosen(job, wanted.images_seen, there)
+
+
+def _chosen(job: JobRecord, images_seen: int | None, there: list[CheckpointManifest]) -> Origin:
+    """At these images, or the newest; of two attempts' the later."""
+    fitting = [each for each in there if images_seen in (None, each.images_seen)]
+    if not fitting:
+        has = (
+            f"it has them at {', '.join(str(each.images_seen) for each in there[-8:])}" if there else "it has none yet"
+        )
+        raise _refused("/spec/checkpoint/images_seen", f"{job.id} has no such checkpoint: {has}")
+    newest = max(fitting, key=lambda manifest: (manifest.images_seen, manifest.attempt))
+    return Origin(job_id=job.id, images_seen=newest.images_seen, attempt=newest.attempt)
+
+
+def _refused(pointer: str, reason: str) -> InvalidRequest:
+    return InvalidRequest("the job refers to what is not there", problems=[Problem(pointer, "not_found", reason)])

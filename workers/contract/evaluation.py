@@ -1,0 +1,106 @@
+"""The document of an evaluation job, and what it finds."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from workers.contract.data import Digest
+from workers.contract.document import Document, Problem, crossed
+from workers.contract.features import Features, Lite0
+from workers.contract.model import Images, Sampler
+from workers.contract.records import Timestamp
+from workers.contract.sampling import CheckpointSource, Drawing
+
+
+class EvaluateSpec(Drawing):
+    """An evaluation job: how good a checkpoint's images are, and how consistent its network is.
+
+    EDM's protocol is 50,000 images, three times, beside all training images.
+    """
+
+    kind: Literal["evaluate"]
+    num_images: Annotated[Images, Field(ge=2, le=1_000_000, description="Drawn for each distance")] = 5000
+    repeats: Annotated[int, Field(ge=1, le=100, description="Distances of so many blocks, each of new seeds")] = 1
+    features: Features = Lite0(kind="lite0")
+    reference: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path or URL "
+            "the workers can read; null: all images that the job learned from",
+        ),
+    ] = None
+    drift_images: Annotated[
+        int, Field(ge=0, le=100_000, description="Images that consistency is measured on, by noise level; 0: none")
+    ] = 256
+
+    @property
+    def drawn_images(self) -> int:
+        return self.num_images * self.repeats
+
+    @property
+    def total_images(self) -> int:
+        return self.drawn_images + self.drift_images
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        problems = []
+        if self.drift_images == 1:
+            problems.append(Problem("/drift_images", "out_of_range", "a spread takes two images or more; 0: none"))
+        if self.reference and self.features.kind == "lite0":
+            reason = "published statistics are of other features: choose those they were made with, or set it to null"
+            problems.append(Problem("/reference", "not_comparable", reason))
+        crossed(*problems, *self.drawing_problems(self.drawn_images))
+        return self
+
+
+class Measure(Document):
+    """A number and how sure it is."""
+
+    value: float
+    blocks: Annotated[tuple[float, ...], Strict(False), Field(description="One for each block of images")] = ()
+    standard_error: Annotated[float | None, Field(description="Of the value; null: not known from one block")] = None
+    floor: Annotated[
+        float | None,
+        Field(description="What chance alone makes: as many training images, half of them at most, beside the others"),
+    ] = None
+
+
+class Level(Document):
+    """A measure at one noise level: mean over images, and the standard error of that mean."""
+
+    sigma: float
+    mean: float
+    standard_error: float
+    count: int
+
+
+Curve = Annotated[tuple[Level, ...], Strict(False)]
+
+
+class Evaluation(Document):
+    """What an evaluation job has found. Numbers compare only where `features_fingerprint` and counts are the same."""
+
+    job_id: Annotated[str, Field(description="Of the evaluation")]
+    checkpoint: CheckpointSource
+    checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
+    features: str
+    features_fingerprint: Digest
+    reference: Annotated[str, Field(description="Digest of the image set, or of the archive of statistics")]
+    num_reference: Annotated[int | None, Field(description="Images behind the reference; null: it does not say")]
+    num_images: int
+    repeats: int
+    first_seed: int
+    sampler: Sampler
+    measures: dict[str, Measure]
+    curves: Annotated[dict[str, Curve], Field(description="By noise level, at training images and on its own paths")]
+    versions: Annotated[dict[str, str], Field(description="Of the libraries that computed it, and the device")]
+    files: Annotated[tuple[str, ...], Strict(False)]
+    ended_at: Timestamp
+
+    @property
+    def points(self) -> dict[str, float]:
+        """What becomes of it among the curves of the training job, at the images that the checkpoint has seen."""
+        points = {f"eval/{name}": measure.value for name, measure in self.measures.items()}
+        least = {f"eval/{name}_min": min(each.blocks) for name, each in self.measures.items() if len(each.blocks) > 1}
+        return points | least

@@ -1,0 +1,92 @@
+"""The document of a sample job: images out of a checkpoint, each a function of its own seed."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from workers.contract.compute import Workers
+from workers.contract.data import Digest
+from workers.contract.document import Document, Problem, crossed
+from workers.contract.keys import JOB_ID_PATTERN
+from workers.contract.model import Images, Sampler, sampler_problems
+from workers.contract.records import Timestamp
+
+MAX_SEED = 2**53  # above, JSON's numbers are no longer all different
+Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
+Classes = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    Strict(False),
+    Field(min_length=1, max_length=100_000),
+]
+PassImages = Annotated[int, Field(gt=0, le=65_536, description="Images that a worker holds at once")]
+
+
+class CheckpointSource(Document):
+    """A committed checkpoint of a training job in the same store, and one of its moving averages."""
+
+    job_id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$", max_length=200)]
+    images_seen: Annotated[
+        int | None, Field(ge=1, lt=2**63, description="null: the newest when the job is submitted")
+    ] = None
+    average: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(ema|ema-0\.\d+|network)$",
+            description="ema, ema-0.050 by its width, or network (the raw weights); null: what sample grids are of",
+        ),
+    ] = None
+
+
+class Drawing(Document):
+    """How images are drawn from a checkpoint."""
+
+    checkpoint: CheckpointSource
+    sampler: Annotated[Sampler | None, Field(description="null: the training job's")] = None
+    classes: Annotated[
+        Classes | None, Field(description="The image of a seed has the class at `seed modulo their number`; null: all")
+    ] = None
+    first_seed: Annotated[Seed, Field(description="Images have this seed and those that follow")] = 0
+    pass_images: PassImages = 64
+    compute: Workers = Workers()
+
+    def drawing_problems(self, num_images: int) -> list[Problem]:
+        """Fields that are right one by one and wrong together, where so many images are drawn."""
+        sampler = sampler_problems(self.sampler) if self.sampler else []
+        problems = [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in sampler]
+        if self.first_seed + num_images > MAX_SEED:
+            reason = f"with {num_images} images the last seed would be above {MAX_SEED - 1}; choose a lower one"
+            problems.append(Problem("/first_seed", "out_of_range", reason))
+        return problems
+
+
+class SampleSpec(Drawing):
+    """A sample job."""
+
+    kind: Literal["sample"]
+    num_images: Annotated[Images, Field(le=1_000_000)] = 64
+    archive: Annotated[
+        Literal["zip", "npz"] | None,
+        Field(description="All images as PNG files in a ZIP, or as one array in a NumPy archive; null: the grid only"),
+    ] = "zip"
+
+    @property
+    def total_images(self) -> int:
+        return self.num_images
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        crossed(*self.drawing_problems(self.num_images))
+        return self
+
+
+class Sampled(Document):
+    """What a sample job has drawn, and from what."""
+
+    checkpoint: CheckpointSource
+    checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
+    sampler: Sampler
+    first_seed: int
+    num_images: int
+    classes: Annotated[tuple[int, ...] | None, Strict(False)]
+    files: Annotated[tuple[str, ...], Strict(False)]
+    ended_at: Timestamp

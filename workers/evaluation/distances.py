@@ -1,0 +1,95 @@
+"""Distances between two sets of features: Fréchet's, of two Gaussians, and a kernel's, which needs fewer images."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from workers.evaluation.statistics import Statistics
+
+_ROUNDING = torch.finfo(torch.float64).eps
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson & Landau 1982; as FID, Heusel et al. 2017).
+
+    With S = F F^T, the trace of the root is the sum of the singular values of F_a^T F_b. Hence covariances may be
+    singular, as those of fewer images than dimensions are: there is no root of a matrix, and no root of an eigenvalue
+    that is nothing but rounding. Biased: fewer images are further apart, so compare at equal numbers only.
+
+    Raises:
+        ValueError: the features are not of the same kind.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions have no distance")
+    shared = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    apart = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * shared
+    return max(float(apart), 0.0)
+
+
+def _factor(covariance: Float64[Tensor, "dimensions dimensions"]) -> Float64[Tensor, "dimensions rank"]:
+    """F with F F^T = the covariance, as far as float64 tells its eigenvalues from 0."""
+    values, vectors = torch.linalg.eigh(covariance)
+    real = values > len(values) * _ROUNDING * values[-1].clamp(min=0)
+    factor: Tensor = vectors[:, real] * values[real].sqrt()
+    return factor
+
+
+@dataclass(frozen=True, slots=True)
+class KernelDistance:
+    """A kernel distance, the mean of `value`s of subsets of `images_per_subset` of each set; it may be negative."""
+
+    value: float
+    spread: float  # standard deviation of the subsets' values, which is what is published beside KID
+    standard_error: float  # of `value`, if the images are independent
+    images_per_subset: int
+
+
+def kernel_distance(
+    a: Float[Tensor, "images_a dimensions"],
+    b: Float[Tensor, "images_b dimensions"],
+    *,
+    subsets: int = 100,
+    largest_subset: int = 1000,
+    seed: int = 0,
+) -> KernelDistance:
+    """The mean of `squared_mmd` over random subsets (KID, Bińkowski et al. 2018), drawn by `seed` alone.
+
+    A subset is at most half of the smaller set, so that its values say how much chance there is in the mean: drawn
+    without replacement, m of n, they spread sqrt((n - m) / m) times as much (the delete-d jackknife of Shao & Wu 1989;
+    for equal distributions and for sets of unequal size that is the most it can be).
+
+    Raises:
+        ValueError: there are fewer than four images in a set.
+    """
+    images = min(len(a), len(b))
+    size = min(largest_subset, images // 2)
+    if size < 2:
+        raise ValueError(f"{len(a)} and {len(b)} images are too few: four of each are the fewest")
+    generator = torch.Generator().manual_seed(seed)
+
+    def subset(features: Tensor) -> Tensor:
+        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)]
+
+    values = torch.stack([squared_mmd(subset(a), subset(b)) for _ in range(subsets)])
+    spread = float(values.std()) if subsets > 1 else math.nan
+    return KernelDistance(float(values.mean()), spread, spread * math.sqrt(size / (images - size)), size)
+
+
+def squared_mmd(
+    a: Float[Tensor, "images_a dimensions"], b: Float[Tensor, "images_b dimensions"]
+) -> Float64[Tensor, ""]:
+    """Unbiased estimate of the squared maximum mean discrepancy, kernel (x.y / dimensions + 1)^3 (the same paper)."""
+    within = _mean_of_others(_kernel(a, a)) + _mean_of_others(_kernel(b, b))
+    return within - 2 * _kernel(a, b).mean()
+
+
+def _kernel(x: Float[Tensor, "rows dimensions"], y: Float[Tensor, "columns dimensions"]) -> Tensor:
+    return (x.double() @ y.double().T / x.shape[1] + 1).pow(3)
+
+
+def _mean_of_others(kernel: Float64[Tensor, "images images"]) -> Tensor:
+    """The mean without the diagonal, which compares images with themselves."""
+    return (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1))

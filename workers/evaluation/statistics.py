@@ -1,0 +1,97 @@
+"""Mean and covariance of features, and the `.npz` files that they are published in."""
+
+import io
+from dataclasses import dataclass
+from typing import Self
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from workers.evaluation.errors import StatisticsError
+
+__all__ = ["Statistics", "StatisticsError"]
+
+_ROWS = 4096  # of features that are in float64 at once
+_MAX_BYTES = 4 << 30  # unpacked: 23,000 dimensions
+_ASYMMETRY = 1e-6  # of the largest element; sums in another order differ by less
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """What the Fréchet distance sees of a set of features."""
+
+    count: int | None  # of images; None: the file did not say
+    mean: Float64[Tensor, " dimensions"]
+    covariance: Float64[Tensor, "dimensions dimensions"]  # of the sample: sums are divided by count - 1
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "images dimensions"]) -> Self:
+        """Of at least two images, on their device; in two passes, so that nothing cancels.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        count, dimensions = features.shape
+        if count < 2:
+            raise ValueError(f"{count} images have no covariance: two are the fewest")
+        mean = features.mean(dim=0, dtype=torch.float64)
+        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=features.device)
+        for first in range(0, count, _ROWS):
+            centred = features[first : first + _ROWS].double() - mean
+            scatter += centred.T @ centred
+        return cls(count, mean, scatter / (count - 1))
+
+    def to_npz(self) -> bytes:
+        """In the layout of EDM: `mu`, `sigma`, in float64; and `count`, which others pass over."""
+        arrays = {"mu": self.mean.cpu().numpy(), "sigma": self.covariance.cpu().numpy()}
+        if self.count is not None:
+            arrays["count"] = np.array(self.count)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes every name for `allow_pickle`
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, data: bytes) -> Self:
+        """Read that layout, with or without `count`. No pickle in it is run.
+
+        Raises:
+            StatisticsError: it is no such file, or holds what no features have.
+        """
+        mean, covariance, count = _arrays(data)
+        dimensions = len(mean) if mean.ndim == 1 else 0
+        if not dimensions or covariance.shape != (dimensions, dimensions):
+            shapes = f"{[*mean.shape]} and {[*covariance.shape]}"
+            raise StatisticsError(f"mu and sigma are of shapes {shapes}, not [n] and [n, n]")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise StatisticsError("mu or sigma is not finite everywhere; compute it again")
+        if np.abs(covariance - covariance.T).max() > _ASYMMETRY * np.abs(covariance).max():
+            raise StatisticsError("sigma is not symmetric, so it is no covariance")
+        if (np.diagonal(covariance) < 0).any():
+            raise StatisticsError("sigma has a negative variance on its diagonal, so it is no covariance")
+        return cls(count, torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2))
+
+
+def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray, int | None]:
+    try:
+        with ZipFile(io.BytesIO(data)) as archive:
+            if (total := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
+                raise OSError(f"it unpacks to {total >> 30} GiB")
+            if damaged := archive.testzip():  # NumPy does not read to the end, which is where checksums are compared
+                raise OSError(f"{damaged} is damaged")
+        with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
+            found = {name: np.asarray(loaded[name]) for name in loaded.files if name in ("mu", "sigma", "count")}
+    except Exception as error:  # noqa: BLE001 - there is nothing that a damaged archive may not raise
+        raise StatisticsError(f"not a NumPy archive of numbers: {error}") from None
+    wrong = [name for name in ("mu", "sigma") if name not in found or found[name].dtype.kind != "f"]
+    if wrong:
+        raise StatisticsError(f"it has no array of floating-point numbers {wrong[0]!r}; EDM's layout is mu and sigma")
+    return found["mu"].astype(np.float64), found["sigma"].astype(np.float64), _count(found.get("count"))
+
+
+def _count(array: np.ndarray | None) -> int | None:
+    if array is None or array.dtype.kind not in "iu" or array.ndim:
+        return None
+    return int(array)

@@ -1,0 +1,75 @@
+"""Weights of feature networks: read, compared with their digest, and only then looked into."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import torch
+from torch import Tensor, nn
+
+from workers.evaluation.errors import FeaturesError
+from workers.storage import open_store
+
+_SHOWN = 3
+
+
+def read_weights(location: str, *, digest: str) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file at a path or URL such as `s3://bucket/file.pth`, on the CPU. Nothing in it is run.
+
+    Raises:
+        FeaturesError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
+    """
+    data = _read(location)
+    if (found := sha256(data).hexdigest()) != digest:
+        raise FeaturesError(f"{location}: its sha256 is {found}, the document says {digest}")
+    try:
+        content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - there is nothing that a damaged or hostile file may not raise
+        reason = str(error).strip().partition("\n")[0]
+        raise FeaturesError(
+            f"{location} was refused, nothing in it was run: {reason or type(error).__name__}"
+        ) from None
+    if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
+        raise FeaturesError(f"{location} is not a dictionary of tensors; bring a state_dict")
+    return dict(content)
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, location: str) -> None:
+    """Put them into a network. Not asked for, and not minded: its classifier `fc`, and counts of batches seen.
+
+    Raises:
+        FeaturesError: they are those of another network, naming the first few tensors that differ.
+    """
+    expected = {name: tensor for name, tensor in network.state_dict().items() if not _is_idle(name)}
+    given = {name: tensor for name, tensor in tensors.items() if not _is_idle(name)}
+    wrong = [f"{name} is missing" for name in expected if name not in given]
+    wrong += [f"{name} is unexpected" for name in given if name not in expected]
+    wrong += [
+        f"{name} is {[*tensor.shape]}, not {[*expected[name].shape]}"
+        for name, tensor in given.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if wrong:
+        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        raise FeaturesError(f"{location} is of another network: {'; '.join([*wrong[:_SHOWN], *more])}")
+    network.load_state_dict(given, strict=False)
+
+
+def _is_idle(name: str) -> bool:
+    return name.endswith(".num_batches_tracked") or name.lstrip("_").startswith("fc.")
+
+
+def _read(location: str) -> bytes:
+    parts = urlsplit(location)
+    try:
+        if parts.scheme and parts.scheme != "file":
+            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
+        return Path(unquote(parts.path) if parts.scheme else location).read_bytes()
+    except FileNotFoundError:
+        raise FeaturesError(f"there is no {location} where the workers run") from None
+    except OSError as error:
+        raise FeaturesError(f"cannot read {location}: {error.strerror or error}") from None
+    except ValueError as error:  # a URL of a kind that there is no store for
+        raise FeaturesError(f"{location}: {error}") from None

@@ -1,0 +1,154 @@
+"""A job from claim to outcome, on Ray or in processes that are already there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+import structlog
+from pydantic import ValidationError
+
+from workers.contract.keys import DRIVER_LOG, rank_log
+from workers.contract.records import Outcome, Progress, Reason
+from workers.contract.spec import TrainSpec, sharing_problems
+from workers.environment import cache_folder, keep_ray_logs_plain
+from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
+from workers.jobs.diagnosis import diagnosed
+from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.jobs.kinds import WORK, prepare
+from workers.jobs.stop import StopFlag
+from workers.tracking.output import shipped_output
+from workers.tracking.redaction import Redaction
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+def run_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+    """Be the driver of a Ray job: prepare here, work in Ray Train's workers.
+
+    Raises:
+        ClaimRefusedError: somebody else runs this attempt.
+        UsageError: the store holds another job of this name.
+    """
+    keep_ray_logs_plain()
+    from workers.jobs.ray_group import connect_to_ray, run_group  # seconds to import; elsewhere no Ray is needed
+
+    number = _begin(job, attempt)
+    with shipped_output(job.open_store(), job.keys.attempt(number), DRIVER_LOG):
+        log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
+        connect_to_ray()
+        stop.listen()  # after Ray, which installs its own handlers when it connects
+        outcome = _outcome_of(job, number, lambda: run_group(_prepared(job, number), job.spec, stop))
+    conclude(job, number, outcome)  # the last that is written: the log is whole by now
+    return outcome
+
+
+def run_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+    """Run a job in this process, or in this and its peers if torchrun started them.
+
+    Raises:
+        ClaimRefusedError: somebody else runs this attempt.
+        UsageError: the store holds another job of this name, or this machine cannot run the spec.
+    """
+    stop.listen()
+    try:
+        world = World.from_environment(job.spec.compute)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    try:
+        return _run_in(world, job, attempt, stop)
+    finally:
+        world.leave()
+
+
+def _run_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+    if isinstance(job.spec, TrainSpec) and (problems := sharing_problems(job.spec, world.size)):
+        raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
+    number = _decided_by_first(world, lambda: _begin(job, attempt))
+    source = DRIVER_LOG if world.is_first else rank_log(world.rank)
+
+    with shipped_output(job.open_store(), job.keys.attempt(number), source) as last_words:
+
+        def body() -> Ending:
+            run = _decided_by_first(world, lambda: _prepared(job, number))
+            work = WORK[job.spec.kind]
+            return work(run, world, heard=lambda: Wishes(stop=stop.is_set()), last_words=last_words)
+
+        if world.is_first:
+            log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
+        outcome = _outcome_of(job, number, body)
+    if world.is_first:
+        conclude(job, number, outcome)
+    return outcome
+
+
+def _begin(job: Job, attempt: int | None) -> int:
+    try:
+        place_spec(job)
+        number = claim_attempt(job, attempt)
+    except STORE_ERRORS as error:
+        raise UsageError(f"cannot use the store {job.store_url}: {error}") from None
+    return number
+
+
+def _prepared(job: Job, attempt: int) -> Run:
+    """All that can be done, and found wrong, before any worker starts."""
+    prepare(job.spec, job.keys, job.open_store())
+    return Run(job.store_url, job.job_id, attempt, str(cache_folder()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: Exception
+
+
+def _decided_by_first(world: World, decide: Callable[[], T]) -> T:
+    """Let the first process decide, and all of them have its result, or raise its error."""
+    decision: T | _Raised | None = None
+    if world.is_first:
+        try:
+            decision = decide()
+        except Exception as error:  # noqa: BLE001 - raised again below, everywhere
+            decision = _Raised(error)
+    decision = world.from_first(decision)
+    if isinstance(decision, _Raised):
+        raise decision.error
+    return cast("T", decision)
+
+
+def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
+    """Run a job to its end, whatever end that is, and put it in the words of the contract."""
+    try:
+        ending = body()
+    except Exception as error:
+        reason, message = diagnosed(error, pass_images=job.spec.pass_images, kind=job.spec.kind)
+        log.error("job.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
+        ending = _given_up(job, attempt, reason, message)
+    outcome = _in_words(ending)
+    log.info("attempt.ended", status=outcome.status, images_seen=outcome.images_seen)
+    return outcome
+
+
+def _given_up(job: Job, attempt: int, reason: Reason, message: str) -> Ending:
+    """With how far it had come by its last word: failing there again and again is not bad luck."""
+    try:
+        last = Progress.model_validate_json(job.open_store().get(job.keys.attempt(attempt).progress))
+    except (*STORE_ERRORS, ValidationError):
+        return Ending(images_seen=0, reason=reason, message=message)
+    return Ending(last.images_seen, reason=reason, message=message, mlflow_run_id=last.mlflow_run_id)
+
+
+def _in_words(ending: Ending) -> Outcome:
+    return Outcome(
+        status="failed" if ending.reason else "stopped" if ending.stopped else "succeeded",
+        reason=ending.reason,
+        message=Redaction.of_environment()(ending.message),
+        images_seen=ending.images_seen,
+        mlflow_run_id=ending.mlflow_run_id,
+        ended_at=datetime.now(UTC),
+    )

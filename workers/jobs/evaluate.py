@@ -1,0 +1,89 @@
+"""An evaluation job: what a checkpoint draws, beside the images that it learned from, and how consistent it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.keys import RESULT, JobKeys
+from workers.contract.records import CheckpointManifest
+from workers.contract.sampling import CheckpointSource
+from workers.data import ImageSet
+from workers.evaluation.features import FeaturesError, open_features
+from workers.evaluation.statistics import StatisticsError
+from workers.jobs.failures import SpecMismatchError
+from workers.sampling.drawing import Brush, check_drawing
+from workers.sampling.exam import Exam
+from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
+from workers.sampling.shift import shift
+from workers.sampling.verdict import conclude, read_statistics
+from workers.storage import ObjectStore, open_store
+from workers.tracking.findings import add_to_run
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+
+def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore) -> None:
+    """Settle which checkpoint it is, and see that everything to measure it with is there.
+
+    Raises:
+        SpecMismatchError: it is not; the message names the field.
+    """
+    try:
+        source = settle_source(store, keys, spec.checkpoint)
+        check_drawing(spec, Trained.of(store, source.job_id))
+        extractor = open_features(spec.features)
+        if spec.reference:
+            read_statistics(spec.reference, dimensions=extractor.dimensions)
+    except (SourceError, FeaturesError, StatisticsError) as error:
+        raise SpecMismatchError(str(error)) from error
+    log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+
+
+def run_evaluation(
+    run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
+) -> Ending:
+    """Draw and measure piece by piece; the first worker adds it up. Every process of `world` calls this."""
+    store = open_store(run.store_url)
+    spec = EvaluateSpec.model_validate_json(store.get(run.keys.spec))
+    if world.from_first(run.keys.results + RESULT in store.list(run.keys.results)):
+        return Ending(spec.total_images)
+    source = CheckpointSource.model_validate_json(store.get(run.keys.source))
+    trained = Trained.of(store, source.job_id)
+    with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
+        denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        exam = Exam(
+            spec,
+            run.keys,
+            trained,
+            Brush.of(spec, trained, denoiser, world.device),
+            ImageSet.open(trained.images.digest, store=store, cache=Path(run.cache_folder)),
+            open_features(spec.features, device=world.device),
+            store,
+        )
+        if not workshop.work_through(exam.pieces):
+            return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
+        if world.is_first:
+            with workshop.watchdog.paused():
+                _conclude(run, exam, source, manifest)
+    return Ending(spec.total_images)
+
+
+def _conclude(run: Run, exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> None:
+    """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
+    evaluation, pictures = conclude(exam, source, manifest)
+    store, document = exam.store, evaluation.model_dump_json(indent=2).encode()
+    for name, picture in pictures.items():
+        store.put(run.keys.results + name, picture)
+    trained = JobKeys(source.job_id)
+    store.put(trained.evaluation(manifest.images_seen, manifest.attempt, run.job_id), document)
+    add_to_run(source.job_id, run.store_url, manifest.images_seen, evaluation.points, evaluation.ended_at, pictures)
+    store.put(run.keys.results + RESULT, document)
+    for piece in exam.own_pieces:
+        store.delete(piece.key)
+    log.info("evaluation.done", **{name: round(measure.value, 6) for name, measure in evaluation.measures.items()})

@@ -1,0 +1,93 @@
+"""An import job: somebody's images become an image set of the store, with a report and a preview."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import structlog
+from jaxtyping import Int64
+
+from workers.contract.data import DatasetManifest
+from workers.contract.importing import ImportReport, ImportSpec
+from workers.contract.keys import RESULT
+from workers.data import ImageSet, Imported, import_images
+from workers.pictures import grid_png
+from workers.sampling.pieces import Workshop
+from workers.sampling.shift import shift
+from workers.storage import ObjectStore, open_store
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+PREVIEW = "preview.png"
+_PREVIEW_IMAGES, _PREVIEW_COLUMNS = 64, 8
+_NAMED = 1000
+
+
+class _LeftEarly(Exception):
+    """It was asked to."""
+
+
+def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+    """Import, and say what has come of it; one process does it, which is all there are.
+
+    Raises:
+        DatasetError: the images cannot be used; nothing has been written.
+    """
+    store = open_store(run.store_url)
+    spec = ImportSpec.model_validate_json(store.get(run.keys.spec))
+    with shift(run, world, spec.compute, phase="importing", heard=heard, last_words=last_words) as workshop:
+        try:
+            imported = import_images(
+                spec.dataset, store, max_faulty_images=spec.max_faulty_images, on_progress=_steps_of(workshop)
+            )
+        except _LeftEarly:
+            return Ending(0, stopped=True, message="asked to stop; nothing of it is kept")
+        _report(imported, run, store)
+    return Ending(imported.manifest.num_images)
+
+
+def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
+    """What hears of every image: it tells, and leaves when asked to."""
+
+    def step(done: int, total: int) -> None:
+        workshop.told(done, total)
+        workshop.watchdog.images_seen = done if done < total else None  # what follows is no step
+        if workshop.heard().stop:
+            raise _LeftEarly
+
+    return step
+
+
+def _report(imported: Imported, run: Run, store: ObjectStore) -> None:
+    manifest = imported.manifest
+    images = ImageSet.open(manifest.digest, store=store, cache=Path(run.cache_folder))
+    every = np.arange(manifest.num_images)
+    chosen = every[:: max(1, len(every) // _PREVIEW_IMAGES)][:_PREVIEW_IMAGES]
+    store.put(run.keys.results + PREVIEW, grid_png(images.images(chosen), _PREVIEW_COLUMNS))
+    report = ImportReport(
+        manifest=manifest,
+        num_left_out=len(imported.left_out),
+        left_out=imported.left_out.reasons(_NAMED),
+        num_ignored_files=imported.num_ignored_files,
+        images_per_class=_per_class(manifest, images, every),
+        files=(PREVIEW,),
+        ended_at=datetime.now(UTC),
+    )
+    store.put(run.keys.dataset, manifest.model_dump_json().encode())
+    store.put(run.keys.results + RESULT, report.model_dump_json(indent=2).encode())
+    log.info("import.reported", digest=manifest.digest, num_left_out=report.num_left_out)
+
+
+def _per_class(
+    manifest: DatasetManifest, images: ImageSet, every: Int64[np.ndarray, "images"]
+) -> dict[str, int] | None:
+    labels = images.labels(every)
+    if labels is None or manifest.classes is None:
+        return None
+    counts = np.bincount(labels.numpy(), minlength=manifest.num_classes)
+    return dict(zip(manifest.classes, counts.tolist(), strict=True))

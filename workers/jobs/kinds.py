@@ -1,0 +1,54 @@
+"""What each kind of job does: first in one process, then in all of its workers."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, assert_never
+
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.importing import ImportSpec
+from workers.contract.jobs import AnySpec
+from workers.contract.keys import JobKeys
+from workers.contract.sampling import SampleSpec
+from workers.contract.spec import TrainSpec
+from workers.jobs.evaluate import prepare_evaluation, run_evaluation
+from workers.jobs.importing import run_import
+from workers.jobs.sample import prepare_sampling, run_sampling
+from workers.jobs.train import prepare_training
+from workers.storage import ObjectStore
+from workers.training.agreement import Wishes
+from workers.training.run import Ending, run_training
+from workers.training.scribe import Run
+from workers.training.world import World
+
+
+class Work(Protocol):
+    """What every worker does, together with the others of its world.
+
+    `heard` is asked every few seconds whether to leave; `last_words` gets where the threads of a hung worker stand.
+    """
+
+    def __call__(
+        self, run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
+    ) -> Ending: ...
+
+
+WORK: Mapping[str, Work] = {
+    "train": run_training,
+    "sample": run_sampling,
+    "evaluate": run_evaluation,
+    "import": run_import,
+}
+
+
+def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore) -> None:
+    """Do, and refuse, whatever can be before any worker starts."""
+    match spec:
+        case TrainSpec():
+            prepare_training(spec, keys, store)
+        case SampleSpec():
+            prepare_sampling(spec, keys, store)
+        case EvaluateSpec():
+            prepare_evaluation(spec, keys, store)
+        case ImportSpec():
+            pass
+        case _:
+            assert_never(spec)

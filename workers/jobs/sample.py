@@ -1,0 +1,119 @@
+"""A sample job: images of given seeds out of a checkpoint."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+
+import structlog
+import torch
+from torch import Tensor
+
+from workers.contract.keys import RESULT, JobKeys
+from workers.contract.records import CheckpointManifest
+from workers.contract.sampling import CheckpointSource, Sampled, SampleSpec
+from workers.jobs.failures import SpecMismatchError
+from workers.pictures import grid_png
+from workers.sampling.archives import npz_of, zip_of
+from workers.sampling.drawing import Brush, check_drawing
+from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
+from workers.sampling.pieces import Piece, cut, read_piece
+from workers.sampling.shift import shift
+from workers.storage import ObjectStore, open_store
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+GRID = "grid.png"
+_GRID_IMAGES, _GRID_COLUMNS = 64, 8
+
+
+def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore) -> None:
+    """Settle which checkpoint it is, and see that it can draw what is wanted.
+
+    Raises:
+        SpecMismatchError: it cannot, or there is none.
+    """
+    try:
+        source = settle_source(store, keys, spec.checkpoint)
+        check_drawing(spec, Trained.of(store, source.job_id))
+    except SourceError as error:
+        raise SpecMismatchError(str(error)) from error
+    log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+
+
+def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+    """Draw all images, piece by piece; the first worker makes files of them. Every process of `world` calls this."""
+    store = open_store(run.store_url)
+    spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
+    if world.from_first(run.keys.results + RESULT in store.list(run.keys.results)):
+        return Ending(spec.num_images)
+    source = CheckpointSource.model_validate_json(store.get(run.keys.source))
+    trained = Trained.of(store, source.job_id)
+    with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
+        denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        brush = Brush.of(spec, trained, denoiser, world.device)
+        drawn = Drawn(spec, run.keys, brush)
+        if not workshop.work_through(drawn.pieces):
+            return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
+        if world.is_first:
+            with workshop.watchdog.paused():
+                drawn.conclude(store, source, manifest)
+    return Ending(spec.num_images)
+
+
+class Drawn:
+    """The images of a sample job, first in pieces, then as files."""
+
+    def __init__(self, spec: SampleSpec, keys: JobKeys, brush: Brush) -> None:
+        self._spec, self._keys, self._brush = spec, keys, brush
+        self._parts = [
+            range(spec.first_seed + part.start, spec.first_seed + part.stop)
+            for part in cut(spec.num_images, spec.pass_images)
+        ]
+        self.pieces = [self._piece(seeds) for seeds in self._parts]
+
+    def _piece(self, seeds: range) -> Piece:
+        return Piece(
+            self._keys.piece(f"images-{seeds.start:016d}"), len(seeds), lambda: {"pixels": self._brush.draw(seeds)}
+        )
+
+    def conclude(self, store: ObjectStore, source: CheckpointSource, manifest: CheckpointManifest) -> None:
+        """What was drawn from goes last: who sees it finds all the rest. Then the pieces have served."""
+        labels = self._brush.labels(range(self._parts[0].start, self._parts[-1].stop))
+        sampled = Sampled(
+            checkpoint=source,
+            checkpoint_seal=manifest.seal,
+            sampler=self._brush.sampler,
+            first_seed=self._spec.first_seed,
+            num_images=self._spec.num_images,
+            classes=self._brush.classes,
+            files=tuple(self._files(store, labels.tolist() if labels is not None else None)),
+            ended_at=datetime.now(UTC),
+        )
+        store.put(self._keys.results + RESULT, sampled.model_dump_json(indent=2).encode())
+        for piece in self.pieces:
+            store.delete(piece.key)
+
+    def _files(self, store: ObjectStore, labels: Sequence[int] | None) -> Iterator[str]:
+        name = f"images.{self._spec.archive}"
+        match self._spec.archive:
+            case "zip":
+                with zip_of(self._images(store), labels) as data:
+                    store.put(self._keys.results + name, data)
+                yield name
+            case "npz":
+                with npz_of(self._images(store), labels, num_images=self._spec.num_images) as data:
+                    store.put(self._keys.results + name, data)
+                yield name
+            case None:
+                pass
+        first = islice((pixels for _, images in self._images(store) for pixels in images), _GRID_IMAGES)
+        store.put(self._keys.results + GRID, grid_png(torch.stack([*first]), _GRID_COLUMNS))
+        yield GRID
+
+    def _images(self, store: ObjectStore) -> Iterator[tuple[range, Tensor]]:
+        for seeds, piece in zip(self._parts, self.pieces, strict=True):
+            yield seeds, read_piece(store, piece.key)["pixels"]

@@ -1,0 +1,85 @@
+"""Drawing the images of given seeds from a trained network."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from workers.contract.document import Problem
+from workers.contract.model import Sampler
+from workers.contract.sampling import Drawing
+from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.denoiser import Denoiser
+from workers.diffusion.guidance import classifier_free
+from workers.diffusion.latents import normal
+from workers.diffusion.samplers import sample
+from workers.diffusion.transfer import sent
+from workers.pictures import to_uint8
+from workers.sampling.network import SourceError, Trained
+
+_DOMAIN = 0x0D2A3  # keeps these draws apart from other uses of the same seed
+
+
+@dataclass(frozen=True, slots=True)
+class Brush:
+    """What images are drawn with. An image is a function of its seed, whichever others are drawn beside it."""
+
+    denoiser: Denoiser
+    sampler: Sampler
+    shape: tuple[int, int, int]
+    classes: tuple[int, ...] | None
+    device: torch.device
+
+    @classmethod
+    def of(cls, drawing: Drawing, trained: Trained, denoiser: Denoiser, device: torch.device) -> "Brush":
+        images = trained.images
+        classes = None
+        if trained.spec.network.class_conditional:
+            classes = drawing.classes or tuple(range(images.num_classes))
+        sampler = drawing.sampler or trained.spec.sampler
+        return cls(denoiser, sampler, (images.channels, images.resolution, images.resolution), classes, device)
+
+    def draw(self, seeds: range) -> UInt8[Tensor, "batch channels height width"]:
+        """The images of these seeds, on the CPU."""
+
+        def noise(number: int) -> Tensor:
+            """An image's latents, number 0, and the noise of its sampling steps, from number 1 on."""
+            each = (normal(seed, _DOMAIN, number, shape=self.shape) for seed in seeds)
+            return sent(torch.stack([*each]), self.device)
+
+        denoise = classifier_free(self.denoiser, self.sampler.guidance)
+        drawn = sample(
+            denoise, noise(0), self.sampler, conditions=self._conditions(seeds), noise=lambda step: noise(step + 1)
+        )
+        return to_uint8(drawn).cpu()
+
+    def labels(self, seeds: range) -> Int64[Tensor, " batch"] | None:
+        """The classes of the images of these seeds; None if they have none."""
+        if self.classes is None:
+            return None
+        return torch.tensor([self.classes[seed % len(self.classes)] for seed in seeds])
+
+    def _conditions(self, seeds: range) -> Conditions:
+        labels = self.labels(seeds)
+        return NOTHING if labels is None else Conditions(labels=labels.to(self.device))
+
+
+def check_drawing(drawing: Drawing, trained: Trained) -> None:
+    """See that a network of this training can draw what is asked for.
+
+    Raises:
+        SourceError: naming every field that it cannot.
+    """
+    problems, spec = [], trained.spec
+    if drawing.classes and not spec.network.class_conditional:
+        reason = f"{drawing.checkpoint.job_id} trains without classes; leave it out"
+        problems.append(Problem("/classes", "no_effect", reason))
+    elif drawing.classes and (highest := max(drawing.classes)) >= trained.images.num_classes:
+        reason = f"there is no class {highest}; the last is {trained.images.num_classes - 1}"
+        problems.append(Problem("/classes", "out_of_range", reason))
+    if drawing.sampler and drawing.sampler.guidance != 1 and not spec.objective.label_dropout:
+        reason = f"{drawing.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
+        problems.append(Problem("/sampler/guidance", "not_supported", reason))
+    if problems:
+        raise SourceError("; ".join(map(str, problems)))

@@ -1,0 +1,149 @@
+"""What an evaluation consists of: pieces that any worker can make, and what they add up to."""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.keys import JobKeys, dataset_features
+from workers.contract.model import VE
+from workers.data import ImageSet
+from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.denoiser import Denoiser
+from workers.evaluation.drift import LEVELS, denoising_loss, drift_at_images, drift_on_own_paths, noises_of
+from workers.evaluation.features import Extractor
+from workers.evaluation.measures import spread
+from workers.pictures import from_uint8
+from workers.sampling.drawing import Brush
+from workers.sampling.network import Trained
+from workers.sampling.pieces import Piece, Tensors, cut, read_piece
+from workers.storage import ObjectStore
+
+_REFERENCE_IMAGES = 500  # of a piece; fixed, since other evaluations find them again
+LOSS, GAP, OWN_GAP = "loss", "gap_at_images", "gap_on_own_paths"
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """One evaluation. `images` are those that the network learned from."""
+
+    spec: EvaluateSpec
+    keys: JobKeys
+    trained: Trained
+    brush: Brush
+    images: ImageSet
+    extractor: Extractor
+    store: ObjectStore
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [*self.reference, *(piece for block in self.blocks for piece in block), *self.drift]
+
+    @property
+    def own_pieces(self) -> list[Piece]:
+        """Those that nobody needs when it is over."""
+        return self.pieces[len(self.reference) :]
+
+    @property
+    def reference(self) -> list[Piece]:
+        """Features of all training images; they stay with the image set. None if statistics were given."""
+        if self.spec.reference:
+            return []
+        folder = dataset_features(self.images.manifest.digest, self.extractor.fingerprint)
+        parts = cut(len(self.images), _REFERENCE_IMAGES)
+        return [
+            Piece(f"{folder}{part.start:09d}.safetensors", len(part), _later(self._of_real, part)) for part in parts
+        ]
+
+    @property
+    def blocks(self) -> list[list[Piece]]:
+        """Drawn images and their features, block by block."""
+        return [[self._drawn(seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
+
+    @property
+    def drift(self) -> list[Piece]:
+        """How the network denoises, and how consistently, at some of the training images."""
+        if not self.levels:
+            return []
+        return [
+            Piece(self.keys.piece(f"drift-{part.start:06d}"), len(part), _later(self._drift, part))
+            for part in cut(min(self.spec.drift_images, len(self.images)), self.spec.pass_images)
+        ]
+
+    @property
+    def exact_denoiser(self) -> Denoiser:
+        """In float32: the rounding of bfloat16 is many times the gap at low noise levels."""
+        exact = copy(self.brush.denoiser)
+        exact.precision = torch.float32
+        return exact
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Noise levels that the network has been trained at and is sampled at."""
+        preconditioning, sampler = self.trained.spec.preconditioning, self.brush.sampler
+        lowest = preconditioning.sigma_min if isinstance(preconditioning, VE) else 0.0
+        return tuple(level for level in LEVELS if lowest <= level <= sampler.sigma_max)
+
+    def real_features(self) -> Float[Tensor, "images dimensions"]:
+        return self._read(self.reference, "features")
+
+    def drawn_features(self) -> list[Float[Tensor, "images dimensions"]]:
+        return [self._read(block, "features") for block in self.blocks]
+
+    def drawn_images(self, numbers: Sequence[int]) -> UInt8[Tensor, "images channels height width"]:
+        """Of the first block."""
+        size, block = self.spec.pass_images, self.blocks[0]
+        return torch.stack(
+            [read_piece(self.store, block[number // size].key)["pixels"][number % size] for number in numbers]
+        )
+
+    def contributions(self, name: str) -> Float[Tensor, "levels images"]:
+        return torch.cat([read_piece(self.store, piece.key)[name] for piece in self.drift], dim=1)
+
+    def _read(self, pieces: Sequence[Piece], name: str) -> Tensor:
+        return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces])
+
+    def _seeds(self, block: int) -> list[range]:
+        first = self.spec.first_seed + block * self.spec.num_images
+        parts = cut(self.spec.num_images, self.spec.pass_images)
+        return [range(first + part.start, first + part.stop) for part in parts]
+
+    def _drawn(self, seeds: range) -> Piece:
+        def make() -> Tensors:
+            pixels = self.brush.draw(seeds)
+            return {"pixels": pixels, "features": self.extractor(pixels).cpu()}
+
+        return Piece(self.keys.piece(f"drawn-{seeds.start:016d}"), len(seeds), make)
+
+    def _of_real(self, part: range) -> Tensors:
+        return {"features": self.extractor(self.images.images(np.asarray(part))).cpu()}
+
+    def _drift(self, part: range) -> Tensors:
+        """Evenly out of all images, which may be in the order of their classes."""
+        chosen = spread(len(self.images), self.spec.drift_images).numpy()[part.start : part.stop]
+        x = from_uint8(self.images.images(chosen)).to(self.brush.device)
+        labels = self.images.labels(chosen) if self.brush.classes is not None else None
+        conditions = NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
+        denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
+        what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
+        at_images = drift_at_images(*what)
+        own = drift_on_own_paths(
+            denoiser, conditions, self.levels, noises, denoiser.weight, sigma_max=self.brush.sampler.sigma_max
+        )
+        found = {
+            LOSS: denoising_loss(*what),
+            GAP: at_images.gap,
+            OWN_GAP: own.gap,
+            "energy_at_images": at_images.energy,
+            "energy_on_own_paths": own.energy,
+        }
+        return {name: values.float().cpu() for name, values in found.items()}
+
+
+def _later(make: Callable[[range], Tensors], part: range) -> Callable[[], Tensors]:
+    return lambda: make(part)

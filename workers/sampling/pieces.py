@@ -1,0 +1,79 @@
+"""Work in pieces that are stored one by one: shared over workers, and not done again after an interruption.
+
+What a piece holds depends on nothing but the job's document, so that any number of workers makes the same ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import safetensors.torch
+import structlog
+from torch import Tensor
+
+from workers.storage import ObjectStore
+from workers.training.agreement import Agreement, Wishes
+from workers.training.watchdog import Watchdog
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the work: where its result lies, of how many images it is, and how it is made."""
+
+    key: str
+    num_images: int
+    make: Callable[[], Tensors]
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Pieces in the making. Every process of `world` goes through the same calls."""
+
+    store: ObjectStore
+    world: World
+    watchdog: Watchdog
+    heard: Callable[[], Wishes]
+    told: Callable[[int, int], None]  # hears how many images are done, and of how many
+    done: int = 0  # images
+
+    def work_through(self, pieces: Sequence[Piece]) -> bool:
+        """Make the pieces that are not there yet, each process one at a time; False if asked to leave before that."""
+        missing = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
+        total = sum(piece.num_images for piece in pieces)
+        self._step(total - sum(pieces[n].num_images for n in missing), total)
+        agreement = Agreement(self.world)
+        for first in range(0, len(missing), self.world.size):
+            together = missing[first : first + self.world.size]
+            if self.world.rank < len(together):
+                piece = pieces[together[self.world.rank]]
+                self.store.put(piece.key, safetensors.torch.save({**piece.make()}))
+            self._step(sum(pieces[n].num_images for n in together), total)
+            if agreement.reached(self.heard).stop and first + self.world.size < len(missing):
+                return False
+        self.world.from_first(None)  # all are there before anybody reads them
+        return True
+
+    def _step(self, images: int, total: int) -> None:
+        self.done += images
+        self.watchdog.images_seen = self.done
+        self.told(self.done, total)
+
+    def _missing(self, pieces: Sequence[Piece]) -> list[int]:
+        there: set[str] = set()
+        for folder in {piece.key.rpartition("/")[0] for piece in pieces}:
+            there |= {*self.store.list(folder + "/")}
+        return [number for number, piece in enumerate(pieces) if piece.key not in there]
+
+
+def read_piece(store: ObjectStore, key: str) -> dict[str, Tensor]:
+    """The tensors of a piece."""
+    return safetensors.torch.load(store.get(key))
+
+
+def cut(total: int, size: int) -> list[range]:
+    """The numbers from 0 up to `total`, `size` at a time."""
+    return [range(first, min(first + size, total)) for first in range(0, total, size)]

@@ -1,0 +1,69 @@
+"""A worker's time at a job that is no training: watched over, and told of."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from workers.contract.compute import Workers
+from workers.contract.records import Phase
+from workers.sampling.pieces import Workshop
+from workers.storage import ObjectStore, open_store
+from workers.tracking.heartbeat import Heartbeat, Status
+from workers.training.agreement import Wishes
+from workers.training.backend import configure_backend
+from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.history import History
+from workers.training.scribe import Run
+from workers.training.watchdog import Watchdog
+from workers.training.world import World
+
+
+@contextmanager
+def shift(
+    run: Run,
+    world: World,
+    compute: Workers,
+    *,
+    phase: Phase,
+    heard: Callable[[], Wishes],
+    last_words: Callable[[str], object],
+) -> Iterator[Workshop]:
+    """Until the block ends, a watchdog looks after this process, and the first one's progress is told."""
+    store = open_store(run.store_url)
+    configure_backend(compute)
+    teller = _Teller(store, run, world, phase) if world.is_first else None
+    try:
+        with Watchdog(compute.hang_seconds, last_words) as watchdog:
+            yield Workshop(store, world, watchdog, heard, teller.tell if teller else _nobody_listens)
+    finally:
+        if teller:
+            teller.close()
+
+
+class _Teller:
+    """Says in the job's progress how many images are done, and how fast."""
+
+    def __init__(self, store: ObjectStore, run: Run, world: World, phase: Phase) -> None:
+        self._device, self._phase = world.device, phase
+        restarts = History.read(store, run.keys, run.attempt).restarts
+        status = Status(0, world.size, device=device_name(world.device), restarts=restarts)
+        self._heartbeat = Heartbeat(store, run.keys.attempt(run.attempt).progress, status)
+        self._begin: tuple[float, int] | None = None
+
+    def tell(self, done: int, total: int) -> None:
+        self._begin = self._begin or (time.monotonic(), done)
+        since, before = self._begin
+        self._heartbeat.update(
+            phase=self._phase,
+            total_images=total,
+            images_seen=done,
+            last_checkpoint_images=done,
+            images_per_second=(done - before) / (time.monotonic() - since) if done > before else 0.0,
+            peak_memory_bytes=peak_memory_bytes(self._device),
+        )
+
+    def close(self) -> None:
+        self._heartbeat.close()
+
+
+def _nobody_listens(_done: int, _total: int) -> None: ...

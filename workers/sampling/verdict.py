@@ -1,0 +1,124 @@
+"""What an evaluation has found, out of its pieces."""
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+
+from workers.contract.evaluation import Curve, Evaluation, Measure
+from workers.contract.records import CheckpointManifest
+from workers.contract.sampling import CheckpointSource
+from workers.evaluation.drift import by_level
+from workers.evaluation.drift_plot import draw
+from workers.evaluation.measures import beside_images, beside_statistics
+from workers.evaluation.neighbours import Nearest
+from workers.evaluation.statistics import Statistics, StatisticsError
+from workers.pictures import grid_png
+from workers.sampling.exam import GAP, LOSS, OWN_GAP, Exam
+from workers.storage import open_store
+from workers.training.hardware import device_name
+
+GRID, NEAREST, DRIFT = "grid.png", "nearest.png", "drift.png"
+_GRID_IMAGES, _COLUMNS, _GALLERY_ROWS = 64, 8, 4
+
+
+def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]:
+    """Published statistics, and the digest of their file.
+
+    Raises:
+        StatisticsError: they cannot be read, or are of other features.
+    """
+    try:
+        data = _bytes_at(location)
+        statistics = Statistics.from_npz(data)
+    except (OSError, ValueError) as error:
+        raise StatisticsError(f"reference: {location}: {error}") from None
+    if len(statistics.mean) != dimensions:
+        raise StatisticsError(
+            f"reference: {location} is of {len(statistics.mean)} dimensions, these features have {dimensions}; "
+            "choose those that it was made with"
+        )
+    return statistics, hashlib.sha256(data).hexdigest()
+
+
+def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
+    """Everything, and the pictures to it."""
+    spec, drawn = exam.spec, exam.drawn_features()
+    first = range(min(_GRID_IMAGES, spec.num_images))
+    pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
+    if spec.reference:
+        statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions)
+        measures, num_reference = beside_statistics(spec.features, drawn, statistics), statistics.count
+    else:
+        beside = beside_images(spec.features, drawn, exam.real_features())
+        measures, num_reference = {**beside.measures}, len(exam.images)
+        reference = exam.images.manifest.digest
+        pictures[NEAREST] = _gallery(exam, beside.nearest)
+    curves = dict(_curves(exam))
+    if curves:
+        measures |= {name: _over_levels(curve) for name, curve in curves.items() if name in (LOSS, GAP, OWN_GAP)}
+        pictures[DRIFT] = draw(
+            {"at training images": curves[LOSS]}, {"at training images": curves[GAP], "on own paths": curves[OWN_GAP]}
+        )
+    evaluation = Evaluation(
+        job_id=exam.keys.job_id,
+        checkpoint=source,
+        checkpoint_seal=manifest.seal,
+        features=spec.features.kind,
+        features_fingerprint=exam.extractor.fingerprint,
+        reference=reference,
+        num_reference=num_reference,
+        num_images=spec.num_images,
+        repeats=spec.repeats,
+        first_seed=spec.first_seed,
+        sampler=exam.brush.sampler,
+        measures=measures,
+        curves=curves,
+        versions={
+            "torch": torch.__version__,
+            "cdm-train": version("cdm-train"),
+            "python": platform.python_version(),
+            "device": device_name(exam.brush.device),
+        },
+        files=tuple(sorted(pictures)),
+        ended_at=datetime.now(UTC),
+    )
+    return evaluation, pictures
+
+
+def _curves(exam: Exam) -> Iterator[tuple[str, Curve]]:
+    if exam.drift:
+        for name in (LOSS, GAP, OWN_GAP, "energy_at_images", "energy_on_own_paths"):
+            yield name, by_level(exam.levels, exam.contributions(name))
+
+
+def _over_levels(curve: Curve) -> Measure:
+    """The mean over the levels, which are evenly spaced in ln sigma."""
+    return Measure(value=sum(level.mean for level in curve) / len(curve))
+
+
+def _gallery(exam: Exam, nearest: Nearest) -> bytes:
+    """The drawn images that are nearest to training images, and below each row the training images."""
+    order = nearest.distances.argsort()[: _GALLERY_ROWS * _COLUMNS].tolist()
+    drawn = exam.drawn_images(order)
+    real = exam.images.images(nearest.indices[order].numpy().astype(np.int64))
+    pairs = zip(torch.split(drawn, _COLUMNS), torch.split(real, _COLUMNS), strict=True)
+    return grid_png(torch.cat([row for pair in pairs for row in _even(*pair)]), _COLUMNS)
+
+
+def _even(*rows: torch.Tensor) -> list[torch.Tensor]:
+    """Rows that are short, filled up with white."""
+    return [torch.cat([row, row.new_full((_COLUMNS - len(row), *row.shape[1:]), 255)]) for row in rows]
+
+
+def _bytes_at(location: str) -> bytes:
+    parts = urlsplit(location)
+    if parts.scheme and parts.scheme != "file":
+        return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
+    with open(parts.path if parts.scheme else location, "rb") as file:  # noqa: PTH123 - what users write
+        return file.read()
