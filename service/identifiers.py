@@ -1,5 +1,6 @@
 """Ids: a prefix that says what it is, and a ULID, so that they sort by the time they were made."""
 
+import hashlib
 import secrets
 from datetime import datetime
 
@@ -10,6 +11,12 @@ _RANDOM_BITS = 80
 def new_ulid(*, at: datetime) -> str:
     """48 bits of milliseconds, 80 random bits, in Crockford's base 32."""
     return _base32(int(at.timestamp() * 1000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
+
+
+def derived_id(prefix: str, *, at: datetime, of: str) -> str:
+    """An id that whoever makes it of this text and moment gets, and nobody else."""
+    digest = int.from_bytes(hashlib.sha256(of.encode()).digest()[: _RANDOM_BITS // 8])
+    return f"{prefix}_{_base32(int(at.timestamp() * 1000) << _RANDOM_BITS | digest)}"
 
 
 def first_id(prefix: str, *, at: datetime) -> str:

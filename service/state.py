@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypedDict
 
 from service.database import Database
+from service.jobs.followups import FollowUps
 from service.jobs.loop import Loop
 from service.jobs.measures import Gauges
 from service.jobs.usecases import Jobs
@@ -33,6 +34,7 @@ from service.webhooks.usecases import Webhooks
 
 _FEED_PAUSE_SECONDS = 0.05
 _FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
+_FOLLOWUP_SECONDS = 5.0
 
 
 class State(TypedDict):
@@ -60,19 +62,19 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sender.TIMEOUT_SECONDS))
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
         stack.push_async_callback(deliverer.finish)
-        loops = _loops(parts, feed, deliverer)
-        keys = Keys(store=KeyStore(parts.database), clock=clock)
-        await keys.store.ensure_default_project(now=clock())
-        for loop in loops.values():
-            await stack.enter_async_context(loop.running())
-        stack.enter_context(on_termination(feed.close))
-        stack.callback(feed.close)
 
         def wake() -> None:
             for name in ("scheduler", "reconciler", "feed"):
                 loops[name].wake()
 
         jobs, mlflow_url = parts.jobs(wake=wake), settings.mlflow_public_url
+        loops = _loops(parts, jobs, feed, deliverer)
+        keys = Keys(store=KeyStore(parts.database), clock=clock)
+        await keys.store.ensure_default_project(now=clock())
+        for loop in loops.values():
+            await stack.enter_async_context(loop.running())
+        stack.enter_context(on_termination(feed.close))
+        stack.callback(feed.close)
         # Strangers may ask for both, as often as they like.
         readiness = Shared(partial(find_readiness, _checks(parts)))
         gauges = Gauges(store=parts.store, clock=clock, loops=tuple(loops.values()), readiness=readiness)
@@ -97,8 +99,9 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         )
 
 
-def _loops(parts: Parts, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
+def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
     interval = parts.settings.reconcile_interval_seconds
+    followups = FollowUps(store=parts.store, objects=parts.objects, jobs=jobs)
 
     async def schedule() -> bool:
         moved = await parts.scheduler.tick()
@@ -111,6 +114,7 @@ def _loops(parts: Parts, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
         Loop("reconciler", parts.reconciler.tick, interval_seconds=interval),
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
         Loop("tracking", parts.aftercare.tend_runs, interval_seconds=interval),
+        Loop("followups", followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
         Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
         Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),

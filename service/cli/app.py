@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from service.cli import (
     administration,
     averages,
+    comparing,
     convert,
     doctor,
     drawing,
@@ -30,6 +31,7 @@ _GROUPS = {
     "This machine": (quickstart.quickstart, stack.up, stack.down, stack.status),
     "Jobs": (
         *(submission.presets, submission.submit, importing.import_, drawing.sample, drawing.evaluate),
+        *(comparing.compare, comparing.study),
         *(jobs.jobs, jobs.show, jobs.watch, jobs.queue),
     ),
     "What a job can be asked": (
@@ -38,7 +40,7 @@ _GROUPS = {
     ),
     "What a job leaves": (
         *(logs.logs, events.events, metrics.metrics, results.images, results.results),
-        *(averages.average, convert.convert),
+        *(averages.average, averages.export, convert.convert),
     ),
     "Operation": (doctor.doctor, administration.audit),
 }

@@ -1,11 +1,11 @@
-"""`cdm average`: the tensors are added up by the workers' code, in a process of its own."""
+"""`cdm average` and `cdm export`: tensors are read by the workers' code, in a process of its own."""
 
 import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -34,21 +34,49 @@ def average(
 
     Reads the checkpoints where they lie: with --url, an S3 store takes its credentials from the AWS_* variables.
     """
+    folder = _folder_of(job, url, key, home, project)
+    command = ["workers.jobs.reconstruct", folder, "--relative-width", str(relative_width), "--output", str(output)]
+    command += () if images is None else ("--images", str(images))
+    _run([*command, *(("--force",) if force else ())], url, home)
+
+
+def export(
+    job: JobName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Empty, or not there yet.")],
+    at: Annotated[int | None, typer.Option("--at", metavar="IMAGES", help="The checkpoint; default: newest.")] = None,
+    average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
+    url: Url = None,
+    key: Key = None,
+    project: Project = None,
+    home: Home = None,
+) -> None:
+    """Write a model to a folder that stands for itself: weights, how they came about, what was measured.
+
+    Three lines of Python, which are in its README.md, draw from it without a service. Reads the store as `cdm average`.
+    """
+    command = ["workers.jobs.export", _folder_of(job, url, key, home, project), "--output", str(output)]
+    command += () if at is None else ("--images", str(at))
+    _run([*command, *(() if average is None else ("--average", average))], url, home)
+
+
+def _folder_of(job: str, url: str | None, key: str | None, home: Path | None, project: str | None) -> str:
+    """Where a training with checkpoints lies in the store."""
     if importlib.util.find_spec("torch") is None:
         raise CommandFailed("this needs PyTorch: install cdm-train[workers]")
     with connected(url, key, home, project=project) as client:
-        found = find(client, job)
-        checkpoints = client.jobs.checkpoints(found.id)
-    if not checkpoints:
+        found = find(client, job, kind="train")
         if found.spec.kind != "train":
             raise CommandFailed(f"{found.id} is a job of kind {found.spec.kind}: only trainings have checkpoints")
+        checkpoints = client.jobs.checkpoints(found.id)
+    if not checkpoints:
         first = first_checkpoint(found.spec.cadence)
         raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first}")
-    folder = checkpoints[-1].uri.partition("/checkpoints/")[0]
+    return checkpoints[-1].uri.partition("/checkpoints/")[0]
+
+
+def _run(module: list[str], url: str | None, home: Path | None) -> NoReturn:
     # -P: what lies in the current folder is not meant.
-    command = [sys.executable, "-P", "-m", "workers.jobs.reconstruct", folder, "--relative-width", str(relative_width)]
-    command += ["--output", str(output), *(() if images is None else ("--images", str(images)))]
-    command += ["--force"] if force else []
+    command = [sys.executable, "-P", "-m", *module]
     environment = dict(os.environ) if url else _stack_environment(home)
     try:
         raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

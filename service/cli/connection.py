@@ -40,10 +40,10 @@ def stack_of(home: Path | None) -> Connection:
     return connection
 
 
-def find(client: Client, name: str) -> Job:
-    """The job with this id, or the only one whose id begins so, or the newest for `latest`."""
+def find(client: Client, name: str, *, kind: str | None = None) -> Job:
+    """The job with this id, or the only one whose id begins so, or the newest (of this kind) for `latest`."""
     if name == "latest":
-        newest = next(client.jobs.list(limit=1), None)
+        newest = next(client.jobs.list(kind=kind, limit=1), None)
         if newest is None:
             raise CommandFailed("there are no jobs yet: submit one with `cdm submit fashion16`")
         return newest

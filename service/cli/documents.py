@@ -33,7 +33,10 @@ def overrides(spec: AnySpec, changes: Sequence[str]) -> Document:
         CommandFailed: naming every wrong field at once.
     """
     before = spec.model_dump(mode="json")
-    after = completed(spec.model_dump(mode="json"), changes).model_dump(mode="json")
+    changed = completed(spec.model_dump(mode="json"), changes)
+    if changed.kind != spec.kind:
+        raise CommandFailed(f"kind: a fork of a job of kind {spec.kind} is one, too; submit a new job instead")
+    after = changed.model_dump(mode="json")
     return {name: value for name, value in after.items() if value != before[name]}
 
 

@@ -72,7 +72,7 @@ def evaluate(
 
 def _document(client: Client, kind: str, job: str, at: int | None, average: str | None) -> documents.Document:
     """What is drawn from which checkpoint, and where."""
-    trained = find(client, job)
+    trained = find(client, job, kind="train")
     if trained.spec.kind != "train":
         raise CommandFailed(f"{trained.id} is a job of kind {trained.spec.kind}: only trainings have checkpoints")
     compute = trained.spec.compute
@@ -80,5 +80,5 @@ def _document(client: Client, kind: str, job: str, at: int | None, average: str 
         "kind": kind,
         "checkpoint": {"job_id": trained.id, "images_seen": at, "average": average},
         "compute": {"workers": 1, "accelerator": compute.accelerator, "precision": compute.precision},
-        "pass_images": trained.spec.pass_images,
+        "pass_images": min(trained.spec.pass_images, 65_536),
     }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.cli.text import table
+from workers.contract.comparing import Comparison
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.importing import ImportReport
@@ -19,6 +20,8 @@ def result(kind: str, document: Mapping[str, Any]) -> str:
             return evaluation(found)
         case "sample" if drawn := read_leniently(Sampled, text):
             return _sampled(drawn)
+        case "compare" if compared := read_leniently(Comparison, text):
+            return "\n".join(compared.conclusions)
         case "import" if report := read_leniently(ImportReport, text):
             return _imported(report)
         case _:

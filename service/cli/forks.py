@@ -31,7 +31,7 @@ def fork(
     """
     if at is not None and best is not None:
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
-    parent = find(client, job)
+    parent = find(client, job, kind="train")
     forked = client.jobs.fork(
         parent.id,
         images_seen=at,

@@ -43,12 +43,15 @@ def import_(
 
 
 def _format(path: str) -> Format:
-    place = Path(path)
+    place = Path(path).expanduser()
+    if place.is_dir():
+        try:
+            suffixes = {each.suffix for each in place.iterdir()}
+        except OSError as error:
+            raise CommandFailed(f"cannot read {path}: {error.strerror}") from None
+        return next((_BY_SUFFIX[suffix] for suffix in (".parquet", ".tar") if suffix in suffixes), "folder")
     if place.name.startswith("cifar-"):
         return "cifar"
-    if place.is_dir():
-        suffixes = {each.suffix for each in place.iterdir()}
-        return next((_BY_SUFFIX[suffix] for suffix in (".parquet", ".tar") if suffix in suffixes), "folder")
-    if found := _BY_SUFFIX.get(place.suffix):
+    if found := _BY_SUFFIX.get(place.suffix.lower()):
         return found
     raise CommandFailed(f"nothing here tells the format of {path}: give --format, one of folder, zip, cifar ...")

@@ -10,7 +10,7 @@ from service.cli.connection import find
 from service.cli.options import AsJson, JobName, LabelList, on_service
 from service.cli.output import tell
 from service.client import Client
-from service.jobs.views import JobState
+from service.jobs.views import JobState, Kind
 
 
 @on_service
@@ -27,6 +27,7 @@ def watch(client: Client, job: JobName, as_json: AsJson = False) -> None:
 def jobs(
     client: Client,
     state: Annotated[JobState | None, typer.Option(help="Only those in this state.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only those of this kind.")] = None,
     label: LabelList = [],  # noqa: B006 (Typer's way)
     archived: Annotated[bool, typer.Option("--archived", help="Those that were archived, instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
@@ -34,7 +35,7 @@ def jobs(
 ) -> None:
     """List jobs, newest first."""
     labels = values.labels(label)
-    found = list(client.jobs.list(state=state, labels=labels, archived=archived or None, limit=limit))
+    found = list(client.jobs.list(state=state, kind=kind, labels=labels, archived=archived or None, limit=limit))
     documents = [json.loads(job.model_dump_json()) for job in found]
     tell(documents, text.jobs_table(found) if found else "no jobs", as_json=as_json)
 

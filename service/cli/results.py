@@ -28,7 +28,7 @@ def images(
     as_json: AsJson = False,
 ) -> None:
     """Fetch the newest images of a job."""
-    found = find(client, job)
+    found = find(client, job, kind="train")
     path, images_seen = save_newest_grid(client, found, output)
     tell(
         {"job": found.id, "images_seen": images_seen, "path": str(path)},
@@ -70,6 +70,11 @@ def results(
         table = findings.evaluations(evaluations) if evaluations else f"no evaluations yet: `cdm evaluate {found.id}`"
         tell([each.model_dump(mode="json") for each in evaluations], table, as_json=as_json)
         return
+    show(client, found, output, as_json=as_json)
+
+
+def show(client: Client, found: Job, output: Path | None, *, as_json: bool) -> None:
+    """What a job that has left something has found; with its files in a folder, if one is given."""
     names = [file.name for file in client.jobs.files(found.id)]
     if RESULT not in names:
         raise CommandFailed(f"{found.id} has left nothing yet: it is {text.state(found)}")

@@ -9,6 +9,8 @@ from service.jobs.views import Attempt, Job
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
 
+_NO_TRAINING = ("sampling", "evaluating", "importing")
+
 
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Columns under each other."""
@@ -71,7 +73,10 @@ def losses(progress: Progress | None) -> str:
 
 
 def checkpoint(progress: Progress | None) -> str:
-    return f"{progress.last_checkpoint_images:,}" if progress and progress.last_checkpoint_images else ""
+    """Where the last one was; what other jobs than trainings have kept is nothing to tell of."""
+    if not progress or not progress.last_checkpoint_images or progress.phase in _NO_TRAINING:
+        return ""
+    return f"{progress.last_checkpoint_images:,}"
 
 
 def last_checkpoint(job: Job) -> str:

@@ -23,6 +23,7 @@ class Part(StrEnum):
     CHECKPOINTS = "checkpoints"
     SAMPLES = "samples"
     LOGS = "logs"
+    RESULTS = "results"
 
 
 @on_service

@@ -3,11 +3,12 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
 
 from service.cli import text
+from service.cli.errors import CommandFailed
 from service.cli.output import say
 from service.client import Client
 from service.jobs.views import Job, JobState
@@ -16,6 +17,9 @@ EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
 
 POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
+_PATIENCE_SECONDS = 120.0
+
+T = TypeVar("T")
 
 
 def watch(jobs: Iterator[Job], *, as_json: bool) -> Job:
@@ -39,6 +43,16 @@ def to_the_end(client: Client, job_id: str, *, as_json: bool) -> NoReturn:
         raise typer.Exit(130) from None
     say(text.ending(job), as_json=as_json)
     raise typer.Exit(EXIT_CODES[job.state])
+
+
+def until(look: Callable[[], T | None], *, what: str) -> T:
+    """What is found once there is something; a service that works finds it within seconds."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (found := look()) is None:
+        if time.monotonic() > deadline:
+            raise CommandFailed(f"{what} has not come within {_PATIENCE_SECONDS:.0f} s: see the service's log")
+        time.sleep(POLL_SECONDS)
+    return found
 
 
 def say_it_goes_on(job_id: str, *, as_json: bool) -> None:

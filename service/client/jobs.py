@@ -8,7 +8,7 @@ from service.client.errors import ClientError, StillRunning
 from service.client.job_results import JobResults, path
 from service.client.pages import rows
 from service.client.retries import Repeat, may_pass
-from service.jobs.views import Fork, Job, JobPage, JobState, Plan, Priority
+from service.jobs.views import EvaluateEach, Fork, Job, JobPage, JobState, Plan, Priority
 from workers.contract.jobs import AnySpec
 
 _PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
@@ -23,6 +23,7 @@ class JobOptions(TypedDict, total=False):
     labels: Mapping[str, str]
     priority: Priority | str
     max_runtime_seconds: float | None
+    evaluations: EvaluateEach | Mapping[str, Any] | None
 
 
 class Jobs(JobResults):
@@ -144,7 +145,7 @@ class Jobs(JobResults):
     def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
         """Remove a job that has ended. What `purge` names of what it left is removed, too, for ever.
 
-        `purge` may name `checkpoints`, `samples` and `logs`.
+        `purge` may name `checkpoints`, `samples`, `logs` and `results`.
         """
         self._connection.delete(path(job_id), purge=list(purge) or None)
 
@@ -192,4 +193,7 @@ class Jobs(JobResults):
 
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
     document = spec.model_dump(mode="json") if not isinstance(spec, Mapping) else dict(spec)
+    evaluations = options.get("evaluations")
+    if isinstance(evaluations, EvaluateEach):
+        options["evaluations"] = evaluations.model_dump(mode="json", exclude_unset=True)
     return {"spec": document, **options}

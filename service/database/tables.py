@@ -90,6 +90,9 @@ jobs = Table(
     Column("mlflow_due_until", Instant),  # its run still has to be given a final status; null = nothing to do
     Column("record_due", Boolean, nullable=False, server_default=true()),  # its copy in the object store is out of date
     Column("purge_due", Text),  # JSON list of what is to be removed from the object store
+    Column("evaluations", Text),  # JSON of what follows its checkpoints; null = nothing
+    Column("evaluated_images", BigInteger, nullable=False, server_default="0"),  # the last that was submitted
+    Column("evaluations_due", Boolean, nullable=False, server_default=false()),  # there may be more to come
     Column("event_sequence", Integer, nullable=False, server_default="0"),
     Column("lease_token", String),
     Column("lease_until", Instant),
@@ -101,6 +104,7 @@ jobs = Table(
     _few("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
     _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
     _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
+    _few("jobs_by_evaluations_due", "id", where="evaluations_due"),
     _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
 )
 

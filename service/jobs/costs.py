@@ -18,7 +18,8 @@ _DECIDE_SPEED = {
 def cost_key(spec: AnySpec) -> str:
     """Equal for jobs whose steps cost the same on the same hardware."""
     document = spec.model_dump(mode="json", include=_DECIDE_SPEED)
-    document.get("dataset", {}).pop("path", None)
+    for part, name in (("dataset", "path"), ("checkpoint", "images_seen"), ("features", "weights")):
+        document.get(part, {}).pop(name, None)  # where it lies costs nothing
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -28,14 +29,14 @@ def estimate(spec: AnySpec, like: Sequence[JobRecord]) -> Estimate:
     device = seen[0].device if seen else None
     runs = [progress for progress in seen if progress.device == device]
     if not runs:
-        basis = "no like job has been seen to train yet: its first run will be the basis"
+        basis = "no like job has been seen to run yet: its first run will be the basis"
         return Estimate(images_per_second=None, seconds=None, peak_memory_bytes=None, basis=basis)
     rate = statistics.median(progress.images_per_second for progress in runs)
     memory = [progress.peak_memory_bytes for progress in runs if progress.peak_memory_bytes]
     count = "1 like job" if len(runs) == 1 else f"the latest {len(runs)} like jobs"
     return Estimate(
         images_per_second=rate,
-        seconds=spec.total_images / rate,
+        seconds=spec.total_images / rate if spec.total_images else None,
         peak_memory_bytes=max(memory, default=None),
         basis=f"{count}, {spec.compute.workers} x {device or 'unknown device'}; start-up and checkpoints not counted",
     )

@@ -111,6 +111,11 @@ class JobLookup:
     async def with_purge_due(self) -> list[JobRecord]:
         return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
 
+    async def with_evaluations_due(self) -> list[JobRecord]:
+        """Trainings that may have a checkpoint which is to be evaluated."""
+        due: ColumnElement[bool] = literal_column("jobs.evaluations_due")  # spelt as in its index, or that is not used
+        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
+
     async def ahead(self, job: JobRecord) -> int:
         """How many queued jobs have their turn before this one."""
         earlier = tuple_(jobs.c.queued_at, jobs.c.id) < tuple_(literal(job.queued_at, Instant), literal(job.id))

@@ -168,8 +168,7 @@ class JobObjects:
     async def files(self, job_id: str) -> list[tuple[str, str | None]]:
         """The names of the files that a job has left, and where anybody can fetch them for an hour."""
         prefix = JobKeys(job_id).results
-        keys = await _called(self._store.list, prefix)
-        return [(key.removeprefix(prefix), self._store.link(key, seconds=_LINK_SECONDS)) for key in keys]
+        return await _called(_linked, self._store, prefix)
 
     async def file(self, job_id: str, name: str) -> AsyncIterator[bytes]:
         """One of them, piece by piece; raises FileNotFoundError before the first."""
@@ -214,6 +213,10 @@ async def _called(
         raise
     except Exception as error:
         raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
+
+
+def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:
+    return [(key.removeprefix(prefix), store.link(key, seconds=_LINK_SECONDS)) for key in store.list(prefix)]
 
 
 def _metric_rows(store: ObjectStore, job: JobKeys) -> list[MetricRow]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import assert_never
 
+from workers.contract.comparing import CompareSpec
 from workers.contract.data import (
     IMAGE_SUFFIXES,
     BuiltinDataset,
@@ -42,7 +43,7 @@ def path_problems(spec: AnySpec) -> list[Problem]:
         case EvaluateSpec():
             own = spec.features.weights if isinstance(spec.features, Inception) else None
             return _file_problems("/spec/reference", spec.reference) + _file_problems("/spec/features/weights", own)
-        case SampleSpec():
+        case SampleSpec() | CompareSpec():
             return []
         case _:
             assert_never(spec)

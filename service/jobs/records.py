@@ -68,6 +68,9 @@ class JobRecord:
     mlflow_due_until: datetime | None = None
     record_due: bool = True
     purge_due: tuple[str, ...] = ()
+    evaluations: str | None = None
+    evaluated_images: int = 0
+    evaluations_due: bool = False
     event_sequence: int = 0
 
 

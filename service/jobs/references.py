@@ -6,6 +6,7 @@ from service.errors import InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
+from workers.contract.comparing import CompareSpec
 from workers.contract.data import ImportedDataset
 from workers.contract.document import Problem
 from workers.contract.evaluation import EvaluateSpec
@@ -34,6 +35,10 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
             source = await _source(spec, project=project, store=store, objects=objects)
             checkpoint = spec.checkpoint.model_copy(update={"images_seen": source.images_seen})
             return Settled(spec.model_copy(update={"checkpoint": checkpoint}), source)
+        case CompareSpec():
+            for field in ("job_id", "control_job_id"):
+                await _training(getattr(spec, field), f"/spec/{field}", project=project, store=store)
+            return Settled(spec)
         case TrainSpec(dataset=ImportedDataset(digest=digest)) if not await objects.has_dataset(digest):
             reason = f"there is no image set {digest}; an import job says the digest of its own"
             raise _refused("/spec/dataset/digest", reason)
@@ -43,13 +48,18 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
 
 async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:
     wanted = spec.checkpoint
-    job = await store.find(wanted.job_id, project=project)
-    if job is None or job.deleted_at:
-        raise _refused("/spec/checkpoint/job_id", f"there is no job {wanted.job_id}")
-    if job.kind != "train":
-        raise _refused("/spec/checkpoint/job_id", f"{job.id} is a job of kind {job.kind}, which has no checkpoints")
+    job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
     there = [manifest for _, manifest in await objects.checkpoints(job.id)]
     return _chosen(job, wanted.images_seen, there)
+
+
+async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:
+    job = await store.find(job_id, project=project)
+    if job is None or job.deleted_at:
+        raise _refused(pointer, f"there is no job {job_id}")
+    if job.kind != "train":
+        raise _refused(pointer, f"{job.id} is a job of kind {job.kind}, which has no checkpoints")
+    return job
 
 
 def _chosen(job: JobRecord, images_seen: int | None, there: list[CheckpointManifest]) -> Origin:

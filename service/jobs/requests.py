@@ -29,7 +29,6 @@ MlflowUrl = Annotated[str, Depends(_mlflow_url)]
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 Number = Annotated[int, Query(ge=0, lt=2**63)]
 AttemptNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default the latest")]
-Kind = Literal["train", "sample", "evaluate", "import"]
 Purge = Annotated[
     tuple[Literal["checkpoints", "samples", "logs", "results"], ...],
     Query(description="What to remove from the object store"),

@@ -93,7 +93,7 @@ async def list_files(job: ReadableJob, jobs: Service) -> ResultFileList:
     summary="Fetch a file that a job has left",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "Its bytes"},
+        200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"},
         **documented(JobNotFound, FileNotFound, JobGone, StorageUnavailable),
     },
 )

@@ -15,8 +15,8 @@ from service.errors import (
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
-from service.jobs.requests import JobId, Kind, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
-from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Plan, Queue
+from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
+from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
 from service.web.auth import documented_key
@@ -42,7 +42,10 @@ _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
     response_model=Job | Plan,
     summary="Submit a job, or plan one with dry_run",
     dependencies=_POST,
-    responses={200: {"model": Plan, "description": "With dry_run"}, **documented(*EVERY_POST, StorageUnavailable)},
+    responses={
+        200: {"model": Plan, "description": "With dry_run"},
+        **documented(CheckpointNotFound, JobGone, *EVERY_POST, StorageUnavailable),
+    },
 )
 async def create_job(
     body: JobCreate,
@@ -185,7 +188,10 @@ async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     status_code=201,
     summary="Start a new job from a checkpoint of this one, with changes",
     dependencies=_POST,
-    responses=documented(JobNotFound, CheckpointNotFound, JobGone, *EVERY_POST, StorageUnavailable, MetricsUnavailable),
+    responses=documented(
+        *(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST),
+        *(StorageUnavailable, MetricsUnavailable),
+    ),
 )
 async def fork_job(
     job_id: JobId,

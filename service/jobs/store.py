@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import attempts, events, installation, job_labels, jobs
+from service.errors import JobGone
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import ACTIVE, COLUMNS, UNFINISHED, JobLookup
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
@@ -46,6 +47,12 @@ class JobStore(JobLookup):
             if inside:
                 await inside(connection)
         return first
+
+    async def evaluations_done(self, job: JobRecord) -> None:
+        """All its checkpoints have been seen to; not if it has moved on meanwhile, as by `retry`."""
+        unmoved = (jobs.c.id == job.id) & (jobs.c.state == job.state) & (jobs.c.attempt == job.attempt)
+        async with self._database.writing() as connection:
+            await connection.execute(update(jobs).where(unmoved).values(evaluations_due=False))
 
     async def apply(
         self,
@@ -157,15 +164,26 @@ class JobStore(JobLookup):
 
 
 async def unfinished_forks(connection: AsyncConnection, job_id: str) -> list[str]:
-    """Jobs that start from a checkpoint of this one and have not ended."""
+    """Jobs that start or draw from a checkpoint of this one and have not ended."""
     query = select(jobs.c.id).where(jobs.c.parent_job_id == job_id, jobs.c.state.in_(UNFINISHED))
     return list(await connection.scalars(query))
 
 
-async def is_kept(connection: AsyncConnection, job_id: str) -> bool:
-    """Whether a job is there and not deleted, nor will be before the end of this transaction."""
+async def mark_evaluated(connection: AsyncConnection, job_id: str, images_seen: int) -> None:
+    """The checkpoints up to here have their evaluations."""
+    earlier = (jobs.c.id == job_id) & (jobs.c.evaluated_images < images_seen)
+    await connection.execute(update(jobs).where(earlier).values(evaluated_images=images_seen, record_due=True))
+
+
+async def require_kept(connection: AsyncConnection, job_id: str) -> None:
+    """See that a job is not deleted, nor will be before the end of this transaction.
+
+    Raises:
+        JobGone: it is.
+    """
     query = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))
-    return await connection.scalar(query.with_for_update(read=True)) is not None
+    if await connection.scalar(query.with_for_update(read=True)) is None:
+        raise JobGone(f"{job_id} has just been deleted")
 
 
 async def _add_labels(connection: AsyncConnection, job: JobRecord) -> None:

@@ -32,7 +32,7 @@ from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import Settled, settle
-from service.jobs.store import Inside, JobStore, is_kept, unfinished_forks
+from service.jobs.store import Inside, JobStore, require_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
 from service.web.audit import Origin, record_audit
@@ -57,20 +57,28 @@ class Jobs:
     stop_patience: timedelta
     curves: MlflowCurves
 
-    async def submit(self, request: JobCreate, *, origin: Origin, job_id: str | None = None) -> JobRecord:
+    async def submit(
+        self, request: JobCreate, *, origin: Origin, job_id: str | None = None, inside: Inside | None = None
+    ) -> JobRecord:
         """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
-        await self._check_paths(request.spec)
         settled = await self._settled(request.spec, project=origin.project)
-        job = self._new_job(request, settled.spec, project=origin.project, job_id=job_id)
-        if settled.source:
-            await self._keep(settled.source)
-        return await self._create(job, origin)
+        job, source = self._new_job(request, settled.spec, project=origin.project, job_id=job_id), settled.source
+        if source is None:
+            return await self._create(job, origin, inside=inside)
+        await self._keep(source)
+        job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
+
+        async def from_what_stays(connection: AsyncConnection) -> None:
+            if inside:
+                await inside(connection)
+            await require_kept(connection, source.job_id)
+
+        return await self._create(job, origin, inside=from_what_stays)
 
     async def plan(self, request: JobCreate, *, project: str) -> Plan:
         """What would become of a job; nothing is written down."""
-        await self._check_paths(request.spec)
         spec = (await self._settled(request.spec, project=project)).spec
         job = self._new_job(request, spec, project=project, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
@@ -87,14 +95,13 @@ class Jobs:
     ) -> tuple[JobRecord, tuple[Change, ...]]:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
         parent = await self.find(job_id, project=origin.project)
-        if parent.kind != "train":
-            raise InvalidRequest(f"{parent.id} is a job of kind {parent.kind}: only trainings can be forked")
+        verbs.require(parent, "fork")
         before = TrainSpec.model_validate_json(parent.spec)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
         folder, manifest = await self._checkpoint(parent, request.source)
         spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
-        await self._check_paths(spec)
+        await self._settled(spec, project=origin.project)
         create = JobCreate(
             name=request.name,
             spec=spec,
@@ -112,8 +119,7 @@ class Jobs:
         await self.objects.save_origin(job.id, source)
 
         async def from_what_stays(connection: AsyncConnection) -> None:
-            if not await is_kept(connection, parent.id):
-                raise JobGone(f"{parent.id} has just been deleted")
+            await require_kept(connection, parent.id)
 
         created = await self._create(job, origin, inside=from_what_stays)
         log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=folder)
@@ -147,7 +153,7 @@ class Jobs:
         return await self._change(job_id, lambda job: verbs.replay(job, at=self.clock()), "replay", origin)
 
     async def delete(self, job_id: str, *, origin: Origin, purge: tuple[str, ...]) -> None:
-        """Gone for users. Checkpoints that a fork may still start from are kept.
+        """Gone for users. Checkpoints that another job may still read are kept.
 
         Raises:
             StateConflict: if they were to be removed.
@@ -156,7 +162,7 @@ class Jobs:
         async def without_forks(connection: AsyncConnection) -> None:
             if "checkpoints" in purge and (forked := await unfinished_forks(connection, job_id)):
                 raise StateConflict(
-                    f"{' and '.join(forked)} may still start from its checkpoints: wait, or do not purge them"
+                    f"{' and '.join(forked)} may still read its checkpoints: wait, or do not purge them"
                 )
 
         def delete(job: JobRecord) -> JobRecord:
@@ -233,16 +239,19 @@ class Jobs:
         return found[best]
 
     async def _settled(self, spec: AnySpec, *, project: str) -> Settled:
-        return await settle(spec, project=project, store=self.store, objects=self.objects)
+        """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
+        problems = await asyncio.to_thread(path_problems, spec) if self.local_paths else []
+        try:
+            settled = await settle(spec, project=project, store=self.store, objects=self.objects)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
+        if problems:
+            raise InvalidRequest("the job names files that cannot be used", problems=problems)
+        return settled
 
     async def _keep(self, source: contract.Origin) -> None:
         if not await self.objects.pin(source):
             raise CheckpointNotFound(f"{source.job_id} has just removed that checkpoint to make room: take a newer one")
-
-    async def _check_paths(self, spec: AnySpec) -> None:
-        problems = await asyncio.to_thread(path_problems, spec) if self.local_paths else []
-        if problems:
-            raise InvalidRequest("the job names files that cannot be used", problems=problems)
 
     def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), settled.model_dump_json()
@@ -259,6 +268,8 @@ class Jobs:
             cost_key=cost_key(settled),
             accelerator=settled.compute.accelerator,
             workers=settled.compute.workers,
+            evaluations=request.evaluations.model_dump_json() if request.evaluations else None,
+            evaluations_due=request.evaluations is not None,
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,
@@ -286,8 +297,9 @@ class Jobs:
         return created
 
     async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
-        """What the same request made at the same time; the copy of it that was just saved may be older than it is."""
+        """What the same request made at the same time. What was just saved of it may be older, or settled otherwise."""
         made = await self.find(job_id, project=origin.project)
+        await self.objects.save_spec(made.id, made.spec.encode())
         await self.store.apply(made, replace(made, record_due=True), at=self.clock())
         return made
 

@@ -41,6 +41,8 @@ def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
     """
     if verb not in (verbs := allowed(job)):
         possible = ", ".join(verbs)
+        if verb in _OF_TRAININGS and job.kind != "train":
+            mend = f"only trainings can, and it is a job of kind {job.kind}"
         raise StateConflict(
             f"{job.id} is {job.state}: it cannot {verb}; {f'{mend}; ' if mend else ''}possible: {possible}",
             current_state=job.state,
@@ -86,6 +88,7 @@ def retry(job: JobRecord, *, at: datetime) -> JobRecord:
         platform_failures=0,
         user_failures=0,
         failure_signature=None,
+        evaluations_due=job.evaluations is not None,
     )
 
 

@@ -2,17 +2,20 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
-from workers.contract.document import Document
-from workers.contract.evaluation import Evaluation
+from workers.contract.document import Document, Problem, crossed
+from workers.contract.evaluation import Evaluation, TimelineSteps
+from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
+from workers.contract.model import Sampler
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, Ledger, Progress
+from workers.contract.sampling import Classes, PassImages, Seed
 from workers.contract.spec import TrainSpec
 
 __all__ = ["JobState"]
@@ -30,6 +33,9 @@ MaxRuntime = Annotated[
 ]
 
 
+Kind = Literal["train", "sample", "evaluate", "import", "compare"]
+
+
 class Priority(StrEnum):
     """A class of jobs. A higher one goes first, and lower ones make room for it, with a checkpoint."""
 
@@ -45,6 +51,30 @@ class Priority(StrEnum):
 PriorityField = Annotated[Priority, Field(strict=False)]
 
 
+OF_JOB, AT_IMAGES = "cdm.evaluates", "cdm.images_seen"  # labels of evaluations that follow a training
+
+
+class EvaluateEach(Document):
+    """Evaluations that follow a training by themselves, in the lowest class of priority."""
+
+    every_images: Annotated[
+        int | None,
+        Field(ge=1, lt=2**63, description="The first checkpoint behind each multiple; null: all"),
+    ] = None
+    num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    first_seed: Seed = 0
+    sampler: Sampler | None = None
+    classes: Classes | None = None
+    features: Features = Lite0(kind="lite0")
+    reference: Annotated[str | None, Field(min_length=1)] = None
+    timeline_steps: TimelineSteps = (4, 8, 18)
+    drift_images: Annotated[int, Field(ge=0, le=100_000)] = 256
+    average: Annotated[str | None, Field(description="null: what sample grids are of")] = None
+    workers: Annotated[int, Field(gt=0, le=1024, description="Of the kind that the training has")] = 1
+    pass_images: Annotated[PassImages | None, Field(description="null: as a worker of the training")] = None
+
+
 class JobCreate(Document):
     """A request for a job: to train, to draw images from a checkpoint, to evaluate one, to import images."""
 
@@ -57,6 +87,15 @@ class JobCreate(Document):
     labels: Labels = Field(default_factory=dict)
     priority: PriorityField = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
+    evaluations: Annotated[
+        EvaluateEach | None, Field(description="Of its checkpoints, if it is a training; null: none by themselves")
+    ] = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.evaluations and self.spec.kind != "train":
+            crossed(Problem("/evaluations", "no_effect", "only trainings have checkpoints; leave it out"))
+        return self
 
 
 class JobUpdate(Document):
@@ -118,7 +157,7 @@ class Condition(View):
 
 
 class Parent(View):
-    """The checkpoint that a fork started from."""
+    """The checkpoint of another job that this one goes on from, or is drawn from."""
 
     job_id: str
     images_seen: int
@@ -137,6 +176,7 @@ class Job(View):
     reason: Annotated[str | None, Field(description="Why it is in this state, in one word; why it waits, if it does")]
     message: Annotated[str | None, Field(description="The same, for people")]
     queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
+    evaluations: Annotated[EvaluateEach | None, Field(description="What follows its checkpoints by itself")] = None
     unclean: Annotated[bool, Field(description="It was once taken from the engine by force, without a last checkpoint")]
     spec: JobSpec
     spec_sha256: str

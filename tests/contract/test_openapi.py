@@ -9,9 +9,10 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -24,6 +25,7 @@ from tests.support.fresh_databases import lone_database
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.ray_head import free_ports
+from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, CheckpointManifest
@@ -66,8 +68,8 @@ async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncCli
         await task
 
 
-async def submitted(api: httpx2.AsyncClient) -> str:
-    response = await api.post("/v1/jobs", json={"name": "seed", "labels": {"team": "a"}, "spec": SMOKE})
+async def submitted(api: httpx2.AsyncClient, spec: Mapping[str, Any] = SMOKE) -> str:
+    response = await api.post("/v1/jobs", json={"name": "seed", "labels": {"team": "a"}, "spec": spec})
     assert response.status_code == 201, response.text
     return str(response.json()["id"])
 
@@ -103,7 +105,35 @@ async def populate(api: httpx2.AsyncClient, store: MemoryStore) -> list[str]:
     for job_id in archived:
         for verb in ("cancel", "archive"):
             assert (await api.post(f"/v1/jobs/{job_id}/{verb}")).status_code == 200
-    return [*ended["succeeded"], *ended["failed"], *active, *queued, *paused, *archived]
+    drawn = [await drawn_from(api, store, job_id) for job_id in ended["succeeded"]]
+    return [*ended["succeeded"], *ended["failed"], *active, *queued, *paused, *archived, *drawn]
+
+
+async def drawn_from(api: httpx2.AsyncClient, store: MemoryStore, job_id: str) -> str:
+    """An evaluation of a training that has ended; it waits, and has left files and what it found."""
+    by = await submitted(api, {"kind": "evaluate", "checkpoint": {"job_id": job_id}})
+    store.put(JobKeys(by).results + "0", b"a file whose name is often guessed")
+    found = {
+        "job_id": by,
+        "checkpoint": {"job_id": job_id, "images_seen": 160},
+        "checkpoint_seal": None,
+        "features": "lite0",
+        "features_fingerprint": "0" * 64,
+        "reference": "0" * 64,
+        "num_reference": None,
+        "num_images": 1000,
+        "repeats": 2,
+        "first_seed": 0,
+        "sampler": {},
+        "measures": {"FD-ENL0": {"value": 1.5, "blocks": [1.0, 2.0], "standard_error": 0.5, "floor": 0.1}},
+        "curves": {"drift": [{"sigma": 0.5, "mean": 0.1, "standard_error": 0.01, "count": 256}]},
+        "versions": {"torch": "2"},
+        "files": [],
+        "ended_at": "2026-11-01T00:00:00Z",
+    }
+    evaluation = Evaluation.model_validate(found).model_dump_json().encode()
+    store.put(JobKeys(job_id).evaluation(160, 1, by), evaluation)
+    return by
 
 
 def leave_results(store: MemoryStore, job_id: str) -> None:

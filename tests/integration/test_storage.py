@@ -7,6 +7,7 @@ from threading import Barrier
 from uuid import uuid4
 
 import boto3
+import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -187,6 +188,98 @@ def test_a_large_object_arrives_whole(store: ObjectStore) -> None:
     assert store.get("large") == data
     assert store.get("view") == data[1:]
     assert store.list("") == ["large", "view"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "expected"),
+    [
+        (0, 4, b"0123"),
+        (3, 4, b"3456"),
+        (6, 4, b"6789"),  # up to the last byte
+        (8, 4, b"89"),  # across the end
+        (0, 100, b"0123456789"),
+        (9, 1, b"9"),
+        (10, 4, b""),  # at the end
+        (500, 4, b""),  # behind it
+    ],
+)
+def test_a_part_is_what_lies_there_up_to_the_end(store: ObjectStore, offset: int, size: int, expected: bytes) -> None:
+    store.put("a/digits", b"0123456789")
+
+    assert store.part("a/digits", offset, size) == expected
+
+
+def test_an_empty_object_has_only_empty_parts(store: ObjectStore) -> None:
+    store.put("empty", b"")
+
+    assert store.part("empty", 0, 8) == b""
+    assert store.part("empty", 5, 8) == b""
+
+
+def test_a_part_of_a_missing_object_is_a_file_not_found_that_names_the_key(store: ObjectStore) -> None:
+    store.put("jobs/1/spec.json", b"{}")
+
+    for key, offset in (("jobs/1", 0), ("jobs/1/spec.json/child", 0), ("elsewhere", 0), ("elsewhere", 9)):
+        with pytest.raises(FileNotFoundError, match=f"^{key}$"):
+            store.part(key, offset, 4)
+
+
+def test_the_parts_of_an_object_are_together_the_whole(store: ObjectStore) -> None:
+    data = bytes(range(251)) * 1000
+    store.put("large", data)
+
+    parts, size = [], 64 << 10
+    while part := store.part("large", len(parts) * size, size):
+        parts.append(part)
+
+    assert [len(part) for part in parts] == [size, size, size, len(data) - 3 * size]
+    assert b"".join(parts) == data
+
+
+@pytest.mark.parametrize("backend", ["memory", "folder"])
+def test_where_there_is_no_server_there_are_no_links(store: ObjectStore) -> None:
+    store.put("key", b"")
+
+    assert store.link("key", seconds=60) is None
+
+
+@pytest.mark.parametrize("backend", ["moto", "seaweed"])
+@pytest.mark.parametrize("key", ["jobs/job_1/results/images.zip", "a folder/an image +1%20.png", "ключ/図 ü.png"])
+def test_a_link_is_fetched_without_credentials(store: ObjectStore, key: str) -> None:
+    store.put(key, b"all of it")
+
+    answer = httpx2.get(str(store.link(key, seconds=60)))
+
+    assert (answer.status_code, answer.content) == (200, b"all of it")
+
+
+def test_a_link_opens_nothing_but_its_object_and_for_nobody_who_changes_it(
+    seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked of a server that verifies signatures; moto lets everybody in."""
+    for name, value in seaweed_server.environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}")
+    store.put("ours", b"shown")
+    store.put("other", b"not shown")
+    link = str(store.link("ours", seconds=60))
+
+    tampered = {
+        "another object": link.replace("/ours?", "/other?"),
+        "a longer life": link.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
+        "another signature": f"{link[:-4]}{'0000' if link[-4:] != '0000' else '1111'}",
+        "no signature": link.partition("?")[0],
+    }
+
+    assert httpx2.get(link).content == b"shown"
+    for what, changed in tampered.items():
+        assert changed != link, what
+        answer = httpx2.get(changed)
+        assert answer.status_code == 403, what
+        assert b"shown" not in answer.content, what
+    assert httpx2.put(link, content=b"written").status_code == 403
+    assert httpx2.delete(link).status_code == 403
+    assert store.get("ours") == b"shown"
 
 
 @pytest.mark.parametrize("backend", ["moto", "seaweed"])

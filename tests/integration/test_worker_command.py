@@ -17,6 +17,7 @@ from tests.support.worker_command import (
     environment,
     losses,
     metric_rows,
+    refused,
     run,
     shipped_log,
     write_spec,
@@ -86,7 +87,7 @@ def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: Loca
     write_spec(tmp_path)
     store.put(KEYS.attempt(3).claim, b"{}")
 
-    taken, passed = run(tmp_path, "--attempt", "3"), run(tmp_path, "--attempt", "2")
+    taken, passed = refused(tmp_path, "--attempt", "3"), refused(tmp_path, "--attempt", "2")
 
     assert taken.returncode == passed.returncode == 86
     assert "error: attempt 2 of job is not free (newest: 3)" in passed.stderr
@@ -94,16 +95,16 @@ def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: Loca
 
 
 def test_wrong_specs_are_refused_in_one_line_before_anything_is_written(tmp_path: Path, store: LocalStore) -> None:
-    missing = run(tmp_path)
+    missing = refused(tmp_path)
     (tmp_path / "job.json").write_text('{"kind": "train", "seed": "1"}')
-    invalid = run(tmp_path)
+    invalid = refused(tmp_path)
     (tmp_path / "job.json").write_text("{")
-    torn = run(tmp_path)
+    torn = refused(tmp_path)
 
-    for refused in (missing, invalid, torn):
-        assert refused.returncode == 2
-        assert refused.stderr.startswith("error: ")
-        assert len(refused.stderr.splitlines()) == 1
+    for refusal in (missing, invalid, torn):
+        assert refusal.returncode == 2
+        assert refusal.stderr.startswith("error: ")
+        assert len(refusal.stderr.splitlines()) == 1
     assert "No such file" in missing.stderr
     assert "dataset: this field is required" in invalid.stderr
     assert "seed: Input should be a valid integer" in invalid.stderr
@@ -113,21 +114,13 @@ def test_wrong_specs_are_refused_in_one_line_before_anything_is_written(tmp_path
 def test_a_store_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> None:
     write_spec(tmp_path)
     (tmp_path / "file").touch()
-    launcher = (sys.executable, "-m", "workers", str(tmp_path / "job.json"), "--store")
 
     for store in ("ftp://somewhere", "s3://bucket/prefix", str(tmp_path / "file")):
-        refused = subprocess.run(
-            [*launcher, store],
-            capture_output=True,
-            text=True,
-            env=environment(tmp_path) | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)},
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
+        refusal = refused(tmp_path, store=store)
 
-        assert refused.returncode == 2, refused.stderr
-        assert refused.stderr.startswith("error: cannot use the store ")
-        assert len(refused.stderr.splitlines()) == 1
+        assert refusal.returncode == 2, refusal.stderr
+        assert refusal.stderr.startswith("error: cannot use the store ")
+        assert len(refusal.stderr.splitlines()) == 1
 
 
 def test_a_job_never_changes_its_spec(tmp_path: Path) -> None:

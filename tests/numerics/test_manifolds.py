@@ -28,7 +28,7 @@ def at_once(real: Tensor, fake: Tensor, k: int) -> PrecisionRecall:
 
 
 def test_sets_far_from_each_other_share_nothing() -> None:
-    assert precision_recall(normal(50, 4, 0), normal(60, 4, 1) + 100) == PrecisionRecall(0, 0, 0, 0)
+    assert precision_recall(normal(50, 4, 0), normal(60, 4, 1) + 100) == PrecisionRecall(0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_set_shares_all_with_itself() -> None:

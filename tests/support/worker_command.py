@@ -1,14 +1,22 @@
 """`python -m workers` as a user runs it: real processes, a real folder, no service and no Ray."""
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+import structlog
+
 from tests.support.specs import smoke_spec
+from workers.__main__ import main
 from workers.contract.keys import JobKeys
 from workers.storage.local import LocalStore
 
@@ -42,6 +50,34 @@ def run(folder: Path, *more: str, **options: Any) -> subprocess.CompletedProcess
         timeout=PATIENCE_SECONDS,
         check=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How the command ended."""
+
+    returncode: int
+    stderr: str
+
+
+def refused(folder: Path, *more: str, store: str | None = None) -> Refusal:
+    """The command in this process, where nothing is trained: starting another one takes seconds."""
+    arguments = [str(folder / "job.json"), "--store", store or str(folder / "runs"), *more]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    errors = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["python -m workers", *arguments])
+        for name in [name for name in os.environ if name.startswith(("RAY_", "AWS_"))]:
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("HOME", str(folder))
+        try:
+            code = main()
+        finally:
+            structlog.reset_defaults()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Refusal(code, errors.getvalue())
 
 
 def metric_rows(store: LocalStore, attempt: int = 1) -> list[dict[str, float]]:

@@ -84,7 +84,7 @@ def _unfold(detail: Any) -> Iterator[Problem]:
 # pydantic puts the chosen member of a tagged union into the path; users do not write it there.
 _UNION_TAGS = frozenset(
     {
-        *("train", "sample", "evaluate", "import"),
+        *("train", "sample", "evaluate", "import", "compare"),
         *("builtin", "imported", "folder", "zip", "cifar", "npz", "parquet", "webdataset"),
         *("lite0", "inception"),
         *("ddpmpp", "ncsnpp", "adm", "edm2", "mlp"),

@@ -11,6 +11,13 @@ from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
 from workers.contract.sampling import CheckpointSource, Drawing
 
+TIMELINE_IMAGES = 8  # with each number of steps
+TimelineSteps = Annotated[
+    tuple[Annotated[int, Field(ge=2, le=1000)], ...],
+    Strict(False),
+    Field(max_length=8, description="Draw the same eight images with so few steps each, for a picture of them"),
+]
+
 
 class EvaluateSpec(Drawing):
     """An evaluation job: how good a checkpoint's images are, and how consistent its network is.
@@ -30,6 +37,7 @@ class EvaluateSpec(Drawing):
             "the workers can read; null: all images that the job learned from",
         ),
     ] = None
+    timeline_steps: TimelineSteps = (4, 8, 18)
     drift_images: Annotated[
         int, Field(ge=0, le=100_000, description="Images that consistency is measured on, by noise level; 0: none")
     ] = 256
@@ -40,7 +48,7 @@ class EvaluateSpec(Drawing):
 
     @property
     def total_images(self) -> int:
-        return self.drawn_images + self.drift_images
+        return self.drawn_images + self.drift_images + TIMELINE_IMAGES * len(self.timeline_steps)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

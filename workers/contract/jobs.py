@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from workers.contract.comparing import CompareSpec
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.importing import ImportSpec
 from workers.contract.sampling import SampleSpec
 from workers.contract.spec import TrainSpec
 
-AnySpec = TrainSpec | SampleSpec | EvaluateSpec | ImportSpec
+AnySpec = TrainSpec | SampleSpec | EvaluateSpec | ImportSpec | CompareSpec
 JobSpec = Annotated[AnySpec, Field(discriminator="kind")]
 
 _JOB_SPEC: TypeAdapter[AnySpec] = TypeAdapter(JobSpec)

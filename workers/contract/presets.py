@@ -2,7 +2,7 @@
 
 from workers.contract.compute import Compute
 from workers.contract.consistency import Symmetric
-from workers.contract.data import Augmentation, BuiltinDataset, ZipDataset
+from workers.contract.data import Augmentation, BuiltinDataset, FolderDataset, ZipDataset
 from workers.contract.model import EDM, Churn, ExponentialMovingAverage, Objective, Optimizer, Sampler
 from workers.contract.networks import ADM, DDPMpp
 from workers.contract.spec import Cadence, TrainSpec
@@ -105,6 +105,25 @@ PRESETS: dict[str, TrainSpec] = {
         batch_images=16,
         duration_images=320,
         cadence=Cadence(log_images=32, checkpoint_images=160),
+    ),
+    # Images of your own at 32x32, by tens of minutes on two CPU cores: --set dataset=... says where they are.
+    "own32": TrainSpec(
+        kind="train",
+        dataset=FolderDataset(kind="folder", path="datasets/own", resolution=32),
+        network=DDPMpp(
+            kind="ddpmpp",
+            channels=32,
+            channel_multipliers=(1, 2, 2),
+            blocks_per_level=1,
+            attention_resolutions=(8,),
+        ),
+        objective=Objective(consistency=Symmetric(estimator="symmetric")),
+        optimizer=Optimizer(learning_rate=2e-3, warmup_images=2_000),
+        ema=ExponentialMovingAverage(kind="exponential", halflife_images=2_000),
+        compute=Compute(workers=2, accelerator="cpu"),
+        batch_images=64,
+        duration_images=15_360,
+        cadence=Cadence(log_images=512, checkpoint_images=5_120),
     ),
     # The paper's image sets, as ZIPs of EDM's dataset tool: --set dataset.path=... says where yours is.
     "cifar10-uncond": _cifar10(class_conditional=False),

@@ -21,10 +21,13 @@ Classes = Annotated[
 PassImages = Annotated[int, Field(gt=0, le=65_536, description="Images that a worker holds at once")]
 
 
+JobId = Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$", max_length=200)]
+
+
 class CheckpointSource(Document):
     """A committed checkpoint of a training job in the same store, and one of its moving averages."""
 
-    job_id: Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$", max_length=200)]
+    job_id: JobId
     images_seen: Annotated[
         int | None, Field(ge=1, lt=2**63, description="null: the newest when the job is submitted")
     ] = None

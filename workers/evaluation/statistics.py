@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from typing import Self
 from zipfile import ZipFile
 
 import numpy as np
@@ -28,7 +27,7 @@ class Statistics:
     covariance: Float64[Tensor, "dimensions dimensions"]  # of the sample: sums are divided by count - 1
 
     @classmethod
-    def of(cls, features: Float[Tensor, "images dimensions"]) -> Self:
+    def of(cls, features: Float[Tensor, "images dimensions"]) -> "Statistics":
         """Of at least two images, on their device; in two passes, so that nothing cancels.
 
         Raises:
@@ -54,7 +53,7 @@ class Statistics:
         return buffer.getvalue()
 
     @classmethod
-    def from_npz(cls, data: bytes) -> Self:
+    def from_npz(cls, data: bytes) -> "Statistics":
         """Read that layout, with or without `count`. No pickle in it is run.
 
         Raises:

@@ -60,6 +60,18 @@ def open_job(location: str, default_store: str) -> Job:
     return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
 
 
+def job_in(folder: str) -> Job:
+    """The job whose folder this is, `<store>/jobs/<id>`.
+
+    Raises:
+        UsageError: it is none, or there is no valid document in it.
+    """
+    url = f"{folder.rstrip('/')}/spec.json"
+    if split_spec_url(url) is None:
+        raise UsageError(f"{folder} is not the folder of a job in a store: give <store>/jobs/<id>")
+    return open_job(url, "")
+
+
 def place_spec(job: Job) -> None:
     """Put the spec where the workers read it. A job's spec never changes.
 

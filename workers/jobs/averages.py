@@ -19,7 +19,7 @@ from workers.jobs.failures import UsageError
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
 from workers.training.contents import average_file
-from workers.training.state import augmentation_features, new_denoiser
+from workers.training.state import new_denoiser
 from workers.training.weights import save_weights
 from workers.training.weights_header import WeightsHeader
 
@@ -105,14 +105,10 @@ def write(plan: Reconstruction, job: Job, output: Path) -> None:
     with torch.device("meta"):
         denoiser = new_denoiser(spec, images)
     averaged = frozenset(name for name, _ in denoiser.network.named_parameters())
-    header = WeightsHeader(
-        network=spec.network,
-        preconditioning=spec.preconditioning,
+    header = WeightsHeader.of(
+        spec,
+        images,
         sigma_data=denoiser.sigma_data,
-        image_channels=images.channels,
-        resolution=images.resolution,
-        num_classes=images.num_classes if spec.network.class_conditional else 0,
-        augmentation_features=augmentation_features(spec),
         extra={
             "source": job.job_id,
             "images_seen": str(plan.wanted.images_seen),

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, assert_never
 
+from workers.contract.comparing import CompareSpec
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import SampleSpec
 from workers.contract.spec import TrainSpec
+from workers.jobs.compare import run_compare
 from workers.jobs.evaluate import prepare_evaluation, run_evaluation
 from workers.jobs.importing import run_import
 from workers.jobs.sample import prepare_sampling, run_sampling
@@ -36,6 +38,7 @@ WORK: Mapping[str, Work] = {
     "sample": run_sampling,
     "evaluate": run_evaluation,
     "import": run_import,
+    "compare": run_compare,
 }
 
 
@@ -48,7 +51,7 @@ def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore) -> None:
             prepare_sampling(spec, keys, store)
         case EvaluateSpec():
             prepare_evaluation(spec, keys, store)
-        case ImportSpec():
+        case ImportSpec() | CompareSpec():
             pass
         case _:
             assert_never(spec)

@@ -8,8 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from workers.contract.keys import split_spec_url
-from workers.jobs.attempt import open_job
+from workers.jobs.attempt import job_in
 from workers.jobs.averages import WIDEST, Reconstruction, planned, write
 from workers.jobs.failures import STORE_ERRORS, UsageError
 from workers.training.weights import refuse_output
@@ -24,7 +23,7 @@ def main() -> int:
     output: Path = arguments.output
     try:
         refuse_output(output, force=arguments.force)
-        job = open_job(_spec_url(arguments.job), "")
+        job = job_in(arguments.job)
         plan = planned(job, relative_width=arguments.relative_width, images_seen=arguments.images)
         write(plan, job, output)
     except (UsageError, *STORE_ERRORS) as error:
@@ -51,13 +50,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a safetensors file")
     parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
     return parser.parse_args()
-
-
-def _spec_url(job: str) -> str:
-    url = f"{job.rstrip('/')}/spec.json"
-    if split_spec_url(url) is None:
-        raise UsageError(f"{job} is not the folder of a job in a store: give <store>/jobs/<id>")
-    return url
 
 
 def _mend(plan: Reconstruction) -> str:

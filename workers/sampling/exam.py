@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from workers.contract.evaluation import EvaluateSpec
+from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.model import VE
 from workers.data import ImageSet
@@ -24,6 +25,9 @@ from workers.sampling.network import Trained
 from workers.sampling.pieces import Piece, Tensors, cut, read_piece
 from workers.storage import ObjectStore
 
+T = TypeVar("T")
+
+_TIMELINE_SEEDS = range(TIMELINE_IMAGES)  # whatever is evaluated, so that pictures of all evaluations go together
 _REFERENCE_IMAGES = 500  # of a piece; fixed, since other evaluations find them again
 LOSS, GAP, OWN_GAP = "loss", "gap_at_images", "gap_on_own_paths"
 
@@ -42,7 +46,8 @@ class Exam:
 
     @property
     def pieces(self) -> list[Piece]:
-        return [*self.reference, *(piece for block in self.blocks for piece in block), *self.drift]
+        drawn = (piece for block in self.blocks for piece in block)
+        return [*self.reference, *drawn, *self.timeline, *self.drift]
 
     @property
     def own_pieces(self) -> list[Piece]:
@@ -64,6 +69,14 @@ class Exam:
     def blocks(self) -> list[list[Piece]]:
         """Drawn images and their features, block by block."""
         return [[self._drawn(seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
+
+    @property
+    def timeline(self) -> list[Piece]:
+        """The same latents with few steps and more: few-step quality at a glance, from checkpoint to checkpoint."""
+        return [
+            Piece(self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, _later(self._few_steps, steps))
+            for steps in self.spec.timeline_steps
+        ]
 
     @property
     def drift(self) -> list[Piece]:
@@ -102,6 +115,10 @@ class Exam:
             [read_piece(self.store, block[number // size].key)["pixels"][number % size] for number in numbers]
         )
 
+    def timeline_images(self) -> UInt8[Tensor, "images channels height width"]:
+        """Row by row, eight of each."""
+        return self._read(self.timeline, "pixels")
+
     def contributions(self, name: str) -> Float[Tensor, "levels images"]:
         return torch.cat([read_piece(self.store, piece.key)[name] for piece in self.drift], dim=1)
 
@@ -119,6 +136,10 @@ class Exam:
             return {"pixels": pixels, "features": self.extractor(pixels).cpu()}
 
         return Piece(self.keys.piece(f"drawn-{seeds.start:016d}"), len(seeds), make)
+
+    def _few_steps(self, steps: int) -> Tensors:
+        sampler = self.brush.sampler.model_copy(update={"steps": steps})
+        return {"pixels": replace(self.brush, sampler=sampler).draw(_TIMELINE_SEEDS)}
 
     def _of_real(self, part: range) -> Tensors:
         return {"features": self.extractor(self.images.images(np.asarray(part))).cpu()}
@@ -145,5 +166,5 @@ class Exam:
         return {name: values.float().cpu() for name, values in found.items()}
 
 
-def _later(make: Callable[[range], Tensors], part: range) -> Callable[[], Tensors]:
+def _later(make: Callable[[T], Tensors], part: T) -> Callable[[], Tensors]:
     return lambda: make(part)

@@ -53,15 +53,23 @@ def settle_source(store: ObjectStore, keys: JobKeys, wanted: CheckpointSource) -
         return CheckpointSource.model_validate_json(store.get(keys.source))
     except FileNotFoundError:
         pass
+    store.put_if_absent(keys.source, find_source(store, wanted).model_dump_json().encode())
+    return CheckpointSource.model_validate_json(store.get(keys.source))
+
+
+def find_source(store: ObjectStore, wanted: CheckpointSource) -> CheckpointSource:
+    """What is wanted, with nothing left open.
+
+    Raises:
+        SourceError: there is no such checkpoint, or it has no such average.
+    """
     trained = Trained.of(store, wanted.job_id)
-    origin = _newest(store, wanted)
+    at = chosen_checkpoint(store, wanted)
     names = (*average_names(trained.spec.ema), "network")
     average = wanted.average or names[0]
     if average not in names:
         raise SourceError(f"checkpoint.average: {wanted.job_id} keeps no {average}; choose {' or '.join(names)}")
-    settled = CheckpointSource(job_id=wanted.job_id, images_seen=origin.images_seen, average=average)
-    store.put_if_absent(keys.source, settled.model_dump_json().encode())
-    return CheckpointSource.model_validate_json(store.get(keys.source))
+    return CheckpointSource(job_id=wanted.job_id, images_seen=at.images_seen, average=average)
 
 
 def load_denoiser(
@@ -72,7 +80,7 @@ def load_denoiser(
     Raises:
         DamagedCheckpointError: it is gone, or not what was written.
     """
-    keys, at = JobKeys(source.job_id), _newest(store, source)
+    keys, at = JobKeys(source.job_id), chosen_checkpoint(store, source)
     folder = keys.checkpoint(at.images_seen, at.attempt)
     manifest = read_manifest(store, folder)
     name = average_file(source.average or "network")
@@ -88,8 +96,12 @@ def load_denoiser(
     return denoiser, manifest
 
 
-def _newest(store: ObjectStore, source: CheckpointSource) -> Origin:
-    """The checkpoint at the images wanted, or the newest; of two attempts' the later."""
+def chosen_checkpoint(store: ObjectStore, source: CheckpointSource) -> Origin:
+    """The checkpoint at the images wanted, or the newest; of two attempts' the later.
+
+    Raises:
+        SourceError: there is none.
+    """
     keys = JobKeys(source.job_id)
     there = [keys.of_checkpoint(folder) for folder in committed_checkpoints(store, keys)]
     fitting = [each for each in there if source.images_seen in (None, each[0])]

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from workers.contract.evaluation import Curve, Evaluation, Measure
+from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Evaluation, Measure
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.evaluation.drift import by_level
@@ -23,7 +23,7 @@ from workers.sampling.exam import GAP, LOSS, OWN_GAP, Exam
 from workers.storage import open_store
 from workers.training.hardware import device_name
 
-GRID, NEAREST, DRIFT = "grid.png", "nearest.png", "drift.png"
+GRID, NEAREST, DRIFT, TIMELINE = "grid.png", "nearest.png", "drift.png", "timeline.png"
 _GRID_IMAGES, _COLUMNS, _GALLERY_ROWS = 64, 8, 4
 
 
@@ -51,6 +51,8 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
     spec, drawn = exam.spec, exam.drawn_features()
     first = range(min(_GRID_IMAGES, spec.num_images))
     pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
+    if exam.timeline:
+        pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
     if spec.reference:
         statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions)
         measures, num_reference = beside_statistics(spec.features, drawn, statistics), statistics.count
@@ -98,8 +100,11 @@ def _curves(exam: Exam) -> Iterator[tuple[str, Curve]]:
 
 
 def _over_levels(curve: Curve) -> Measure:
-    """The mean over the levels, which are evenly spaced in ln sigma."""
-    return Measure(value=sum(level.mean for level in curve) / len(curve))
+    """The mean over the levels, evenly spaced in ln sigma; its error as if those of all levels went together."""
+    return Measure(
+        value=sum(level.mean for level in curve) / len(curve),
+        standard_error=sum(level.standard_error for level in curve) / len(curve),
+    )
 
 
 def _gallery(exam: Exam, nearest: Nearest) -> bytes:

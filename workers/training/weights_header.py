@@ -38,6 +38,20 @@ class WeightsHeader:
     augmentation_features: int = 0
     extra: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, spec: TrainSpec, images: DatasetManifest, *, sigma_data: float, extra: Mapping[str, str]) -> Self:
+        """That of the weights of a training."""
+        return cls(
+            network=spec.network,
+            preconditioning=spec.preconditioning,
+            sigma_data=sigma_data,
+            image_channels=images.channels,
+            resolution=images.resolution,
+            num_classes=images.num_classes if spec.network.class_conditional else 0,
+            augmentation_features=augmentation_features(spec),
+            extra=extra,
+        )
+
     def to_metadata(self) -> dict[str, str]:
         """As a safetensors file has it: strings only."""
         return {

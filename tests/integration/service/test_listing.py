@@ -47,6 +47,7 @@ def made(number: int) -> JobRecord:
         project=chance.choice(["default", "other"]),
         name=chance.choice([None, f"job {number}"]),
         labels={key: chance.choice("xyz") for key in chance.sample(["team", "sweep"], chance.randrange(3))},
+        kind=("train", "sample", "evaluate", "train")[number % 4],
         spec=PRESETS["smoke"].model_dump_json(),
         spec_sha256="0" * 64,
         state=chance.choice([JobState.QUEUED, JobState.SUCCEEDED, JobState.FAILED]),
@@ -81,6 +82,12 @@ async def test_pages_hold_what_fits_the_filters_newest_first(database: Database)
         ),
         (Filters(project="default", created_after=datetime(1970, 1, 1, tzinfo=UTC)), lambda job: True),
         (Filters(project="default", archived=True), lambda job: True),
+        (Filters(project="default", kind="sample"), lambda job: job.kind == "sample"),
+        (Filters(project="default", kind="compare"), lambda job: False),
+        (
+            Filters(project="default", kind="train", state=JobState.FAILED, labels=(("team", "x"),)),
+            lambda job: (job.kind, job.state, job.labels.get("team")) == ("train", JobState.FAILED, "x"),
+        ),
     ]
 
     for filters, fits in wanted:
@@ -170,11 +177,13 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_mlflow_due()
         await store.with_record_due()
         await store.with_purge_due()
+        await store.with_evaluations_due()
         await store.with_log_due()
         for filters in (
             Filters(project="default"),
             Filters(project="default", state=JobState.PAUSED),
             Filters(project="default", archived=True),
+            Filters(project="default", kind="sample"),
             Filters(project="default", labels=(("team", "x"),)),
             Filters(project="default", created_after=START, before="job_1"),
         ):

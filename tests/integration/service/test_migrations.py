@@ -4,16 +4,19 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Integer, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.types import TypeEngine
 
-from service.database import open_database
+from service.database import migrations, open_database
 from service.database.tables import metadata
 from service.jobs.lookup import Filters
 from service.jobs.store import JobStore
@@ -108,6 +111,44 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date_with_all_its_ro
     assert found["running"].intent is None
 
 
+async def test_jobs_of_before_there_were_kinds_are_trainings(databases: Databases) -> None:
+    url = databases.empty()
+    spec = PRESETS["smoke"].model_dump_json()
+    at = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.run_sync(_migrated_to, "0004")
+    async with engine.begin() as connection:
+        given = {"spec": spec, "at": at.isoformat(timespec="microseconds"), "sha": "0" * 64}
+        for state in ("queued", "running", "succeeded"):
+            await connection.execute(text(_JOB_OF_0004), {**given, "id": f"job_{state}", "state": state})
+    await engine.dispose()
+
+    async with open_database(url) as database:
+        store = JobStore(database)
+        found = await store.page(Filters(project="default", kind="train"), limit=10)
+        others = await store.page(Filters(project="default", kind="sample"), limit=10)
+
+    assert {job.id for job in found} == {"job_queued", "job_running", "job_succeeded"}
+    assert {(job.kind, job.spec, job.created_at, job.purge_due) for job in found} == {("train", spec, at, ())}
+    assert others == []
+
+
+_JOB_OF_0004 = """
+INSERT INTO jobs (id, project, labels, priority, spec, spec_sha256, accelerator, workers, state, created_at, attempt,
+                  conditions)
+VALUES (:id, 'default', '{}', 1, :spec, :sha, 'cpu', 2, :state, :at, 1, '{}')
+"""
+
+
+def _migrated_to(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    connection.commit()
+
+
 def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
     url = postgres.new_database()
     replicas = [
@@ -122,7 +163,7 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
         replica.communicate("go\n")
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
-    assert asyncio.run(_versions(url)) == ["0004"]
+    assert asyncio.run(_versions(url)) == ["0005"]
 
 
 async def _versions(url: str) -> list[str]:

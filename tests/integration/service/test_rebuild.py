@@ -243,6 +243,35 @@ async def test_a_copy_of_another_release_is_read(site: Site) -> None:
         assert read_record(json.dumps(document).encode()) == (replace(job, conditions={}), attempts)
 
 
+async def test_a_copy_of_before_there_were_kinds_is_of_a_training(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started(name="older")
+        await plane.aftercare.tick()
+        before = await plane.job(job_id)
+        document = json.loads(plane.store.get(JobKeys(job_id).record))
+        assert document["job"].pop("kind") == "train"
+        plane.store.put(JobKeys(job_id).record, json.dumps(document).encode())
+    async with site.rebuilt() as plane:
+        job = await plane.job(job_id)
+
+        assert job == replace(before, event_sequence=before.event_sequence + 1, record_due=True)
+        assert [one.id for one in await plane.jobs.page(Filters(project="default", kind="train"), limit=10)] == [job_id]
+
+
+async def test_a_job_that_is_no_training_comes_back_as_what_it_was(site: Site) -> None:
+    spec = {"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}}
+    async with site.plane() as plane:
+        job_id = await plane.submit(spec=spec)
+        before = await plane.job(job_id)
+    async with site.rebuilt() as plane:
+        job = await plane.job(job_id)
+
+        assert (job.kind, job.spec) == ("import", before.spec)
+        assert [one.id for one in await plane.jobs.page(Filters(project="default", kind="import"), limit=10)] == [
+            job_id
+        ]
+
+
 @pytest.mark.parametrize("record", [b"", b"[]", b"null", b'{"job": [], "attempts": []}', b'{"job": {}, "attempts": 3}'])
 def test_what_is_no_copy_is_refused_as_such(record: bytes) -> None:
     with pytest.raises(ValueError, match=r"record|JSON|Expecting"):

@@ -14,6 +14,7 @@ from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
+from tests.integration.service.conftest import Find
 from tests.support.jobs import job
 from tests.support.mlflow_server import mlflow_server
 from tests.support.plane import ORIGIN, Plane
@@ -106,6 +107,41 @@ async def test_what_is_not_finite_arrives_as_such(url: str, mlflow: Mlflow) -> N
     assert math.isnan(value)
     [(_, value, _)] = curve(url, run_id, "loss/consistency")
     assert value > 1e308
+
+
+async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of_their_checkpoints(
+    url: str, mlflow: Mlflow, find: Find
+) -> None:
+    kept = Kept()
+    kept.measured(AN_HOUR[:3])
+    keys = JobKeys(kept.job.id)
+    early, late = find(kept.job.id, 64, "job_b", fd=2.0), find(kept.job.id, 192, "job_a", fd=[1.0, 2.0], recall=0.5)
+    for found in (early, late):
+        seen = found.checkpoint.images_seen or 0
+        kept.store.put(keys.evaluation(seen, 1, found.job_id), found.model_dump_json().encode())
+    kept.store.put(keys.evaluation(128, 1, "job_c"), b"{}")
+
+    run_id = await complete_run(kept.job, kept.objects, mlflow)
+    again = await complete_run(replace(kept.job, mlflow_run_id=run_id), kept.objects, mlflow)
+
+    assert run_id
+    assert again == run_id
+    at = int(early.ended_at.timestamp() * 1000)
+    assert curve(url, run_id, "eval/fd") == [(64, 2.0, at), (192, 1.5, at)]
+    assert curve(url, run_id, "eval/fd_min") == [(192, 1.0, at)]
+    assert curve(url, run_id, "eval/recall") == [(192, 0.5, at)]
+    assert curve(url, run_id) == expected(AN_HOUR[:3])
+
+
+async def test_evaluations_alone_make_a_run(url: str, mlflow: Mlflow, find: Find) -> None:
+    """As of a training whose own rows were purged, or that was too short for one."""
+    kept = Kept()
+    found = find(kept.job.id, 64, "job_b", fd=2.0)
+    kept.store.put(JobKeys(kept.job.id).evaluation(64, 1, "job_b"), found.model_dump_json().encode())
+
+    run_id = await complete_run(kept.job, kept.objects, mlflow)
+
+    assert [step for step, *_ in curve(url, str(run_id), "eval/fd")] == [64]
 
 
 async def test_a_job_that_measured_nothing_gets_no_run(mlflow: Mlflow) -> None:

@@ -30,8 +30,11 @@ from service.client.client import API_VERSION
 from service.cluster import MemoryCluster
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
 from tests.support.ray_head import free_ports
+from workers.contract.data import BuiltinDataset
+from workers.contract.importing import ImportSpec
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
+from workers.contract.sampling import SampleSpec
 from workers.storage.memory import MemoryStore
 
 
@@ -113,6 +116,53 @@ def test_each_event_is_streamed_once_and_in_order_to_the_end(service: Service, c
     assert streamed[-1].state == "succeeded"
     assert streamed == list(client.jobs.events(job.id))
     assert log == "hello\n"
+
+
+def test_jobs_of_each_kind_are_made_listed_and_read_with_what_they_left(service: Service, client: Client) -> None:
+    dataset = BuiltinDataset(kind="builtin", name="fashion16")
+    imported = client.jobs.create(ImportSpec(kind="import", dataset=dataset), name="images")
+    trained = client.jobs.create(PRESETS["smoke"])
+    Worker(service.store, trained.id).checkpoint(160, at=datetime.now(UTC))
+    drawn = client.jobs.create({"kind": "sample", "checkpoint": {"job_id": trained.id}})
+    service.store.put(JobKeys(imported.id).results + "result.json", b"{}")
+
+    assert isinstance(drawn.spec, SampleSpec)
+    assert drawn.spec.checkpoint.images_seen == 160
+    assert client.jobs.plan(drawn.spec).spec == drawn.spec
+    for job in (imported, trained, drawn):
+        assert [one.id for one in client.jobs.list(kind=job.spec.kind)] == [job.id]
+    assert [(file.name, file.url) for file in client.jobs.files(imported.id)] == [("result.json", None)]
+    assert client.jobs.file(imported.id, "result.json") == b"{}"
+    assert client.jobs.evaluations(trained.id) == ()
+    with pytest.raises(NotFound, match="has left no file"):
+        client.jobs.file(imported.id, "grid.png")
+    for name in ("../spec.json", "a/b", "a?b=c"):
+        with pytest.raises((NotFound, InvalidRequest)):
+            client.jobs.file(imported.id, name)
+    with pytest.raises(InvalidRequest, match="query"):
+        list(client.jobs.list(kind="paint"))
+    with pytest.raises(StateConflict, match="only trainings can"):
+        client.jobs.fork(drawn.id)
+
+
+def test_a_file_that_was_cut_off_half_way_is_fetched_again_and_whole(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = client.jobs.create({"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}})
+    data, cuts, part = bytes(range(256)) * (9 << 12), [1], service.store.part
+    service.store.put(JobKeys(job.id).results + "images.zip", data)
+
+    def broken_once(key: str, offset: int, size: int) -> bytes:
+        if offset and cuts:
+            cuts.pop()
+            raise ConnectionError("the store is on fire")
+        return part(key, offset, size)
+
+    monkeypatch.setattr(service.store, "part", broken_once)
+
+    with Client(service.url, KEY, timing=Timing(sleep=lambda _: None)) as patient:
+        assert patient.jobs.file(job.id, "images.zip") == data
+    assert not cuts
 
 
 class LosingAnswers(httpx2.BaseTransport):

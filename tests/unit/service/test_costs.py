@@ -7,6 +7,7 @@ import pytest
 from service.jobs.costs import cost_key, estimate
 from service.jobs.records import JobRecord
 from tests.support.jobs import SPEC, job, progress
+from workers.contract.jobs import AnySpec, parse_job
 from workers.contract.merging import merged
 from workers.contract.spec import TrainSpec, parse_spec
 
@@ -51,6 +52,50 @@ def test_where_the_images_lie_does_not_matter() -> None:
     here, there = (changed({"dataset": {"kind": "zip", "path": f"/{place}.zip", "resolution": 32}}) for place in "ab")
 
     assert cost_key(here) == cost_key(there)
+
+
+def drawing(kind: str, **fields: Any) -> AnySpec:
+    return parse_job({"kind": kind, "checkpoint": {"job_id": "job_1", "images_seen": 160}} | fields)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first_seed": 7},
+        {"num_images": 640},
+        {"checkpoint": {"job_id": "job_1", "images_seen": 320}},
+        {"features": {"kind": "inception", "weights": "/elsewhere/fid.pth", "sha256": "0" * 64}},
+    ],
+)
+def test_another_checkpoint_of_a_training_and_more_images_cost_the_same_each(changes: dict[str, Any]) -> None:
+    features = {"kind": "inception", "weights": "/here/fid.pth", "sha256": "0" * 64}
+
+    assert cost_key(drawing("evaluate", features=features) if "features" in changes else drawing("evaluate")) == (
+        cost_key(drawing("evaluate", **changes))
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"checkpoint": {"job_id": "job_2", "images_seen": 160}},
+        {"sampler": {"steps": 40}},
+        {"compute": {"workers": 2}},
+        {"pass_images": 32},
+    ],
+)
+def test_another_network_and_another_way_to_draw_cost_otherwise(changes: dict[str, Any]) -> None:
+    keys = {cost_key(drawing(kind, **each)) for kind in ("sample", "evaluate") for each in ({}, changes)}
+
+    assert len(keys) == 4
+
+
+def test_of_an_import_nobody_knows_how_many_images_it_has() -> None:
+    spec = parse_job({"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}})
+
+    found = estimate(spec, [seen(10.0)])
+
+    assert (found.images_per_second, found.seconds) == (10.0, None)
 
 
 @pytest.mark.parametrize("like", [[], [job()], [seen(0.0)]])

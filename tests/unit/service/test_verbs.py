@@ -67,6 +67,22 @@ def test_each_verb_does_what_it_says_or_says_what_else_could_be_done(state: JobS
     assert f"it cannot {verb}" in caught.value.detail
 
 
+@pytest.mark.parametrize("kind", ["sample", "evaluate", "import", "compare"])
+@pytest.mark.parametrize("state", JobState)
+def test_a_job_that_is_no_training_can_do_all_but_what_takes_checkpoints_and_curves(kind: str, state: JobState) -> None:
+    of_kind = replace(in_state(state), kind=kind)
+    possible = sorted({*LEADS_TO[state]} - {"replay"})
+
+    assert [*verbs.allowed(of_kind)] == possible
+    for verb in ("fork", "replay"):
+        with pytest.raises(StateConflict, match=f"only trainings can, and it is a job of kind {kind}") as caught:
+            verbs.require(of_kind, verb, mend="something else")
+        assert caught.value.extra == {"current_state": state, "allowed": possible}
+        assert "something else" not in caught.value.detail
+    for verb in possible:
+        verbs.require(of_kind, verb)
+
+
 def test_what_is_allowed_is_what_is_offered() -> None:
     assert {state: {*leads, "fork"} for state, leads in LEADS_TO.items()} == verbs.ALLOWED
 

@@ -1,0 +1,124 @@
+"""`cdm compare` and `cdm study`."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from service.cli import documents, results, text, values, watching
+from service.cli.connection import find
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
+from service.cli.output import say
+from service.cli.submission import hand_in
+from service.client import Client
+from service.jobs.views import OF_JOB, EvaluateEach, Job, JobState
+from workers.contract.comparing import CompareSpec
+from workers.contract.data import BuiltinDataset, ImportedDataset
+from workers.contract.importing import ImportReport, ImportSpec
+from workers.contract.jobs import AnySpec
+from workers.contract.keys import RESULT
+from workers.contract.spec import TrainSpec
+
+
+@on_service
+def compare(
+    client: Client,
+    job: JobName,
+    control: Annotated[str, typer.Argument(metavar="CONTROL", help="The training that it is compared with.")],
+    name: Name = None,
+    label: LabelList = [],  # noqa: B006 (Typer's way)
+    priority: Urgency = None,
+    max_runtime: MaxRuntime = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put two trainings beside each other, by the evaluations that both have had: per image, and per second of work."""
+    spec = CompareSpec(kind="compare", job_id=find(client, job).id, control_job_id=find(client, control).id)
+    options = values.job_options(name, label, priority, max_runtime)
+    hand_in(client, spec, options, watch=watch, as_json=as_json)
+
+
+@on_service
+def study(
+    client: Client,
+    source: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="A training with a consistency term.")],
+    name: Annotated[str, typer.Option(help="Of the study; the same name goes on with it.")] = "study",
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Images between evaluations; default: as checkpoints.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", "-n", min=4, help="Drawn for each distance.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images.")] = 1,
+    drift: Annotated[int, typer.Option(min=0, help="Images that consistency is measured on; 0: none.")] = 256,
+    changes: Changes = [],  # noqa: B006 (Typer's way)
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
+    as_json: AsJson = False,
+) -> None:
+    """Find out whether consistency pays: train with and without it, evaluate both, compare.
+
+    The control is the same training by denoising score matching alone, with the same images in the same order and the
+    same noise. May be interrupted and given again.
+    """
+    spec = documents.load(source, changes)
+    if not isinstance(spec, TrainSpec) or spec.objective.consistency is None:
+        raise CommandFailed(f"{source}: a study takes a training with objective.consistency")
+    evaluations = EvaluateEach(every_images=every, num_images=images, repeats=repeats, drift_images=drift)
+    course = _Study(client, name, as_json=as_json)
+    spec = course.with_imported_images(spec)
+    plain = spec.model_copy(update={"objective": spec.objective.model_copy(update={"consistency": None})})
+    pair = [course.begin("job", spec, evaluations=evaluations), course.begin("control", plain, evaluations=evaluations)]
+    for job in pair:
+        course.end(job)
+    for job in pair:
+        for evaluation in course.evaluations(job):
+            course.end(evaluation)
+    compared = course.begin("compare", CompareSpec(kind="compare", job_id=pair[0].id, control_job_id=pair[1].id))
+    results.show(client, course.end(compared), output, as_json=as_json)
+
+
+class _Study:
+    """Jobs by what they are in a study: the same request makes the same job, however often it is given."""
+
+    def __init__(self, client: Client, name: str, *, as_json: bool) -> None:
+        self._client, self._name, self._as_json = client, name, as_json
+
+    def begin(self, role: str, spec: AnySpec, **options: Any) -> Job:
+        text_of_all = f"{spec.model_dump_json()}{options}"
+        digest = hashlib.sha256(text_of_all.encode()).hexdigest()[:24]
+        labels = {"study": self._name, "role": role}
+        key = f"study-{self._name}-{role}-{digest}"
+        job = self._client.jobs.create(spec, name=f"{self._name} {role}", labels=labels, idempotency_key=key, **options)
+        say(f"{role}: {job.id}", as_json=self._as_json)
+        return job
+
+    def end(self, job: Job) -> Job:
+        """Wait for it; raises CommandFailed if it does not succeed."""
+        say(f"{job.name or job.id}:", as_json=self._as_json)
+        ended = watching.watch(
+            self._client.jobs.follow(job.id, poll_seconds=watching.POLL_SECONDS), as_json=self._as_json
+        )
+        if ended.state is not JobState.SUCCEEDED:
+            raise CommandFailed(f"{ended.id} ended otherwise than hoped: {text.state(ended)}")
+        return ended
+
+    def with_imported_images(self, spec: TrainSpec) -> TrainSpec:
+        """So that both train on the very same, and both are refused early if they cannot."""
+        dataset = spec.dataset
+        if isinstance(dataset, BuiltinDataset | ImportedDataset):
+            return spec
+        job = self.end(self.begin("import", ImportSpec(kind="import", dataset=dataset)))
+        report = ImportReport.model_validate_json(self._client.jobs.file(job.id, RESULT))
+        imported = ImportedDataset(kind="imported", digest=report.manifest.digest)
+        return spec.model_copy(update={"dataset": imported})
+
+    def evaluations(self, trained: Job) -> list[Job]:
+        """All of a training that has ended, once that of its last checkpoint is there; oldest first."""
+        last = self._client.jobs.checkpoints(trained.id)[-1].images_seen
+
+        def found() -> list[Job] | None:
+            jobs = list(self._client.jobs.list(labels={OF_JOB: trained.id}, kind="evaluate"))
+            there = {job.spec.checkpoint.images_seen for job in jobs if job.spec.kind == "evaluate"}
+            return jobs[::-1] if last in there else None
+
+        return watching.until(found, what=f"the evaluation of {trained.id} at {last} images")

@@ -1,0 +1,111 @@
+"""Evaluations that follow a training: one for each checkpoint that is due, in the lowest class.
+
+Which have been submitted is written down in the transaction that submits, and their ids follow from the checkpoint, so
+none is missed and none comes twice, however many replicas look and whoever dies in between.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
+from service.identifiers import derived_id
+from service.jobs.objects import JobObjects
+from service.jobs.records import JobRecord
+from service.jobs.store import JobStore, mark_evaluated
+from service.jobs.usecases import Jobs
+from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
+from service.web.audit import Origin
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.sampling import CheckpointSource
+from workers.contract.spec import TrainSpec
+
+log = structlog.get_logger()
+
+ACTOR = "service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUps:
+    """Runs beside the other loops."""
+
+    store: JobStore
+    objects: JobObjects
+    jobs: Jobs
+
+    async def tick(self) -> bool:
+        """Look once at all trainings that may have a new checkpoint."""
+        await asyncio.gather(*map(self._isolated, await self.store.with_evaluations_due()))
+        return False
+
+    async def _isolated(self, job: JobRecord) -> None:
+        try:
+            await self._follow(job)
+        except StorageUnavailable as error:
+            log.info("followup.postponed", job_id=job.id, error=str(error))
+        except Exception:
+            log.exception("followup.failed", job_id=job.id)
+
+    async def _follow(self, job: JobRecord) -> None:
+        wanted = EvaluateEach.model_validate_json(job.evaluations or "{}")
+        made_at = {each.images_seen: each.created_at for _, each in await self.objects.checkpoints(job.id)}
+        there = sorted(made_at)
+        for images_seen in due(there, wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal):
+            try:
+                await self._submit(job, wanted, images_seen, at=made_at[images_seen])
+            except (CheckpointNotFound, InvalidRequest) as error:  # it has just been removed to make room
+                log.warning("followup.refused", job_id=job.id, images_seen=images_seen, error=str(error))
+        if job.state.is_terminal:
+            await self.store.evaluations_done(job)
+
+    async def _submit(self, job: JobRecord, wanted: EvaluateEach, images_seen: int, *, at: datetime) -> None:
+        async def written_down(connection: AsyncConnection) -> None:
+            await mark_evaluated(connection, job.id, images_seen)
+
+        create = JobCreate(
+            name=f"{job.name[:80]} at {images_seen:,}" if job.name else None,
+            spec=_spec(job, wanted, images_seen),
+            labels={OF_JOB: job.id, AT_IMAGES: str(images_seen)},
+            priority=Priority.LOW,
+        )
+        origin = Origin(actor=ACTOR, project=job.project, method="", path="", request_id="", client=None)
+        job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
+        await self.jobs.submit(create, origin=origin, job_id=job_id, inside=written_down)
+        log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
+
+
+def due(there: Sequence[int], wanted: EvaluateEach, *, evaluated: int, has_ended: bool) -> list[int]:
+    """Which checkpoints are to be evaluated now: the first behind each multiple, and the last of all."""
+    found = []
+    for images_seen in there:
+        if images_seen <= evaluated:
+            continue
+        is_last = has_ended and images_seen == there[-1]
+        if (
+            wanted.every_images is None
+            or images_seen // wanted.every_images > evaluated // wanted.every_images
+            or is_last
+        ):
+            found.append(images_seen)
+            evaluated = images_seen
+    return found
+
+
+def _spec(job: JobRecord, wanted: EvaluateEach, images_seen: int) -> EvaluateSpec:
+    trained = TrainSpec.model_validate_json(job.spec)
+    compute = {"accelerator": trained.compute.accelerator, "precision": trained.compute.precision}
+    fields = wanted.model_dump(exclude={"every_images", "average", "workers", "pass_images"}, exclude_unset=True)
+    checkpoint = CheckpointSource(job_id=job.id, images_seen=images_seen, average=wanted.average)
+    return EvaluateSpec.model_validate(
+        fields
+        | {
+            "kind": "evaluate",
+            "checkpoint": checkpoint,
+            "compute": compute | {"workers": wanted.workers},
+            "pass_images": wanted.pass_images or min(trained.pass_images, 65_536),
+        }
+    )

@@ -1,0 +1,164 @@
+"""Evaluations that follow a training: each checkpoint that is due gets one, and never two."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidRequest
+from service.jobs.followups import FollowUps, due
+from service.jobs.records import JobRecord
+from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate
+from tests.support.plane import ORIGIN, Plane
+from workers.contract.evaluation import EvaluateSpec
+from workers.contract.keys import JobKeys
+
+
+def loop_of(plane: Plane) -> FollowUps:
+    return FollowUps(store=plane.jobs, objects=plane.objects, jobs=plane.service)
+
+
+async def followed(plane: Plane, *checkpoints: int, **wanted: Any) -> str:
+    job_id = await plane.started(evaluations={"num_images": 100, **wanted})
+    for images_seen in checkpoints:
+        plane.worker(job_id).checkpoint(images_seen, at=plane.clock())
+    return job_id
+
+
+async def evaluations(plane: Plane) -> list[JobRecord]:
+    jobs = [await plane.job(each) for each in await plane.objects.job_ids()]
+    return sorted((job for job in jobs if job.kind == "evaluate"), key=lambda job: int(job.labels[AT_IMAGES]))
+
+
+async def tick(plane: Plane) -> None:
+    plane.clock.advance(1)
+    await loop_of(plane).tick()
+
+
+async def ended(plane: Plane, job_id: str, status: str = "succeeded") -> None:
+    attempt = (await plane.job(job_id)).attempt
+    plane.worker(job_id, attempt).outcome(status, at=plane.clock())
+    await plane.settle()
+
+
+@pytest.mark.parametrize(
+    ("there", "every", "evaluated", "has_ended", "expected"),
+    [
+        ([160, 320], None, 0, False, [160, 320]),
+        ([160, 320, 480], None, 320, False, [480]),
+        ([160, 320, 480, 640], 300, 0, False, [320, 640]),
+        ([160, 320, 480], 1000, 0, False, []),
+        ([160, 320, 480], 1000, 0, True, [480]),
+        ([160, 320, 480], 300, 480, True, []),
+        ([], None, 0, True, []),
+    ],
+)
+def test_the_first_checkpoint_behind_each_multiple_is_due_and_the_last_of_all(
+    there: list[int], every: int | None, evaluated: int, has_ended: bool, expected: list[int]
+) -> None:
+    assert due(there, EvaluateEach(every_images=every), evaluated=evaluated, has_ended=has_ended) == expected
+
+
+async def test_every_checkpoint_is_evaluated_once_in_the_lowest_class(plane: Plane) -> None:
+    job_id = await followed(plane, 100, 160)
+
+    await tick(plane)
+    plane.worker(job_id).checkpoint(200, at=plane.clock())
+    await tick(plane)
+    await tick(plane)
+
+    found = await evaluations(plane)
+    specs = [EvaluateSpec.model_validate_json(job.spec) for job in found]
+    assert [spec.checkpoint.images_seen for spec in specs] == [100, 160, 200]
+    assert {(spec.checkpoint.job_id, spec.num_images, spec.compute.accelerator) for spec in specs} == {
+        (job_id, 100, "cpu")
+    }
+    assert {(job.labels[OF_JOB], job.priority, job.project) for job in found} == {(job_id, 0, "default")}
+    assert len(plane.store.list(JobKeys(job_id).pins)) == 3
+
+
+async def test_two_replicas_submit_no_evaluation_twice(plane: Plane) -> None:
+    job_id = await followed(plane, 100)
+
+    await asyncio.gather(*(loop_of(plane).tick() for _ in range(5)))
+
+    assert len(await evaluations(plane)) == 1
+    assert (await plane.job(job_id)).evaluated_images == 100
+
+
+async def test_one_that_dies_before_it_commits_has_submitted_nothing(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await followed(plane, 100)
+
+    async def die(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as broken:
+        broken.setattr("service.jobs.usecases.record_audit", die)
+        await tick(plane)
+    assert (await plane.job(job_id)).evaluated_images == 0
+    await tick(plane)
+
+    assert len(await plane.jobs.queue(limit=10)) == len(await evaluations(plane)) == 1
+    assert (await plane.job(job_id)).evaluated_images == 100
+
+
+async def test_the_last_checkpoint_is_evaluated_when_the_training_has_ended_and_then_nobody_looks(plane: Plane) -> None:
+    job_id = await followed(plane, 100, 320, every_images=1000)
+
+    await tick(plane)
+    assert await evaluations(plane) == []
+    await ended(plane, job_id)
+    await tick(plane)
+
+    (only,) = await evaluations(plane)
+    assert only.labels[AT_IMAGES] == "320"
+    assert await plane.jobs.with_evaluations_due() == []
+
+
+async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> None:
+    job_id = await followed(plane, 100)
+    await ended(plane, job_id, "failed")
+    while not (await plane.job(job_id)).state.is_terminal:
+        await ended(plane, job_id, "failed")
+    await tick(plane)
+    assert await plane.jobs.with_evaluations_due() == []
+
+    await plane.service.retry(job_id, origin=ORIGIN)
+    plane.worker(job_id).checkpoint(200, at=plane.clock())
+    await tick(plane)
+
+    assert [job.labels[AT_IMAGES] for job in await evaluations(plane)] == ["100", "200"]
+
+
+async def test_what_follows_a_training_may_have_fields_of_its_own(plane: Plane) -> None:
+    await followed(plane, 100, repeats=2, sampler={"steps": 7}, timeline_steps=[3], drift_images=0, pass_images=5)
+
+    await tick(plane)
+
+    (job,) = await evaluations(plane)
+    spec = EvaluateSpec.model_validate_json(job.spec)
+    assert spec.sampler is not None
+    assert (spec.repeats, spec.sampler.steps, spec.timeline_steps, spec.drift_images) == (2, 7, (3,), 0)
+    assert spec.pass_images == 5
+
+
+async def test_only_trainings_are_followed(plane: Plane) -> None:
+    spec = {"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}}
+
+    with pytest.raises(ValueError, match="only trainings have checkpoints; leave it out"):
+        JobCreate.model_validate({"spec": spec, "evaluations": {}})
+
+
+async def test_a_comparison_takes_two_trainings_of_the_project(plane: Plane) -> None:
+    trained, other = await plane.submit(), await plane.submit()
+
+    made = await plane.submit(spec={"kind": "compare", "job_id": trained, "control_job_id": other})
+
+    assert ((await plane.job(made)).kind, (await plane.job(made)).accelerator) == ("compare", "cpu")
+    with pytest.raises(InvalidRequest) as refused:
+        await plane.submit(spec={"kind": "compare", "job_id": trained, "control_job_id": made})
+    assert [problem.pointer for problem in refused.value.problems] == ["/spec/control_job_id"]
+    with pytest.raises(ValueError, match="is the same job"):
+        await plane.submit(spec={"kind": "compare", "job_id": trained, "control_job_id": trained})

@@ -1,0 +1,47 @@
+"""Jobs on a trained one in this process: what they draw, measure and leave."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.support.trained import tiny_spec, train_job
+from workers.contract.jobs import parse_job
+from workers.contract.keys import RESULT, JobKeys
+from workers.jobs.kinds import WORK, prepare
+from workers.storage.memory import MemoryStore
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+TRAINED = "trained"
+CPU = {"workers": 1, "accelerator": "cpu"}
+
+
+class Gallery:
+    """A store with a job that has been trained for a moment."""
+
+    def __init__(self, name: str, cache: Path, **changes: Any) -> None:
+        self.name, self.cache = name, cache
+        self.store = MemoryStore.named(name)
+        train_job(tiny_spec(**changes), self.store, JobKeys(TRAINED), cache=cache, every=80)
+
+    def run(
+        self, name: str, kind: str, *, stop: bool = False, spec: dict[str, Any] | None = None, **fields: Any
+    ) -> Ending:
+        """Run a job as one worker would; `stop`: it is asked to leave as soon as it listens."""
+        drawing = {"checkpoint": {"job_id": TRAINED}, "compute": CPU}
+        document = {"kind": kind, **(drawing if kind in ("sample", "evaluate") else {})}
+        parsed, keys = parse_job(document | (spec or {}) | fields), JobKeys(name)
+        self.store.put(keys.spec, parsed.model_dump_json().encode())
+        prepare(parsed, keys, self.store)
+        run = Run(f"memory://{self.name}", name, 1, str(self.cache))
+        world = World.alone(torch.device("cpu"))
+        return WORK[kind](run, world, heard=lambda: Wishes(stop=stop), last_words=lambda _: None)
+
+    def result(self, job_id: str) -> bytes:
+        return self.file(job_id, RESULT)
+
+    def file(self, job_id: str, name: str) -> bytes:
+        return self.store.get(JobKeys(job_id).results + name)

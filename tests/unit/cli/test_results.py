@@ -1,0 +1,220 @@
+"""`cdm results`, and what the other commands say of jobs that are no trainings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli import findings
+from tests.support.served import Service
+from workers.contract.keys import JobKeys
+
+Found = dict[str, Any]
+MANIFEST = {
+    "digest": "d" * 64,
+    "num_images": 1200,
+    "channels": 3,
+    "resolution": 32,
+    "classes": ["cat", "dog"],
+    "labels": None,
+    "sigma_data": 0.4711,
+    "shards": [],
+}
+IMPORTED = {
+    "manifest": MANIFEST,
+    "num_left_out": 2,
+    "left_out": {"a.png": "cannot be read", "b\n.png": "is not square"},
+    "num_ignored_files": 1,
+    "images_per_class": {"cat": 1000, "dog": 200},
+    "files": ["preview.png"],
+    "ended_at": "2026-11-01T12:00:00Z",
+}
+SAMPLED = {
+    "checkpoint": {"job_id": "job_of", "images_seen": 160_000, "average": "ema"},
+    "checkpoint_seal": None,
+    "sampler": {},
+    "first_seed": 7,
+    "num_images": 1000,
+    "classes": None,
+    "files": ["images.zip", "grid.png"],
+    "ended_at": "2026-11-01T12:00:00Z",
+}
+
+
+def submitted(service: Service, spec: dict[str, Any], **files: bytes) -> str:
+    job = service.client.jobs.create(spec).id
+    for name, data in files.items():
+        service.store.put(JobKeys(job).results + name.replace("_", "."), data)
+    return job
+
+
+def drawn(service: Service, kind: str, **files: bytes) -> str:
+    trained = service.submit()
+    service.checkpoint(trained, 160)
+    spec = {"kind": kind, "checkpoint": {"job_id": trained}, "compute": {"accelerator": "cpu"}}
+    return submitted(service, spec, **files)
+
+
+def imported(service: Service, **files: bytes) -> str:
+    return submitted(service, {"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}}, **files)
+
+
+def test_what_a_sample_job_has_left_is_said_and_fetched(service: Service, tmp_path: Path) -> None:
+    job = drawn(service, "sample", result_json=json.dumps(SAMPLED).encode(), images_zip=b"ZIP", grid_png=b"PNG")
+
+    shown = service.cdm("results", job)
+    fetched = service.cdm("results", job, "-o", "out/here")
+
+    assert shown.out.splitlines() == [
+        "1,000 images of seeds 7 to 1006, drawn from job_of at 160,000 images, ema",
+        "files: grid.png, images.zip, result.json",
+        f"fetch them with `cdm results {job} --output FOLDER`",
+    ]
+    folder = tmp_path / "out" / "here"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "grid.png": b"PNG",
+        "images.zip": b"ZIP",
+        "result.json": json.dumps(SAMPLED).encode(),
+    }
+    assert fetched.out.splitlines()[1:] == [f"files: {folder}/grid.png, {folder}/images.zip, {folder}/result.json"]
+
+
+def test_a_file_larger_than_one_streamed_piece_is_fetched_whole(service: Service, tmp_path: Path) -> None:
+    large = bytes(range(256)) * (9 << 12)
+    job = drawn(service, "sample", result_json=json.dumps(SAMPLED).encode(), images_zip=large)
+
+    assert service.cdm("results", job, "-o", "out").code == 0
+
+    assert (tmp_path / "out" / "images.zip").read_bytes() == large
+
+
+def test_what_an_evaluation_has_found_is_a_table(service: Service, evaluation: Found) -> None:
+    job = drawn(service, "evaluate", result_json=json.dumps(evaluation).encode())
+
+    shown = service.cdm("results", job)
+
+    assert shown.out.splitlines()[:5] == [
+        "job_of at 160,000 images, ema",
+        "3 x 5,000 images, heun with 18 steps; features lite0 c0ffee000000",
+        "MEASURE  VALUE  +-    BY CHANCE",
+        "FD-ENL0  12.35  0.21  1.5",
+        "recall   0.5",
+    ]
+
+
+def test_what_an_import_has_found_is_the_digest_and_what_was_left_out(service: Service) -> None:
+    job = imported(service, result_json=json.dumps(IMPORTED).encode(), preview_png=b"PNG")
+
+    lines = service.cdm("results", job).out.splitlines()
+
+    assert lines[:7] == [
+        f"digest     {'d' * 64}",
+        "images     1,200 of 32 x 32 x 3, sigma_data 0.471",
+        "class      cat: 1,000",
+        "class      dog: 200",
+        "left out   2 images",
+        "           'a.png' cannot be read",
+        r"           'b\n.png' is not square",
+    ]
+    assert lines[7] == "no images  1 files"
+
+
+def test_in_json_a_result_is_its_document_and_where_its_files_are(service: Service, tmp_path: Path) -> None:
+    job = imported(service, result_json=json.dumps(IMPORTED).encode(), preview_png=b"PNG")
+
+    named = service.cdm("results", job, "--json").document
+    fetched = service.cdm("results", job, "--json", "-o", "out").document
+
+    assert named == IMPORTED | {"files": ["preview.png", "result.json"]}
+    assert fetched["files"] == [str(tmp_path / "out" / name) for name in ("preview.png", "result.json")]
+
+
+def test_the_evaluations_of_a_training_are_a_row_each(service: Service, evaluation: Found) -> None:
+    job = service.submit()
+    none = service.cdm("results", job)
+    for images_seen, by, measures in (
+        (320, "job_b", {"FD-ENL0": {"value": 9.0}, "recall": {"value": 0.25}}),
+        (160, "job_a", {"FD-ENL0": {"value": 12.3456}}),
+    ):
+        found = evaluation | {"job_id": by, "measures": measures}
+        found["checkpoint"] = {"job_id": job, "images_seen": images_seen, "average": None}
+        service.store.put(JobKeys(job).evaluation(images_seen, 1, by), json.dumps(found).encode())
+
+    assert none.out == f"no evaluations yet: `cdm evaluate {job}`\n"
+    assert service.cdm("results", job).out.splitlines() == [
+        "IMAGES SEEN  AVERAGE  DRAWN  FD-ENL0  recall  JOB",
+        "160                   5,000  12.35            job_a",
+        "320                   5,000  9        0.25    job_b",
+    ]
+    assert [each["job_id"] for each in service.cdm("results", job, "--json").document] == ["job_a", "job_b"]
+    assert [each.job_id for each in service.client.jobs.evaluations(job)] == ["job_a", "job_b"]
+
+
+def test_a_job_that_has_left_nothing_says_how_it_stands(service: Service) -> None:
+    job = imported(service, preview_png=b"PNG")
+
+    answer = service.cdm("results", job)
+
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"error: {job} has left nothing yet: it is ")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(service: Service, tmp_path: Path) -> None:
+    job = imported(service, result_json=json.dumps(IMPORTED).encode())
+    (tmp_path / "taken").write_text("a file")
+
+    answer = service.cdm("results", job, "-o", "taken")
+
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == "error: cannot write to taken: File exists\n"
+
+
+@pytest.mark.parametrize("kind", ["train", "sample", "evaluate", "import", "compare"])
+def test_a_result_of_a_newer_release_is_shown_as_it_is(kind: str) -> None:
+    assert json.loads(findings.result(kind, {"mood": "good"})) == {"mood": "good"}
+
+
+def test_jobs_are_listed_by_kind(service: Service) -> None:
+    job = imported(service)
+    trained = service.submit()
+
+    assert [each["id"] for each in service.cdm("jobs", "--kind", "import", "--json").document] == [job]
+    assert [each["id"] for each in service.cdm("jobs", "--kind", "train", "--json").document] == [trained]
+    assert service.cdm("jobs", "--kind", "sample").out == "no jobs\n"
+    assert "Invalid value for '--kind'" in service.cdm("jobs", "--kind", "paint").err
+
+
+def test_what_only_trainings_can_is_refused_in_one_line(service: Service) -> None:
+    job = imported(service)
+    service.end(job, "succeeded")
+    service.client.jobs.wait(job, timeout=30, poll_seconds=0.02)
+    why = "only trainings can, and it is a job of kind import; possible: archive, delete, restore"
+
+    assert service.cdm("fork", job).err == f"error: {job} is succeeded: it cannot fork; {why}\n"
+    assert service.cdm("replay", job).err == f"error: {job} is succeeded: it cannot replay; {why}\n"
+    assert service.cdm("images", job).err == f"error: {job} is a job of kind import: see `cdm results {job}`\n"
+    averaged = service.cdm("average", job, "--relative-width", "0.1", "-o", "out.safetensors")
+    assert averaged.err == f"error: {job} is a job of kind import: only trainings have checkpoints\n"
+    assert f"look at it with `cdm results {job}`" in service.cdm("watch", job).out
+
+
+def test_results_are_deleted_with_their_job(service: Service) -> None:
+    job = imported(service, result_json=b"{}")
+    service.end(job, "succeeded")
+    service.client.jobs.wait(job, timeout=30, poll_seconds=0.02)
+
+    answer = service.cdm("delete", job, "--purge", "results", "--yes")
+
+    assert answer.out == f"deleted {job}, with its results\n"
+
+
+@pytest.mark.parametrize("change", ["kind=import", "kind=sample"])
+def test_a_fork_stays_what_its_job_is(service: Service, change: str) -> None:
+    job = service.submit()
+    service.checkpoint(job, 160)
+
+    answer = service.cdm("fork", job, "--set", change)
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)

@@ -1,0 +1,146 @@
+"""Evaluation jobs: the same numbers on any number of workers, joined to the checkpoint, and compared with chance."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.drawn import CPU, TRAINED, Gallery
+from workers.contract.evaluation import Evaluation
+from workers.contract.keys import JobKeys, dataset_features
+from workers.contract.records import Reason
+from workers.jobs.diagnosis import diagnosed
+from workers.jobs.failures import SpecMismatchError
+from workers.sampling.exam import Exam
+
+SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """Trained on sixty images, so that the features of all are soon computed."""
+    folder = tmp_path_factory.mktemp("small")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=pixels)
+    return Gallery("small", folder, dataset={"kind": "npz", "path": str(folder / "images.npz"), "channels": 1})
+
+
+def evaluated(gallery: Gallery, job_id: str, **fields: Any) -> Evaluation:
+    gallery.run(job_id, "evaluate", **SMALL | fields)
+    return Evaluation.model_validate_json(gallery.result(job_id))
+
+
+@pytest.fixture(scope="module")
+def found(small: Gallery) -> Evaluation:
+    return evaluated(small, "found", repeats=2)
+
+
+def test_every_measure_has_its_name_its_spread_and_what_chance_makes(found: Evaluation) -> None:
+    frechet, kernel = found.measures["FD-ENL0"], found.measures["KD-ENL0"]
+
+    assert not any("FID" in name or "KID" in name for name in found.measures)
+    assert len(frechet.blocks) == len(kernel.blocks) == 2
+    assert frechet.value == pytest.approx(sum(frechet.blocks) / 2)
+    assert frechet.standard_error == pytest.approx(abs(frechet.blocks[0] - frechet.blocks[1]) / 2)
+    assert frechet.floor is not None
+    assert frechet.value > 2 * frechet.floor  # two optimizer steps draw nothing like these images
+    assert {"precision", "recall", "density", "coverage", "memorised_share", "memorisation_z"} < set(found.measures)
+    assert (found.num_reference, found.num_images, found.repeats) == (60, 12, 2)
+    assert found.points["eval/FD-ENL0_min"] == min(frechet.blocks)
+
+
+def test_consistency_is_measured_by_noise_level(found: Evaluation) -> None:
+    levels = [level.sigma for level in found.curves["loss"]]
+
+    assert levels == sorted(levels)
+    assert len(levels) > 8
+    assert {len(curve) for curve in found.curves.values()} == {len(levels)}
+    assert all(level.count == 6 for curve in found.curves.values() for level in curve)
+    assert found.measures["gap_on_own_paths"].value == pytest.approx(
+        np.mean([level.mean for level in found.curves["gap_on_own_paths"]])
+    )
+
+
+def test_what_was_found_joins_the_checkpoint(small: Gallery, found: Evaluation) -> None:
+    joined = small.store.get(JobKeys(TRAINED).evaluation(160, 1, "found"))
+
+    assert Evaluation.model_validate_json(joined) == found
+    assert small.store.list(JobKeys("found").pieces) == []
+
+
+def test_there_are_pictures_of_it(small: Gallery, found: Evaluation) -> None:
+    sizes = {}
+    for name in found.files:
+        with Image.open(io.BytesIO(small.file("found", name))) as picture:
+            sizes[name] = picture.size
+
+    assert sizes == {
+        "drift.png": (1200, 500),
+        "grid.png": (400, 100),
+        "nearest.png": (400, 200),
+        "timeline.png": (400, 100),
+    }
+
+
+def test_the_same_numbers_come_of_any_order_of_work_and_after_an_interruption(
+    small: Gallery, found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = Exam.pieces.fget  # type: ignore[attr-defined] # a property
+    monkeypatch.setattr(Exam, "pieces", property(lambda exam: [*reversed(pieces(exam))]))
+    monkeypatch.setattr(Exam, "own_pieces", property(lambda exam: []))
+    left = small.run("other", "evaluate", stop=True, **SMALL, repeats=2)
+
+    again = evaluated(small, "other", repeats=2)
+
+    assert left.stopped
+    assert again.measures == found.measures
+    assert again.curves == found.curves
+
+
+def test_features_of_the_training_images_are_computed_once(
+    small: Gallery, found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dataset_features(found.reference, found.features_fingerprint)
+    assert len(small.store.list(folder)) == 1
+    monkeypatch.setattr(Exam, "_of_real", lambda *_: pytest.fail("computed again"))
+
+    assert evaluated(small, "later").num_reference == 60
+
+
+def test_published_statistics_take_the_features_they_were_made_with(small: Gallery) -> None:
+    with pytest.raises(ValueError, match="published statistics are of other features"):
+        small.run("never", "evaluate", **SMALL, reference="reference.npz")
+
+
+def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"not weights")
+    inception = {"kind": "inception", "weights": str(tmp_path / "weights.pth"), "sha256": "0" * 64}
+
+    with pytest.raises(SpecMismatchError, match=r"features.sha256|features.weights"):
+        small.run("refused", "evaluate", **SMALL, features=inception)
+
+    assert small.store.list(JobKeys("refused").pieces) == []
+
+
+def test_memory_that_will_not_do_names_what_to_lower() -> None:
+    reason, message = diagnosed(MemoryError(), pass_images=64, kind="evaluate")
+
+    assert reason is Reason.OUT_OF_MEMORY
+    assert message.startswith("64 images at a time do not fit: lower pass_images")
+
+
+def test_drift_is_measured_in_float32(small: Gallery) -> None:
+    plain = evaluated(small, "plain", num_images=8)
+    rough = evaluated(small, "rough", num_images=8, compute=CPU | {"precision": "bfloat16"})
+
+    assert rough.curves == plain.curves
+
+
+def test_the_timeline_is_of_the_same_latents_whatever_is_evaluated(small: Gallery, found: Evaluation) -> None:
+    evaluated(small, "seeds", first_seed=1000, num_images=8)
+
+    assert small.file("seeds", "timeline.png") == small.file("found", "timeline.png")
+    assert small.file("seeds", "grid.png") != small.file("found", "grid.png")

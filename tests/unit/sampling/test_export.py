@@ -1,0 +1,89 @@
+"""Export: a folder that stands for itself, and the lines of Python that draw from it."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.drawn import TRAINED, Gallery
+from workers.contract.jobs import parse_job
+from workers.contract.keys import JobKeys
+from workers.contract.model import Sampler
+from workers.contract.sampling import CheckpointSource
+from workers.jobs.attempt import Job
+from workers.jobs.export import export
+from workers.jobs.failures import UsageError
+from workers.sampling.handover import open_model
+from workers.sampling.network import SourceError
+
+SAMPLER = Sampler(steps=2)
+
+
+def job_of(gallery: Gallery) -> Job:
+    spec = parse_job(json.loads(gallery.store.get(JobKeys(TRAINED).spec)))
+    return Job(f"memory://{gallery.name}", TRAINED, spec)
+
+
+def wanted(**fields: object) -> CheckpointSource:
+    return CheckpointSource.model_validate({"job_id": TRAINED, **fields})
+
+
+def test_an_exported_model_draws_what_a_sample_job_draws(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.run("sampled", "sample", num_images=3, archive="npz", sampler={"steps": 2})
+    export(job_of(gallery), wanted(), tmp_path / "out")
+
+    pixels = open_model(tmp_path / "out/weights.safetensors", sampler=SAMPLER).draw(range(3))
+
+    with np.load(io.BytesIO(gallery.file("sampled", "images.npz"))) as arrays:
+        drawn = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2)
+    assert (pixels.int() - drawn.int()).abs().max() <= 1
+
+
+def test_one_of_a_network_with_classes_knows_them(classes: Gallery, tmp_path: Path) -> None:
+    export(job_of(classes), wanted(average="network"), tmp_path / "out")
+
+    model = open_model(tmp_path / "out/weights.safetensors", sampler=SAMPLER, classes=(3,))
+
+    assert open_model(tmp_path / "out/weights.safetensors").classes == tuple(range(10))
+    assert model.labels(range(2)).tolist() == [3, 3]  # type: ignore[union-attr] # it has classes
+    assert model.draw(range(2)).shape == (2, 1, 16, 16)
+
+
+def test_the_folder_says_how_the_model_came_about(gallery: Gallery, tmp_path: Path) -> None:
+    source = export(job_of(gallery), wanted(images_seen=80, average="ema-0.100"), tmp_path / "out")
+
+    assert (source.images_seen, source.average) == (80, "ema-0.100")
+    assert parse_job(json.loads((tmp_path / "out/spec.json").read_text())) == job_of(gallery).spec
+    assert [each["images_seen"] for each in json.loads((tmp_path / "out/checkpoints.json").read_text())] == [80, 160]
+    assert json.loads((tmp_path / "out/checkpoint.json").read_text())["images_seen"] == 80
+    with (tmp_path / "out/metrics.csv").open() as file:
+        assert csv.DictReader(file).fieldnames == ["images_seen"]  # this one was trained without a journal
+    assert any(line.startswith("torch==") for line in (tmp_path / "out/requirements.txt").read_text().splitlines())
+    assert "average `ema-0.100`" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_lines_in_its_card_run(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(job_of(gallery), wanted(), tmp_path / "out")
+    lines = [line[4:] for line in (tmp_path / "out/README.md").read_text().splitlines() if line.startswith("    ")]
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, torch.Tensor] = {}
+
+    exec("\n".join(lines), names)  # noqa: S102 - our own
+
+    assert len(lines) == 3
+    assert names["pixels"].shape == (16, 1, 16, 16)
+
+
+def test_nothing_is_written_over_and_nothing_is_left_of_what_cannot_be(gallery: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+
+    with pytest.raises(UsageError, match="is there and not empty"):
+        export(job_of(gallery), wanted(), tmp_path)
+    with pytest.raises(SourceError, match="has no checkpoint at 7 images"):
+        export(job_of(gallery), wanted(images_seen=7), tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,148 @@
+"""Sample jobs: an image is a function of its seed, and nothing of what was drawn is lost or drawn twice."""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.drawn import TRAINED, Gallery
+from workers.contract.data import ZipDataset
+from workers.contract.keys import JobKeys
+from workers.contract.sampling import Sampled
+from workers.data import import_dataset
+from workers.jobs.failures import SpecMismatchError
+from workers.sampling.drawing import Brush
+from workers.storage.memory import MemoryStore
+from workers.training.checkpoint import DamagedCheckpointError
+
+
+def drawn(gallery: Gallery, job_id: str, **fields: Any) -> np.ndarray:
+    gallery.run(job_id, "sample", archive="npz", **fields)
+    with np.load(io.BytesIO(gallery.file(job_id, "images.npz")), allow_pickle=False) as arrays:
+        return arrays["images"]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"method": "heun", "steps": 3},
+        {"method": "ancestral", "steps": 4},
+        {"method": "euler", "steps": 4, "churn": {"sigma_min": 0}},
+    ],
+)
+def test_an_image_is_a_function_of_its_seed_whatever_is_drawn_beside_it(
+    gallery: Gallery, sampler: dict[str, Any]
+) -> None:
+    name = sampler["method"]
+    together = drawn(gallery, f"{name}-8", num_images=8, pass_images=8, sampler=sampler)
+    in_parts = drawn(gallery, f"{name}-3", num_images=8, pass_images=3, sampler=sampler)
+    alone = drawn(gallery, f"{name}-1", num_images=1, first_seed=5, sampler=sampler)
+
+    # Convolutions add up in another order for another batch size: at most one step of 8 bits.
+    assert np.abs(together.astype(int) - in_parts).max() <= 1
+    assert np.abs(together[5].astype(int) - alone[0]).max() <= 1
+    assert len({image.tobytes() for image in together}) == 8
+
+
+def test_the_class_of_an_image_is_a_function_of_its_seed_too(classes: Gallery) -> None:
+    classes.run("zip", "sample", num_images=6, first_seed=3, classes=[1, 7], sampler={"steps": 2})
+
+    with zipfile.ZipFile(io.BytesIO(classes.file("zip", "images.zip"))) as archive:
+        labels = json.loads(archive.read("dataset.json"))["labels"]
+    assert labels == [[f"000000/{seed:06d}.png", (1, 7)[seed % 2]] for seed in range(3, 9)]
+    assert Sampled.model_validate_json(classes.result("zip")).classes == (1, 7)
+
+
+def test_guidance_moves_images_further_into_their_class(classes: Gallery) -> None:
+    plain = drawn(classes, "plain", num_images=2, classes=[3], sampler={"steps": 2})
+    guided = drawn(classes, "guided", num_images=2, classes=[3], sampler={"steps": 2, "guidance": 4.0})
+
+    assert not np.array_equal(plain, guided)
+
+
+def test_a_zip_of_drawn_images_can_be_imported_again(classes: Gallery, tmp_path: Any) -> None:
+    classes.run("again", "sample", num_images=12, sampler={"steps": 2})
+    (tmp_path / "drawn.zip").write_bytes(classes.file("again", "images.zip"))
+
+    manifest = import_dataset(ZipDataset(kind="zip", path=str(tmp_path / "drawn.zip"), channels=1), MemoryStore())
+
+    assert (manifest.num_images, manifest.num_classes) == (12, 10)
+
+
+def test_a_job_that_left_goes_on_where_it_was(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[range] = []
+    draw = Brush.draw
+    monkeypatch.setattr(Brush, "draw", lambda brush, seeds: made.append(seeds) or draw(brush, seeds))
+    fields = {"num_images": 8, "pass_images": 3, "sampler": {"steps": 2}}
+
+    left = gallery.run("left", "sample", stop=True, **fields)
+    ended = gallery.run("left", "sample", **fields)
+    again = gallery.run("left", "sample", **fields)
+
+    assert left.stopped
+    assert 0 < left.images_seen < 8
+    assert (ended.images_seen, again.images_seen, ended.stopped) == (8, 8, False)
+    assert made == [range(0, 3), range(3, 6), range(6, 8)]
+    assert gallery.store.list(JobKeys("left").pieces) == []
+
+
+def test_the_grid_is_a_picture_of_the_first_images(gallery: Gallery) -> None:
+    images = drawn(gallery, "grid", num_images=10, sampler={"steps": 2})
+
+    with Image.open(io.BytesIO(gallery.file("grid", "grid.png"))) as grid:
+        pixels = np.asarray(grid)
+    assert pixels.shape == (2 * 50, 8 * 50)
+    assert np.array_equal(pixels[0:48:3, 50:98:3], images[1, :, :, 0])
+    assert (pixels[50:, 100:] == 255).all()
+
+
+def test_what_was_drawn_from_is_settled_once_though_training_goes_on(gallery: Gallery) -> None:
+    gallery.run("settled", "sample", num_images=1, sampler={"steps": 2})
+
+    sampled = Sampled.model_validate_json(gallery.result("settled"))
+    assert (sampled.checkpoint.images_seen, sampled.checkpoint.average) == (160, "ema-0.050")
+    assert sampled.checkpoint_seal
+    assert sampled.sampler.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"checkpoint": {"job_id": "nobody"}}, "checkpoint.job_id: no training job nobody has begun"),
+        (
+            {"checkpoint": {"job_id": TRAINED, "images_seen": 7}},
+            f"checkpoint.images_seen: {TRAINED} has no checkpoint at 7 images; it has them at 80 and 160",
+        ),
+        (
+            {"checkpoint": {"job_id": TRAINED, "average": "ema-0.3"}},
+            f"checkpoint.average: {TRAINED} keeps no ema-0.3; choose ema-0.050 or ema-0.100 or network",
+        ),
+        ({"classes": [1]}, "classes: trained trains without classes; leave it out"),
+        ({"sampler": {"guidance": 2.0}}, "sampler.guidance: trained never trains without classes"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_anything_is(
+    gallery: Gallery, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecMismatchError, match=message):
+        gallery.run("refused", "sample", **fields)
+
+    assert gallery.store.list(JobKeys("refused").results) == []
+
+
+def test_classes_that_there_are_not_are_refused(classes: Gallery) -> None:
+    with pytest.raises(SpecMismatchError, match="classes: there is no class 10; the last is 9"):
+        classes.run("refused", "sample", classes=[3, 10])
+
+
+def test_weights_that_are_not_those_written_are_not_drawn_from(tmp_path: Any) -> None:
+    gallery = Gallery("damaged", tmp_path)
+    key = JobKeys(TRAINED).checkpoint(160, 1) + "ema-0.050.safetensors"
+    gallery.store.put(key, gallery.store.get(key)[:-1] + b"!")
+
+    with pytest.raises(DamagedCheckpointError, match=r"ema-0.050.safetensors"):
+        gallery.run("damaged", "sample")

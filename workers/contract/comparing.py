@@ -1,0 +1,75 @@
+"""The document of a comparison of two trainings, and what it finds."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, Strict, model_validator
+
+from workers.contract.compute import Workers
+from workers.contract.document import Document, Problem, crossed
+from workers.contract.importing import ON_ONE_CPU
+from workers.contract.records import Timestamp
+from workers.contract.sampling import JobId
+
+
+class CompareSpec(Document):
+    """A comparison: a training beside its control, by what evaluation jobs have found of both so far."""
+
+    kind: Literal["compare"]
+    job_id: JobId
+    control_job_id: JobId
+
+    @property
+    def compute(self) -> Workers:
+        return ON_ONE_CPU
+
+    @property
+    def total_images(self) -> int:
+        return 0
+
+    @property
+    def pass_images(self) -> int:
+        return 1
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.job_id == self.control_job_id:
+            crossed(Problem("/control_job_id", "repeated", "is the same job; name another one"))
+        return self
+
+
+class Pair(Document):
+    """A measure of both at the same cost."""
+
+    measure: str
+    at: Annotated[Literal["images", "seconds"], Field(description="Equal images seen, or equal worker-seconds")]
+    images_seen: Annotated[int, Field(description="By the job")]
+    control_images_seen: Annotated[float, Field(description="By its control")]
+    job: float
+    control: float
+    difference: Annotated[float, Field(description="job - control; its interval is 95 %, null if either has no error")]
+    low: float | None = None
+    high: float | None = None
+
+
+class Side(Document):
+    """What a training has cost."""
+
+    job_id: str
+    images_seen: int
+    worker_seconds: Annotated[float, Field(description="Of its steps alone, over all workers")]
+    microseconds_per_image: float
+
+
+class Comparison(Document):
+    """Two trainings beside each other."""
+
+    job: Side
+    control: Side
+    differences: Annotated[
+        dict[str, tuple[Any, Any]], Field(description="Fields of their documents: the control's value, then the job's")
+    ]
+    is_paired: Annotated[bool, Field(description="Same images in the same order, with the same noise")]
+    pairs: Annotated[tuple[Pair, ...], Strict(False)]
+    conclusions: Annotated[tuple[str, ...], Strict(False)]
+    files: Annotated[tuple[str, ...], Strict(False)]
+    ended_at: Timestamp

@@ -1,0 +1,150 @@
+"""Two trainings beside each other, per image seen and per second of work. Pure."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from workers.contract.comparing import Pair, Side
+from workers.contract.evaluation import Evaluation, Measure
+
+_NORMAL_95 = 1.96
+LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A training: its rows of metrics by images seen, its workers, and what evaluations have found of it."""
+
+    job_id: str
+    workers: int
+    rows: Mapping[int, Mapping[str, float]]
+    evaluations: Sequence[Evaluation]
+
+    @property
+    def seconds(self) -> dict[int, float]:
+        """Worker-seconds of steps up to each row; what restarts and checkpoints took is not in it."""
+        spent, total = {0: 0.0}, 0.0
+        for before, after in pairwise([0, *sorted(self.rows)]):
+            rate = self.rows[after].get("throughput/images_per_second", 0.0)
+            total += self.workers * (after - before) / rate if rate else 0.0
+            spent[after] = total
+        return spent
+
+    @property
+    def side(self) -> Side:
+        images, seconds = max(self.rows, default=0), max(self.seconds.values())
+        rate = 1e6 * seconds / images if images else 0.0
+        return Side(job_id=self.job_id, images_seen=images, worker_seconds=seconds, microseconds_per_image=rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One measure along a training."""
+
+    images: tuple[int, ...]
+    seconds: tuple[float, ...]
+    measures: tuple[Measure, ...]
+
+
+def courses(history: History, like: Evaluation) -> dict[str, Course]:
+    """The measures of all evaluations that were made like this one, but of other checkpoints."""
+    same = [each for each in history.evaluations if is_alike(each, like)]
+    latest = {each.checkpoint.images_seen or 0: each for each in same}
+    seconds = history.seconds
+    names = dict.fromkeys(name for each in latest.values() for name in each.measures)
+    found = {}
+    for name in names:
+        having = {seen: each.measures[name] for seen, each in sorted(latest.items()) if name in each.measures}
+        spent = tuple(_interpolated(seen, seconds) for seen in having)
+        found[name] = Course(tuple(having), spent, tuple(having.values()))
+    return found
+
+
+def is_alike(a: Evaluation, b: Evaluation) -> bool:
+    """Whether their numbers compare."""
+
+    def how(each: Evaluation) -> tuple[object, ...]:
+        drawn = (each.num_images, each.repeats, each.first_seed, each.sampler, each.checkpoint.average)
+        return (each.features_fingerprint, each.reference, *drawn)
+
+    return how(a) == how(b)
+
+
+def pairs(job: Mapping[str, Course], control: Mapping[str, Course]) -> Iterator[Pair]:
+    """Every measure where both have it: at equal images, and the last that the control's seconds reach."""
+    for name in [name for name in job if name in control]:
+        ours, theirs = job[name], control[name]
+        for seen, measure in zip(ours.images, ours.measures, strict=True):
+            if seen in theirs.images:
+                yield _pair(name, "images", seen, measure, float(seen), theirs.measures[theirs.images.index(seen)])
+        reached = [
+            number for number, spent in enumerate(ours.seconds) if theirs.seconds[0] <= spent <= theirs.seconds[-1]
+        ]
+        if reached and len(theirs.seconds) > 1:
+            last = reached[-1]
+            images, measure = _at_seconds(theirs, ours.seconds[last])
+            yield _pair(name, "seconds", ours.images[last], ours.measures[last], images, measure)
+
+
+def conclusions(job: Side, control: Side, found: Sequence[Pair]) -> list[str]:
+    """What the numbers say in words; the words are chosen by the numbers."""
+    ratio = job.microseconds_per_image / control.microseconds_per_image if control.microseconds_per_image else math.nan
+    said = [f"An image takes {ratio:.2f} times the control's work."]
+    for at, where in (("images", "equal images"), ("seconds", "equal work")):
+        for name in dict.fromkeys(pair.measure for pair in found):
+            if name.startswith(LOWER_IS_BETTER):
+                last = [pair for pair in found if pair.measure == name and pair.at == at][-1:]
+                said += [f"At {where}, {name} is {_verdict(pair)}." for pair in last]
+    return said
+
+
+def _verdict(pair: Pair) -> str:
+    change = f"{pair.job:.4g} against {pair.control:.4g}"
+    if pair.low is None or pair.high is None:
+        return f"{'lower' if pair.difference < 0 else 'higher'} ({change}; one block does not say how sure)"
+    interval = f"{change}; difference {pair.difference:.3g}, 95 % between {pair.low:.3g} and {pair.high:.3g}"
+    if pair.low <= 0 <= pair.high:
+        return f"not different beyond chance ({interval})"
+    return f"{'lower' if pair.high < 0 else 'higher'} ({interval})"
+
+
+def _pair(name: str, at: str, seen: int, ours: Measure, control_seen: float, theirs: Measure) -> Pair:
+    difference = ours.value - theirs.value
+    low = high = None
+    if ours.standard_error is not None and theirs.standard_error is not None:
+        margin = _NORMAL_95 * math.hypot(ours.standard_error, theirs.standard_error)
+        low, high = difference - margin, difference + margin
+    return Pair.model_validate(
+        {
+            "measure": name,
+            "at": at,
+            "images_seen": seen,
+            "control_images_seen": control_seen,
+            "job": ours.value,
+            "control": theirs.value,
+            "difference": difference,
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def _at_seconds(course: Course, seconds: float) -> tuple[float, Measure]:
+    """Between two evaluations, on the straight line; as unsure as the less sure of them."""
+    after = next(number for number, spent in enumerate(course.seconds) if spent >= seconds)
+    before = max(after - 1, 0)
+    span = course.seconds[after] - course.seconds[before]
+    share = (seconds - course.seconds[before]) / span if span else 1.0
+    a, b = course.measures[before], course.measures[after]
+    errors = [each.standard_error for each in (a, b)]
+    known = [error for error in errors if error is not None]
+    error = max(known) if len(known) == len(errors) else None
+    images = course.images[before] + share * (course.images[after] - course.images[before])
+    return images, Measure(value=a.value + share * (b.value - a.value), standard_error=error)
+
+
+def _interpolated(images: int, seconds: Mapping[int, float]) -> float:
+    return float(np.interp(images, list(seconds), list(seconds.values())))

@@ -1,0 +1,108 @@
+"""A comparison job: a training beside its control, as a page."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from workers.contract.comparing import CompareSpec, Comparison
+from workers.contract.document import read_leniently
+from workers.contract.evaluation import Evaluation
+from workers.contract.keys import RESULT, JobKeys
+from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, pairs
+from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
+from workers.jobs.failures import SpecMismatchError
+from workers.sampling.network import SourceError, Trained
+from workers.sampling.shift import shift
+from workers.sampling.verdict import DRIFT, GRID, TIMELINE
+from workers.storage import ObjectStore, open_store
+from workers.tracking.journal import recorded_rows
+from workers.training.agreement import Wishes
+from workers.training.run import Ending
+from workers.training.scribe import Run
+from workers.training.world import World
+
+log = structlog.get_logger()
+
+REPORT, PLOT = "report.html", "report.png"
+_MAY_DIFFER = ("objective.", "compute.", "cadence.")  # of what a pair learns from and when, these decide nothing
+
+
+def run_compare(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+    """Compare, and write it down.
+
+    Raises:
+        SpecMismatchError: one of them has not begun, or there are no evaluations that compare.
+    """
+    store = open_store(run.store_url)
+    spec = CompareSpec.model_validate_json(store.get(run.keys.spec))
+    with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words):
+        job, control = _history(store, spec.job_id, "job_id"), _history(store, spec.control_job_id, "control_job_id")
+        _conclude(run, store, job, control)
+    return Ending(0)
+
+
+def _history(store: ObjectStore, job_id: str, field: str) -> History:
+    keys = JobKeys(job_id)
+    try:
+        spec = Trained.of(store, job_id).spec
+    except SourceError as error:
+        raise SpecMismatchError(f"{field}: {str(error).partition(': ')[2]}") from error
+    found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
+    rows = recorded_rows(store, keys, after=-1)
+    return History(job_id, spec.compute.workers, rows, [each for each in found if each])
+
+
+def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> None:
+    if not job.evaluations:
+        raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
+    last = max(job.evaluations, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at))
+    ours, theirs = courses(job, last), courses(control, last)
+    found = tuple(pairs(ours, theirs))
+    if not found:
+        raise SpecMismatchError(
+            f"control_job_id: {control.job_id} has not been evaluated at the same images seen and in the same way"
+        )
+    differences = _differences(store, job.job_id, control.job_id)
+    comparison = Comparison(
+        job=job.side,
+        control=control.side,
+        differences=differences,
+        is_paired=all(name.startswith(_MAY_DIFFER) for name in differences),
+        pairs=found,
+        conclusions=tuple(conclusions(job.side, control.side, found)),
+        files=(REPORT, PLOT),
+        ended_at=datetime.now(UTC),
+    )
+    shown = [name for name in ours if name in theirs and name.startswith(LOWER_IS_BETTER)]
+    plot = draw_courses(ours, theirs, shown)
+    page = report_html(comparison, plot, _pictures(store, job, control, last))
+    store.put(run.keys.results + PLOT, plot)
+    store.put(run.keys.results + REPORT, page.encode())
+    store.put(run.keys.results + RESULT, comparison.model_dump_json(indent=2).encode())
+    log.info("comparison.done", pairs=len(found))
+
+
+def _differences(store: ObjectStore, job_id: str, control_job_id: str) -> dict[str, tuple[Any, Any]]:
+    a, b = (Trained.of(store, each).spec.model_dump(mode="json") for each in (control_job_id, job_id))
+    return dict(_differing("", a, b))
+
+
+def _differing(place: str, a: Any, b: Any) -> list[tuple[str, tuple[Any, Any]]]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        names = sorted({*a, *b})
+        return [each for name in names for each in _differing(f"{place}{name}.", a.get(name), b.get(name))]
+    return [] if a == b else [(place.rstrip("."), (a, b))]
+
+
+def _pictures(store: ObjectStore, job: History, control: History, last: Evaluation) -> Pictures:
+    """Those of the last checkpoint that both were evaluated at."""
+    found: dict[str, bytes] = {}
+    for name, what in ((GRID, "drawn"), (TIMELINE, "the same latents with few steps and more"), (DRIFT, "consistency")):
+        for history in (job, control):
+            for each in history.evaluations:
+                if each.checkpoint.images_seen == last.checkpoint.images_seen and name in each.files:
+                    png = store.get(JobKeys(each.job_id).results + name)
+                    found[f"{history.job_id} at {each.checkpoint.images_seen:,} images: {what}"] = png
+    return found

@@ -1,0 +1,174 @@
+"""A training as a folder that stands for itself: `python -m workers.jobs.export JOB --output FOLDER`.
+
+JOB is `<store>/jobs/<id>`. The folder gets the weights of one checkpoint and everything that says how they came about.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+
+import safetensors.torch
+
+from workers.contract.document import read_leniently
+from workers.contract.evaluation import Evaluation
+from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.records import CheckpointManifest
+from workers.contract.sampling import CheckpointSource
+from workers.jobs.attempt import Job, job_in
+from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.sampling.network import Trained, chosen_checkpoint, find_source
+from workers.storage import ObjectStore
+from workers.tracking.journal import recorded_rows
+from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
+from workers.training.contents import average_file
+from workers.training.state import new_denoiser
+from workers.training.weights import save_weights
+from workers.training.weights_header import WeightsHeader
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+
+def main() -> int:
+    """Run the command line; 0 = written, 2 = impossible (one line says why), 130 = Ctrl-C."""
+    arguments = _arguments()
+    try:
+        job = job_in(arguments.job)
+        wanted = CheckpointSource(job_id=job.job_id, images_seen=arguments.images, average=arguments.average)
+        source = export(job, wanted, arguments.output)
+    except (UsageError, DamagedCheckpointError, *STORE_ERRORS) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    sys.stdout.write(f"{arguments.output}: {source.average} at {source.images_seen} images; see its README.md\n")
+    return 0
+
+
+def export(job: Job, wanted: CheckpointSource, folder: Path) -> CheckpointSource:
+    """Write the folder, which must be empty or not there yet; return which checkpoint and average it holds.
+
+    Raises:
+        UsageError: there is something in the folder, or the job is no training.
+        ValueError: the job has no such checkpoint; the message says which it has.
+        DamagedCheckpointError: its weights are not those that were written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there and not empty: choose another --output")
+    store, keys = job.open_store(), job.keys
+    trained = Trained(job.training, Trained.of(store, job.job_id).images)
+    source = find_source(store, wanted)
+    at = chosen_checkpoint(store, source)
+    checkpoint = keys.checkpoint(at.images_seen, at.attempt)
+    manifest = read_manifest(store, checkpoint)
+    evaluations = _evaluations(store, keys)
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_weights(trained, source, manifest, store, checkpoint, folder / "weights.safetensors")
+    for name, text in {
+        "spec.json": trained.spec.model_dump_json(indent=2),
+        "dataset.json": trained.images.model_dump_json(indent=2),
+        "checkpoint.json": manifest.model_dump_json(indent=2),
+        "checkpoints.json": json.dumps(_manifests(store, keys), indent=2),
+        "evaluations.json": json.dumps([each.model_dump(mode="json") for each in evaluations], indent=2),
+        "metrics.csv": _metrics(store, keys),
+        "requirements.txt": _versions(),
+        "README.md": _card(trained, source, manifest, evaluations),
+    }.items():
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+    grids = store.list(keys.samples)
+    if grids:
+        (folder / "samples.png").write_bytes(store.get(grids[-1]))
+    return source
+
+
+def _save_weights(
+    trained: Trained,
+    source: CheckpointSource,
+    manifest: CheckpointManifest,
+    store: ObjectStore,
+    checkpoint: str,
+    path: Path,
+) -> None:
+    spec, images = trained.spec, trained.images
+    name = average_file(source.average or "network")
+    (file,) = (file for file in manifest.files if file.name == name)
+    extra = {"source": source.job_id, "images_seen": str(source.images_seen), "average": source.average or ""}
+    header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
+    save_weights(path, safetensors.torch.load(read_file(store, checkpoint, file)), header)
+
+
+def _evaluations(store: ObjectStore, keys: JobKeys) -> list[Evaluation]:
+    found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
+    return [each for each in found if each]
+
+
+def _manifests(store: ObjectStore, keys: JobKeys) -> list[object]:
+    return [json.loads(store.get(folder + MANIFEST)) for folder in committed_checkpoints(store, keys)]
+
+
+def _metrics(store: ObjectStore, keys: JobKeys) -> str:
+    """Every row of metrics; the later attempt's where two have the same images."""
+    rows: Mapping[int, Mapping[str, float]] = recorded_rows(store, keys, after=-1)
+    names = sorted({name for row in rows.values() for name in row})
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, ["images_seen", *names], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"images_seen": seen, **row} for seen, row in sorted(rows.items()))
+    return buffer.getvalue().rstrip("\n")
+
+
+def _versions() -> str:
+    """What is installed here, which is what the workers have where both are installed from the lock."""
+    found = {each.metadata["Name"]: each.version for each in distributions()}
+    return "\n".join(f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def _card(
+    trained: Trained, source: CheckpointSource, manifest: CheckpointManifest, evaluations: list[Evaluation]
+) -> str:
+    spec, images = trained.spec, trained.images
+    term = spec.objective.consistency
+    how = f"consistency by `{term.estimator}`, weight {term.weight:g}" if term else "no consistency term"
+    size = f"{images.resolution}x{images.resolution}, {images.channels} channels"
+    here = [each for each in evaluations if each.checkpoint.images_seen == manifest.images_seen]
+    rows = "\n".join(
+        f"| {name} | {measure.value:.5g} | {each.num_images} x {each.repeats} | {each.checkpoint.average} |"
+        for each in here
+        for name, measure in each.measures.items()
+    )
+    return f"""# {source.job_id} at {manifest.images_seen:,} images
+
+A diffusion model of {images.num_images:,} images: {size}, {images.num_classes or "no"} classes; image set
+{images.digest}.
+Network `{spec.network.kind}`, denoising score matching with {how}; weights are the average `{source.average}`.
+
+    from workers.sampling.handover import open_model
+    model = open_model("weights.safetensors")
+    pixels = model.draw(range(16))  # uint8 [16, channels, height, width], a function of these seeds
+
+`spec.json` trains it again on the image set of `dataset.json`; `metrics.csv` has its curves, `checkpoints.json` all of
+its checkpoints with their digests, `evaluations.json` all that was measured, `requirements.txt` what was installed
+where this was written.
+
+## Measured at this checkpoint
+{"| measure | value | images | average |" if here else "Nothing."}
+{"|---|---|---|---|" if here else ""}
+{rows}"""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m workers.jobs.export", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("job", metavar="JOB", help="<store>/jobs/<id>, the folder of a job in a store")
+    parser.add_argument("--images", type=int, metavar="N", help="of the checkpoint; default: the last")
+    parser.add_argument("--average", metavar="NAME", help="ema, ema-0.050 by its width, or network; default: the first")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="empty, or not there yet")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
