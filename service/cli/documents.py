@@ -127,6 +127,8 @@ def _fields_of(tag: str, value: Any) -> Document:
 
 def _make_paths_absolute(document: Document, folder: Path) -> None:
     places = ((document, "initial_weights"), (document, "reference"))
-    for place, key in (*places, (document.get("dataset"), "path"), (document.get("features"), "weights")):
+    inpainting = document.get("inpainting")
+    known = ((inpainting, "image"), (inpainting, "mask"))
+    for place, key in (*places, *known, (document.get("dataset"), "path"), (document.get("features"), "weights")):
         if isinstance(place, dict) and isinstance(path := place.get(key), str) and "://" not in path:
             place[key] = str(folder / Path(path).expanduser())

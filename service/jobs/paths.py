@@ -23,7 +23,7 @@ from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Inception
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
-from workers.contract.sampling import SampleSpec
+from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
 
 _POINTER = "/spec/dataset/path"
@@ -43,6 +43,8 @@ def path_problems(spec: AnySpec) -> list[Problem]:
         case EvaluateSpec():
             own = spec.features.weights if isinstance(spec.features, Inception) else None
             return _file_problems("/spec/reference", spec.reference) + _file_problems("/spec/features/weights", own)
+        case SampleSpec(inpainting=Inpainting(image=image, mask=mask)):
+            return _file_problems("/spec/inpainting/image", image) + _file_problems("/spec/inpainting/mask", mask)
         case SampleSpec() | CompareSpec():
             return []
         case _:

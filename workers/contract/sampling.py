@@ -62,11 +62,22 @@ class Drawing(Document):
         return problems
 
 
+class Inpainting(Document):
+    """Pixels that are known; the others are drawn to go with them. Paths or URLs that the workers can read."""
+
+    image: Annotated[str, Field(min_length=1, description="As large as the images of the training")]
+    mask: Annotated[str, Field(min_length=1, description="An image of that size, white where the pixels are known")]
+
+
 class SampleSpec(Drawing):
     """A sample job."""
 
     kind: Literal["sample"]
     num_images: Annotated[Images, Field(le=1_000_000)] = 64
+    inpainting: Annotated[
+        Inpainting | None,
+        Field(description="With the sampler `ancestral` the rest fits best; null: none is known"),
+    ] = None
     archive: Annotated[
         Literal["zip", "npz"] | None,
         Field(description="All images as PNG files in a ZIP, or as one array in a NumPy archive; null: the grid only"),

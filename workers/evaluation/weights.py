@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import torch
 from torch import Tensor, nn
 
 from workers.evaluation.errors import FeaturesError
-from workers.storage import open_store
+from workers.storage import read_location
 
 _SHOWN = 3
 
@@ -21,7 +19,10 @@ def read_weights(location: str, *, digest: str) -> dict[str, Tensor]:
     Raises:
         FeaturesError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
     """
-    data = _read(location)
+    try:
+        data = read_location(location)
+    except (OSError, ValueError) as error:
+        raise FeaturesError(str(error)) from None
     if (found := sha256(data).hexdigest()) != digest:
         raise FeaturesError(f"{location}: its sha256 is {found}, the document says {digest}")
     try:
@@ -59,17 +60,3 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, location:
 
 def _is_idle(name: str) -> bool:
     return name.endswith(".num_batches_tracked") or name.lstrip("_").startswith("fc.")
-
-
-def _read(location: str) -> bytes:
-    parts = urlsplit(location)
-    try:
-        if parts.scheme and parts.scheme != "file":
-            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
-        return Path(unquote(parts.path) if parts.scheme else location).read_bytes()
-    except FileNotFoundError:
-        raise FeaturesError(f"there is no {location} where the workers run") from None
-    except OSError as error:
-        raise FeaturesError(f"cannot read {location}: {error.strerror or error}") from None
-    except ValueError as error:  # a URL of a kind that there is no store for
-        raise FeaturesError(f"{location}: {error}") from None

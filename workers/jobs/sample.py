@@ -15,6 +15,7 @@ from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
 from workers.sampling.archives import npz_of, zip_of
 from workers.sampling.drawing import Brush, check_drawing
+from workers.sampling.known import read_known
 from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
 from workers.sampling.pieces import Piece, cut, read_piece
 from workers.sampling.shift import shift
@@ -38,7 +39,10 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore) -> Non
     """
     try:
         source = settle_source(store, keys, spec.checkpoint)
-        check_drawing(spec, Trained.of(store, source.job_id))
+        trained = Trained.of(store, source.job_id)
+        check_drawing(spec, trained)
+        if spec.inpainting:
+            read_known(spec.inpainting, trained.images, torch.device("cpu"))
     except SourceError as error:
         raise SpecMismatchError(str(error)) from error
     log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
@@ -54,7 +58,8 @@ def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     trained = Trained.of(store, source.job_id)
     with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
-        brush = Brush.of(spec, trained, denoiser, world.device)
+        known = read_known(spec.inpainting, trained.images, world.device) if spec.inpainting else None
+        brush = Brush.of(spec, trained, denoiser, world.device, known=known)
         drawn = Drawn(spec, run.keys, brush)
         if not workshop.work_through(drawn.pieces):
             return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")

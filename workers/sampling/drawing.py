@@ -11,11 +11,12 @@ from workers.contract.model import Sampler
 from workers.contract.sampling import Drawing
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.guidance import classifier_free
+from workers.diffusion.guidance import classifier_free, inpainting
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import sample
 from workers.diffusion.transfer import sent
 from workers.pictures import to_uint8
+from workers.sampling.known import Known
 from workers.sampling.network import SourceError, Trained
 
 _DOMAIN = 0x0D2A3  # keeps these draws apart from other uses of the same seed
@@ -30,15 +31,25 @@ class Brush:
     shape: tuple[int, int, int]
     classes: tuple[int, ...] | None
     device: torch.device
+    known: Known | None = None
 
     @classmethod
-    def of(cls, drawing: Drawing, trained: Trained, denoiser: Denoiser, device: torch.device) -> "Brush":
+    def of(
+        cls,
+        drawing: Drawing,
+        trained: Trained,
+        denoiser: Denoiser,
+        device: torch.device,
+        *,
+        known: Known | None = None,
+    ) -> "Brush":
         images = trained.images
         classes = None
         if trained.spec.network.class_conditional:
             classes = drawing.classes or tuple(range(images.num_classes))
         sampler = drawing.sampler or trained.spec.sampler
-        return cls(denoiser, sampler, (images.channels, images.resolution, images.resolution), classes, device)
+        shape = (images.channels, images.resolution, images.resolution)
+        return cls(denoiser, sampler, shape, classes, device, known)
 
     def draw(self, seeds: range) -> UInt8[Tensor, "batch channels height width"]:
         """The images of these seeds, on the CPU."""
@@ -49,6 +60,8 @@ class Brush:
             return sent(torch.stack([*each]), self.device)
 
         denoise = classifier_free(self.denoiser, self.sampler.guidance)
+        if self.known:
+            denoise = inpainting(denoise, self.known.image, self.known.mask)
         drawn = sample(
             denoise, noise(0), self.sampler, conditions=self._conditions(seeds), noise=lambda step: noise(step + 1)
         )

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from workers.evaluation.neighbours import Nearest
 from workers.evaluation.statistics import Statistics, StatisticsError
 from workers.pictures import grid_png
 from workers.sampling.exam import GAP, LOSS, OWN_GAP, Exam
-from workers.storage import open_store
+from workers.storage import read_location
 from workers.training.hardware import device_name
 
 GRID, NEAREST, DRIFT, TIMELINE = "grid.png", "nearest.png", "drift.png", "timeline.png"
@@ -34,10 +33,10 @@ def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]
         StatisticsError: they cannot be read, or are of other features.
     """
     try:
-        data = _bytes_at(location)
+        data = read_location(location)
         statistics = Statistics.from_npz(data)
     except (OSError, ValueError) as error:
-        raise StatisticsError(f"reference: {location}: {error}") from None
+        raise StatisticsError(f"reference: {error}") from None
     if len(statistics.mean) != dimensions:
         raise StatisticsError(
             f"reference: {location} is of {len(statistics.mean)} dimensions, these features have {dimensions}; "
@@ -119,11 +118,3 @@ def _gallery(exam: Exam, nearest: Nearest) -> bytes:
 def _even(*rows: torch.Tensor) -> list[torch.Tensor]:
     """Rows that are short, filled up with white."""
     return [torch.cat([row, row.new_full((_COLUMNS - len(row), *row.shape[1:]), 255)]) for row in rows]
-
-
-def _bytes_at(location: str) -> bytes:
-    parts = urlsplit(location)
-    if parts.scheme and parts.scheme != "file":
-        return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
-    with open(parts.path if parts.scheme else location, "rb") as file:  # noqa: PTH123 - what users write
-        return file.read()

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from workers.storage.base import ObjectStore
 
-__all__ = ["ObjectStore", "open_store"]
+__all__ = ["ObjectStore", "open_store", "read_location"]
 
 
 def open_store(url: str) -> ObjectStore:
@@ -33,3 +33,21 @@ def open_store(url: str) -> ObjectStore:
             return MemoryStore.named(parts.netloc)
         case _:
             raise ValueError(f"cannot open a store at {url!r}: use s3://bucket/prefix, file:///folder or memory://name")
+
+
+def read_location(location: str | Path) -> bytes:
+    """A file at a path or URL such as `s3://bucket/prefix/file`; of a path, `~` is not expanded.
+
+    Raises:
+        OSError: there is none, or it cannot be read; the message names the location.
+        ValueError: a URL of a kind that there is no store for.
+    """
+    parts = urlsplit(str(location))
+    try:
+        if isinstance(location, str) and parts.scheme and parts.scheme != "file":
+            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
+        return Path(unquote(parts.path) if parts.scheme == "file" else location).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {location} where the workers run") from None
+    except OSError as error:
+        raise OSError(f"cannot read {location}: {error.strerror or error}") from None

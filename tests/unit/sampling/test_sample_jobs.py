@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_guidance_moves_images_further_into_their_class(classes: Gallery) -> Non
     assert not np.array_equal(plain, guided)
 
 
-def test_a_zip_of_drawn_images_can_be_imported_again(classes: Gallery, tmp_path: Any) -> None:
+def test_a_zip_of_drawn_images_can_be_imported_again(classes: Gallery, tmp_path: Path) -> None:
     classes.run("again", "sample", num_images=12, sampler={"steps": 2})
     (tmp_path / "drawn.zip").write_bytes(classes.file("again", "images.zip"))
 
@@ -139,10 +140,38 @@ def test_classes_that_there_are_not_are_refused(classes: Gallery) -> None:
         classes.run("refused", "sample", classes=[3, 10])
 
 
-def test_weights_that_are_not_those_written_are_not_drawn_from(tmp_path: Any) -> None:
+def test_weights_that_are_not_those_written_are_not_drawn_from(tmp_path: Path) -> None:
     gallery = Gallery("damaged", tmp_path)
     key = JobKeys(TRAINED).checkpoint(160, 1) + "ema-0.050.safetensors"
     gallery.store.put(key, gallery.store.get(key)[:-1] + b"!")
 
     with pytest.raises(DamagedCheckpointError, match=r"ema-0.050.safetensors"):
         gallery.run("damaged", "sample")
+
+
+def test_known_pixels_stay_as_they_are_and_the_others_are_drawn(gallery: Gallery, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[:, :8] = 255
+    Image.fromarray(image).save(tmp_path / "image.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    fields = {"image": str(tmp_path / "image.png"), "mask": str(tmp_path / "mask.png")}
+
+    images = drawn(gallery, "known", num_images=2, inpainting=fields, sampler={"method": "ancestral", "steps": 3})
+
+    assert (images[:, :, :8, 0] == image[:, :8]).all()
+    assert not np.array_equal(images[0, :, 8:], images[1, :, 8:])
+    assert not np.array_equal(images[0, :, 8:, 0], image[:, 8:])
+
+
+def test_known_pixels_of_another_size_are_refused(gallery: Gallery, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "small.png")
+    (tmp_path / "text.png").write_bytes(b"no image")
+    small = str(tmp_path / "small.png")
+
+    with pytest.raises(SpecMismatchError, match=r"inpainting.image: .* is 8 x 8 pixels, the images are 16 x 16"):
+        gallery.run("small", "sample", inpainting={"image": small, "mask": small})
+    with pytest.raises(SpecMismatchError, match=r"inpainting.image: .*text.png is not an image"):
+        gallery.run("text", "sample", inpainting={"image": str(tmp_path / "text.png"), "mask": small})
+    with pytest.raises(SpecMismatchError, match=r"inpainting.image: there is no /nowhere"):
+        gallery.run("none", "sample", inpainting={"image": "/nowhere", "mask": small})

@@ -1,0 +1,68 @@
+"""From somebody's images to whether consistency paid, by one command: jobs of all kinds on the whole stack."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.jobs.views import AT_IMAGES, OF_JOB, JobState
+from tests.support.stack_jobs import finished, mlflow
+from tests.support.waiting import wait_until
+from tests.support.whole_stack import Stack
+from workers.contract.comparing import Comparison
+from workers.contract.sampling import Sampled
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: Stack, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 16, 16), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", images=pixels)
+    command = (
+        *("study", "smoke", "--name", "small", "-n", "8", "--drift", "2", "--output", str(tmp_path / "found")),
+        *("--set", f"dataset={{kind: npz, path: {tmp_path}/images.npz, channels: 1}}"),
+        *("--set", "network.class_conditional=false", "--set", "duration_images=160"),
+    )
+
+    first, second = stack.cdm(*command), stack.cdm(*command)
+
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 0, second.stderr
+    jobs = list(stack.client.jobs.list(labels={"study": "small"}))
+    assert sorted(job.labels["role"] for job in jobs) == ["compare", "control", "import", "job"]
+    by_role = {job.labels["role"]: job for job in jobs}
+    trained = by_role["job"]
+    (evaluation,) = stack.client.jobs.list(labels={OF_JOB: trained.id})
+    assert (evaluation.state, evaluation.labels[AT_IMAGES]) == (JobState.SUCCEEDED, "160")
+    (found,) = stack.client.jobs.evaluations(trained.id)
+    assert found.job_id == evaluation.id
+    comparison = Comparison.model_validate(json.loads((tmp_path / "found/result.json").read_text()))
+    assert comparison.is_paired
+    assert list(comparison.differences) == ["objective.consistency"]
+    assert "FD-ENL0" in (tmp_path / "found/report.html").read_text()
+    curve = mlflow(trained, "metrics/get-history", metric_key="eval/FD-ENL0")["metrics"]
+    assert [(point["step"], point["value"]) for point in curve] == [(160, found.measures["FD-ENL0"].value)]
+    pictures = [file["path"] for file in mlflow(trained, "artifacts/list", path="images")["files"]]
+    assert any("evaluation_timeline" in path for path in pictures)
+
+
+def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, tmp_path: Path) -> None:
+    trained = next(job for job in stack.client.jobs.list(labels={"study": "small", "role": "job"}))
+    before = len(list(stack.client.jobs.list(kind="sample")))
+
+    asked = stack.cdm("sample", trained.id, "-n", "10", "--set", "compute.workers=2", "--set", "pass_images=3")
+
+    assert asked.returncode == 0, asked.stderr
+    job = finished(stack.client, next(stack.client.jobs.list(kind="sample", limit=1)))
+    assert job.state is JobState.SUCCEEDED, job.message
+    shown = stack.cdm("results", job.id, "--output", str(tmp_path / "drawn"))
+    assert shown.returncode == 0, shown.stderr
+    assert "10 images of seeds 0 to 9" in shown.stdout
+    drawn = Sampled.model_validate(json.loads((tmp_path / "drawn/result.json").read_text()))
+    assert {file.name for file in (tmp_path / "drawn").iterdir()} == {"result.json", *drawn.files}
+    assert len(list(stack.client.jobs.list(kind="sample"))) == before + 1
+    exported = stack.cdm("export", trained.id, "--output", str(tmp_path / "exported"))
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "exported/weights.safetensors").exists()
+    wait_until(lambda: not stack.processes("ray::RayTrainWorker"), timeout_seconds=60)

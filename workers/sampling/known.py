@@ -1,0 +1,52 @@
+"""Pixels that somebody knows already."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workers.contract.data import DatasetManifest
+from workers.contract.sampling import Inpainting
+from workers.data.errors import ImageError
+from workers.data.pixels import decode, to_pixels
+from workers.pictures import from_uint8
+from workers.sampling.network import SourceError
+from workers.storage import read_location
+
+_WHITE = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """An image scaled to [-1, 1], and which of its pixels count."""
+
+    image: Float[Tensor, "channels height width"]
+    mask: Bool[Tensor, "1 height width"]
+
+
+def read_known(inpainting: Inpainting, images: DatasetManifest, device: torch.device) -> Known:
+    """Read both files.
+
+    Raises:
+        SourceError: naming the field: it cannot be read, or is of another size than the images of the training.
+    """
+    channels = 3 if images.channels == 3 else 1
+    image = _pixels(inpainting.image, "image", channels, images)
+    mask = _pixels(inpainting.mask, "mask", 1, images) >= _WHITE
+    return Known(from_uint8(image).to(device), mask.to(device))
+
+
+def _pixels(location: str, field: str, channels: int, images: DatasetManifest) -> Tensor:
+    try:
+        pixels = to_pixels(decode(read_location(location)), channels=3 if channels == 3 else 1, resolution=None)
+    except ImageError as error:
+        raise SourceError(f"inpainting.{field}: {location} {error}") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"inpainting.{field}: {error}") from None
+    if pixels.shape[-1] != images.resolution:
+        size, wanted = pixels.shape[-1], images.resolution
+        raise SourceError(
+            f"inpainting.{field}: {location} is {size} x {size} pixels, the images are {wanted} x {wanted}"
+        )
+    return torch.tensor(pixels)
