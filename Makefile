@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu test-gpu acceptance bench-api bench-runtime bench-gpu bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test-gpu: .venv/installed-dev  ## what only an NVIDIA GPU shows: exact resumptio
 
 bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.step_cost
+
+bench-drawing: .venv/installed-dev  ## what a thousand images cost to draw and to measure, into docs/benchmarks (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.drawing
 
 acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five to ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance

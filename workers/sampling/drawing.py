@@ -63,7 +63,7 @@ class Brush:
         if self.known:
             denoise = inpainting(denoise, self.known.image, self.known.mask)
         drawn = sample(
-            denoise, noise(0), self.sampler, conditions=self._conditions(seeds), noise=lambda step: noise(step + 1)
+            denoise, noise(0), self.sampler, conditions=self.conditions(seeds), noise=lambda step: noise(step + 1)
         )
         return to_uint8(drawn).cpu()
 
@@ -73,7 +73,8 @@ class Brush:
             return None
         return torch.tensor([self.classes[seed % len(self.classes)] for seed in seeds])
 
-    def _conditions(self, seeds: range) -> Conditions:
+    def conditions(self, seeds: range) -> Conditions:
+        """What the network is told of the images of these seeds."""
         labels = self.labels(seeds)
         return NOTHING if labels is None else Conditions(labels=labels.to(self.device))
 
