@@ -16,6 +16,7 @@ from service.client import Client
 from service.jobs.views import OF_JOB, EvaluateEach, Job, JobState
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import BuiltinDataset, ImportedDataset
+from workers.contract.evaluation import FEWEST_IMAGES
 from workers.contract.importing import ImportReport, ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import RESULT
@@ -48,7 +49,7 @@ def study(
     every: Annotated[
         int | None, typer.Option(min=1, help="Images between evaluations; default: as checkpoints.")
     ] = None,
-    images: Annotated[int, typer.Option("--images", "-n", min=4, help="Drawn for each distance.")] = 1000,
+    images: Annotated[int, typer.Option("--images", "-n", min=FEWEST_IMAGES, help="Drawn for each distance.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images.")] = 1,
     drift: Annotated[int, typer.Option(min=0, help="Images that consistency is measured on; 0: none.")] = 256,
     changes: Changes = [],  # noqa: B006 (Typer's way)

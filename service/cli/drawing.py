@@ -10,6 +10,7 @@ from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
 from service.client import Client
+from workers.contract.evaluation import FEWEST_IMAGES
 
 At = Annotated[int | None, typer.Option("--at", metavar="IMAGES", min=1, help="The checkpoint there; default: newest.")]
 Average = Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network; default: as sample grids.")]
@@ -46,7 +47,7 @@ def sample(
 def evaluate(
     client: Client,
     job: JobName,
-    images: Annotated[int, typer.Option("--images", "-n", min=2, help="Drawn for each distance.")] = 5000,
+    images: Annotated[int, typer.Option("--images", "-n", min=FEWEST_IMAGES, help="Drawn for each distance.")] = 5000,
     repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images, each of new seeds.")] = 1,
     at: At = None,
     average: Average = None,

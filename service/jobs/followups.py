@@ -57,8 +57,9 @@ class FollowUps:
         for images_seen in due(there, wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal):
             try:
                 await self._submit(job, wanted, images_seen, at=made_at[images_seen])
-            except (CheckpointNotFound, InvalidRequest) as error:  # it has just been removed to make room
+            except (CheckpointNotFound, InvalidRequest) as error:  # it has been removed to make room; so has a file
                 log.warning("followup.refused", job_id=job.id, images_seen=images_seen, error=str(error))
+                await self.store.give_evaluation_up(job, images_seen)
         if job.state.is_terminal:
             await self.store.evaluations_done(job)
 

@@ -124,10 +124,13 @@ class JobObjects:
         """Where a fork starts; settled once, whatever comes later."""
         await _called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
 
-    async def pin(self, checkpoint: Origin) -> bool:
-        """Keep a checkpoint for good; False if its job has removed it just before (workers/training/retention.py)."""
+    async def pin(self, checkpoint: Origin, *, job_id: str | None = None) -> bool:
+        """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).
+
+        False if its own job has removed it just before.
+        """
         keys = JobKeys(checkpoint.job_id)
-        await _called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt), b"")
+        await _called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), b"")
         return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
 
     async def metric_rows(self, job_id: str) -> list[MetricRow]:

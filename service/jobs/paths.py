@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import assert_never
 
+from service.jobs.views import JobCreate
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import (
     IMAGE_SUFFIXES,
@@ -20,7 +21,7 @@ from workers.contract.data import (
 )
 from workers.contract.document import Problem
 from workers.contract.evaluation import EvaluateSpec
-from workers.contract.features import Inception
+from workers.contract.features import Features, Inception
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.sampling import Inpainting, SampleSpec
@@ -32,6 +33,49 @@ _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) 
 _Wrong = tuple[str, str]  # code and message
 
 
+def request_problems(request: JobCreate) -> list[Problem]:
+    """What is wrong with the paths of a job, and of the evaluations that are to follow it."""
+    problems, wanted = path_problems(request.spec), request.evaluations
+    if wanted:
+        problems += _measured_with("/evaluations", wanted.features, wanted.reference)
+    return problems
+
+
+def own_store_problems(request: JobCreate, store_url: str) -> list[Problem]:
+    """Files may be brought from anywhere but the service's own store, where those of all projects lie."""
+    named = _files_of(request)
+    reason = "lies in the store of the service itself; bring a file of your own"
+    return [
+        Problem(pointer, "not_allowed", reason)
+        for pointer, location in named.items()
+        if location and location.startswith(store_url.rstrip("/") + "/")
+    ]
+
+
+def _files_of(request: JobCreate) -> dict[str, str | None]:
+    """Every file that a worker would read and show something of."""
+    spec, wanted, named = request.spec, request.evaluations, dict[str, str | None]()
+    if isinstance(spec, SampleSpec) and spec.inpainting:
+        named |= {"/spec/inpainting/image": spec.inpainting.image, "/spec/inpainting/mask": spec.inpainting.mask}
+    if isinstance(spec, EvaluateSpec):
+        named |= {"/spec/reference": spec.reference, "/spec/features/weights": _weights(spec.features)}
+    if wanted:
+        named |= {
+            "/evaluations/reference": wanted.reference,
+            "/evaluations/features/weights": _weights(wanted.features),
+        }
+    return named
+
+
+def _measured_with(pointer: str, features: Features, reference: str | None) -> list[Problem]:
+    files = {"reference": reference, "features/weights": _weights(features)}
+    return [problem for name, location in files.items() for problem in _file_problems(f"{pointer}/{name}", location)]
+
+
+def _weights(features: Features) -> str | None:
+    return features.weights if isinstance(features, Inception) else None
+
+
 def path_problems(spec: AnySpec) -> list[Problem]:
     """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
     match spec:
@@ -41,8 +85,7 @@ def path_problems(spec: AnySpec) -> list[Problem]:
         case ImportSpec():
             return _dataset_problems(spec.dataset)
         case EvaluateSpec():
-            own = spec.features.weights if isinstance(spec.features, Inception) else None
-            return _file_problems("/spec/reference", spec.reference) + _file_problems("/spec/features/weights", own)
+            return _measured_with("/spec", spec.features, spec.reference)
         case SampleSpec(inpainting=Inpainting(image=image, mask=mask)):
             return _file_problems("/spec/inpainting/image", image) + _file_problems("/spec/inpainting/mask", mask)
         case SampleSpec() | CompareSpec():

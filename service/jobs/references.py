@@ -12,7 +12,7 @@ from workers.contract.document import Problem
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.records import CheckpointManifest, Origin
-from workers.contract.sampling import SampleSpec
+from workers.contract.sampling import CheckpointSource, SampleSpec
 from workers.contract.spec import TrainSpec
 
 
@@ -33,7 +33,9 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
     match spec:
         case SampleSpec() | EvaluateSpec():
             source = await _source(spec, project=project, store=store, objects=objects)
-            checkpoint = spec.checkpoint.model_copy(update={"images_seen": source.images_seen})
+            checkpoint = spec.checkpoint.model_copy(
+                update={"images_seen": source.images_seen, "attempt": source.attempt}
+            )
             return Settled(spec.model_copy(update={"checkpoint": checkpoint}), source)
         case CompareSpec():
             for field in ("job_id", "control_job_id"):
@@ -50,7 +52,7 @@ async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobSt
     wanted = spec.checkpoint
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
     there = [manifest for _, manifest in await objects.checkpoints(job.id)]
-    return _chosen(job, wanted.images_seen, there)
+    return _chosen(job, wanted, there)
 
 
 async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:
@@ -62,9 +64,13 @@ async def _training(job_id: str, pointer: str, *, project: str, store: JobStore)
     return job
 
 
-def _chosen(job: JobRecord, images_seen: int | None, there: list[CheckpointManifest]) -> Origin:
+def _chosen(job: JobRecord, wanted: CheckpointSource, there: list[CheckpointManifest]) -> Origin:
     """At these images, or the newest; of two attempts' the later."""
-    fitting = [each for each in there if images_seen in (None, each.images_seen)]
+    fitting = [
+        each
+        for each in there
+        if wanted.images_seen in (None, each.images_seen) and wanted.attempt in (None, each.attempt)
+    ]
     if not fitting:
         has = (
             f"it has them at {', '.join(str(each.images_seen) for each in there[-8:])}" if there else "it has none yet"

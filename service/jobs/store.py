@@ -48,6 +48,11 @@ class JobStore(JobLookup):
                 await inside(connection)
         return first
 
+    async def give_evaluation_up(self, job: JobRecord, images_seen: int) -> None:
+        """The checkpoints up to here get no evaluation any more."""
+        async with self._database.writing() as connection:
+            await mark_evaluated(connection, job.id, images_seen)
+
     async def evaluations_done(self, job: JobRecord) -> None:
         """All its checkpoints have been seen to; not if it has moved on meanwhile, as by `retry`."""
         unmoved = (jobs.c.id == job.id) & (jobs.c.state == job.state) & (jobs.c.attempt == job.attempt)

@@ -27,7 +27,7 @@ from service.jobs import forks, verbs
 from service.jobs.costs import cost_key, estimate
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
-from service.jobs.paths import path_problems
+from service.jobs.paths import own_store_problems, request_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
@@ -63,11 +63,11 @@ class Jobs:
         """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
-        settled = await self._settled(request.spec, project=origin.project)
+        settled = await self._settled(request, project=origin.project)
         job, source = self._new_job(request, settled.spec, project=origin.project, job_id=job_id), settled.source
         if source is None:
             return await self._create(job, origin, inside=inside)
-        await self._keep(source)
+        await self._keep(source, job_id=job.id)
         job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
 
         async def from_what_stays(connection: AsyncConnection) -> None:
@@ -79,7 +79,7 @@ class Jobs:
 
     async def plan(self, request: JobCreate, *, project: str) -> Plan:
         """What would become of a job; nothing is written down."""
-        spec = (await self._settled(request.spec, project=project)).spec
+        spec = (await self._settled(request, project=project)).spec
         job = self._new_job(request, spec, project=project, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
         return Plan(
@@ -101,7 +101,6 @@ class Jobs:
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
         folder, manifest = await self._checkpoint(parent, request.source)
         spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
-        await self._settled(spec, project=origin.project)
         create = JobCreate(
             name=request.name,
             spec=spec,
@@ -109,6 +108,7 @@ class Jobs:
             priority=request.priority,
             max_runtime_seconds=request.max_runtime_seconds,
         )
+        await self._settled(create, project=origin.project)
         job = replace(
             self._new_job(create, spec, project=origin.project, job_id=new_job_id),
             parent_job_id=parent.id,
@@ -238,19 +238,21 @@ class Jobs:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
         return found[best]
 
-    async def _settled(self, spec: AnySpec, *, project: str) -> Settled:
+    async def _settled(self, request: JobCreate, *, project: str) -> Settled:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
-        problems = await asyncio.to_thread(path_problems, spec) if self.local_paths else []
+        problems = own_store_problems(request, self.objects.url)
+        if self.local_paths:
+            problems += await asyncio.to_thread(request_problems, request)
         try:
-            settled = await settle(spec, project=project, store=self.store, objects=self.objects)
+            settled = await settle(request.spec, project=project, store=self.store, objects=self.objects)
         except InvalidRequest as error:
             raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
         if problems:
             raise InvalidRequest("the job names files that cannot be used", problems=problems)
         return settled
 
-    async def _keep(self, source: contract.Origin) -> None:
-        if not await self.objects.pin(source):
+    async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
+        if not await self.objects.pin(source, job_id=job_id):
             raise CheckpointNotFound(f"{source.job_id} has just removed that checkpoint to make room: take a newer one")
 
     def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document, Problem, crossed
-from workers.contract.evaluation import Evaluation, TimelineSteps
+from workers.contract.evaluation import FEWEST_IMAGES, Evaluation, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
 from workers.contract.model import Sampler
@@ -61,7 +61,7 @@ class EvaluateEach(Document):
         int | None,
         Field(ge=1, lt=2**63, description="The first checkpoint behind each multiple; null: all"),
     ] = None
-    num_images: Annotated[int, Field(ge=2, le=1_000_000)] = 1000
+    num_images: Annotated[int, Field(ge=FEWEST_IMAGES, le=1_000_000)] = 1000
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     first_seed: Seed = 0
     sampler: Sampler | None = None

@@ -56,9 +56,9 @@ def _page(images: int) -> Iterator[str]:
     features = open_features(Lite0(kind="lite0"))
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
     seconds = _seconds(lambda: features(pixels)) * 1000 / images
-    yield f"\nFeatures (`lite0`) of 1,000 images of 32x32 take {seconds:.1f} s, bound by their network, which sees them at"
-    yield "128x128. Those of the training images are computed once for an image set. What compares each image with each"
-    yield "grows with the square of their number; `frechet_distance` is bound by the eigenvalues of 1280x1280 matrices."
+    yield f"\nFeatures (`lite0`) of 1,000 images of 32x32 take {seconds:.1f} s, bound by their network, which sees"
+    yield "them at 128x128. Those of the training images are computed once for an image set. What compares each image with"
+    yield "each grows with the square of their number; `frechet_distance` is bound by the eigenvalues of 1280x1280 matrices."
 
 
 def _drawing_row(name: str, images: int) -> str:

@@ -1,5 +1,6 @@
 """Jobs on a trained one in this process: what they draw, measure and leave."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ class Gallery:
         train_job(tiny_spec(**changes), self.store, JobKeys(TRAINED), cache=cache, every=80)
 
     def run(
-        self, name: str, kind: str, *, stop: bool = False, spec: dict[str, Any] | None = None, **fields: Any
+        self, name: str, kind: str, *, looks: int | None = None, spec: dict[str, Any] | None = None, **fields: Any
     ) -> Ending:
-        """Run a job as one worker would; `stop`: it is asked to leave as soon as it listens."""
+        """Run a job as one worker would, which looks after each piece; after so many `looks` it is asked to leave."""
         drawing = {"checkpoint": {"job_id": TRAINED}, "compute": CPU}
         document = {"kind": kind, **(drawing if kind in ("sample", "evaluate") else {})}
         parsed, keys = parse_job(document | (spec or {}) | fields), JobKeys(name)
@@ -38,7 +39,12 @@ class Gallery:
         prepare(parsed, keys, self.store)
         run = Run(f"memory://{self.name}", name, 1, str(self.cache))
         world = World.alone(torch.device("cpu"))
-        return WORK[kind](run, world, heard=lambda: Wishes(stop=stop), last_words=lambda _: None)
+        seen = itertools.count()
+
+        def heard() -> Wishes:
+            return Wishes(stop=looks is not None and next(seen) >= looks)
+
+        return WORK[kind](run, world, heard=heard, last_words=lambda _: None)
 
     def result(self, job_id: str) -> bytes:
         return self.file(job_id, RESULT)

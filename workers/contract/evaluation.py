@@ -11,6 +11,7 @@ from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
 from workers.contract.sampling import CheckpointSource, Drawing
 
+FEWEST_IMAGES = 6  # that have five neighbours each, and a distance beside chance
 TIMELINE_IMAGES = 8  # with each number of steps
 TimelineSteps = Annotated[
     tuple[Annotated[int, Field(ge=2, le=1000)], ...],
@@ -55,6 +56,8 @@ class EvaluateSpec(Drawing):
         problems = []
         if self.drift_images == 1:
             problems.append(Problem("/drift_images", "out_of_range", "a spread takes two images or more; 0: none"))
+        if self.num_images < FEWEST_IMAGES and not self.reference:
+            problems.append(Problem("/num_images", "out_of_range", f"must be at least {FEWEST_IMAGES}"))
         if self.reference and self.features.kind == "lite0":
             reason = "published statistics are of other features: choose those they were made with, or set it to null"
             problems.append(Problem("/reference", "not_comparable", reason))

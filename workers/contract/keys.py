@@ -96,7 +96,7 @@ class JobKeys:
 
     @property
     def pins(self) -> str:
-        """Under it, the name of each checkpoint that a fork starts from, so that it is kept."""
+        """Under it, the name of each checkpoint that another job starts from or looks at, so that it is kept."""
         return f"{self.root}/pins/"
 
     @property
@@ -136,8 +136,9 @@ class JobKeys:
         images_seen, _, attempt = folder.removeprefix(self.checkpoints).rstrip("/").partition("-")
         return int(images_seen), int(attempt)
 
-    def pin(self, images_seen: int, attempt: int) -> str:
-        return f"{self.pins}{_checkpoint_name(images_seen, attempt)}"
+    def pin(self, images_seen: int, attempt: int, job_id: str | None = None) -> str:
+        """For good, or until the job of this id is done with the checkpoint."""
+        return f"{self.pins}{_checkpoint_name(images_seen, attempt)}{f'.{job_id}' if job_id else ''}"
 
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"

@@ -31,6 +31,7 @@ class CheckpointSource(Document):
     images_seen: Annotated[
         int | None, Field(ge=1, lt=2**63, description="null: the newest when the job is submitted")
     ] = None
+    attempt: Annotated[int | None, Field(ge=1, lt=2**31, description="That wrote it; null: of several the last")] = None
     average: Annotated[
         str | None,
         Field(

@@ -9,8 +9,13 @@ import numpy as np
 
 from workers.contract.comparing import Pair, Side
 from workers.contract.evaluation import Evaluation, Measure
+from workers.contract.records import Origin
 
-_NORMAL_95 = 1.96
+# Of 0 (of none), 1, 2 ... degrees of freedom, rounded down; from the last on as the normal distribution.
+_T_975 = (
+    *(12.71, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13),
+    *(2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 1.96),
+)
 LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
 
 
@@ -22,12 +27,17 @@ class History:
     workers: int
     rows: Mapping[int, Mapping[str, float]]
     evaluations: Sequence[Evaluation]
+    origin: Origin | None = None  # of a fork
 
     @property
     def seconds(self) -> dict[int, float]:
-        """Worker-seconds of steps up to each row; what restarts and checkpoints took is not in it."""
-        spent, total = {0: 0.0}, 0.0
-        for before, after in pairwise([0, *sorted(self.rows)]):
+        """Worker-seconds of its own steps up to each row, if all its workers were there all the time.
+
+        What restarts and checkpoints took is not in it.
+        """
+        begin = self.origin.images_seen if self.origin else 0
+        spent, total = {begin: 0.0}, 0.0
+        for before, after in pairwise([begin, *sorted(self.rows)]):
             rate = self.rows[after].get("throughput/images_per_second", 0.0)
             total += self.workers * (after - before) / rate if rate else 0.0
             spent[after] = total
@@ -36,7 +46,8 @@ class History:
     @property
     def side(self) -> Side:
         images, seconds = max(self.rows, default=0), max(self.seconds.values())
-        rate = 1e6 * seconds / images if images else 0.0
+        own = images - min(self.seconds)
+        rate = 1e6 * seconds / own if own else 0.0
         return Side(job_id=self.job_id, images_seen=images, worker_seconds=seconds, microseconds_per_image=rate)
 
 
@@ -115,7 +126,7 @@ def _pair(name: str, at: str, seen: int, ours: Measure, control_seen: float, the
     difference = ours.value - theirs.value
     low = high = None
     if ours.standard_error is not None and theirs.standard_error is not None:
-        margin = _NORMAL_95 * math.hypot(ours.standard_error, theirs.standard_error)
+        margin = _quantile(ours, theirs) * math.hypot(ours.standard_error, theirs.standard_error)
         low, high = difference - margin, difference + margin
     return Pair.model_validate(
         {
@@ -132,6 +143,20 @@ def _pair(name: str, at: str, seen: int, ours: Measure, control_seen: float, the
     )
 
 
+def _quantile(a: Measure, b: Measure) -> float:
+    """Of Student's t at 97.5 %, by Welch's degrees of freedom where errors come from a few blocks."""
+    variances = [(each.standard_error or 0.0) ** 2 for each in (a, b)]
+    parts = [
+        variance**2 / (len(each.blocks) - 1)
+        for each, variance in zip((a, b), variances, strict=True)
+        if len(each.blocks) > 1
+    ]
+    if not sum(parts):
+        return _T_975[-1]
+    freedom = sum(variances) ** 2 / sum(parts)
+    return _T_975[min(int(freedom), len(_T_975) - 1)]
+
+
 def _at_seconds(course: Course, seconds: float) -> tuple[float, Measure]:
     """Between two evaluations, on the straight line; as unsure as the less sure of them."""
     after = next(number for number, spent in enumerate(course.seconds) if spent >= seconds)
@@ -143,7 +168,8 @@ def _at_seconds(course: Course, seconds: float) -> tuple[float, Measure]:
     known = [error for error in errors if error is not None]
     error = max(known) if len(known) == len(errors) else None
     images = course.images[before] + share * (course.images[after] - course.images[before])
-    return images, Measure(value=a.value + share * (b.value - a.value), standard_error=error)
+    blocks = a.blocks if len(a.blocks) < len(b.blocks) else b.blocks
+    return images, Measure(value=a.value + share * (b.value - a.value), standard_error=error, blocks=blocks)
 
 
 def _interpolated(images: int, seconds: Mapping[int, float]) -> float:

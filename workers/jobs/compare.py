@@ -1,6 +1,7 @@
 """A comparison job: a training beside its control, as a page."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from workers.contract.comparing import CompareSpec, Comparison
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import RESULT, JobKeys
-from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, pairs
+from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.network import SourceError, Trained
@@ -19,6 +20,7 @@ from workers.sampling.verdict import DRIFT, GRID, TIMELINE
 from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
 from workers.training.agreement import Wishes
+from workers.training.origin import read_origin
 from workers.training.run import Ending
 from workers.training.scribe import Run
 from workers.training.world import World
@@ -50,14 +52,15 @@ def _history(store: ObjectStore, job_id: str, field: str) -> History:
     except SourceError as error:
         raise SpecMismatchError(f"{field}: {str(error).partition(': ')[2]}") from error
     found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
-    rows = recorded_rows(store, keys, after=-1)
-    return History(job_id, spec.compute.workers, rows, [each for each in found if each])
+    rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
+    return History(job_id, spec.compute.workers, rows, [each for each in found if each], origin)
 
 
 def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> None:
     if not job.evaluations:
         raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
-    last = max(job.evaluations, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at))
+    alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
+    last = max(alike or job.evaluations, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at))
     ours, theirs = courses(job, last), courses(control, last)
     found = tuple(pairs(ours, theirs))
     if not found:
@@ -69,7 +72,7 @@ def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> N
         job=job.side,
         control=control.side,
         differences=differences,
-        is_paired=all(name.startswith(_MAY_DIFFER) for name in differences),
+        is_paired=job.origin == control.origin and all(name.startswith(_MAY_DIFFER) for name in differences),
         pairs=found,
         conclusions=tuple(conclusions(job.side, control.side, found)),
         files=(REPORT, PLOT),
@@ -102,7 +105,8 @@ def _pictures(store: ObjectStore, job: History, control: History, last: Evaluati
     for name, what in ((GRID, "drawn"), (TIMELINE, "the same latents with few steps and more"), (DRIFT, "consistency")):
         for history in (job, control):
             for each in history.evaluations:
-                if each.checkpoint.images_seen == last.checkpoint.images_seen and name in each.files:
-                    png = store.get(JobKeys(each.job_id).results + name)
-                    found[f"{history.job_id} at {each.checkpoint.images_seen:,} images: {what}"] = png
+                if each.checkpoint.images_seen == last.checkpoint.images_seen and is_alike(each, last):
+                    with suppress(FileNotFoundError):  # its job may have been purged
+                        caption = f"{history.job_id} at {each.checkpoint.images_seen:,} images: {what}"
+                        found[caption] = store.get(JobKeys(each.job_id).results + name)
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from workers.contract.evaluation import EvaluateSpec
+from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec
 from workers.contract.keys import RESULT, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
@@ -16,7 +16,8 @@ from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.exam import Exam
 from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
-from workers.sampling.shift import shift
+from workers.sampling.pieces import let_go
+from workers.sampling.shift import is_done, shift
 from workers.sampling.verdict import conclude, read_statistics
 from workers.storage import ObjectStore, open_store
 from workers.tracking.findings import add_to_run
@@ -36,7 +37,13 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore) ->
     """
     try:
         source = settle_source(store, keys, spec.checkpoint)
-        check_drawing(spec, Trained.of(store, source.job_id))
+        trained = Trained.of(store, source.job_id)
+        check_drawing(spec, trained)
+        if not spec.reference and trained.images.num_images < 2 * FEWEST_IMAGES:
+            few, fewest = trained.images.num_images, 2 * FEWEST_IMAGES
+            raise SourceError(
+                f"reference: beside {few} training images nothing can be measured; {fewest} are the fewest"
+            )
         extractor = open_features(spec.features)
         if spec.reference:
             read_statistics(spec.reference, dimensions=extractor.dimensions)
@@ -51,19 +58,22 @@ def run_evaluation(
     """Draw and measure piece by piece; the first worker adds it up. Every process of `world` calls this."""
     store = open_store(run.store_url)
     spec = EvaluateSpec.model_validate_json(store.get(run.keys.spec))
-    if world.from_first(run.keys.results + RESULT in store.list(run.keys.results)):
+    if is_done(run, world, store):
         return Ending(spec.total_images)
     source = CheckpointSource.model_validate_json(store.get(run.keys.source))
     trained = Trained.of(store, source.job_id)
     with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        denoiser.register_forward_hook(lambda *_: workshop.beat())
+        extractor = open_features(spec.features, device=world.device)
+        extractor.each_pass(workshop.beat)
         exam = Exam(
             spec,
             run.keys,
             trained,
             Brush.of(spec, trained, denoiser, world.device),
             ImageSet.open(trained.images.digest, store=store, cache=Path(run.cache_folder)),
-            open_features(spec.features, device=world.device),
+            extractor,
             store,
         )
         if not workshop.work_through(exam.pieces):
@@ -84,6 +94,5 @@ def _conclude(run: Run, exam: Exam, source: CheckpointSource, manifest: Checkpoi
     store.put(trained.evaluation(manifest.images_seen, manifest.attempt, run.job_id), document)
     add_to_run(source.job_id, run.store_url, manifest.images_seen, evaluation.points, evaluation.ended_at, pictures)
     store.put(run.keys.results + RESULT, document)
-    for piece in exam.own_pieces:
-        store.delete(piece.key)
+    let_go(store, run.keys, source)
     log.info("evaluation.done", **{name: round(measure.value, 6) for name, measure in evaluation.measures.items()})

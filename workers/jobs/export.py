@@ -21,6 +21,7 @@ from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.sampling.handover import SAMPLER
 from workers.sampling.network import Trained, chosen_checkpoint, find_source
 from workers.storage import ObjectStore
 from workers.tracking.journal import recorded_rows
@@ -96,7 +97,12 @@ def _save_weights(
     spec, images = trained.spec, trained.images
     name = average_file(source.average or "network")
     (file,) = (file for file in manifest.files if file.name == name)
-    extra = {"source": source.job_id, "images_seen": str(source.images_seen), "average": source.average or ""}
+    extra = {
+        "source": source.job_id,
+        "images_seen": str(source.images_seen),
+        "average": source.average or "",
+        SAMPLER: spec.sampler.model_dump_json(),
+    }
     header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
     save_weights(path, safetensors.torch.load(read_file(store, checkpoint, file)), header)
 

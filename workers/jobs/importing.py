@@ -1,5 +1,6 @@
 """An import job: somebody's images become an image set of the store, with a report and a preview."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 PREVIEW = "preview.png"
 _PREVIEW_IMAGES, _PREVIEW_COLUMNS = 64, 8
 _NAMED = 1000
+_LOOK_EVERY_SECONDS = 2.0
 
 
 class _LeftEarly(Exception):
@@ -54,11 +56,16 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
 def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
     """What hears of every image: it tells, and leaves when asked to."""
 
+    looked_at = 0.0
+
     def step(done: int, total: int) -> None:
+        nonlocal looked_at
         workshop.told(done, total)
         workshop.watchdog.images_seen = done if done < total else None  # what follows is no step
-        if workshop.heard().stop:
-            raise _LeftEarly
+        if time.monotonic() - looked_at >= _LOOK_EVERY_SECONDS:  # asking may take as long as an image
+            looked_at = time.monotonic()
+            if workshop.wants_to_leave():
+                raise _LeftEarly
 
     return step
 

@@ -49,11 +49,12 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
     While nodes are missing it waits for them, or goes on with `compute.min_workers`.
 
     Raises:
-        ClusterTooSmallError: before anything is started; but not of a job that has trained there before.
+        ClusterTooSmallError: before anything is started; but not of a job that has done something there before.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
-    if not committed_checkpoints(open_store(run.store_url), run.keys):
+    store = open_store(run.store_url)
+    if not (committed_checkpoints(store, run.keys) or store.list(run.keys.pieces)):
         _check_room(spec.compute)
     signals = Signals.open()
     signals.forward(stop)

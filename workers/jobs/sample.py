@@ -17,8 +17,8 @@ from workers.sampling.archives import npz_of, zip_of
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.known import read_known
 from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
-from workers.sampling.pieces import Piece, cut, read_piece
-from workers.sampling.shift import shift
+from workers.sampling.pieces import Piece, cut, let_go, read_piece
+from workers.sampling.shift import is_done, shift
 from workers.storage import ObjectStore, open_store
 from workers.training.agreement import Wishes
 from workers.training.run import Ending
@@ -52,12 +52,13 @@ def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     """Draw all images, piece by piece; the first worker makes files of them. Every process of `world` calls this."""
     store = open_store(run.store_url)
     spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
-    if world.from_first(run.keys.results + RESULT in store.list(run.keys.results)):
+    if is_done(run, world, store):
         return Ending(spec.num_images)
     source = CheckpointSource.model_validate_json(store.get(run.keys.source))
     trained = Trained.of(store, source.job_id)
     with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        denoiser.register_forward_hook(lambda *_: workshop.beat())
         known = read_known(spec.inpainting, trained.images, world.device) if spec.inpainting else None
         brush = Brush.of(spec, trained, denoiser, world.device, known=known)
         drawn = Drawn(spec, run.keys, brush)
@@ -99,8 +100,7 @@ class Drawn:
             ended_at=datetime.now(UTC),
         )
         store.put(self._keys.results + RESULT, sampled.model_dump_json(indent=2).encode())
-        for piece in self.pieces:
-            store.delete(piece.key)
+        let_go(store, self._keys, source)
 
     def _files(self, store: ObjectStore, labels: Sequence[int] | None) -> Iterator[str]:
         name = f"images.{self._spec.archive}"

@@ -63,8 +63,8 @@ def _write_zip(file: BinaryIO, parts: Parts, labels: Sequence[int] | None) -> No
 
 
 def _write_npz(file: BinaryIO, parts: Parts, labels: Sequence[int] | None, num_images: int) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open(zipfile.ZipInfo("images.npy", _BEGINNING_OF_TIME), "w", force_zip64=True) as member:
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open(_deflated("images.npy"), "w", force_zip64=True) as member:
             for number, (_, images) in enumerate(parts):
                 pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
                 if number == 0:
@@ -72,5 +72,11 @@ def _write_npz(file: BinaryIO, parts: Parts, labels: Sequence[int] | None, num_i
                     np.lib.format.write_array_header_1_0(member, described)
                 member.write(pixels.tobytes())
         if labels:
-            with archive.open(zipfile.ZipInfo("labels.npy", _BEGINNING_OF_TIME), "w") as member:
+            with archive.open(_deflated("labels.npy"), "w") as member:
                 np.lib.format.write_array(member, np.asarray(labels, dtype=np.int64), allow_pickle=False)
+
+
+def _deflated(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, _BEGINNING_OF_TIME)
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member

@@ -19,6 +19,7 @@ from workers.diffusion.denoiser import Denoiser
 from workers.evaluation.drift import LEVELS, denoising_loss, drift_at_images, drift_on_own_paths, noises_of
 from workers.evaluation.features import Extractor
 from workers.evaluation.measures import spread
+from workers.evaluation.precision import whole_float32
 from workers.pictures import from_uint8
 from workers.sampling.drawing import Brush
 from workers.sampling.network import Trained
@@ -48,11 +49,6 @@ class Exam:
     def pieces(self) -> list[Piece]:
         drawn = (piece for block in self.blocks for piece in block)
         return [*self.reference, *drawn, *self.timeline, *self.drift]
-
-    @property
-    def own_pieces(self) -> list[Piece]:
-        """Those that nobody needs when it is over."""
-        return self.pieces[len(self.reference) :]
 
     @property
     def reference(self) -> list[Piece]:
@@ -111,9 +107,8 @@ class Exam:
     def drawn_images(self, numbers: Sequence[int]) -> UInt8[Tensor, "images channels height width"]:
         """Of the first block."""
         size, block = self.spec.pass_images, self.blocks[0]
-        return torch.stack(
-            [read_piece(self.store, block[number // size].key)["pixels"][number % size] for number in numbers]
-        )
+        parts = {part: read_piece(self.store, block[part].key)["pixels"] for part in {n // size for n in numbers}}
+        return torch.stack([parts[number // size][number % size] for number in numbers])
 
     def timeline_images(self) -> UInt8[Tensor, "images channels height width"]:
         """Row by row, eight of each."""
@@ -152,12 +147,12 @@ class Exam:
         conditions = NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
         denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
         what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
-        at_images = drift_at_images(*what)
-        own = drift_on_own_paths(
-            denoiser, conditions, self.levels, noises, denoiser.weight, sigma_max=self.brush.sampler.sigma_max
-        )
+        highest = self.brush.sampler.sigma_max
+        with whole_float32():
+            loss, at_images = denoising_loss(*what), drift_at_images(*what)
+            own = drift_on_own_paths(denoiser, conditions, self.levels, noises, denoiser.weight, sigma_max=highest)
         found = {
-            LOSS: denoising_loss(*what),
+            LOSS: loss,
             GAP: at_images.gap,
             OWN_GAP: own.gap,
             "energy_at_images": at_images.energy,

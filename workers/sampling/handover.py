@@ -15,19 +15,22 @@ from workers.networks import build
 from workers.sampling.drawing import Brush
 from workers.training.weights import read_weights
 
-__all__ = ["open_model"]
+__all__ = ["SAMPLER", "open_model"]
+
+SAMPLER = "sampler"  # of the training, in the header of an exported file
 
 
 def open_model(
     location: str | Path,
     *,
     device: torch.device | str = "cpu",
-    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+    sampler: Sampler | None = None,
     classes: tuple[int, ...] | None = None,
 ) -> Brush:
     """What `cdm export`, `cdm average` or `cdm convert` has written, ready to draw; `.denoiser` is D(x, sigma) itself.
 
-    `classes`: the image of a seed has the class at `seed modulo their number`; None: all of the network's.
+    `sampler`: None is the training's own, where the file says it. `classes`: the image of a seed has the class at
+    `seed modulo their number`; None: all of the network's.
 
     Raises:
         WeightsError: there is no such file, or it is not whole.
@@ -42,6 +45,8 @@ def open_model(
     )
     network.load_state_dict(tensors)
     denoiser = Denoiser(network, preconditioning=header.preconditioning, sigma_data=header.sigma_data)
+    own = header.extra.get(SAMPLER)
+    chosen = sampler or (Sampler.model_validate_json(own) if own else Sampler())
     known = classes or tuple(range(header.num_classes)) or None
     shape = (header.image_channels, header.resolution, header.resolution)
-    return Brush(denoiser.to(device).eval().requires_grad_(False), sampler, shape, known, torch.device(device))
+    return Brush(denoiser.to(device).eval().requires_grad_(False), chosen, shape, known, torch.device(device))

@@ -69,7 +69,7 @@ def find_source(store: ObjectStore, wanted: CheckpointSource) -> CheckpointSourc
     average = wanted.average or names[0]
     if average not in names:
         raise SourceError(f"checkpoint.average: {wanted.job_id} keeps no {average}; choose {' or '.join(names)}")
-    return CheckpointSource(job_id=wanted.job_id, images_seen=at.images_seen, average=average)
+    return CheckpointSource(job_id=wanted.job_id, images_seen=at.images_seen, attempt=at.attempt, average=average)
 
 
 def load_denoiser(
@@ -104,7 +104,7 @@ def chosen_checkpoint(store: ObjectStore, source: CheckpointSource) -> Origin:
     """
     keys = JobKeys(source.job_id)
     there = [keys.of_checkpoint(folder) for folder in committed_checkpoints(store, keys)]
-    fitting = [each for each in there if source.images_seen in (None, each[0])]
+    fitting = [each for each in there if source.images_seen in (None, each[0]) and source.attempt in (None, each[1])]
     if not fitting:
         wanted = f"at {source.images_seen} images" if source.images_seen else "yet"
         has = f"; it has them at {' and '.join(str(seen) for seen, _ in there[-5:])}" if there else ""

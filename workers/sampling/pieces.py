@@ -3,19 +3,21 @@
 What a piece holds depends on nothing but the job's document, so that any number of workers makes the same ones.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import safetensors.torch
-import structlog
 from torch import Tensor
 
+from workers.contract.keys import JobKeys
+from workers.contract.sampling import CheckpointSource
 from workers.storage import ObjectStore
-from workers.training.agreement import Agreement, Wishes
+from workers.training.agreement import any_says
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 
-log = structlog.get_logger()
+_LOOK_EVERY_SECONDS = 2.0
 
 Tensors = Mapping[str, Tensor]
 
@@ -36,26 +38,38 @@ class Workshop:
     store: ObjectStore
     world: World
     watchdog: Watchdog
-    heard: Callable[[], Wishes]
+    wants_to_leave: Callable[[], bool]  # asked in every process at a time
     told: Callable[[int, int], None]  # hears how many images are done, and of how many
     done: int = 0  # images
+    _looked_at: float = 0.0
 
     def work_through(self, pieces: Sequence[Piece]) -> bool:
         """Make the pieces that are not there yet, each process one at a time; False if asked to leave before that."""
         missing = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
         total = sum(piece.num_images for piece in pieces)
         self._step(total - sum(pieces[n].num_images for n in missing), total)
-        agreement = Agreement(self.world)
         for first in range(0, len(missing), self.world.size):
+            if self._leaves():
+                return False
             together = missing[first : first + self.world.size]
             if self.world.rank < len(together):
                 piece = pieces[together[self.world.rank]]
                 self.store.put(piece.key, safetensors.torch.save({**piece.make()}))
             self._step(sum(pieces[n].num_images for n in together), total)
-            if agreement.reached(self.heard).stop and first + self.world.size < len(missing):
-                return False
-        self.world.from_first(None)  # all are there before anybody reads them
-        return True
+        self.world.meet()  # all are there before anybody reads them
+        return not self._leaves(at_once=True)
+
+    def beat(self) -> None:
+        """Something has been computed: a piece may take longer than a watchdog waits."""
+        self.watchdog.beats += 1
+
+    def _leaves(self, *, at_once: bool = False) -> bool:
+        """The same in every process. Asking takes a moment, so it is done every two seconds at most."""
+        now = time.monotonic()
+        if not self.world.from_first(at_once or now - self._looked_at >= _LOOK_EVERY_SECONDS):
+            return False
+        self._looked_at = now
+        return any_says(self.world, self.wants_to_leave())
 
     def _step(self, images: int, total: int) -> None:
         self.done += images
@@ -67,6 +81,16 @@ class Workshop:
         for folder in {piece.key.rpartition("/")[0] for piece in pieces}:
             there |= {*self.store.list(folder + "/")}
         return [number for number, piece in enumerate(pieces) if piece.key not in there]
+
+
+def let_go(store: ObjectStore, keys: JobKeys, source: CheckpointSource) -> None:
+    """The result is written: pieces have served, and the checkpoint need not stay on account of this job.
+
+    May be repeated.
+    """
+    for key in store.list(keys.pieces):
+        store.delete(key)
+    store.delete(JobKeys(source.job_id).pin(source.images_seen or 0, source.attempt or 0, keys.job_id))
 
 
 def read_piece(store: ObjectStore, key: str) -> dict[str, Tensor]:

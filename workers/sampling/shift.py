@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from workers.contract.compute import Workers
+from workers.contract.keys import RESULT
 from workers.contract.records import Phase
-from workers.sampling.pieces import Workshop
+from workers.contract.sampling import CheckpointSource
+from workers.sampling.pieces import Workshop, let_go
 from workers.storage import ObjectStore, open_store
+from workers.tracking.fence import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, Status
 from workers.training.agreement import Wishes
 from workers.training.backend import configure_backend
@@ -28,16 +31,31 @@ def shift(
     heard: Callable[[], Wishes],
     last_words: Callable[[str], object],
 ) -> Iterator[Workshop]:
-    """Until the block ends, a watchdog looks after this process, and the first one's progress is told."""
+    """Until the block ends, a watchdog looks after this process, and the first one's progress is told.
+
+    It leaves when asked to, and when a later attempt has begun.
+    """
     store = open_store(run.store_url)
     configure_backend(compute)
+
+    def wants_to_leave() -> bool:
+        return heard().stop or (world.is_first and newest_attempt(store, run.keys) > run.attempt)
+
     teller = _Teller(store, run, world, phase) if world.is_first else None
     try:
         with Watchdog(compute.hang_seconds, last_words) as watchdog:
-            yield Workshop(store, world, watchdog, heard, teller.tell if teller else _nobody_listens)
+            yield Workshop(store, world, watchdog, wants_to_leave, teller.tell if teller else _nobody_listens)
     finally:
         if teller:
             teller.close()
+
+
+def is_done(run: Run, world: World, store: ObjectStore) -> bool:
+    """Whether an earlier attempt has written the result; then what it may have left of its pieces goes."""
+    done = world.from_first(world.is_first and run.keys.results + RESULT in store.list(run.keys.results))
+    if done and world.is_first:
+        let_go(store, run.keys, CheckpointSource.model_validate_json(store.get(run.keys.source)))
+    return done
 
 
 class _Teller:

@@ -1,8 +1,8 @@
 """Which checkpoints of a job stay, and what goes to make room for them.
 
-A fork pins the checkpoint that it starts from and then looks whether it is still committed. Here it is the other way
-round: what is to go is first taken back, and pins are looked for afterwards. So whichever comes first, a pinned
-checkpoint that its fork has seen stays.
+A fork pins the checkpoint that it starts from for good, a job that draws from it until it is done, and each then looks
+whether it is still committed. Here it is the other way round: what is to go is first taken back, and pins are looked
+for afterwards. So whichever comes first, a pinned checkpoint that its job has seen stays.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,8 @@ def _is_kept(folder: str, keys: JobKeys, spec: TrainSpec) -> bool:
 
 
 def _pinned(store: ObjectStore, keys: JobKeys) -> set[str]:
-    return {keys.checkpoints + key.removeprefix(keys.pins) + "/" for key in store.list(keys.pins)}
+    names = (key.removeprefix(keys.pins).partition(".")[0] for key in store.list(keys.pins))
+    return {f"{keys.checkpoints}{name}/" for name in names}
 
 
 def _torn(store: ObjectStore, keys: JobKeys, attempt: int) -> Iterator[str]:

@@ -29,6 +29,7 @@ class Watchdog:
     """
 
     images_seen: int | None = None
+    beats: int = 0  # signs of life within a step that may take long
 
     def __init__(
         self, seconds: float, last_words: Callable[[str], object], *, end: Callable[[int], object] = os._exit
@@ -36,7 +37,7 @@ class Watchdog:
         """After `seconds` without a step, `last_words` gets the stacks of all threads, and `end` the exit code."""
         self._seconds, self._last_words, self._end = seconds, last_words, end
         self._every_seconds = min(_LOOK_EVERY_SECONDS, seconds / 10)
-        self._seen_before: int | None = None
+        self._seen_before: tuple[int | None, int] = (None, 0)
         self._still_seconds = 0.0
         self._is_paused = False
         self._over = threading.Event()
@@ -59,8 +60,8 @@ class Watchdog:
 
     def is_hung(self, passed_seconds: float) -> bool:
         """Take a look, so long after the one before."""
-        seen = self.images_seen
-        waits = seen is not None and seen == self._seen_before and not self._is_paused
+        seen = (self.images_seen, self.beats)
+        waits = self.images_seen is not None and seen == self._seen_before and not self._is_paused
         self._still_seconds = self._still_seconds + passed_seconds if waits else 0.0
         self._seen_before = seen
         return self._still_seconds >= self._seconds

@@ -95,6 +95,11 @@ class World:
         dist.all_gather(parts, share.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
+    def meet(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.all_reduce(torch.zeros(1), group=self.decisions)
+
     def from_first(self, value: T) -> T:
         """What the first process says, on every process; any picklable value."""
         box = [value]

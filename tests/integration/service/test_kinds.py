@@ -71,10 +71,10 @@ async def test_what_is_drawn_from_is_settled_pinned_and_named_when_it_is_submitt
     job = await submitted(served, drawing(kind, job_id))
     Worker(served.store, job_id, 2).checkpoint(200, at=AT)
 
-    assert job["spec"]["checkpoint"] == {"job_id": job_id, "images_seen": 160, "average": None}
+    assert job["spec"]["checkpoint"] == {"job_id": job_id, "images_seen": 160, "attempt": 2, "average": None}
     assert json.loads(served.store.get(JobKeys(job["id"]).spec)) == job["spec"]
     assert (await served.api.get(f"/v1/jobs/{job['id']}")).json()["spec"] == job["spec"]
-    assert served.store.list(JobKeys(job_id).pins) == [JobKeys(job_id).pin(160, 2)], "of two attempts' the later"
+    assert served.store.list(JobKeys(job_id).pins) == [JobKeys(job_id).pin(160, 2, job["id"])], "the later attempt's"
     assert job["parent"] == {"job_id": job_id, "images_seen": 160}
     assert "fork" not in job["allowed"]
 
@@ -84,8 +84,8 @@ async def test_an_earlier_checkpoint_can_be_named(served: Served) -> None:
 
     job = await submitted(served, drawing("sample", job_id, images_seen=100, average="network"))
 
-    assert job["spec"]["checkpoint"] == {"job_id": job_id, "images_seen": 100, "average": "network"}
-    assert served.store.list(JobKeys(job_id).pins) == [JobKeys(job_id).pin(100, 1)]
+    assert job["spec"]["checkpoint"] == {"job_id": job_id, "images_seen": 100, "attempt": 1, "average": "network"}
+    assert served.store.list(JobKeys(job_id).pins) == [JobKeys(job_id).pin(100, 1, job["id"])]
 
 
 async def test_an_import_and_a_training_on_what_was_imported_are_taken(served: Served) -> None:

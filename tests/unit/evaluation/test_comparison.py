@@ -8,6 +8,7 @@ import pytest
 from workers.contract.comparing import Comparison
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.model import Sampler
+from workers.contract.records import Origin
 from workers.contract.sampling import CheckpointSource
 from workers.evaluation.comparison import History, conclusions, courses, is_alike, pairs
 from workers.evaluation.comparison_report import draw_courses, report_html
@@ -79,6 +80,24 @@ def test_an_interval_takes_the_errors_of_both() -> None:
     assert first.low == pytest.approx(-1.0 - 1.96 * 0.5**0.5)
     assert first.high == pytest.approx(-1.0 + 1.96 * 0.5**0.5)
     assert (second.low, second.high) == (None, None)
+
+
+def test_errors_of_a_few_blocks_make_wide_intervals() -> None:
+    of_two = [Measure(value=mean, blocks=(mean - 0.5, mean + 0.5), standard_error=0.5) for mean in (9.0, 10.0)]
+    ours, theirs = (History("job", 2, {100: {}}, [evaluation(100, 0.0, measures={"FID": each})]) for each in of_two)
+
+    first = next(pairs(courses(ours, LIKE), courses(theirs, LIKE)))
+
+    assert first.high == pytest.approx(-1.0 + 4.30 * 0.5**0.5)  # Student's t of 2 degrees of freedom
+
+
+def test_what_a_fork_costs_begins_where_it_began() -> None:
+    origin = Origin(job_id="parent", images_seen=100, attempt=1)
+
+    fork = History("fork", 2, {200: {"throughput/images_per_second": 10.0}}, [], origin)
+
+    assert fork.seconds == {100: 0.0, 200: 20.0}
+    assert fork.side.microseconds_per_image == 200_000.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,12 @@ import pytest
 from tests.support.drawn import Gallery
 
 
+@pytest.fixture(autouse=True)
+def always_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a job that is asked to leave does so at once."""
+    monkeypatch.setattr("workers.sampling.pieces._LOOK_EVERY_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """Without classes."""

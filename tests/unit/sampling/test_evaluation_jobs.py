@@ -15,6 +15,7 @@ from workers.contract.records import Reason
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.exam import Exam
+from workers.sampling.pieces import Workshop
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
 
@@ -90,8 +91,7 @@ def test_the_same_numbers_come_of_any_order_of_work_and_after_an_interruption(
 ) -> None:
     pieces = Exam.pieces.fget  # type: ignore[attr-defined] # a property
     monkeypatch.setattr(Exam, "pieces", property(lambda exam: [*reversed(pieces(exam))]))
-    monkeypatch.setattr(Exam, "own_pieces", property(lambda exam: []))
-    left = small.run("other", "evaluate", stop=True, **SMALL, repeats=2)
+    left = small.run("other", "evaluate", looks=3, **SMALL, repeats=2)
 
     again = evaluated(small, "other", repeats=2)
 
@@ -123,6 +123,22 @@ def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small
         small.run("refused", "evaluate", **SMALL, features=inception)
 
     assert small.store.list(JobKeys("refused").pieces) == []
+
+
+@pytest.mark.parametrize("fields", [{"num_images": 5}, {"drift_images": 1}])
+def test_too_few_images_to_measure_are_refused_at_once(small: Gallery, fields: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"must be at least 6|a spread takes two images"):
+        small.run("few", "evaluate", **SMALL | fields)
+
+
+def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[int] = []
+    monkeypatch.setattr(Workshop, "beat", lambda workshop: beats.append(workshop.done))
+
+    evaluated(small, "slow", num_images=8)
+
+    in_one_piece = max(beats.count(done) for done in {*beats})
+    assert in_one_piece > 50  # the passes of a piece of the drift
 
 
 def test_memory_that_will_not_do_names_what_to_lower() -> None:

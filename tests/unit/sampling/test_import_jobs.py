@@ -26,9 +26,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(gallery: Gallery, job_id: str, folder: Path, *, skip: int, stop: bool = False) -> Ending:
+def run(gallery: Gallery, job_id: str, folder: Path, *, skip: int, looks: int | None = None) -> Ending:
     dataset = {"kind": "folder", "path": str(folder)}
-    return gallery.run(job_id, "import", dataset=dataset, max_faulty_images=skip, stop=stop)
+    return gallery.run(job_id, "import", dataset=dataset, max_faulty_images=skip, looks=looks)
 
 
 def test_images_that_cannot_be_used_are_left_out_and_named(gallery: Gallery, folder: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_preview_shows_the_images(gallery: Gallery, folder: Path) -> None:
 
 
 def test_an_import_leaves_when_asked_to_and_keeps_nothing(gallery: Gallery, folder: Path) -> None:
-    ending = run(gallery, "asked", folder, skip=1, stop=True)
+    ending = run(gallery, "asked", folder, skip=1, looks=0)
 
     assert (ending.stopped, ending.images_seen) == (True, 0)
     assert gallery.store.list(JobKeys("asked").results) == []

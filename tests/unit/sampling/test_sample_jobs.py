@@ -80,12 +80,12 @@ def test_a_job_that_left_goes_on_where_it_was(gallery: Gallery, monkeypatch: pyt
     monkeypatch.setattr(Brush, "draw", lambda brush, seeds: made.append(seeds) or draw(brush, seeds))
     fields = {"num_images": 8, "pass_images": 3, "sampler": {"steps": 2}}
 
-    left = gallery.run("left", "sample", stop=True, **fields)
+    left = gallery.run("left", "sample", looks=2, **fields)
     ended = gallery.run("left", "sample", **fields)
     again = gallery.run("left", "sample", **fields)
 
     assert left.stopped
-    assert 0 < left.images_seen < 8
+    assert left.images_seen == 6
     assert (ended.images_seen, again.images_seen, ended.stopped) == (8, 8, False)
     assert made == [range(0, 3), range(3, 6), range(6, 8)]
     assert gallery.store.list(JobKeys("left").pieces) == []
@@ -175,3 +175,50 @@ def test_known_pixels_of_another_size_are_refused(gallery: Gallery, tmp_path: Pa
         gallery.run("text", "sample", inpainting={"image": str(tmp_path / "text.png"), "mask": small})
     with pytest.raises(SpecMismatchError, match=r"inpainting.image: there is no /nowhere"):
         gallery.run("none", "sample", inpainting={"image": "/nowhere", "mask": small})
+
+
+def test_an_attempt_that_was_superseded_leaves_and_writes_nothing_more(gallery: Gallery) -> None:
+    keys = JobKeys("fenced")
+    gallery.store.put(keys.attempt(2).claim, b"{}")
+
+    left = gallery.run("fenced", "sample", num_images=4, pass_images=2, sampler={"steps": 2})
+
+    assert left.stopped
+    assert gallery.store.list(keys.pieces) == []
+    assert gallery.store.list(keys.results) == []
+
+
+def test_the_checkpoint_need_not_stay_once_it_was_drawn_from(gallery: Gallery) -> None:
+    trained = JobKeys(TRAINED)
+    for pin in (trained.pin(160, 1, "pinned"), trained.pin(160, 1, "other"), trained.pin(80, 1)):
+        gallery.store.put(pin, b"")
+
+    gallery.run("pinned", "sample", num_images=1, sampler={"steps": 2})
+
+    assert gallery.store.list(trained.pins) == sorted([trained.pin(80, 1), trained.pin(160, 1, "other")])
+
+
+def test_pieces_that_a_crash_has_left_behind_the_result_go_with_the_next_attempt(gallery: Gallery) -> None:
+    fields = {"num_images": 2, "sampler": {"steps": 2}}
+    gallery.run("crashed", "sample", **fields)
+    gallery.store.put(JobKeys("crashed").piece("images-left"), b"...")
+
+    again = gallery.run("crashed", "sample", **fields)
+
+    assert (again.stopped, again.images_seen) == (False, 2)
+    assert gallery.store.list(JobKeys("crashed").pieces) == []
+
+
+def test_a_checkpoint_that_a_later_attempt_wrote_again_is_not_mixed_with_the_one_it_was_settled_on(
+    tmp_path: Path,
+) -> None:
+    gallery = Gallery("attempts", tmp_path)
+    fields = {"num_images": 6, "pass_images": 2, "sampler": {"steps": 2}}
+    gallery.run("both", "sample", looks=1, **fields)
+    keys = JobKeys(TRAINED)
+    for key in gallery.store.list(keys.checkpoint(160, 1)):
+        gallery.store.put(key.replace("160-0001", "160-0002"), gallery.store.get(key))
+
+    gallery.run("both", "sample", **fields)
+
+    assert Sampled.model_validate_json(gallery.result("both")).checkpoint.attempt == 1

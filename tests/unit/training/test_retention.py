@@ -79,6 +79,19 @@ def test_a_pinned_one_stays() -> None:
     assert store.left == {32: 2, 80: 2}
 
 
+def test_one_that_another_job_looks_at_stays_until_it_is_done() -> None:
+    store = Checkpoints(32, 48, 80)
+    pin = KEYS.pin(32, 1, "job_2")
+    store.put(pin, b"")
+
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1, images_seen=1000)
+    kept = store.left
+    store.delete(pin)
+    remove_old_checkpoints(store, KEYS, spec(keep_last=1), attempt=1, images_seen=1000)
+
+    assert (kept, store.left) == ({32: 2, 80: 2}, {80: 2})
+
+
 def test_one_that_is_pinned_while_it_goes_stays() -> None:
     class PinnedLate(Checkpoints):
         def delete(self, key: str) -> None:
