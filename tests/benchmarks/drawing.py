@@ -1,6 +1,6 @@
 """What a thousand images cost: to draw, to measure; and how much of drawing is the network itself.
 
-    python -m tests.benchmarks.drawing [--images 256] [--output docs/benchmarks/drawing.md]
+    python -m tests.benchmarks.drawing [--images 64] [--output docs/benchmarks/drawing.md]
 
 On one CPU thread, in CPU time, with the networks of the presets that are meant for CPUs, untrained: what they draw
 costs the same. Drawing is timed beside as many bare evaluations of the network, in turn, so their ratio holds on a
@@ -57,8 +57,8 @@ def _page(images: int) -> Iterator[str]:
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
     seconds = _seconds(lambda: features(pixels)) * 1000 / images
     yield f"\nFeatures (`lite0`) of 1,000 images of 32x32 take {seconds:.1f} s, bound by their network, which sees"
-    yield "them at 128x128. Those of the training images are computed once for an image set. What compares each image with"
-    yield "each grows with the square of their number; `frechet_distance` is bound by the eigenvalues of 1280x1280 matrices."
+    yield "them at 128x128. Those of training images are computed once for an image set. What compares each image"
+    yield "with each grows with the square of their number; `frechet_distance` is bound by the eigenvalues of a matrix."
 
 
 def _drawing_row(name: str, images: int) -> str:
@@ -126,7 +126,7 @@ def _once(work: Callable[[], object]) -> float:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.drawing")
-    parser.add_argument("--images", type=int, default=256, help="to draw in each run; a multiple of 32")
+    parser.add_argument("--images", type=int, default=64, help="to draw in each run; a multiple of 32")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks/drawing.md"))
     return parser.parse_args()
 
