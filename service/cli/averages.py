@@ -45,6 +45,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Empty, or not there yet.")],
     at: Annotated[int | None, typer.Option("--at", metavar="IMAGES", help="The checkpoint; default: newest.")] = None,
     average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Also as a version of this model in MLflow's registry.")
+    ] = None,
     url: Url = None,
     key: Key = None,
     project: Project = None,
@@ -56,6 +59,7 @@ def export(
     """
     command = ["workers.jobs.export", _folder_of(job, url, key, home, project), "--output", str(output)]
     command += () if at is None else ("--images", str(at))
+    command += () if register is None else ("--register", register)
     _run([*command, *(() if average is None else ("--average", average))], url, home)
 
 
@@ -85,9 +89,10 @@ def _run(module: list[str], url: str | None, home: Path | None) -> NoReturn:
 
 
 def _stack_environment(home: Path | None) -> dict[str, str]:
-    """That of the stack's own parts: its S3 server, and no other account of this shell."""
+    """That of the stack's own parts: its S3 server and MLflow, and no other account of this shell."""
     folder = Folder.at(home)
     run, keys = Run.read(folder.run), Keys.read(folder.keys)
     if run is None or keys is None:
         raise CommandFailed(f"the state folder {folder.root} is incomplete: start its stack with `cdm up`")
-    return inherited_environment() | client_environment(run.ports, keys)
+    mlflow = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{run.ports.mlflow}"}
+    return inherited_environment() | client_environment(run.ports, keys) | mlflow

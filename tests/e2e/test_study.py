@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from service.jobs.views import AT_IMAGES, OF_JOB, JobState
 from tests.support.stack_jobs import finished, mlflow
@@ -12,6 +13,7 @@ from tests.support.waiting import wait_until
 from tests.support.whole_stack import Stack
 from workers.contract.comparing import Comparison
 from workers.contract.sampling import Sampled
+from workers.sampling.handover import open_model
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -62,7 +64,11 @@ def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, tmp_path: Pat
     drawn = Sampled.model_validate(json.loads((tmp_path / "drawn/result.json").read_text()))
     assert {file.name for file in (tmp_path / "drawn").iterdir()} == {"result.json", *drawn.files}
     assert len(list(stack.client.jobs.list(kind="sample"))) == before + 1
-    exported = stack.cdm("export", trained.id, "--output", str(tmp_path / "exported"))
+    exported = stack.cdm("export", trained.id, "--output", str(tmp_path / "exported"), "--register", "small")
     assert exported.returncode == 0, exported.stderr
-    assert (tmp_path / "exported/weights.safetensors").exists()
+    assert "registered as version 1 of small" in exported.stdout
+    assert trained.mlflow_url
+    (version,) = MlflowClient(trained.mlflow_url.partition("/#/")[0]).search_model_versions("name = 'small'")
+    assert version.run_id == trained.mlflow_url.rpartition("/")[2]
+    assert open_model(f"{version.source}/weights.safetensors").draw(range(2)).shape == (2, 1, 16, 16)
     wait_until(lambda: not stack.processes("ray::RayTrainWorker"), timeout_seconds=60)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
 from tests.support.spools import event_spool, open_files_in
 from tests.support.waiting import wait_until
+from workers.contract.sampling import CheckpointSource
+from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.findings import add_to_run
 from workers.tracking.mlflow_run import EXPERIMENT, MlflowRun
+from workers.tracking.registry import register
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +152,42 @@ def test_an_hour_without_mlflow_costs_only_a_delay(tmp_path: Path, monkeypatch: 
             ]
         assert len(pictures_of(MlflowClient(url), run)) == 6
     assert open_files_in(tmp_path) == 0
+
+
+def test_a_model_is_registered_by_reference_again_and_again(client: MlflowClient, tmp_path: Path) -> None:
+    run, store = new_run("job_model"), MemoryStore()
+    run.deliver(rows(64))
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    (tmp_path / "README.md").write_text("# a card")
+    source = CheckpointSource(job_id="job_model", images_seen=64, average="ema")
+
+    versions = [register(tmp_path, source, store, "s3://cdm", name="faces") for _ in range(2)]
+
+    assert versions == ["1", "2"]
+    found = client.get_model_version("faces", "2")
+    assert (found.run_id, found.description, found.tags["cdm.average"]) == (run.run_id, "# a card", "ema")
+    assert found.source == "s3://cdm/jobs/job_model/exports/000000000064-ema"
+    assert store.get("jobs/job_model/exports/000000000064-ema/weights.safetensors") == b"weights"
+
+
+def test_what_was_found_of_a_checkpoint_joins_its_training(client: MlflowClient) -> None:
+    run, at = new_run("job_found"), datetime(2026, 11, 1, tzinfo=UTC)
+    run.deliver([*rows(64, 128), Ended("FINISHED")])
+
+    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, at, {"grid.png": png()})
+    add_to_run("job_nobody", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, at, {})
+
+    (point,) = client.get_metric_history(run.run_id, "eval/FD-ENL0")
+    assert (point.step, point.value, point.timestamp) == (64, 3.5, int(at.timestamp() * 1000))
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert any("evaluation_grid" in path for path in pictures_of(client, run))
+
+
+def test_an_evaluation_does_not_fail_with_mlflow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_ports(1)[0]}")
+
+    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, datetime.now(UTC), {})
+
+    assert "cdm replay job_found" in capsys.readouterr().out

@@ -4,31 +4,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from workers.contract.compute import Workers
 from workers.contract.document import Document, Problem, crossed
-from workers.contract.importing import ON_ONE_CPU
+from workers.contract.importing import OnOneProcess
 from workers.contract.records import Timestamp
 from workers.contract.sampling import JobId
 
 
-class CompareSpec(Document):
+class CompareSpec(OnOneProcess):
     """A comparison: a training beside its control, by what evaluation jobs have found of both so far."""
 
     kind: Literal["compare"]
     job_id: JobId
     control_job_id: JobId
-
-    @property
-    def compute(self) -> Workers:
-        return ON_ONE_CPU
-
-    @property
-    def total_images(self) -> int:
-        return 0
-
-    @property
-    def pass_images(self) -> int:
-        return 1
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:

@@ -9,11 +9,28 @@ from workers.contract.data import DatasetManifest, DatasetToImport
 from workers.contract.document import Document
 from workers.contract.records import Timestamp
 
-ON_ONE_CPU = Workers(accelerator="cpu")
+_ON_ONE_CPU = Workers(accelerator="cpu")
 
 
-class ImportSpec(Document):
-    """An import job. One process does it; a training job of the same data set then finds it there."""
+class OnOneProcess(Document):
+    """What is a matter of one process, without a network."""
+
+    @property
+    def compute(self) -> Workers:
+        return _ON_ONE_CPU
+
+    @property
+    def total_images(self) -> int:
+        """Not known before it has begun."""
+        return 0
+
+    @property
+    def pass_images(self) -> int:
+        return 1
+
+
+class ImportSpec(OnOneProcess):
+    """An import job. A training job of the same data set then finds it there."""
 
     kind: Literal["import"]
     dataset: DatasetToImport
@@ -26,19 +43,6 @@ class ImportSpec(Document):
             "one more, and nothing is imported",
         ),
     ] = 0
-
-    @property
-    def compute(self) -> Workers:
-        return ON_ONE_CPU
-
-    @property
-    def total_images(self) -> int:
-        """Not known before it is opened."""
-        return 0
-
-    @property
-    def pass_images(self) -> int:
-        return 1
 
 
 class ImportReport(Document):

@@ -7,6 +7,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -40,7 +41,11 @@ def main() -> int:
     try:
         job = job_in(arguments.job)
         wanted = CheckpointSource(job_id=job.job_id, images_seen=arguments.images, average=arguments.average)
+        if arguments.register and not os.environ.get("MLFLOW_TRACKING_URI"):
+            raise UsageError("--register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is")
         source = export(job, wanted, arguments.output)
+        if arguments.register:
+            _register(job, source, arguments.output, arguments.register)
     except (UsageError, DamagedCheckpointError, *STORE_ERRORS) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_USAGE
@@ -48,6 +53,18 @@ def main() -> int:
         return EXIT_INTERRUPTED
     sys.stdout.write(f"{arguments.output}: {source.average} at {source.images_seen} images; see its README.md\n")
     return 0
+
+
+def _register(job: Job, source: CheckpointSource, folder: Path, name: str) -> None:
+    from mlflow.exceptions import MlflowException  # a second to import, and most do without
+
+    from workers.tracking.registry import register
+
+    try:
+        version = register(folder, source, job.open_store(), job.store_url, name=name)
+    except MlflowException as error:
+        raise UsageError(f"--register: MLflow has refused it: {error.message}") from None
+    sys.stdout.write(f"registered as version {version} of {name}\n")
 
 
 def export(job: Job, wanted: CheckpointSource, folder: Path) -> CheckpointSource:
@@ -172,6 +189,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("job", metavar="JOB", help="<store>/jobs/<id>, the folder of a job in a store")
     parser.add_argument("--images", type=int, metavar="N", help="of the checkpoint; default: the last")
     parser.add_argument("--average", metavar="NAME", help="ema, ema-0.050 by its width, or network; default: the first")
+    parser.add_argument("--register", metavar="NAME", help="also as a version of this model in MLflow's registry")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="empty, or not there yet")
     return parser.parse_args()
 
