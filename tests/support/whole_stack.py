@@ -26,9 +26,9 @@ class Stack:
     client: Client
     store: S3Store
 
-    def cdm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def cdm(self, *arguments: str, timeout_seconds: float = _START_SECONDS) -> subprocess.CompletedProcess[str]:
         """Run the `cdm` command against this stack."""
-        return run_cdm(self.home, arguments)
+        return run_cdm(self.home, arguments, timeout_seconds=timeout_seconds)
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """This stack's processes whose command line has all these words."""
@@ -40,13 +40,15 @@ class Stack:
         ]
 
 
-def run_cdm(home: Path, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run_cdm(
+    home: Path, arguments: Sequence[str], *, timeout_seconds: float = _START_SECONDS
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(Path(sys.executable).with_name("cdm")), *arguments],
         env=os.environ | {"CDM_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=_START_SECONDS,
+        timeout=timeout_seconds,
         check=False,
     )
 
