@@ -250,3 +250,31 @@ async def test_a_checkpoint_that_is_removed_between_look_and_pin_is_not_found(
     assert "take a newer one" in answer.json()["detail"]
     assert [job["id"] for job in (await served.api.get("/v1/jobs")).json()["data"]] == [job_id]
     assert served.store.folders("jobs/") == [job_id]
+
+
+async def test_no_file_of_the_services_own_store_is_shown_to_anybody(served: Served) -> None:
+    job_id = await trained(served, (160, 1))
+    theirs = "memory://plane/jobs/job_of_others/samples/000000000160.png"
+    inception = {"kind": "inception", "weights": theirs, "sha256": "0" * 64}
+
+    shown = await refused(served, drawing("sample", job_id) | {"inpainting": {"image": theirs, "mask": theirs}})
+    measured = await refused(served, drawing("evaluate", job_id) | {"features": inception, "reference": theirs})
+
+    assert shown.keys() == {"/spec/inpainting/image", "/spec/inpainting/mask"}
+    assert measured.keys() == {"/spec/features/weights", "/spec/reference"}
+    assert {*shown.values(), *measured.values()} == {
+        "lies in the store of the service itself; bring a file of your own"
+    }
+
+
+async def test_what_is_to_follow_a_training_is_looked_at_when_the_training_is_submitted(served: Served) -> None:
+    inception = {"kind": "inception", "weights": "/nowhere/weights.pth", "sha256": "0" * 64}
+    evaluations = {"features": inception, "reference": "memory://plane/jobs/x/statistics.npz"}
+
+    answer = await served.api.post("/v1/jobs", json={"spec": SMOKE, "evaluations": evaluations})
+
+    assert code(answer) == (422, "validation_failed")
+    assert {error["pointer"] for error in answer.json()["errors"]} == {
+        "/evaluations/features/weights",
+        "/evaluations/reference",
+    }
