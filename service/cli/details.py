@@ -17,7 +17,8 @@ from service.cli.text import (
     state,
     table,
 )
-from service.jobs.views import Attempt, Change, Condition, Job, Plan, QueueEntry
+from service.jobs.result_views import Attempt
+from service.jobs.views import Change, Condition, Job, Plan, QueueEntry
 
 
 def job(found: Job, attempts: Sequence[Attempt]) -> str:

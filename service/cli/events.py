@@ -9,7 +9,7 @@ from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell_line
 from service.cli.text import local
 from service.client import Client
-from service.jobs.views import Event
+from service.jobs.result_views import Event
 
 
 @on_service

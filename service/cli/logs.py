@@ -12,7 +12,8 @@ from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.cli.text import table
 from service.client import Client
-from service.jobs.views import Job, Log
+from service.jobs.result_views import Log
+from service.jobs.views import Job
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
 
 

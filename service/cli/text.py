@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from service.jobs.views import Attempt, Job
+from service.jobs.result_views import Attempt
+from service.jobs.views import Job
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
 

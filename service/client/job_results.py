@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from service.client.connection import Connection
 from service.client.streams import messages
-from service.jobs.views import (
+from service.jobs.result_views import (
     Attempt,
     AttemptList,
     Checkpoint,

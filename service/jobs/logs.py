@@ -10,7 +10,7 @@ from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord
-from service.jobs.views import Log, LogSource
+from service.jobs.result_views import Log, LogSource
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
 
 _MAX_BYTES = 1 << 20

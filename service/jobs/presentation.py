@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from service.jobs import views
+from service.jobs import result_views, views
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import allowed
@@ -92,8 +92,8 @@ def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
     )
 
 
-def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> views.Attempt:
-    return views.Attempt(
+def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> result_views.Attempt:
+    return result_views.Attempt(
         number=attempt.number,
         submission_id=attempt.submission_id,
         created_at=attempt.created_at,
@@ -106,8 +106,8 @@ def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> views.Att
     )
 
 
-def event_view(event: EventRecord) -> views.Event:
-    return views.Event(
+def event_view(event: EventRecord) -> result_views.Event:
+    return result_views.Event(
         sequence=event.sequence,
         type=event.type,
         state=event.state,
@@ -119,8 +119,8 @@ def event_view(event: EventRecord) -> views.Event:
     )
 
 
-def checkpoint_view(folder: str, manifest: CheckpointManifest, *, objects: JobObjects) -> views.Checkpoint:
-    return views.Checkpoint(
+def checkpoint_view(folder: str, manifest: CheckpointManifest, *, objects: JobObjects) -> result_views.Checkpoint:
+    return result_views.Checkpoint(
         images_seen=manifest.images_seen,
         attempt=manifest.attempt,
         created_at=manifest.created_at,

@@ -11,19 +11,18 @@ from service.errors import AttemptNotFound, FileNotFound, JobGone, JobNotFound, 
 from service.jobs.logs import log_sources, read_log
 from service.jobs.presentation import attempt_view, checkpoint_view, event_view
 from service.jobs.requests import AttemptNumber, Number, ReadableJob, Service
-from service.jobs.views import (
+from service.jobs.result_views import (
     AttemptList,
     CheckpointList,
     EvaluationList,
     EventPage,
     Log,
     LogSourceList,
-    Preset,
-    PresetList,
     ResultFile,
     ResultFileList,
     SampleList,
 )
+from service.jobs.views import Preset, PresetList
 from service.web.auth import documented_key
 from service.web.principal import Reader
 from service.web.problems import EVERYWHERE, documented

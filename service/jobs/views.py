@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field, model_validator
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document, Problem, crossed
-from workers.contract.evaluation import FEWEST_IMAGES, Evaluation, TimelineSteps
+from workers.contract.evaluation import FEWEST_IMAGES, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
 from workers.contract.model import Sampler
 from workers.contract.presets import PRESETS
-from workers.contract.records import CheckpointFile, Ledger, Progress
+from workers.contract.records import Progress
 from workers.contract.sampling import Classes, PassImages, Seed
 from workers.contract.spec import TrainSpec
 
@@ -234,115 +234,6 @@ class Plan(View):
     queue_position: Annotated[int, Field(description="1 = next")]
     estimate: Estimate
     warnings: tuple[str, ...]
-
-
-class Attempt(View):
-    """One submission of a job to the engine."""
-
-    number: int
-    submission_id: str
-    created_at: datetime
-    submitted_at: datetime | None
-    ended_at: datetime | None
-    from_images: Annotated[int, Field(description="Images seen at the checkpoint it started from")]
-    reason: Annotated[str | None, Field(description="Why it ended, if not by success")]
-    message: str | None
-    ledger: Annotated[
-        Ledger | None,
-        Field(description="What its time went for; null until its workers say so, or while the store is away"),
-    ]
-
-
-class AttemptList(View):
-    """The attempts of a job, oldest first."""
-
-    data: tuple[Attempt, ...]
-
-
-class Event(View):
-    """Something that happened to a job. `sequence` counts 1, 2, 3 ... within the job, without gaps."""
-
-    sequence: int
-    type: str
-    state: JobState
-    attempt: int
-    reason: str | None
-    message: str | None
-    actor: Annotated[str | None, Field(description="Who asked for it; null: the service did it by itself")]
-    created_at: datetime
-
-
-class EventPage(View):
-    """Events in order. Ask again `after` the last sequence for the rest."""
-
-    data: tuple[Event, ...]
-    has_more: bool
-
-
-class Log(View):
-    """What one process of an attempt printed, from a byte offset on. Ask again at `next_offset` unless `complete`."""
-
-    attempt: int
-    source: str
-    text: str
-    next_offset: int
-    complete: Annotated[bool, Field(description="Nothing will follow")]
-
-
-class LogSource(View):
-    """One process whose log there is: `driver`, `rank-0000` and so on, `engine` (what Ray kept of all of them)."""
-
-    source: str
-    num_bytes: int
-
-
-class LogSourceList(View):
-    """What there is to read of an attempt."""
-
-    attempt: int
-    data: tuple[LogSource, ...]
-
-
-class Checkpoint(View):
-    """A committed checkpoint."""
-
-    images_seen: int
-    attempt: int
-    created_at: datetime
-    uri: str
-    num_bytes: int
-    files: tuple[CheckpointFile, ...]
-
-
-class CheckpointList(View):
-    """The checkpoints of a job, oldest first."""
-
-    data: tuple[Checkpoint, ...]
-
-
-class ResultFile(View):
-    """A file that a job has left. Those of a training job are its checkpoints and sample grids instead."""
-
-    name: str
-    url: Annotated[str | None, Field(description="Where to fetch it without a key, for an hour; null: only from here")]
-
-
-class ResultFileList(View):
-    """The files that a job has left; `result.json` says what they are, and is the last one written."""
-
-    data: tuple[ResultFile, ...]
-
-
-class EvaluationList(View):
-    """What evaluation jobs have found of this job's checkpoints, by images seen."""
-
-    data: tuple[Evaluation, ...]
-
-
-class SampleList(View):
-    """The sample grids of a job, by the number of images seen when they were drawn."""
-
-    data: tuple[int, ...]
 
 
 class Preset(View):

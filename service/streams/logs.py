@@ -9,7 +9,7 @@ from fastapi.sse import ServerSentEvent
 
 from service.errors import AttemptNotFound, DatabaseUnavailable, StorageUnavailable
 from service.jobs.records import JobRecord
-from service.jobs.views import Log
+from service.jobs.result_views import Log
 from service.streams.feed import Feed
 from service.streams.response import PING, Messages
 from service.streams.views import END, LOG, RESET, LogReset, StreamEnd

@@ -8,8 +8,8 @@ from service.jobs.lifecycle import JobState
 from service.jobs.logs import read_log
 from service.jobs.presentation import job_json
 from service.jobs.records import JobRecord
+from service.jobs.result_views import Log
 from service.jobs.usecases import Jobs
-from service.jobs.views import Log
 from service.streams.errors import TooManyStreams
 from service.streams.events import event_messages
 from service.streams.feed import Feed

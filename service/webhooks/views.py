@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from service.jobs.lifecycle import JobState
-from service.jobs.views import Event
+from service.jobs.result_views import Event
 from service.web.views import View
 from workers.contract.document import Document
 

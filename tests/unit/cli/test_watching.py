@@ -4,7 +4,8 @@ import pytest
 
 from service.cli import text, watching
 from service.cli.stages import Stages
-from service.jobs.views import Attempt, Job
+from service.jobs.result_views import Attempt
+from service.jobs.views import Job
 from tests.support.job_views import job_view
 from tests.support.specs import smoke_spec
 from workers.contract.records import Ledger, Resume
