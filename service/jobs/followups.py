@@ -85,12 +85,8 @@ def due(there: Sequence[int], wanted: EvaluateEach, *, evaluated: int, has_ended
     for images_seen in there:
         if images_seen <= evaluated:
             continue
-        is_last = has_ended and images_seen == there[-1]
-        if (
-            wanted.every_images is None
-            or images_seen // wanted.every_images > evaluated // wanted.every_images
-            or is_last
-        ):
+        every, is_last = wanted.every_images or 1, has_ended and images_seen == there[-1]
+        if is_last or images_seen // every > evaluated // every:
             found.append(images_seen)
             evaluated = images_seen
     return found

@@ -1,6 +1,6 @@
 """The document of a fork: another job's with changes, and what they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from service.errors import InvalidRequest
 from service.jobs.views import Change
 from service.metrics.downsampling import Point
 from workers.contract.document import Problem, problems_of
-from workers.contract.merging import merged
+from workers.contract.merging import differences, merged
 from workers.contract.spec import TrainSpec, parse_spec
 
 _FIXED = ("network", "ema")  # what a checkpoint consists of
@@ -51,12 +51,5 @@ def lowest(checkpoints: Sequence[int], curve: Sequence[Point]) -> int | None:
 
 def changes(before: TrainSpec, after: TrainSpec) -> tuple[Change, ...]:
     """Every field that differs, by its place."""
-    return tuple(_changes("", before.model_dump(mode="json"), after.model_dump(mode="json")))
-
-
-def _changes(pointer: str, before: Any, after: Any) -> Iterator[Change]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for name in sorted({*before, *after}):
-            yield from _changes(f"{pointer}/{name}", before.get(name), after.get(name))
-    elif before != after:
-        yield Change(pointer=pointer, before=before, after=after)
+    found = differences(before.model_dump(mode="json"), after.model_dump(mode="json"))
+    return tuple(Change(pointer=f"/{'/'.join(place)}", before=old, after=new) for place, old, new in found)

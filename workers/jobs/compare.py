@@ -11,6 +11,7 @@ from workers.contract.comparing import CompareSpec, Comparison
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import RESULT, JobKeys
+from workers.contract.merging import differences
 from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
@@ -89,14 +90,7 @@ def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> N
 
 def _differences(store: ObjectStore, job_id: str, control_job_id: str) -> dict[str, tuple[Any, Any]]:
     a, b = (Trained.of(store, each).spec.model_dump(mode="json") for each in (control_job_id, job_id))
-    return dict(_differing("", a, b))
-
-
-def _differing(place: str, a: Any, b: Any) -> list[tuple[str, tuple[Any, Any]]]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        names = sorted({*a, *b})
-        return [each for name in names for each in _differing(f"{place}{name}.", a.get(name), b.get(name))]
-    return [] if a == b else [(place.rstrip("."), (a, b))]
+    return {".".join(place): (theirs, ours) for place, theirs, ours in differences(a, b)}
 
 
 def _pictures(store: ObjectStore, job: History, control: History, last: Evaluation) -> Pictures:

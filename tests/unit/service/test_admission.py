@@ -241,8 +241,8 @@ def test_who_is_asked_to_leave_makes_room_and_none_could_be_spared(world: World)
     helped = set(world.without(gone).look().start) - set(found.start)
     heads = {job for job, blocked in found.blocked.items() if blocked.reason is BlockedReason.WAITING_PREEMPTION}
     # The number of active jobs is shared by both kinds: the place may go to one of the other kind that is ahead.
-    victims = max(held.priority for held in world.holding if held.job_id in found.preempt)
-    meant = heads | {job.job_id for job in world.waiting if job.priority > victims}
+    order = [job.job_id for job in world.order()]
+    meant = heads | set(order[: max(order.index(head) for head in heads)])
     assert helped & meant
     for spared in found.preempt:
         assert helped & meant - set(world.without(gone - {spared}).look().start)
