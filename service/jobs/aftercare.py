@@ -44,10 +44,15 @@ class Aftercare:
 
     async def tick(self) -> bool:
         """One try at everything that is due but MLflow's; False, since what failed had better wait."""
+        logs, records, purges = (  # all known before any is begun: the database may fail at any of the three
+            await self.store.with_log_due(),
+            await self.store.with_record_due(),
+            await self.store.with_purge_due(),
+        )
         await asyncio.gather(
-            *self._each(self._copy_log, await self.store.with_log_due()),
-            *self._each(self._save_record, await self.store.with_record_due()),
-            *self._each(self._purge, await self.store.with_purge_due()),
+            *self._each(self._copy_log, logs),
+            *self._each(self._save_record, records),
+            *self._each(self._purge, purges),
         )
         return False
 

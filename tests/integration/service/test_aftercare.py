@@ -2,9 +2,14 @@
 
 import json
 from datetime import timedelta
+from unittest.mock import AsyncMock
+
+import pytest
 
 from service.cluster.base import RunStatus
+from service.errors import DatabaseUnavailable
 from service.jobs.rebuild import read_record
+from service.jobs.store import JobStore
 from tests.support.plane import ORIGIN, Plane, Script, until_run
 from workers.contract.keys import JobKeys
 
@@ -64,6 +69,22 @@ async def test_a_log_that_cannot_be_copied_is_given_up_in_the_end(plane: Plane, 
     plane.clock.advance(601)
     await looked_after(plane)
 
+    assert await plane.jobs.with_log_due() == []
+
+
+async def test_nothing_is_begun_when_the_database_fails_half_way_through_what_is_due(
+    plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is begun and never awaited is a warning, which the tests take for an error."""
+    await ended(plane, script)
+    due = len(await plane.jobs.with_log_due())
+    with monkeypatch.context() as broken:
+        broken.setattr(JobStore, "with_record_due", AsyncMock(side_effect=DatabaseUnavailable("gone")))
+        with pytest.raises(DatabaseUnavailable):
+            await plane.aftercare.tick()
+
+    assert len(await plane.jobs.with_log_due()) == due == 1
+    await looked_after(plane)
     assert await plane.jobs.with_log_due() == []
 
 
