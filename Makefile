@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-contract: .venv/installed-dev  ## thousands of requests made from the OpenA
 test-chaos: .venv/installed-dev  ## kill -9 of workers, nodes, servers, drivers and the service, at random and at every point (two hours)
 	$(BIN)/pytest tests/chaos
 
+test-compose: .venv/installed-dev  ## docker-compose.yml on a Docker engine: built, used, each container killed, frozen or cut off (an hour)
+	$(BIN)/pytest tests/compose
+
 test-gpu: .venv/installed-dev  ## what only an NVIDIA GPU shows: exact resumption, steps that never wait (minutes)
 	$(BIN)/pytest tests/gpu
 
@@ -64,10 +67,14 @@ bench-gpu: .venv/installed-dev  ## training, a checkpoint beside it and sampling
 bench: bench-cpu acceptance bench-gpu  ## the benchmarks of training; what needs an NVIDIA GPU is skipped without one
 
 lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.toml
-	$(LOCK) --group build --output-file deploy/lock/run.txt
-	$(LOCK) --group build --group dev --constraint deploy/lock/run.txt --output-file deploy/lock/dev.txt
+	$(LOCK) pyproject.toml --upgrade --extra embedded --group build --output-file deploy/lock/run.txt
+	$(LOCK) pyproject.toml --upgrade --extra embedded --group build --group dev --constraint deploy/lock/run.txt --output-file deploy/lock/dev.txt
+	$(LOCK) pyproject.toml --extra service --extra tracing --constraint deploy/lock/run.txt --output-file deploy/lock/images/service.txt
+	$(LOCK) pyproject.toml --extra cluster --constraint deploy/lock/run.txt --output-file deploy/lock/images/worker.txt
+	$(LOCK) pyproject.toml --extra tracking --constraint deploy/lock/run.txt --output-file deploy/lock/images/mlflow.txt
+	$(LOCK) --group build --constraint deploy/lock/run.txt --output-file deploy/lock/images/build.txt
 
-LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --extra embedded --universal --python-version 3.11 --upgrade \
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package torch
 
 clean:  ## remove the virtual environment
