@@ -1,6 +1,7 @@
 """All commands, in the groups and the order in which `cdm --help` lists them."""
 
-from typing import Any, cast
+from importlib.metadata import version
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -75,6 +76,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"cdm-train {version('cdm-train')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the release and exit.")
+    ] = False,
+) -> None:
+    """Called before each command."""
+
 
 for _group, _commands in _GROUPS.items():
     for _command in _commands:

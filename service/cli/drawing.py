@@ -49,6 +49,10 @@ def evaluate(
     job: JobName,
     images: Annotated[int, typer.Option("--images", "-n", min=FEWEST_IMAGES, help="Drawn for each distance.")] = 5000,
     repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images, each of new seeds.")] = 1,
+    held_out: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="Imported images that it did not learn from, for its loss there."),
+    ] = None,
     at: At = None,
     average: Average = None,
     changes: Changes = [],  # noqa: B006 (Typer's way)
@@ -65,7 +69,7 @@ def evaluate(
     --set 'features={kind: inception, weights: FILE, sha256: DIGEST}'. Without weights of your own nothing is called
     FID.
     """
-    fields = {"num_images": images, "repeats": repeats}
+    fields = {"num_images": images, "repeats": repeats, "held_out": held_out}
     document = _document(client, "evaluate", job, at, average) | fields
     options = values.job_options(name, label, priority, max_runtime)
     hand_in(client, documents.completed(document, changes), options, watch=watch, as_json=as_json)

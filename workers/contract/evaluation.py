@@ -42,6 +42,12 @@ class EvaluateSpec(Drawing):
     drift_images: Annotated[
         int, Field(ge=0, le=100_000, description="Images that consistency is measured on, by noise level; 0: none")
     ] = 256
+    held_out: Annotated[
+        Digest | None,
+        Field(
+            description="An imported image set that the job did not learn from: loss and gap are measured there, too"
+        ),
+    ] = None
 
     @property
     def drawn_images(self) -> int:
@@ -49,13 +55,16 @@ class EvaluateSpec(Drawing):
 
     @property
     def total_images(self) -> int:
-        return self.drawn_images + self.drift_images + TIMELINE_IMAGES * len(self.timeline_steps)
+        drift_images = self.drift_images * (2 if self.held_out else 1)
+        return self.drawn_images + drift_images + TIMELINE_IMAGES * len(self.timeline_steps)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         problems = []
         if self.drift_images == 1:
             problems.append(Problem("/drift_images", "out_of_range", "a spread takes two images or more; 0: none"))
+        if self.held_out and not self.drift_images:
+            problems.append(Problem("/held_out", "unused", "nothing is measured of them with drift_images: 0"))
         if self.num_images < FEWEST_IMAGES and not self.reference:
             problems.append(Problem("/num_images", "out_of_range", f"must be at least {FEWEST_IMAGES}"))
         if self.reference and self.features.kind == "lite0":
@@ -104,7 +113,9 @@ class Evaluation(Document):
     first_seed: int
     sampler: Sampler
     measures: dict[str, Measure]
-    curves: Annotated[dict[str, Curve], Field(description="By noise level, at training images and on its own paths")]
+    curves: Annotated[
+        dict[str, Curve], Field(description="By noise level, at training images, at held-out ones, on its own paths")
+    ]
     versions: Annotated[dict[str, str], Field(description="Of the libraries that computed it, and the device")]
     files: Annotated[tuple[str, ...], Strict(False)]
     ended_at: Timestamp

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Curves = Mapping[str, Sequence[Level]]  # by what the legend calls them
 
-_LOSS_COLOURS, _GAP_COLOURS = ("#1f6fb4", "#e08a1e"), ("#70757d", "#c8443a")
+_LOSS_COLOURS, _GAP_COLOURS = ("#1f6fb4", "#e08a1e"), ("#70757d", "#c8443a", "#e08a1e")
 _RULE = "#e6e8eb"
 _DECADES = 6  # of gaps: what is smaller still is nothing beside them
 _PLAIN = 30  # times: a range of values shorter than that is labelled in plain numbers

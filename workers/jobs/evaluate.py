@@ -5,8 +5,9 @@ from pathlib import Path
 
 import structlog
 
+from workers.contract.data import DatasetManifest, Digest
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec
-from workers.contract.keys import RESULT, JobKeys
+from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.data import ImageSet
@@ -44,12 +45,38 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore) ->
             raise SourceError(
                 f"reference: beside {few} training images nothing can be measured; {fewest} are the fewest"
             )
+        if spec.held_out:
+            _check_held_out(spec.held_out, trained, store)
         extractor = open_features(spec.features)
         if spec.reference:
             read_statistics(spec.reference, dimensions=extractor.dimensions)
     except (SourceError, FeaturesError, StatisticsError) as error:
         raise SpecMismatchError(str(error)) from error
     log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+
+
+def _check_held_out(digest: Digest, trained: Trained, store: ObjectStore) -> None:
+    """That images are there, unseen, and such as the network takes.
+
+    Raises:
+        SourceError: they are not.
+    """
+    try:
+        images = DatasetManifest.model_validate_json(store.get(dataset_folder(digest) + MANIFEST))
+    except FileNotFoundError:
+        raise SourceError(
+            f"held_out: there is no image set {digest}; an import job says the digest of its own"
+        ) from None
+    seen = trained.images
+    if digest == seen.digest:
+        raise SourceError("held_out: these are the images that the job learned from; name others")
+    if images.num_images < 2:
+        raise SourceError("held_out: a spread takes two images or more")
+    if (images.channels, images.resolution) != (seen.channels, seen.resolution):
+        theirs, ours = (f"{each.resolution} pixels wide, of {each.channels} channels" for each in (images, seen))
+        raise SourceError(f"held_out: its images are {theirs}, the network takes them {ours}; import them again")
+    if trained.spec.network.class_conditional and images.classes != seen.classes:
+        raise SourceError("held_out: the network goes by classes, and these images have others, or none")
 
 
 def run_evaluation(
@@ -67,12 +94,14 @@ def run_evaluation(
         denoiser.register_forward_hook(lambda *_: workshop.beat())
         extractor = open_features(spec.features, device=world.device)
         extractor.each_pass(workshop.beat)
+        cache = Path(run.cache_folder)
         exam = Exam(
             spec,
             run.keys,
             trained,
             Brush.of(spec, trained, denoiser, world.device),
-            ImageSet.open(trained.images.digest, store=store, cache=Path(run.cache_folder)),
+            ImageSet.open(trained.images.digest, store=store, cache=cache),
+            ImageSet.open(spec.held_out, store=store, cache=cache) if spec.held_out else None,
             extractor,
             store,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -31,24 +32,26 @@ T = TypeVar("T")
 _TIMELINE_SEEDS = range(TIMELINE_IMAGES)  # whatever is evaluated, so that pictures of all evaluations go together
 _REFERENCE_IMAGES = 500  # of a piece; fixed, since other evaluations find them again
 LOSS, GAP, OWN_GAP = "loss", "gap_at_images", "gap_on_own_paths"
+HELD_OUT_LOSS, HELD_OUT_GAP = "loss_at_held_out", "gap_at_held_out"
 
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """One evaluation. `images` are those that the network learned from."""
+    """One evaluation. `images` are those that the network learned from, `held_out` others like them."""
 
     spec: EvaluateSpec
     keys: JobKeys
     trained: Trained
     brush: Brush
     images: ImageSet
+    held_out: ImageSet | None
     extractor: Extractor
     store: ObjectStore
 
     @property
     def pieces(self) -> list[Piece]:
         drawn = (piece for block in self.blocks for piece in block)
-        return [*self.reference, *drawn, *self.timeline, *self.drift]
+        return [*self.reference, *drawn, *self.timeline, *self.drift, *self.held_out_drift]
 
     @property
     def reference(self) -> list[Piece]:
@@ -76,13 +79,15 @@ class Exam:
 
     @property
     def drift(self) -> list[Piece]:
-        """How the network denoises, and how consistently, at some of the training images."""
-        if not self.levels:
+        """How the network denoises, and how consistently, at some of the training images and on its own paths."""
+        return self._by_level("drift", self._drift, self.images)
+
+    @property
+    def held_out_drift(self) -> list[Piece]:
+        """The same at images that it has not seen."""
+        if self.held_out is None:
             return []
-        return [
-            Piece(self.keys.piece(f"drift-{part.start:06d}"), len(part), _later(self._drift, part))
-            for part in cut(min(self.spec.drift_images, len(self.images)), self.spec.pass_images)
-        ]
+        return self._by_level("held-out", partial(self._held_out_drift, self.held_out), self.held_out)
 
     @property
     def exact_denoiser(self) -> Denoiser:
@@ -114,8 +119,14 @@ class Exam:
         """Row by row, eight of each."""
         return self._read(self.timeline, "pixels")
 
-    def contributions(self, name: str) -> Float[Tensor, "levels images"]:
-        return torch.cat([read_piece(self.store, piece.key)[name] for piece in self.drift], dim=1)
+    def contributions(self, pieces: Sequence[Piece], name: str) -> Float[Tensor, "levels images"]:
+        return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces], dim=1)
+
+    def _by_level(self, name: str, make: Callable[[range], Tensors], images: ImageSet) -> list[Piece]:
+        if not self.levels:
+            return []
+        parts = cut(min(self.spec.drift_images, len(images)), self.spec.pass_images)
+        return [Piece(self.keys.piece(f"{name}-{part.start:06d}"), len(part), _later(make, part)) for part in parts]
 
     def _read(self, pieces: Sequence[Piece], name: str) -> Tensor:
         return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces])
@@ -140,11 +151,7 @@ class Exam:
         return {"features": self.extractor(self.images.images(np.asarray(part))).cpu()}
 
     def _drift(self, part: range) -> Tensors:
-        """Evenly out of all images, which may be in the order of their classes."""
-        chosen = spread(len(self.images), self.spec.drift_images).numpy()[part.start : part.stop]
-        x = from_uint8(self.images.images(chosen)).to(self.brush.device)
-        labels = self.images.labels(chosen) if self.brush.classes is not None else None
-        conditions = NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
+        x, conditions = self._some_of(self.images, part)
         denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
         what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
         highest = self.brush.sampler.sigma_max
@@ -159,6 +166,21 @@ class Exam:
             "energy_on_own_paths": own.energy,
         }
         return {name: values.float().cpu() for name, values in found.items()}
+
+    def _held_out_drift(self, images: ImageSet, part: range) -> Tensors:
+        x, conditions = self._some_of(images, part)
+        denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
+        what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
+        with whole_float32():
+            found = {HELD_OUT_LOSS: denoising_loss(*what), HELD_OUT_GAP: drift_at_images(*what).gap}
+        return {name: values.float().cpu() for name, values in found.items()}
+
+    def _some_of(self, images: ImageSet, part: range) -> tuple[Float[Tensor, "batch *shape"], Conditions]:
+        """Evenly out of all images, which may be in the order of their classes."""
+        chosen = spread(len(images), self.spec.drift_images).numpy()[part.start : part.stop]
+        x = from_uint8(images.images(chosen)).to(self.brush.device)
+        labels = images.labels(chosen) if self.brush.classes is not None else None
+        return x, NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
 
 
 def _later(make: Callable[[T], Tensors], part: T) -> Callable[[], Tensors]:

@@ -18,12 +18,14 @@ from workers.evaluation.measures import beside_images, beside_statistics
 from workers.evaluation.neighbours import Nearest
 from workers.evaluation.statistics import Statistics, StatisticsError
 from workers.pictures import grid_png
-from workers.sampling.exam import GAP, LOSS, OWN_GAP, Exam
+from workers.sampling.exam import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, Exam
 from workers.storage import read_location
 from workers.training.hardware import device_name
 
 GRID, NEAREST, DRIFT, TIMELINE = "grid.png", "nearest.png", "drift.png", "timeline.png"
 _GRID_IMAGES, _COLUMNS, _GALLERY_ROWS = 64, 8, 4
+_LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
+_GAPS = {GAP: "at training images", OWN_GAP: "on own paths", HELD_OUT_GAP: "at held-out images"}
 
 
 def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]:
@@ -62,10 +64,11 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         pictures[NEAREST] = _gallery(exam, beside.nearest)
     curves = dict(_curves(exam))
     if curves:
-        measures |= {name: _over_levels(curve) for name, curve in curves.items() if name in (LOSS, GAP, OWN_GAP)}
-        pictures[DRIFT] = draw(
-            {"at training images": curves[LOSS]}, {"at training images": curves[GAP], "on own paths": curves[OWN_GAP]}
+        measures |= {name: _over_levels(curves[name]) for name in (*_LOSSES, *_GAPS) if name in curves}
+        losses, gaps = (
+            {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
         )
+        pictures[DRIFT] = draw(losses, gaps)
     evaluation = Evaluation(
         job_id=exam.keys.job_id,
         checkpoint=source,
@@ -95,7 +98,10 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
 def _curves(exam: Exam) -> Iterator[tuple[str, Curve]]:
     if exam.drift:
         for name in (LOSS, GAP, OWN_GAP, "energy_at_images", "energy_on_own_paths"):
-            yield name, by_level(exam.levels, exam.contributions(name))
+            yield name, by_level(exam.levels, exam.contributions(exam.drift, name))
+    if exam.held_out_drift:
+        for name in (HELD_OUT_LOSS, HELD_OUT_GAP):
+            yield name, by_level(exam.levels, exam.contributions(exam.held_out_drift, name))
 
 
 def _over_levels(curve: Curve) -> Measure:

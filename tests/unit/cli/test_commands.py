@@ -3,6 +3,7 @@
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert "first" in service.cdm("show", job.id).out
     assert [each["id"] for each in service.cdm("jobs", "--json").document] == [job.id]
     assert service.cdm("show", job.id, "--json").document["allowed"]
+
+
+def test_the_command_says_of_which_release_it_is(cdm: Command) -> None:
+    assert cdm("--version").out == f"cdm-train {version('cdm-train')}\n"
 
 
 def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service: Service) -> None:

@@ -9,9 +9,11 @@ import pytest
 from PIL import Image
 
 from tests.support.drawn import CPU, TRAINED, Gallery
+from workers.contract.data import DatasetManifest, NpzDataset
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
+from workers.data import import_dataset
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.exam import Exam
@@ -129,6 +131,43 @@ def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small
 def test_too_few_images_to_measure_are_refused_at_once(small: Gallery, fields: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"must be at least 6|a spread takes two images"):
         small.run("few", "evaluate", **SMALL | fields)
+
+
+def imported(gallery: Gallery, pixels: np.ndarray) -> str:
+    """The digest of these images in the store."""
+    path = gallery.cache / "others.npz"
+    np.savez(path, images=pixels)
+    return import_dataset(NpzDataset(kind="npz", path=str(path), channels=1), gallery.store).digest
+
+
+def test_the_loss_is_measured_at_images_that_were_not_learned_from(small: Gallery, found: Evaluation) -> None:
+    seen = np.load(small.cache / "images.npz")["images"]
+    same = evaluated(small, "same", held_out=imported(small, seen[::10]))  # the six that are taken of the sixty
+    dark = evaluated(small, "dark", held_out=imported(small, seen[:8] // 8))
+
+    for job in (same, dark):
+        assert [level.count for level in job.curves["loss_at_held_out"]] == [6] * len(job.curves["loss"])
+    assert same.curves["loss_at_held_out"] == same.curves["loss"] == found.curves["loss"]
+    assert same.curves["gap_at_held_out"] == same.curves["gap_at_images"]
+    assert dark.measures["loss_at_held_out"].value != pytest.approx(dark.measures["loss"].value, rel=0.05)
+    assert dark.points["eval/loss_at_held_out"] == dark.measures["loss_at_held_out"].value
+    assert small.store.list(JobKeys("dark").pieces) == []
+
+
+def test_held_out_images_that_are_none_or_do_not_suit_are_refused(small: Gallery) -> None:
+    wide = imported(small, np.arange(4 * 32 * 32, dtype=np.uint8).reshape(4, 32, 32))
+    seen = DatasetManifest.model_validate_json(small.store.get(JobKeys(TRAINED).dataset)).digest
+    refused = {
+        wide: "held_out: its images are 32 pixels wide, of 1 channels, the network takes them 16 pixels wide",
+        seen: "held_out: these are the images that the job learned from",
+        "0" * 64: "held_out: there is no image set 000",
+    }
+
+    for number, (digest, reason) in enumerate(refused.items()):
+        with pytest.raises(SpecMismatchError, match=reason):
+            small.run(f"unsuited{number}", "evaluate", **SMALL, held_out=digest)
+    with pytest.raises(ValueError, match="nothing is measured of them with drift_images: 0"):
+        small.run("unused", "evaluate", **SMALL | {"drift_images": 0}, held_out=wide)
 
 
 def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
