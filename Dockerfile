@@ -19,7 +19,6 @@ ENV PATH=/opt/venv/bin:/app/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-COPY --link --chmod=755 deploy/images/probe.py /usr/local/bin/probe
 WORKDIR /home/cdm
 
 # Packages change rarely and lie in a layer of their own; the code is added last, so that a change of it rebuilds in seconds.
@@ -62,6 +61,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
 
 FROM base AS mlflow
 COPY --link --from=mlflow-packages /opt/venv /opt/venv
+COPY --link --chmod=755 deploy/images/probe.py /usr/local/bin/probe
 USER 10001
 EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]
@@ -78,6 +78,7 @@ RUN mkdir /var/cache/cdm && chown 10001:10001 /var/cache/cdm
 ENV CDM_CACHE=/var/cache/cdm
 COPY --link --from=worker-packages /opt/venv /opt/venv
 COPY --link --from=project /app /app
+COPY --link --chmod=755 deploy/images/probe.py /usr/local/bin/probe
 USER 10001
 EXPOSE 6379 8265 10001
 CMD ["ray", "start", "--head", "--block", "--disable-usage-stats"]
@@ -85,6 +86,7 @@ CMD ["ray", "start", "--head", "--block", "--disable-usage-stats"]
 FROM base AS service
 COPY --link --from=service-packages /opt/venv /opt/venv
 COPY --link --from=project /app /app
+COPY --link --chmod=755 deploy/images/probe.py /usr/local/bin/probe
 USER 10001
 EXPOSE 8400
 CMD ["uvicorn", "service.app:create_app_from_environment", "--factory", "--host", "0.0.0.0", "--port", "8400", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]

@@ -17,9 +17,12 @@ CDM_API_KEY=cdm_sk_$(secret 20)
 RAY_AUTH_TOKEN=$(secret 32)
 S3_ACCESS_KEY=$(secret 10)
 S3_SECRET_KEY=$(secret 20)
+MLFLOW_S3_ACCESS_KEY=$(secret 10)
+MLFLOW_S3_SECRET_KEY=$(secret 20)
 POSTGRES_PASSWORD=$(secret 20)
 CDM_DATABASE_PASSWORD=$(secret 20)
 MLFLOW_DATABASE_PASSWORD=$(secret 20)
+GRAFANA_PASSWORD=$(secret 10)
 
 # The S3 server of this file. With one of your own, take its profile out, and name yours:
 #   S3_ENDPOINT_URL=https://s3.example.org  S3_REGION=us-east-1  S3_BUCKET=my-cdm  MLFLOW_BUCKET=my-mlflow

@@ -24,7 +24,7 @@ _OUTAGE_SECONDS = 30.0
 @pytest.fixture
 def running(client: Client) -> Job:
     """A job of two workers that has a checkpoint, and most of its way before it."""
-    cadence = {"log_images": 160, "checkpoint_images": 1600, "sample_images": 4000}
+    cadence = {"log_images": 160, "checkpoint_images": 1600}
     spec = smoke_spec(duration_images=16000, cadence=cadence)
     return with_a_checkpoint(client, client.jobs.create(spec))
 

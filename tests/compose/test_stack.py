@@ -58,14 +58,14 @@ def test_mlflow_shows_the_curves_of_a_job_in_a_browser(succeeded: Job, tmp_path:
     assert "loss/consistency" in output_of(browser, *options, succeeded.mlflow_url)
 
 
-def test_only_the_api_and_mlflow_can_be_reached_and_only_from_this_machine(compose: Compose) -> None:
+def test_only_the_api_mlflow_and_s3_can_be_reached_and_only_from_this_machine(compose: Compose) -> None:
     reachable = {}
     for name in compose.run("config", "--services").split():
         for container in compose.containers(name):
             if addresses := published(container):
                 reachable[name] = addresses
 
-    assert reachable == {"api": ["127.0.0.1"], "mlflow": ["127.0.0.1"]}
+    assert reachable == {"api": ["127.0.0.1"], "mlflow": ["127.0.0.1"], "s3": ["127.0.0.1"]}
 
 
 def test_rays_interface_refuses_those_without_its_token(compose: Compose) -> None:
@@ -92,6 +92,15 @@ def test_jobs_cannot_reach_the_database(compose: Compose) -> None:
     assert compose.run("exec", "-T", "api", "python", "-c", look).strip() == ""
 
 
+def test_mlflows_keys_open_its_own_bucket_and_no_other(compose: Compose) -> None:
+    look = "import boto3; print(len(boto3.client('s3').list_objects_v2(Bucket='{}')['Contents']))"
+
+    assert int(compose.run("exec", "-T", "mlflow", "python", "-c", look.format("mlflow"))) > 0
+    assert int(compose.run("exec", "-T", "api", "python", "-c", look.format("cdm"))) > 0
+    with pytest.raises(AssertionError, match="AccessDenied"):
+        compose.run("exec", "-T", "mlflow", "python", "-c", look.format("cdm"))
+
+
 def test_our_containers_run_as_nobody_in_particular_with_no_rights(compose: Compose) -> None:
     for name in _OURS:
         for container in compose.containers(name):
@@ -103,7 +112,7 @@ def test_our_containers_run_as_nobody_in_particular_with_no_rights(compose: Comp
 
 def test_no_secret_is_in_an_image_and_their_file_is_its_owners_alone(compose: Compose) -> None:
     secrets = {value for name, value in compose.secrets.items() if name.endswith(("KEY", "TOKEN", "PASSWORD"))}
-    assert len(secrets) == 7
+    assert len(secrets) == 10
     assert (compose.folder / ".env").stat().st_mode & 0o777 == 0o600
     for target in ("service", "worker", "mlflow"):
         history = output_of("docker", "history", "--no-trunc", f"cdm-train/{target}:test")

@@ -16,7 +16,11 @@ from tests.support.ray_head import free_ports
 
 ROOT = Path(__file__).parents[2]
 _IMAGES = ROOT / "tests/support/images"
-_STAND_INS = {"postgres:17-alpine": "postgres", "chrislusf/seaweedfs:4.48": "seaweedfs"}
+_STAND_INS = {
+    "postgres:17-alpine": "postgres",
+    "chrislusf/seaweedfs:4.48": "seaweedfs",
+    "prom/prometheus:v3.5.0": "prometheus",
+}
 _CA = Path("/etc/ssl/certs/ca-certificates.crt")
 _UP_SECONDS = 300.0
 
@@ -98,7 +102,7 @@ def why_not() -> str | None:
 @contextmanager
 def compose_stack(folder: Path, *, keep_images: bool = True) -> Iterator[Compose]:
     """A stack of two Ray nodes with a CPU each, made as the README says; it is gone afterwards, with what it kept."""
-    api_port, mlflow_port = free_ports(2)
+    api_port, mlflow_port, s3_port = free_ports(3)
     stack = Compose(folder=folder, project=f"cdm-test-{os.getpid()}", api_port=api_port, mlflow_port=mlflow_port)
     _copy_checkout(folder)
     _make_images_that_cannot_be_pulled()
@@ -109,6 +113,7 @@ def compose_stack(folder: Path, *, keep_images: bool = True) -> Iterator[Compose
         "CDM_VERSION": "test",
         "API_PORT": str(api_port),
         "MLFLOW_PORT": str(mlflow_port),
+        "S3_PORT": str(s3_port),
         "RAY_WORKER_CPUS": "1",
         "CA": str(_CA),
         "WHEELS": str(_wheels(folder)),

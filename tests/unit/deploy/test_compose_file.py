@@ -75,16 +75,16 @@ def test_the_s3_server_is_of_the_embedded_stacks_release_with_its_options() -> N
     there = {option.partition("=")[0] for option in seaweedfs.part(FOLDER, PORTS).command[1:]}
 
     assert SERVICES["s3"]["image"].endswith(f":{release}")
-    # The ports are its own, and credentials come from the environment.
+    # The ports are its own.
     chosen = {f"-{name}.port" for name in ("s3", "master", "volume", "filer", "admin")}
-    assert there - here == {*chosen, "-s3.config"}
+    assert there - here == chosen
     assert here <= there
 
 
-def test_nothing_is_published_but_the_api_and_mlflow_on_loopback() -> None:
+def test_nothing_is_published_but_what_users_ask_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
-    assert published.keys() == {"api", "mlflow"}
+    assert published.keys() == {"api", "mlflow", "s3", "grafana"}, "links lead to S3, which refuses all else"
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
@@ -113,7 +113,8 @@ def test_no_secret_has_a_default() -> None:
 
     assert {name for name, _ in found} == {
         *("CDM_API_KEY", "RAY_AUTH_TOKEN", "S3_ACCESS_KEY", "S3_SECRET_KEY"),
-        *("POSTGRES_PASSWORD", "CDM_DATABASE_PASSWORD", "MLFLOW_DATABASE_PASSWORD"),
+        *("MLFLOW_S3_ACCESS_KEY", "MLFLOW_S3_SECRET_KEY"),
+        *("POSTGRES_PASSWORD", "CDM_DATABASE_PASSWORD", "MLFLOW_DATABASE_PASSWORD", "GRAFANA_PASSWORD"),
     }
     assert all(rest in {"", ":?run deploy/compose/init.sh first"} for _, rest in found)
 
