@@ -1,14 +1,14 @@
 """What requests find in `request.state`, and the loops that run behind them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TypedDict
 
 from service.database import Database
 from service.jobs.followups import FollowUps
+from service.jobs.gauges import BacklogGauges, JobGauges, Pulse
 from service.jobs.loop import Loop
-from service.jobs.measures import Gauges
 from service.jobs.usecases import Jobs
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
@@ -28,6 +28,7 @@ from service.web.shared import Shared
 from service.web.telemetry import CollectMetrics
 from service.webhooks import sender
 from service.webhooks.deliverer import Deliverer
+from service.webhooks.gauges import DeliveryGauges
 from service.webhooks.queue import DeliveryQueue
 from service.webhooks.store import WebhookStore
 from service.webhooks.usecases import Webhooks
@@ -35,6 +36,7 @@ from service.webhooks.usecases import Webhooks
 _FEED_PAUSE_SECONDS = 0.05
 _FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
 _FOLLOWUP_SECONDS = 5.0
+_GAUGES_SECONDS = 5.0  # with a hundred thousand jobs in the queue, counting them takes a quarter of a second
 
 
 class State(TypedDict):
@@ -49,7 +51,7 @@ class State(TypedDict):
     webhooks: Webhooks
     readiness: FindReadiness
     mlflow_url: str
-    collect_metrics: CollectMetrics
+    collect_metrics: Sequence[CollectMetrics]
 
 
 @asynccontextmanager
@@ -77,7 +79,12 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         stack.callback(feed.close)
         # Strangers may ask for both, as often as they like.
         readiness = Shared(partial(find_readiness, _checks(parts)))
-        gauges = Gauges(store=parts.store, clock=clock, loops=tuple(loops.values()), readiness=readiness)
+        gauges = (
+            Pulse(loops=tuple(loops.values()), readiness=readiness),
+            JobGauges(database=parts.database, store=parts.store, clock=clock),
+            BacklogGauges(database=parts.database),
+            DeliveryGauges(database=parts.database, clock=clock),
+        )
         yield State(
             database=parts.database,
             authenticator=Authenticator(
@@ -95,7 +102,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             ),
             readiness=readiness,
             mlflow_url=mlflow_url,
-            collect_metrics=Shared(gauges.collect),
+            collect_metrics=tuple(Shared(one.collect, fresh_seconds=_GAUGES_SECONDS) for one in gauges),
         )
 
 

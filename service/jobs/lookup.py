@@ -126,12 +126,6 @@ class JobLookup:
         async with self._database.reading() as connection:
             return await connection.scalar(select(higher + equal)) or 0
 
-    async def counts(self) -> dict[JobState, int]:
-        """Jobs that have not ended, by state."""
-        query = select(jobs.c.state, func.count()).where(jobs.c.state.in_(UNFINISHED)).group_by(jobs.c.state)
-        async with self._database.reading() as connection:
-            return {JobState(state): number for state, number in (await connection.execute(query)).all()}
-
     async def like(self, cost_key: str, *, limit: int = 5) -> list[JobRecord]:
         """The latest jobs that cost the same and have been seen to train."""
         query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))

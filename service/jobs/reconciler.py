@@ -45,13 +45,19 @@ class Reconciler:
     async def _isolated(self, job: JobRecord, *, lease: str, until: float) -> bool:
         try:
             async with asyncio.timeout_at(until):
-                return await self._reconcile(job, lease=lease)
+                moved = await self._reconcile(job, lease=lease)
         except StorageUnavailable as error:
+            self.actions.measures.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
         except TimeoutError:
+            self.actions.measures.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error="a look at it took too long")
         except Exception:
+            self.actions.measures.looked("failed")
             log.exception("job.reconcile_failed", job_id=job.id)
+        else:
+            self.actions.measures.looked("done")
+            return moved
         return False
 
     async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
@@ -104,7 +110,10 @@ class Reconciler:
             stalled = is_stalled(changed, now=now, limits=self.actions.limits)
             changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)
         events = condition_events(job, changed)
-        return await self.actions.store.apply(job, changed, events=events, at=now, lease=lease)
+        noted = await self.actions.store.apply(job, changed, events=events, at=now, lease=lease)
+        if noted:  # only one replica writes this down, so it is counted once
+            self.actions.measures.heard(job, noted)
+        return noted
 
 
 def _with_signs_of_life(job: JobRecord, observed: Observed, *, at: datetime) -> JobRecord:

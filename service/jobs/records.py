@@ -205,10 +205,11 @@ def condition_events(job: JobRecord, changed: JobRecord) -> list[str]:
     return turned
 
 
-_CONDITION_EVENTS = {
+_CONDITION_EVENTS: Mapping[str, tuple[str, str]] = {  # when it turns false, and true
     "BackendReachable": ("backend_unreachable", "backend_reachable"),
     "Heartbeating": ("heartbeat_lost", "heartbeat_back"),
     "Progressing": ("stalled", "progressing"),
     "ResourcesAvailable": ("resources_missing", "resources_available"),
     "TrackingCurrent": ("tracking_delayed", "tracking_current"),
 }
+CONDITIONS = tuple(_CONDITION_EVENTS)

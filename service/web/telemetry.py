@@ -1,5 +1,6 @@
-"""What Prometheus is told: requests by route and status, and what the jobs add when they are asked."""
+"""What Prometheus is told: requests by route and status, and what others add when they are asked."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain
@@ -7,7 +8,7 @@ from typing import cast
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ CollectMetrics = Callable[[], Awaitable[Sequence[Metric]]]
 
 _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_PATIENCE_SECONDS = 8.0  # Prometheus waits ten for all of it
 _BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -26,6 +28,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "cdm_http_requests", "Answers by route template", ["method", "route", "status"], registry=self.registry
         )
@@ -37,7 +40,7 @@ class Telemetry:
             registry=self.registry,
         )
         self._failures = Counter(
-            "cdm_collect_failures", "Scrapes that lack what the jobs would have added", registry=self.registry
+            "cdm_collect_failures", "Times that a scrape lacked a part of what it should have", registry=self.registry
         )
 
     def observe(self, scope: Scope, *, status: int, seconds: float) -> None:
@@ -46,24 +49,28 @@ class Telemetry:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    async def exposition(self, collect: CollectMetrics | None) -> bytes:
-        """All of it as text; what the jobs cannot say now is left out."""
-        families: Iterable[Metric] = ()
+    async def exposition(self, collectors: Sequence[CollectMetrics]) -> bytes:
+        """All of it as text; what one of them cannot say now is left out."""
+        families = await asyncio.gather(*map(self._collected, collectors))
+        return generate_latest(_Joined(self.registry.collect(), *families))
+
+    async def _collected(self, collect: CollectMetrics) -> Sequence[Metric]:
         try:
-            families = await collect() if collect else ()
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await collect()
         except Exception as error:  # noqa: BLE001 (whatever it is, the rest must be seen, now most of all)
             self._failures.inc()
             log.warning("metrics.not_collected", error=f"{type(error).__name__}: {error}")
-        return generate_latest(_Joined(self.registry.collect(), families))
+            return ()
 
     def router(self) -> APIRouter:
-        """`GET /metrics`; finds a `CollectMetrics` in `request.state.collect_metrics`, if there is one."""
+        """`GET /metrics`; finds what is to be asked in `request.state.collect_metrics`."""
         router = APIRouter(tags=["health"])
 
         @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
         async def metrics(request: Request) -> Response:
-            collect = cast(CollectMetrics | None, getattr(request.state, "collect_metrics", None))
-            return Response(await self.exposition(collect), media_type=_MEDIA_TYPE)
+            collectors = cast(Sequence[CollectMetrics], request.state.collect_metrics)
+            return Response(await self.exposition(collectors), media_type=_MEDIA_TYPE)
 
         return router
 

@@ -24,12 +24,12 @@ async def find_due(connection: AsyncConnection, *, now: datetime, busy: Counter[
 
 
 _waiting, _earlier = deliveries.alias(), deliveries.alias()
-_next_due_at = (
+next_due_at = (
     select(func.min(_waiting.c.due_at))
     .where(_waiting.c.webhook_id == webhooks.c.id, _waiting.c.due_at.is_not(None))
     .scalar_subquery()
 )
-_WITH_DUE = select(webhooks.c.id).where(webhooks.c.enabled, _next_due_at <= bindparam("now")).order_by(_next_due_at)
+_WITH_DUE = select(webhooks.c.id).where(webhooks.c.enabled, next_due_at <= bindparam("now")).order_by(next_due_at)
 _is_not_its_turn = exists().where(
     _earlier.c.webhook_id == deliveries.c.webhook_id,
     _earlier.c.job_id == deliveries.c.job_id,

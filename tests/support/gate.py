@@ -1,6 +1,6 @@
 """What stands between the world and the use cases, over a real database, with a few routes that do next to nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -87,7 +87,7 @@ async def gate(
     failed_logins_per_minute: int = 1000,
     max_request_bytes: int = 10_000,
     request_timeout_seconds: float = 10.0,
-    collect: CollectMetrics | None = None,
+    collect: Sequence[CollectMetrics] = (),
 ) -> AsyncIterator[Gate]:
     clock, telemetry, app = ManualClock(), Telemetry(), FastAPI()
     install_problems(app)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import httpx2
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.cluster import MemoryCluster
@@ -270,6 +271,7 @@ async def plane_in(
     cluster: MemoryCluster,
     store: ObjectStore | None = None,
     clock: ManualClock | None = None,
+    registry: CollectorRegistry | None = None,
     **changes: Any,
 ) -> AsyncIterator[Plane]:
     settings, objects, mlflow = settings_in(folder, **changes), store or MemoryStore(), FakeMlflow()
@@ -280,6 +282,7 @@ async def plane_in(
         objects=objects,
         mlflow=mlflow.client(),
         curves=mlflow.reader(),
+        registry=registry,
     )
     async with opened as parts:
         yield Plane(parts, cluster=cluster, store=objects, mlflow=mlflow)

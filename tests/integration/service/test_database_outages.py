@@ -124,6 +124,10 @@ async def test_while_the_server_is_down_requests_are_answered_503_and_then_as_be
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.headers["Retry-After"] == "5"
             assert answer.json()["code"] == "database_unavailable"
+        told = (await served.api.get("/metrics")).text
+        assert 'cdm_dependency_up{dependency="database"} 0.0' in told
+        assert "cdm_jobs{" not in told
+        assert "cdm_collect_failures_total 3.0" in told
     finally:
         await asyncio.to_thread(postgres.start)
 

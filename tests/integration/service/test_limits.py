@@ -75,7 +75,7 @@ async def test_metrics_count_answers_by_route_and_name_no_job(tmp_path: Path) ->
     async def collect() -> list[Metric]:
         return [GaugeMetricFamily("cdm_jobs_queued", "Jobs that wait", value=7)]
 
-    async with gate(url(tmp_path), collect=collect) as door:
+    async with gate(url(tmp_path), collect=[collect]) as door:
         await door.api.get("/v1/things/secret-name")
         await door.api.get("/v1/things/secret-name", headers=door.using("wrong"))
         await door.api.get("/nowhere/secret-name")
@@ -92,7 +92,7 @@ async def test_metrics_are_served_even_when_the_jobs_have_nothing_to_say(tmp_pat
     async def collect() -> list[Metric]:
         raise RuntimeError("the database is away")
 
-    async with gate(url(tmp_path), collect=collect) as door:
+    async with gate(url(tmp_path), collect=[collect]) as door:
         shown = await door.api.get("/metrics")
 
     assert shown.status_code == 200

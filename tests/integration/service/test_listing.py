@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, event
 
 from service.database import Database, open_database
 from service.identifiers import new_id
-from service.jobs import views
+from service.jobs import census, views
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_page, job_view
@@ -171,7 +171,8 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.contenders(most=200)
         await store.ahead(made(1))
         await store.active()
-        await store.counts()
+        await census.groups(database)
+        await census.backlogs(database)
         await store.claim("lease", now=START, seconds=60)
         await store.release("lease")
         await store.with_mlflow_due()

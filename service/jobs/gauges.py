@@ -1,0 +1,162 @@
+"""What Prometheus is told about jobs when it asks. All replicas say the same of the database: it must not be added up.
+
+Labels are closed lists: never names of jobs, users or projects.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from typing import get_args
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from service.clock import Clock
+from service.database import Database
+from service.jobs import census
+from service.jobs.census import Group
+from service.jobs.evidence import is_silent
+from service.jobs.lifecycle import JobState
+from service.jobs.loop import Loop
+from service.jobs.queueing import BlockedReason
+from service.jobs.records import CONDITIONS, JobRecord
+from service.jobs.store import JobStore
+from service.jobs.views import Kind
+from service.web.health import FindReadiness
+
+_Values = Mapping[tuple[str, ...], float]  # by labels
+
+_KINDS: tuple[str, ...] = get_args(Kind)
+_ACCELERATORS = ("cpu", "gpu")
+_UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_BLOCKED = (*(reason.value for reason in BlockedReason), "backend_down", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """This replica's loops, and what it reaches. Asks the database nothing of jobs: it is seen when that is away."""
+
+    loops: Sequence[Loop]
+    readiness: FindReadiness
+
+    async def collect(self) -> list[Metric]:
+        readiness = await self.readiness()
+        ages: _Values = {(loop.name,): loop.seconds_since_tick() for loop in self.loops}
+        up: _Values = {(name,): float(one.ready) for name, one in readiness.dependencies.items()}
+        return [
+            gauge("cdm_loop_age_seconds", "Since each loop of this replica last came to its end", ["loop"], ages),
+            gauge("cdm_dependency_up", "Whether this replica reaches it", ["dependency"], up),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobGauges:
+    """Jobs that have not ended, as the database has them."""
+
+    database: Database
+    store: JobStore
+    clock: Clock
+
+    async def collect(self) -> list[Metric]:
+        found = await census.groups(self.database)
+        head = await self.store.queue(limit=1)
+        active = await self.store.active()
+        now = self.clock()
+        heads = [job.queued_at for job in head if job.queued_at]
+        waiting = [group.since for group in found if group.state is JobState.QUEUED and group.since]
+        trains = [job for job in active if job.state is JobState.RUNNING and not is_silent(job, now=now)]
+        return [
+            gauge("cdm_jobs", "Jobs that have not ended", ["state", "kind"], _jobs(found)),
+            gauge("cdm_jobs_blocked", "Jobs in the queue, by why they wait", ["reason"], _blocked(found)),
+            gauge("cdm_jobs_unwell", "Active jobs of which this does not hold", ["condition"], _unwell(active)),
+            gauge("cdm_workers", "Of jobs in the queue, and of active ones", ["accelerator", "state"], _workers(found)),
+            _seconds("cdm_queue_head_wait_seconds", "Of the job whose turn is next", _longest(heads, now=now)),
+            _seconds("cdm_queue_longest_wait_seconds", "Of the job that waits longest", _longest(waiting, now=now)),
+            gauge("cdm_images_per_second", "Of all jobs that run and are heard of", ["kind"], _speeds(trains)),
+            _seconds(
+                "cdm_checkpoint_age_seconds",
+                "Most work that a running training would lose if it died now",
+                max((unsaved_seconds(job, now=now) for job in trains), default=0.0),
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogGauges:
+    """What remains to be done beside running jobs."""
+
+    database: Database
+
+    async def collect(self) -> list[Metric]:
+        found: _Values = {(work,): number for work, number in (await census.backlogs(self.database)).items()}
+        return [gauge("cdm_backlog", f"What waits to be done, counted up to {census.MOST}", ["work"], found)]
+
+
+def unsaved_seconds(job: JobRecord, *, now: datetime) -> float:
+    """How long a training has worked since its last checkpoint, or since it left the queue."""
+    progress = job.progress
+    if job.kind != "train" or progress is None or progress.images_per_second <= 0 or job.started_at is None:
+        return 0.0
+    images = progress.images_seen - (progress.last_checkpoint_images or 0)
+    return min(images / progress.images_per_second, (now - job.started_at).total_seconds())
+
+
+def gauge(name: str, help_text: str, labels: Sequence[str], values: _Values) -> GaugeMetricFamily:
+    """One family, with a value for each combination of labels."""
+    family = GaugeMetricFamily(name, help_text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _seconds(name: str, help_text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, help_text, value)
+
+
+def _longest(since: Iterable[datetime], *, now: datetime) -> float:
+    return max(((now - one).total_seconds() for one in since), default=0.0)
+
+
+def _jobs(found: Iterable[Group]) -> _Values:
+    numbers = _zeros(_UNFINISHED, _KINDS)
+    for group in found:
+        numbers[(group.state, group.kind)] += group.jobs
+    return numbers
+
+
+def _blocked(found: Iterable[Group]) -> _Values:
+    numbers = _zeros(_BLOCKED)
+    for group in found:
+        if group.state is JobState.QUEUED:
+            numbers[(group.reason if group.reason in _BLOCKED else "other",)] += group.jobs
+    return numbers
+
+
+def _workers(found: Iterable[Group]) -> _Values:
+    numbers = _zeros(_ACCELERATORS, ("queued", "active"))
+    for group in found:
+        if group.state is not JobState.PAUSED:
+            place = "queued" if group.state is JobState.QUEUED else "active"
+            numbers[(group.accelerator, place)] += group.workers
+    return numbers
+
+
+def _unwell(active: Iterable[JobRecord]) -> _Values:
+    numbers = _zeros(CONDITIONS)
+    for job in active:
+        for kind, condition in job.conditions.items():
+            numbers[(kind,)] += not condition.status
+    return numbers
+
+
+def _speeds(running: Iterable[JobRecord]) -> _Values:
+    speeds = _zeros(_KINDS)
+    for job in running:
+        speeds[(job.kind,)] += job.progress.images_per_second if job.progress else 0.0
+    return speeds
+
+
+def _zeros(*labels: Sequence[str]) -> defaultdict[tuple[str, ...], float]:
+    """All combinations, so that what is not there now is zero and not unknown."""
+    return defaultdict(float, dict.fromkeys(product(*labels), 0.0))
