@@ -31,6 +31,7 @@ MAX_ACTIVE = 10
 class Service:
     """What a test of a command has."""
 
+    url: str
     client: Client
     store: MemoryStore
     script: Script
@@ -81,6 +82,6 @@ def served(cdm: Command, folder: Path) -> Iterator[Service]:
     connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
     connection.write(home.connection)
     with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
-        yield Service(client, store, script, mlflow, cdm)
+        yield Service(connection.url, client, store, script, mlflow, cdm)
     server.should_exit = True
     thread.join()

@@ -1,31 +1,145 @@
-"""What operators are shown and told is about metrics that there are."""
+"""What operators are shown and told is about metrics that there are, and every alert says what to do."""
 
+import json
 import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.command import Command
 from tests.support.plane import served_in
+from tests.support.prometheus import INSTALL, installed, prometheus
+from tests.support.served import Service, served
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
+ALERTS = ROOT / "deploy/prometheus/alerts.yml"
+DASHBOARD = ROOT / "deploy/grafana/dashboards/cdm-train.json"
+NAME = re.compile(r"\b(?:cdm|process)_[a-z_]+")
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    """Those that show something."""
+    return [one for one in json.loads(DASHBOARD.read_text())["panels"] if one["type"] != "row"]
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
 
 
 @pytest.fixture
-async def told(tmp_path: Path) -> set[str]:
-    """The names of all that a real application tells."""
-    async with served_in(tmp_path) as served:
-        await served.api.get("/v1/jobs")
-        text = (await served.api.get("/metrics")).text
-    return {family.name for family in text_string_to_metric_families(text)} - _created(text)
+async def exposition(tmp_path: Path) -> str:
+    """What a real application tells."""
+    async with served_in(tmp_path) as service:
+        await service.api.get("/v1/jobs")
+        return (await service.api.get("/metrics")).text
 
 
-def _created(text: str) -> set[str]:
-    """The client library's own: when each counter began."""
-    return set(re.findall(r"^# TYPE (\w+_created) ", text, re.MULTILINE))
+def without_created(names: set[str]) -> set[str]:
+    """The client library adds when each counter began."""
+    return {name for name in names if not name.endswith("_created")}
 
 
-async def test_every_metric_is_described_and_no_other(told: set[str]) -> None:
-    described = set(re.findall(r"^\| `(cdm_\w+?)(?:_total)?` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+async def test_every_metric_is_described_and_no_other(exposition: str) -> None:
+    told = without_created({family.name for family in text_string_to_metric_families(exposition)})
+    described = re.findall(r"^\| `(cdm_\w+?)(?:_total)?` \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE)
 
-    assert described == {name for name in told if not name.startswith("process_")}
+    assert set(described) == {name for name in told if name.startswith("cdm_")}
+
+
+async def test_alerts_and_panels_are_about_metrics_that_there_are(exposition: str) -> None:
+    families = text_string_to_metric_families(exposition)
+    told = {sample.name for family in families for sample in family.samples}
+
+    used = set(NAME.findall("\n".join([*queries(), *(alert["expr"] for alert in alerts())])))
+
+    assert used <= told
+    assert len(used) > 20
+
+
+def test_every_alert_has_a_section_that_says_what_to_do_and_no_section_is_of_another() -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^#|\Z)", runbook, re.MULTILINE | re.DOTALL))
+
+    assert set(sections) == {alert["alert"] for alert in alerts()}
+    assert all(
+        {"**Means**", "**Look at**", "**Mend**"} <= set(re.findall(r"\*\*.*?\*\*", text)) for text in sections.values()
+    )
+    for alert in alerts():
+        assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
+        assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
+        assert alert["labels"]["severity"] in {"warning", "critical"}
+
+
+def test_panels_fill_lines_and_say_their_unit() -> None:
+    places = [panel["gridPos"] for panel in panels()]
+    for line in {place["y"] for place in places}:
+        assert sum(place["w"] for place in places if place["y"] == line) == 24
+        assert len({place["h"] for place in places if place["y"] == line}) == 1
+    for panel in panels():
+        assert panel["type"] == "state-timeline" or panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"]["uid"] == datasource()
+
+
+def datasource() -> str:
+    found = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
+    return str(found["datasources"][0]["uid"])
+
+
+def test_alerts_fire_when_they_should_and_not_when_they_should_not() -> None:
+    promtool = installed("promtool")
+    if promtool is None:
+        pytest.skip(INSTALL)
+    cases = ALERTS.with_name("alerts.test.yml")
+    assert {alert["alert"] for alert in alerts()} <= set(re.findall(r'alertname="(\w+)"', cases.read_text()))
+
+    for command in (
+        ["check", "rules", ALERTS],
+        ["check", "config", ALERTS.parent / "prometheus.yml"],
+        ["test", "rules", cases],
+    ):
+        done = subprocess.run([promtool, *map(str, command)], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Service]:
+    monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
+    with served(Command(monkeypatch, capsys), tmp_path) as service:
+        yield service
+
+
+def live_through(service: Service) -> None:
+    """Have jobs that wait, train, fail and end."""
+    service.ended()
+    service.ended(status="failed")
+    running = service.submit()
+    service.worker(running).progress(at=datetime.now(UTC), images_seen=100, useful=10.0)
+    wait_until(lambda: service.client.jobs.retrieve(running).state == "running")
+
+
+def test_every_panel_shows_something_of_a_service_that_works(service: Service, tmp_path: Path) -> None:
+    """By a real Prometheus: only that knows whether labels match and what is left of a query."""
+    if installed("prometheus") is None:
+        pytest.skip(INSTALL)
+    (tmp_path / "prometheus").mkdir()
+    target = service.url.removeprefix("http://")
+    with prometheus(tmp_path / "prometheus", target=target, rules=ALERTS) as server:
+        wait_until(lambda: server.values("cdm_jobs"))
+        live_through(service)
+        for query in queries():
+            wait_until(partial(server.values, query.replace("$__rate_interval", "1m")))
+        assert {rule["health"] for rule in server.rules()} == {"ok"}
+        assert [rule["name"] for rule in server.rules() if rule["state"] == "firing"] == []
