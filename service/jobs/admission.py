@@ -71,6 +71,7 @@ class _Head:
     """The job that room of one kind is kept for."""
 
     job_id: str
+    project: str
     start_seconds: float  # from now, at the latest; infinite if nobody knows
     spare: float  # what is left beside it then
 
@@ -160,7 +161,8 @@ class _Look:
             return None if fits else self._become_head(job)
         if fits and (_over_by(head, job) or job.workers <= head.spare):
             return None
-        return BlockedReason.WAITING_TURN, f"{head.job_id} is ahead and waits for room"
+        ahead = head.job_id if head.project == job.project else "a job of another project"  # whose ids are its own
+        return BlockedReason.WAITING_TURN, f"{ahead} is ahead and waits for room"
 
     def _become_head(self, job: Waiting) -> _Obstacle:
         """Keep room for a job, and ask others to make some if that helps; of one head at a time."""
@@ -173,7 +175,7 @@ class _Look:
         free = self._free[job.accelerator]
         releases = [(seconds_left(held, self._now), held.workers) for held in same_kind]
         start_seconds, spare = earliest_start(job.workers, free, releases)
-        self._heads[job.accelerator] = _Head(job.job_id, start_seconds, spare)
+        self._heads[job.accelerator] = _Head(job.job_id, job.project, start_seconds, spare)
         leaving = sum(held.leaving for held in self._holding)
         if leaving and self._makes_room(job, [], free=free.likely):
             return BlockedReason.WAITING_PREEMPTION, f"waits for {_count(leaving, 'job')} that will make room"

@@ -26,6 +26,7 @@ from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
+from workers.storage import key_in
 
 _POINTER = "/spec/dataset/path"
 _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
@@ -48,7 +49,7 @@ def own_store_problems(request: JobCreate, store_url: str) -> list[Problem]:
     return [
         Problem(pointer, "not_allowed", reason)
         for pointer, location in named.items()
-        if location and location.startswith(store_url.rstrip("/") + "/")
+        if location and key_in(location, store_url) is not None
     ]
 
 

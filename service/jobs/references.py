@@ -11,9 +11,11 @@ from workers.contract.data import ImportedDataset
 from workers.contract.document import Problem
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.jobs import AnySpec
+from workers.contract.keys import JOBS
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.sampling import CheckpointSource, SampleSpec
 from workers.contract.spec import TrainSpec
+from workers.storage import key_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,29 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
             for field in ("job_id", "control_job_id"):
                 await _training(getattr(spec, field), f"/spec/{field}", project=project, store=store)
             return Settled(spec)
-        case TrainSpec(dataset=ImportedDataset(digest=digest)) if not await objects.has_dataset(digest):
-            reason = f"there is no image set {digest}; an import job says the digest of its own"
-            raise _refused("/spec/dataset/digest", reason)
+        case TrainSpec():
+            await _require_images(spec, objects=objects)
+            await _require_own_weights(spec, project=project, store=store, objects=objects)
+            return Settled(spec)
         case _:
             return Settled(spec)
+
+
+async def _require_images(spec: TrainSpec, *, objects: JobObjects) -> None:
+    if isinstance(spec.dataset, ImportedDataset) and not await objects.has_dataset(spec.dataset.digest):
+        reason = f"there is no image set {spec.dataset.digest}; an import job says the digest of its own"
+        raise _refused("/spec/dataset/digest", reason)
+
+
+async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore, objects: JobObjects) -> None:
+    """Weights in the store of the service are a job's, which must be of this project: training would show them."""
+    key = spec.initial_weights and key_in(spec.initial_weights, objects.url)
+    if key is None:
+        return
+    job_id = key.removeprefix(JOBS).partition("/")[0] if key.startswith(JOBS) else ""
+    job = await store.find(job_id, project=project)
+    if job is None or job.deleted_at:
+        raise _refused("/spec/initial_weights", "lies in the store of the service, and in no job of this project")
 
 
 async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:

@@ -1,11 +1,13 @@
 """Where bytes are kept: S3, a local folder, or memory, behind one protocol."""
 
+import os
+import posixpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from workers.storage.base import ObjectStore
 
-__all__ = ["ObjectStore", "open_store", "read_location"]
+__all__ = ["ObjectStore", "key_in", "open_store", "read_location"]
 
 
 def open_store(url: str) -> ObjectStore:
@@ -51,3 +53,22 @@ def read_location(location: str | Path) -> bytes:
         raise FileNotFoundError(f"there is no {location} where the workers run") from None
     except OSError as error:
         raise OSError(f"cannot read {location}: {error.strerror or error}") from None
+
+
+def key_in(location: str, store_url: str) -> str | None:
+    """What `read_location` would read of a store, as a key; None if the location leads elsewhere.
+
+    A place has many spellings. Those that some servers take for it, and others do not, count as this place, too.
+    """
+    store, found = _place(store_url), _place(location)
+    root = store[1].rstrip("/") + "/"
+    return found[1].removeprefix(root) if found[0] == store[0] and found[1].startswith(root) else None
+
+
+def _place(location: str) -> tuple[str, str]:
+    """Where its bytes are kept, and its path there from the root."""
+    parts = urlsplit(location)
+    if not parts.scheme or parts.scheme == "file":
+        path = unquote(parts.path) if parts.scheme else location
+        return "file", os.path.abspath(path)  # noqa: PTH100 (the disk need not be asked, nor be there)
+    return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")

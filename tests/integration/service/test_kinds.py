@@ -267,6 +267,45 @@ async def test_no_file_of_the_services_own_store_is_shown_to_anybody(served: Ser
     }
 
 
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "MEMORY://plane/{}",
+        "memory://plane//{}",
+        "memory://plane/x/../{}",
+        "memory://pl\tane/{}",
+        " memory://plane/./{}",
+    ],
+)
+async def test_another_spelling_of_its_place_shows_no_such_file_either(served: Served, spelt: str) -> None:
+    job_id = await trained(served, (160, 1))
+    theirs = spelt.format("jobs/job_of_others/samples/000000000160.png")
+
+    shown = await refused(served, drawing("sample", job_id) | {"inpainting": {"image": theirs, "mask": theirs}})
+
+    assert shown.keys() == {"/spec/inpainting/image", "/spec/inpainting/mask"}
+
+
+async def test_weights_of_another_projects_job_start_no_training(served: Served) -> None:
+    job_id = await trained(served, (160, 1))
+    assert (await served.api.post("/v1/projects", json={"name": "other"})).status_code == 201
+    weights = f"memory://plane/jobs/{job_id}/exports/160-ema/weights.safetensors"
+    spec = SMOKE | {"initial_weights": weights}
+
+    def by(project: str) -> dict[str, str]:
+        return {"Cdm-Project": project}
+
+    ours = await served.api.post("/v1/jobs", json={"spec": spec}, headers=by("default"))
+    theirs = await served.api.post("/v1/jobs", json={"spec": spec}, headers=by("other"))
+    own = (await served.api.post("/v1/jobs", json={"spec": SMOKE}, headers=by("other"))).json()["id"]
+    detour = SMOKE | {"initial_weights": weights.replace("jobs/", f"jobs/{own}/../")}
+    roundabout = await served.api.post("/v1/jobs", json={"spec": detour}, headers=by("other"))
+
+    assert ours.status_code == 201
+    assert code(theirs) == code(roundabout) == (422, "validation_failed")
+    assert theirs.json()["errors"][0]["pointer"] == "/spec/initial_weights"
+
+
 async def test_what_is_to_follow_a_training_is_looked_at_when_the_training_is_submitted(served: Served) -> None:
     inception = {"kind": "inception", "weights": "/nowhere/weights.pth", "sha256": "0" * 64}
     evaluations = {"features": inception, "reference": "memory://plane/jobs/x/statistics.npz"}
