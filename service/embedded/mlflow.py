@@ -9,7 +9,7 @@ import sys
 from service.embedded.documents import Keys, Ports
 from service.embedded.folder import Folder
 from service.embedded.part import LOOPBACK, Part, Probe, url
-from service.embedded.seaweedfs import MLFLOW_BUCKET, client_environment
+from service.embedded.seaweedfs import MLFLOW_BUCKET, mlflow_environment
 
 
 def part(folder: Folder, ports: Ports, keys: Keys) -> Part:
@@ -24,7 +24,7 @@ def part(folder: Folder, ports: Ports, keys: Keys) -> Part:
             *("--log-level", "warning", "--timeout-graceful-shutdown", "2"),
         ),
         environment={
-            **client_environment(ports, keys),
+            **mlflow_environment(ports, keys),
             "_MLFLOW_SERVER_FILE_STORE": database,
             "_MLFLOW_SERVER_REGISTRY_STORE": database,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",

@@ -1,5 +1,7 @@
 """The S3 server: SeaweedFS in its one-process form, `weed mini`."""
 
+import hashlib
+import hmac
 import json
 from pathlib import Path
 
@@ -47,11 +49,28 @@ def part(folder: Folder, ports: Ports) -> Part:
 
 
 def client_environment(ports: Ports, keys: Keys) -> dict[str, str]:
+    """For the service and its workers: all buckets."""
+    return _environment(ports, (keys.s3_access_key, keys.s3_secret_key))
+
+
+def mlflow_environment(ports: Ports, keys: Keys) -> dict[str, str]:
+    """For MLflow: its own bucket, and no other. It asks nobody who they are, and reads to them what its keys open."""
+    return _environment(ports, _mlflow_account(keys))
+
+
+def _mlflow_account(keys: Keys) -> tuple[str, str]:
+    """Access key and secret key; they follow from the others, which do not follow from them."""
+    secret = hmac.new(keys.s3_secret_key.encode(), b"mlflow", hashlib.sha256).hexdigest()
+    return secret[:20], secret[20:60]
+
+
+def _environment(ports: Ports, account: tuple[str, str]) -> dict[str, str]:
     """What boto3, PyArrow and MLflow read. SeaweedFS, like most, refuses the newer default checksums."""
+    access_key, secret_key = account
     return {
         "AWS_ENDPOINT_URL": url(ports.s3),
-        "AWS_ACCESS_KEY_ID": keys.s3_access_key,
-        "AWS_SECRET_ACCESS_KEY": keys.s3_secret_key,
+        "AWS_ACCESS_KEY_ID": access_key,
+        "AWS_SECRET_ACCESS_KEY": secret_key,
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -62,13 +81,15 @@ def client_environment(ports: Ports, keys: Keys) -> dict[str, str]:
 
 def write_identities(folder: Folder, keys: Keys) -> None:
     """Who may use the S3 server; without this file, everybody."""
+    actions = ("Read", "Write", "List", "Tagging")
+    identities = (
+        ("cdm", (keys.s3_access_key, keys.s3_secret_key), ("Admin", *actions)),
+        ("mlflow", _mlflow_account(keys), tuple(f"{action}:{MLFLOW_BUCKET}" for action in actions)),
+    )
     document = {
         "identities": [
-            {
-                "name": "cdm",
-                "credentials": [{"accessKey": keys.s3_access_key, "secretKey": keys.s3_secret_key}],
-                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-            }
+            {"name": name, "credentials": [{"accessKey": access, "secretKey": secret}], "actions": may}
+            for name, (access, secret), may in identities
         ]
     }
     write_privately(_identities(folder), json.dumps(document))

@@ -134,6 +134,28 @@ def test_s3_and_ray_refuse_those_without_the_generated_secrets(stack: Home) -> N
             unknown.list_buckets()
 
 
+def test_mlflow_which_asks_nobody_who_they_are_reads_its_own_files_to_them_and_not_the_jobs(stack: Home) -> None:
+    with closing(stack.s3()) as s3, httpx2.Client(base_url=stack.status()["mlflow"]["address"]) as mlflow:
+        s3.put_object(Bucket="cdm", Key="jobs/job_1/secret.txt", Body=b"another's")
+        s3.put_object(Bucket="mlflow", Key="artifacts/open.txt", Body=b"everybody's")
+
+        def read_as_a_model(place: str, name: str) -> httpx2.Response:
+            registry = "/api/2.0/mlflow"
+            model = {"name": name}
+            mlflow.post(f"{registry}/registered-models/create", json=model).raise_for_status()
+            version = model | {"source": f"s3://{place}"}
+            mlflow.post(f"{registry}/model-versions/create", json=version).raise_for_status()
+            return mlflow.get("/model-versions/get-artifact", params=model | {"version": "1", "path": name})
+
+        ours, theirs = read_as_a_model("mlflow/artifacts", "open.txt"), read_as_a_model("cdm/jobs/job_1", "secret.txt")
+        stored = mlflow.put("/api/2.0/mlflow-artifacts/artifacts/new.txt", content=b"new")
+
+    assert (ours.status_code, ours.text) == (200, "everybody's")
+    assert theirs.status_code >= 400
+    assert "another's" not in theirs.text
+    assert stored.status_code == 200
+
+
 def test_files_with_secrets_are_for_their_owner_only(stack: Home) -> None:
     folder = stack.folder
 
