@@ -1,19 +1,22 @@
 """`python -m service.admin`: what an operator does beside the running service, with its CDM_... settings.
 
-`migrate` brings the database up to date, for deployments that do so before they start new replicas. `rebuild` writes
-down every job of the object store that the database lacks: after a loss, start with an empty database.
+`migrate` brings the database up to date, for deployments that do so before they start new replicas. `backup` copies
+SQLite's file beside the running service. `restore` puts such a copy back where there is no database, and rebuilds.
+`rebuild` writes down what the object store knows of jobs and the database does not: after that was lost, or an older
+one was put back. It is for a stopped service.
 """
 
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service.clock import utc_now
-from service.database import open_database
-from service.errors import DatabaseInUse, ServiceError
+from service.database import backup, open_database
+from service.errors import BackupRefused, DatabaseInUse, ServiceError
 from service.jobs.objects import JobObjects
 from service.jobs.rebuild import rebuild
 from service.jobs.store import JobStore
@@ -27,8 +30,12 @@ def main() -> int:
     """0 = done, 1 = not, for the reason on standard error, 2 = settings are wrong, 3 = done but for some jobs."""
     parser = argparse.ArgumentParser(prog="python -m service.admin", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("command", choices=["migrate", "rebuild"])
-    command = parser.parse_args().command
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("migrate", "rebuild"):
+        commands.add_parser(name)
+    for name in ("backup", "restore"):
+        commands.add_parser(name).add_argument("file", type=Path)
+    given = parser.parse_args()
     configure_logging()
     try:
         settings = Settings()
@@ -37,8 +44,14 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), code=2)
     try:
-        return asyncio.run(_migrate(settings) if command == "migrate" else _rebuild(settings))
-    except (DatabaseInUse, ServiceError) as error:
+        if given.command == "migrate":
+            return asyncio.run(_migrate(settings))
+        if given.command == "backup":
+            return _backup(settings, given.file)
+        if given.command == "restore":
+            backup.put_back(settings.database_url, given.file)
+        return asyncio.run(_rebuild(settings))
+    except (BackupRefused, DatabaseInUse, ServiceError) as error:
         return _fail(str(error), code=1)
 
 
@@ -56,6 +69,12 @@ def _named(error: ValidationError) -> str:
 async def _migrate(settings: Settings) -> int:
     async with open_database(settings.database_url):
         sys.stdout.write("the database is up to date\n")
+    return 0
+
+
+def _backup(settings: Settings, file: Path) -> int:
+    backup.save(settings.database_url, file)
+    sys.stdout.write(f"copied the database to {file}; now copy {settings.store_url}\n")
     return 0
 
 

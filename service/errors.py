@@ -70,3 +70,7 @@ class DatabaseUnavailable(ServiceError):
 
 class DatabaseInUse(Exception):
     """Another process holds the database; SQLite has one writer."""
+
+
+class BackupRefused(Exception):
+    """A copy of the database cannot be made, or put back; the text says why, for an operator."""

@@ -1,10 +1,12 @@
-"""`cdm admin rebuild`: done by the service's code, in a process of its own, beside the stack's S3 server alone."""
+"""`cdm admin`: done by the service's code, in a process of its own; to a stopped stack, beside its S3 server alone."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -16,12 +18,29 @@ from service.embedded.folder import Folder
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
-admin = typer.Typer(help="What is done to a stopped service.", rich_markup_mode=None)
+admin = typer.Typer(help="Save and restore what this machine's stack knows.", rich_markup_mode=None)
+
+Copy = Annotated[Path, typer.Argument(metavar="FILE", help="A copy of the database.")]
 
 
-@admin.callback()
-def _several() -> None:
-    """So that `rebuild` is named although it is the only one."""
+@admin.command()
+def backup(file: Copy, home: Home = None) -> None:
+    """Copy the database of this machine's stack, which may run meanwhile.
+
+    It holds keys, webhooks and the audit, which nothing else does. Copy the buckets after it, or stop the stack and
+    copy its whole folder instead.
+    """
+    folder, run, keys = _stack(home)
+    raise typer.Exit(_administer(folder, run.ports, keys, "backup", str(file.absolute())))
+
+
+@admin.command()
+def restore(file: Copy, home: Home = None) -> None:
+    """Put a copy of the database back into a stopped stack that has none, with what has happened since.
+
+    Move the database away first (api/service.db*).
+    """
+    _beside_its_store(home, "restore", str(file.absolute()))
 
 
 @admin.command()
@@ -29,25 +48,40 @@ def rebuild(home: Home = None) -> None:
     """Restore lost jobs of this machine's stack from its object store.
 
     For when its database is lost or damaged: move that away (api/service.db*), stop the stack, and run this.
-    Jobs that the database knows stay as they are.
+    Jobs that the database knows stay as they are, unless the object store has heard of them since.
     """
-    from service.embedded import api
-    from service.embedded.parts import check_installed, inherited_environment
+    _beside_its_store(home, "rebuild")
+
+
+def _beside_its_store(home: Path | None, *arguments: str) -> NoReturn:
+    from service.embedded.parts import check_installed
     from service.embedded.ports import choose
 
+    folder, run, keys = _stack(home)
+    check_installed()
+    with folder.exclusive():
+        ports = choose({}, last=run.ports)
+        with object_store(folder, ports, keys):
+            code = _administer(folder, ports, keys, *arguments)
+    raise typer.Exit(code)
+
+
+def _stack(home: Path | None) -> tuple[Folder, Run, Keys]:
     folder = Folder.at(home)
     run, keys = Run.read(folder.run), Keys.read(folder.keys)
     if run is None or keys is None:
         raise CommandFailed(f"there is no stack in {folder.root}: name its folder with --home")
-    check_installed()
-    with folder.exclusive():
-        ports = choose({}, last=run.ports)
-        environment = inherited_environment() | dict(api.part(folder, ports, keys).environment)
-        with object_store(folder, ports, keys):
-            # -P: what lies in the current folder is not meant.
-            command = [sys.executable, "-P", "-m", "service.admin", "rebuild"]
-            code = subprocess.run(command, env=environment, check=False).returncode
-    raise typer.Exit(code)
+    return folder, run, keys
+
+
+def _administer(folder: Folder, ports: Ports, keys: Keys, *arguments: str) -> int:
+    from service.embedded import api
+    from service.embedded.parts import inherited_environment
+
+    environment = inherited_environment() | dict(api.part(folder, ports, keys).environment)
+    # -P: what lies in the current folder is not meant.
+    command = [sys.executable, "-P", "-m", "service.admin", *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The service's own copy of each job in the object store, and the way back from there into an empty database.
+"""The service's own copy of each job in the object store, and the way back from there into a database that lacks it.
 
 The copy follows the database by about a second, so the newest changes may be missing from it. What the store knows
 better counts: an attempt that was claimed exists, whatever the copy says.
@@ -47,23 +47,29 @@ def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
 
 
 async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tuple[int, list[str]]:
-    """Write down every job of the object store that the database lacks; how many, and which could not be read."""
+    """Write down what the object store knows and the database does not; of how many jobs, and which cannot be read.
+
+    That is jobs that it lacks, and, after an older database was put back, what has become since of those that it has.
+    """
     restored, unreadable = 0, []
     for job_id in await objects.job_ids():
-        if await store.find(job_id):
-            continue
-        record = await objects.record(job_id)
         try:
-            if record is None:
-                continue  # its row was never committed: nobody was told that there is such a job
-            job, attempts = await _brought_up_to_date(*read_record(record), objects=objects, now=now)
+            restored += await _restored(job_id, store, objects, now=now)
         except ValueError as error:
             log.warning("job.unreadable", job_id=job_id, error=str(error))
             unreadable.append(job_id)
-            continue
-        await store.restore(job, attempts)
-        restored += 1
     return restored, unreadable
+
+
+async def _restored(job_id: str, store: JobStore, objects: JobObjects, *, now: datetime) -> bool:
+    known, record = await store.find(job_id), await objects.record(job_id)
+    if record is None:
+        return False  # its row was never committed: nobody was told that there is such a job
+    job, attempts = read_record(record)
+    if known and known.event_sequence >= job.event_sequence:
+        job, attempts = known, await store.attempts(job_id)
+    latest, attempts = await _brought_up_to_date(job, attempts, objects=objects, now=now)
+    return latest != known and await store.restore(latest, attempts, known=known, at=now)
 
 
 async def _brought_up_to_date(

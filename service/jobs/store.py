@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Insert, Update, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
@@ -91,11 +91,7 @@ class JobStore(JobLookup):
             if "labels" in values:
                 await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
                 await _add_labels(connection, changed)
-            for attempt in changed_attempts:
-                row = asdict(attempt)
-                statement = self._database.insert(attempts).values(row)
-                key = ["job_id", "number"]
-                await connection.execute(statement.on_conflict_do_update(index_elements=key, set_=row))
+            await self._write_attempts(connection, changed_attempts)
             await self._append(connection, changed, events, actor=actor, at=at)
             if inside:
                 await inside(connection)
@@ -130,15 +126,31 @@ class JobStore(JobLookup):
                 update(jobs).where(jobs.c.lease_token == token).values(lease_token=None, lease_until=None)
             )
 
-    async def restore(self, job: JobRecord, found: Sequence[AttemptRecord]) -> None:
-        """Put a job back as it was, with its number of events; the events themselves are lost, but for this one."""
+    async def restore(
+        self, job: JobRecord, found: Sequence[AttemptRecord], *, known: JobRecord | None, at: datetime
+    ) -> bool:
+        """Put a job back as it was, in place of what is known of it, with its number of events, which are lost.
+
+        False if it has moved on meanwhile: then a service runs, which knows better.
+        """
         job = replace(job, event_sequence=job.event_sequence + 1, record_due=True)
+        put: Insert | Update = insert(jobs)
+        if known:
+            put = update(jobs).where(jobs.c.id == known.id, jobs.c.event_sequence == known.event_sequence)
         async with self._database.writing() as connection:
-            await connection.execute(jobs.insert(), job_row(job))
+            if (await connection.execute(put.values(job_row(job)))).rowcount == 0:
+                return False
+            await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
             await _add_labels(connection, job)
-            for attempt in found:
-                await connection.execute(attempts.insert(), asdict(attempt))
-            await self._append(connection, job, ["rebuilt"], actor=None, at=job.created_at)
+            await self._write_attempts(connection, found)
+            await self._append(connection, job, ["rebuilt"], actor=None, at=at)
+        return True
+
+    async def _write_attempts(self, connection: AsyncConnection, changed: Sequence[AttemptRecord]) -> None:
+        for attempt in changed:
+            row = asdict(attempt)
+            statement = self._database.insert(attempts).values(row)
+            await connection.execute(statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=row))
 
     async def record_saved(self, job: JobRecord) -> None:
         """Its copy is as new as `job`. If it has changed since, another is due: this may have replaced a newer one."""

@@ -1,4 +1,4 @@
-"""`cdm admin rebuild` beside the state folder of a stack whose database is lost."""
+"""`cdm admin` beside the state folder of a stack whose database is lost."""
 
 import hashlib
 import os
@@ -59,9 +59,9 @@ def leave_a_job(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         store.put(JobKeys(job.id).record, record_of(job, []))
 
 
-def rebuild(folder: Folder) -> "subprocess.CompletedProcess[str]":
+def admin(folder: Folder, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDM_"))}
-    command = [sys.executable, "-m", "service.cli", "admin", "rebuild", "--home", str(folder.root)]
+    command = [sys.executable, "-m", "service.cli", "admin", *arguments, "--home", str(folder.root)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -70,7 +70,7 @@ def test_lost_jobs_are_restored_once_and_the_s3_server_is_stopped_again(
 ) -> None:
     leave_a_job(folder, monkeypatch)
 
-    first, second = rebuild(folder), rebuild(folder)
+    first, second = admin(folder, "rebuild"), admin(folder, "rebuild")
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "restored 1 jobs" in first.stdout
@@ -78,9 +78,31 @@ def test_lost_jobs_are_restored_once_and_the_s3_server_is_stopped_again(
     assert (folder.api / "service.db").exists()
 
 
+def test_a_copy_is_made_beside_a_stack_that_runs_and_put_back_where_no_database_is(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leave_a_job(folder, monkeypatch)
+    copy, database = str(tmp_path / "copy.db"), folder.api / "service.db"
+    assert admin(folder, "rebuild").returncode == 0
+    with folder.exclusive():
+        saved = admin(folder, "backup", copy)
+    leave_a_job(folder, monkeypatch)
+
+    refused = admin(folder, "restore", copy)
+    for file in folder.api.glob("service.db*"):
+        file.rename(tmp_path / file.name)
+    restored = admin(folder, "restore", copy)
+
+    assert (saved.returncode, saved.stdout) == (0, f"copied the database to {copy}; now copy s3://cdm\n")
+    assert refused.returncode == 1
+    assert refused.stderr == f"error: {database} is there: move service.db* away first\n"
+    assert restored.returncode == 0, restored.stderr
+    assert "restored 1 jobs" in restored.stdout
+
+
 def test_a_stack_that_runs_is_left_alone(folder: Folder) -> None:
     with folder.exclusive():
-        refused = rebuild(folder)
+        refused = admin(folder, "rebuild")
 
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: a stack already runs from ")
