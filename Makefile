@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock clean
+.PHONY: help setup quickstart serve down check test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,15 @@ lock: .venv/installed-dev  ## refresh the pinned requirements from pyproject.tom
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate --no-emit-package torch
+
+audit: .venv/installed-dev  ## known vulnerabilities of everything that is pinned, by PyPI's advisories (needs the network)
+	@$(AUDIT) --require-hashes --requirement deploy/lock/dev.txt \
+	&& echo '$(TORCH)' | sed 's/+.*//' | $(AUDIT) --no-deps --requirement /dev/stdin \
+	|| { echo "audit: NOT PASSED. Either a package above has known vulnerabilities; or, where it says that one could not be audited," \
+	"PyPI's advisories cannot be reached from here, and nothing was found out: run it where they can." >&2; exit 1; }
+
+# --strict: without it, what has no advisories to be asked for counts as sound. In an environment of its own: it checks ours.
+AUDIT = $(BIN)/uvx --quiet --from pip-audit==2.10.1 pip-audit --strict --progress-spinner off --disable-pip
 
 clean:  ## remove the virtual environment
 	rm -rf .venv
