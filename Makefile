@@ -79,6 +79,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 audit: .venv/installed-dev  ## known vulnerabilities of everything that is pinned, by PyPI's advisories (needs the network)
 	@$(AUDIT) --require-hashes --requirement deploy/lock/dev.txt \
+	&& $(AUDIT) --require-hashes --requirement deploy/lock/images/mlflow.txt \
 	&& echo '$(TORCH)' | sed 's/+.*//' | $(AUDIT) --no-deps --requirement /dev/stdin \
 	|| { echo "audit: NOT PASSED. Either a package above has known vulnerabilities; or, where it says that one could not be audited," \
 	"PyPI's advisories cannot be reached from here, and nothing was found out: run it where they can." >&2; exit 1; }
