@@ -23,10 +23,6 @@ POSTGRES_PASSWORD=$(secret 20)
 CDM_DATABASE_PASSWORD=$(secret 20)
 MLFLOW_DATABASE_PASSWORD=$(secret 20)
 GRAFANA_PASSWORD=$(secret 10)
-
-# The S3 server of this file. With one of your own, take its profile out, and name yours:
-#   S3_ENDPOINT_URL=https://s3.example.org  S3_REGION=us-east-1  S3_BUCKET=my-cdm  MLFLOW_BUCKET=my-mlflow
-COMPOSE_PROFILES=s3
 EOF
 mv .env.new .env
 echo "wrote .env: next, docker compose up --build --detach --wait"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.support.compose import Compose, inspect, output_of, published
 from tests.support.compose_jobs import assert_nothing_is_lost, ended
 from tests.support.specs import smoke_spec
 from tests.support.stack_jobs import log_of
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -142,6 +144,18 @@ def test_the_command_of_the_image_speaks_to_its_service(compose: Compose, succee
 
     assert succeeded.id in [job["id"] for job in listed]
     assert "NOT OK" not in well
+
+
+def test_prometheus_hears_of_the_service_and_of_every_node(compose: Compose) -> None:
+    compose.run("up", "--detach", "--wait", "prometheus")
+    ask = ("exec", "-T", "prometheus", "wget", "-qO-", "http://127.0.0.1:9090/api/v1/query?query=up")
+
+    def heard() -> bool:
+        found = json.loads(compose.run(*ask))["data"]["result"]
+        up = Counter(one["metric"]["job"] for one in found if one["value"][1] == "1")
+        return up == {"cdm-train": 1, "ray": 3}
+
+    wait_until(heard, timeout_seconds=90)
 
 
 def test_more_nodes_take_more_workers(compose: Compose, client: Client) -> None:
