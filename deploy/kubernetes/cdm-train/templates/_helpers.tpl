@@ -1,0 +1,172 @@
+{{/* Every helper but `fullname` and those of the whole release takes (dict "root" $ "component" "api" ...). */}}
+
+{{- define "cdm.fullname" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "cdm.name" -}}
+{{ include "cdm.fullname" .root }}-{{ .component }}
+{{- end }}
+
+{{- define "cdm.selector" -}}
+app.kubernetes.io/part-of: cdm-train
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "cdm.podLabels" -}}
+{{ include "cdm.selector" . }}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+{{- end }}
+
+{{- define "cdm.labels" -}}
+{{ include "cdm.podLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- define "cdm.metadata" -}}
+name: {{ include "cdm.name" . }}
+namespace: {{ .root.Release.Namespace }}
+labels: {{- include "cdm.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "cdm.image" -}}
+{{- $images := .root.Values.images -}}
+{{- $image := get $images .image -}}
+{{- with $images.registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* What all pods have: "user" is who runs in them, "placement" where; "account" a service account of its own. */}}
+{{- define "cdm.pod" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .account }}
+serviceAccountName: {{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .user | default 10001 }}
+  runAsGroup: {{ .user | default 10001 }}
+  fsGroup: {{ .user | default 10001 }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .placement.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .placement.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .placement.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .placement.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "cdm.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What all containers have: "name", and "image" by its name in the values, or whole as "imageName". */}}
+{{- define "cdm.container" -}}
+name: {{ .name | default .component }}
+image: {{ if .imageName }}{{ .imageName }}{{ else }}{{ include "cdm.image" . }}{{ end }}
+imagePullPolicy: {{ .root.Values.images.pullPolicy }}
+securityContext: {{- include "cdm.containerSecurity" . | nindent 2 }}
+{{- with .environment }}
+env: {{- include "cdm.environment" (dict "root" $.root "environment" .) | trim | nindent 2 }}
+{{- end }}
+{{- with .resources }}
+resources: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A list of variables; what is a map names a key of the Secret. */}}
+{{- define "cdm.environment" -}}
+{{- range $name, $value := .environment }}
+- name: {{ $name }}
+  {{- if kindIs "map" $value }}
+  valueFrom: {secretKeyRef: {name: {{ include "cdm.secretName" $.root }}, key: {{ $value.secret }}}}
+  {{- else }}
+  value: {{ $value | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "cdm.secretName" -}}
+{{- .Values.secrets.existingSecret | default (include "cdm.fullname" .) -}}
+{{- end }}
+
+{{/* What boto3 and MLflow read; servers other than AWS refuse the newer default checksums. */}}
+{{- define "cdm.s3Environment" -}}
+{{- with include "cdm.s3Url" . }}
+AWS_ENDPOINT_URL: {{ . }}
+{{- end }}
+{{- if eq .Values.s3.credentials "secret" }}
+AWS_ACCESS_KEY_ID: {secret: s3-access-key}
+AWS_SECRET_ACCESS_KEY: {secret: s3-secret-key}
+{{- end }}
+AWS_REGION: {{ .Values.s3.region }}
+AWS_DEFAULT_REGION: {{ .Values.s3.region }}
+AWS_EC2_METADATA_DISABLED: "true"
+AWS_REQUEST_CHECKSUM_CALCULATION: when_required
+AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
+{{- end }}
+
+{{- define "cdm.s3Url" -}}
+{{- if .Values.s3.bundled }}http://{{ include "cdm.fullname" . }}-s3:8333{{ else }}{{ .Values.s3.endpointUrl }}{{ end -}}
+{{- end }}
+
+{{- define "cdm.mlflowUrl" -}}
+{{- if .Values.mlflow.bundled }}http://{{ include "cdm.fullname" . }}-mlflow:5000{{ else }}{{ .Values.mlflow.url }}{{ end -}}
+{{- end }}
+
+{{/* KubeRay names the head's Service after the RayCluster. */}}
+{{- define "cdm.rayUrl" -}}
+{{- if .Values.ray.bundled }}http://{{ include "cdm.fullname" . }}-ray-head-svc:8265{{ else }}{{ .Values.ray.url }}{{ end -}}
+{{- end }}
+
+{{/* A claim of a StatefulSet, which is all the state of a bundled server. */}}
+{{- define "cdm.claims" -}}
+- metadata: {name: data}
+  spec:
+    accessModes: [ReadWriteOnce]
+    {{- with .storage.className }}
+    storageClassName: {{ . }}
+    {{- end }}
+    resources: {requests: {storage: {{ .storage.size }}}}
+{{- end }}
+
+{{/* Peers of a NetworkPolicy: pods of this release, by their components. */}}
+{{- define "cdm.pods" -}}
+- podSelector:
+    matchLabels:
+      app.kubernetes.io/part-of: cdm-train
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
+    matchExpressions:
+      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}]}
+{{- end }}
+
+{{/* The port of a URL, by its scheme where it names none. */}}
+{{- define "cdm.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end }}
+
+{{/* Private addresses and those of the cloud's metadata are not the internet. */}}
+{{- define "cdm.internet" -}}
+- ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]}
+- ipBlock: {cidr: "::/0", except: ["fc00::/7", "fe80::/10"]}
+{{- end }}

@@ -1,0 +1,149 @@
+"""Who may speak to whom, by the network policies, asked as Kubernetes decides it."""
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from service.web.auth import OPEN_PATHS
+from tests.support.chart import Document, one, pods, rendered
+
+PORTS = {"api": 8400, "mlflow": 5000, "ray-head": 8265, "postgres": 5432, "s3": 8333}
+
+# Of the trial, where everything is here: who opens connections to whom.
+WAYS = {
+    ("api", "postgres"),
+    ("mlflow", "postgres"),
+    ("api", "ray-head"),
+    ("ray-cpu", "ray-head"),
+    ("api", "mlflow"),
+    ("ray-head", "mlflow"),
+    ("ray-cpu", "mlflow"),
+    ("api", "s3"),
+    ("mlflow", "s3"),
+    ("ray-head", "s3"),
+    ("ray-cpu", "s3"),
+}
+
+PUBLIC, PRIVATE, METADATA = "93.184.216.34", "10.1.2.3", "169.254.169.254"
+
+
+class Network:
+    def __init__(self, example: str, **values: Any) -> None:
+        documents = rendered(example, **values)
+        self._pods = {name: pod["metadata"]["labels"] for name, pod in pods(documents).items()}
+        self._policies = [one["spec"] for one in documents if one["kind"] == "NetworkPolicy"]
+
+    def reaches(self, client: str, server: str, port: int) -> bool:
+        """Whether one pod may open a connection to another."""
+        out = self._allows(client, "egress", "to", port, pod=self._pods[server])
+        return out and self._allows(server, "ingress", "from", port, pod=self._pods[client])
+
+    def leaves(self, client: str, address: str, port: int) -> bool:
+        """Whether a pod may open a connection to something that is no pod of ours."""
+        return self._allows(client, "egress", "to", port, address=address)
+
+    def _allows(self, name: str, way: str, side: str, port: int, **peer: Any) -> bool:
+        (policy,) = [one for one in self._policies if _selects(one["podSelector"], self._pods[name])]
+        return any(
+            _at_port(rule.get("ports"), port) and (not rule.get(side) or any(_is(one, **peer) for one in rule[side]))
+            for rule in policy[way]
+        )
+
+
+def _at_port(ports: list[Document] | None, port: int) -> bool:
+    return not ports or any(one["port"] == port and one.get("protocol", "TCP") == "TCP" for one in ports)
+
+
+def _is(peer: Document, *, pod: dict[str, str] | None = None, address: str | None = None) -> bool:
+    if block := peer.get("ipBlock"):
+        if address is None:
+            return False
+        inside = ip_address(address) in ip_network(block["cidr"])
+        return inside and not any(ip_address(address) in ip_network(one) for one in block.get("except", []))
+    return pod is not None and "namespaceSelector" not in peer and _selects(peer["podSelector"], pod)
+
+
+def _selects(selector: Document, labels: dict[str, str]) -> bool:
+    expressions = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in expressions)
+    named = selector.get("matchLabels", {}).items() <= labels.items()
+    return named and all(labels.get(one["key"]) in one["values"] for one in expressions)
+
+
+def test_everybody_reaches_what_it_needs_and_nothing_else() -> None:
+    network = Network("trial")
+    everybody = [*PORTS, "ray-cpu"]
+
+    ways = {(a, b) for a in everybody for b in PORTS if a != b and b != "api" and network.reaches(a, b, PORTS[b])}
+
+    assert ways == WAYS
+
+
+def test_anybody_may_ask_the_api_since_it_asks_for_keys() -> None:
+    assert Network("trial")._allows("api", "ingress", "from", 8400, address=PUBLIC)
+
+
+def test_an_ingress_shows_all_that_the_api_has_but_its_metrics() -> None:
+    (rule,) = one(rendered("production"), "Ingress", "api")["spec"]["rules"]
+    shown = [path["path"] for path in rule["http"]["paths"]]
+    paths = {"/v1/jobs", "/v1/keys", *OPEN_PATHS}
+
+    hidden = {path for path in paths if not any(path == prefix or path.startswith(f"{prefix}/") for prefix in shown)}
+
+    assert hidden == {"/metrics"}
+
+
+def test_nodes_of_ray_reach_each_other_at_all_ports_and_nobody_else_does() -> None:
+    network = Network("trial")
+
+    for port in (6379, 10001, 52365, 40123):
+        assert network.reaches("ray-cpu", "ray-head", port)
+        assert network.reaches("ray-head", "ray-cpu", port)
+        assert not [name for name in ("api", "mlflow", "postgres", "s3") if network.reaches(name, "ray-head", port)]
+        assert not [name for name in ("api", "mlflow", "postgres", "s3") if network.reaches(name, "ray-cpu", port)]
+
+
+@pytest.mark.parametrize("job", ["ray-head", "ray-cpu", "ray-h100"])
+def test_jobs_do_not_reach_a_postgres_of_yours(job: str) -> None:
+    network = Network("production")
+
+    assert not network.leaves(job, "10.20.0.5", 5432)
+    assert network.leaves("api", "10.20.0.5", 5432)
+    assert network.leaves("mlflow", "10.20.0.5", 5432)
+    assert not network.leaves("api", "10.20.1.5", 5432)
+
+
+def test_jobs_reach_the_internet_only_where_it_is_said() -> None:
+    closed, opened = Network("trial"), Network("trial", **{"networkPolicy.jobsToInternet": True})
+
+    assert not closed.leaves("ray-cpu", PUBLIC, 443)
+    assert opened.leaves("ray-cpu", PUBLIC, 443)
+    for address in (PRIVATE, METADATA):
+        assert not opened.leaves("ray-cpu", address, 443)
+        assert not opened.leaves("ray-cpu", address, 80)
+
+
+def test_webhooks_reach_public_addresses_only() -> None:
+    network = Network("trial")
+
+    assert network.leaves("api", PUBLIC, 443)
+    assert not network.leaves("api", PRIVATE, 443)
+    assert not network.leaves("api", METADATA, 443)
+
+
+def test_what_is_not_bundled_is_reached_at_its_own_port() -> None:
+    network = Network("minimal-existing-ray", **{"s3.endpointUrl": "http://10.3.0.9:9000"})
+
+    assert network.leaves("api", "10.0.0.9", 8265)
+    assert network.leaves("api", "10.0.0.9", 5000)
+    assert network.leaves("api", "10.3.0.9", 9000)
+    assert not network.leaves("api", "10.3.0.9", 8333)
+
+
+def test_of_ray_only_the_head_and_only_with_autoscaling_reaches_kubernetes() -> None:
+    growing = Network("trial", **{"ray.autoscaling.enabled": True})
+
+    assert growing.leaves("ray-head", PRIVATE, 6443)
+    assert not growing.leaves("ray-cpu", PRIVATE, 6443)
+    assert not Network("trial").leaves("ray-head", PRIVATE, 6443)
