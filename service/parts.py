@@ -90,7 +90,7 @@ async def open_parts(
             clock=clock,
             database=database,
             store=store,
-            raw_objects=objects or open_store(settings.store_url),
+            raw_objects=objects or open_store(settings.store_url, public_endpoint=settings.store_public_endpoint),
             cluster=engine,
             mlflow=tracker,
             curves=reader,

@@ -282,6 +282,52 @@ def test_a_link_opens_nothing_but_its_object_and_for_nobody_who_changes_it(
     assert store.get("ours") == b"shown"
 
 
+def test_the_size_of_an_object_is_known_without_reading_it(store: ObjectStore) -> None:
+    store.put("a/five", b"12345")
+    store.put("a/none", b"")
+
+    assert (store.size("a/five"), store.size("a/none")) == (5, 0)
+    for key in ("a", "a/six", "a/five/child"):
+        with pytest.raises(FileNotFoundError, match=f"^{key}$"):
+            store.size(key)
+
+
+@pytest.mark.parametrize("backend", ["memory", "folder"])
+def test_where_there_is_no_server_nobody_can_put_anything(store: ObjectStore) -> None:
+    assert store.link_to_put("key", 5, seconds=60) is None
+
+
+def test_a_link_to_put_takes_one_object_of_one_size(seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of a server that verifies signatures."""
+    for name, value in seaweed_server.environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}")
+    link = str(store.link_to_put("uploads/part", 5, seconds=60))
+
+    assert httpx2.put(link, content=b"12345").status_code == 200
+    for content in (b"123456", b"1234", b""):
+        assert httpx2.put(link, content=content).status_code == 403
+    assert httpx2.put(link, content=iter([b"123", b"45"])).status_code == 403, "its size is not said"
+    assert httpx2.put(link.replace("/part?", "/other?"), content=b"12345").status_code == 403
+    assert httpx2.put(link.replace("Expires=60", "Expires=6000"), content=b"12345").status_code == 403
+    assert httpx2.get(link).status_code == 403
+    assert store.list("") == ["uploads/part"]
+    assert store.get("uploads/part") == b"12345"
+
+
+def test_links_lead_to_where_clients_find_the_server(seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in seaweed_server.environment.items():
+        monkeypatch.setenv(name, value)
+    public = seaweed_server.endpoint.replace("127.0.0.1", "localhost")
+    store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}", public_endpoint=public)
+
+    put, get = store.link_to_put("key", 5, seconds=60), store.link("key", seconds=60)
+
+    assert str(put).startswith(public)
+    assert httpx2.put(str(put), content=b"12345").status_code == 200
+    assert httpx2.get(str(get)).content == b"12345"
+
+
 @pytest.mark.parametrize("backend", ["moto", "seaweed"])
 def test_stores_of_different_prefixes_do_not_see_each_other(
     backend: str, store: ObjectStore, request: pytest.FixtureRequest

@@ -10,11 +10,11 @@ from workers.storage.base import ObjectStore
 __all__ = ["ObjectStore", "key_in", "open_store", "read_location"]
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
     """Open `s3://bucket/prefix`, `file:///folder` or `memory://name`.
 
-    S3 takes its endpoint and credentials from the standard AWS_* variables. A memory store lives as long as this
-    process and is shared under its name.
+    S3 takes its endpoint and credentials from the standard AWS_* variables; links that it makes lead to
+    `public_endpoint`, if one is given. A memory store lives as long as this process and is shared under its name.
 
     Raises:
         ValueError: for any other URL, saying which are known.
@@ -24,7 +24,7 @@ def open_store(url: str) -> ObjectStore:
         case "s3" if parts.netloc:
             from workers.storage.s3 import S3Store  # boto3 takes half a second to import
 
-            return S3Store.connect(parts.netloc, parts.path.strip("/"))
+            return S3Store.connect(parts.netloc, parts.path.strip("/"), public_endpoint=public_endpoint)
         case "file" if parts.path:
             from workers.storage.local import LocalStore
 

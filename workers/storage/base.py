@@ -22,8 +22,14 @@ class ObjectStore(Protocol):
     def part(self, key: str, offset: int, size: int) -> bytes:
         """At most `size` bytes of an object from `offset` on; none behind its end. Raises as `get`."""
 
+    def size(self, key: str) -> int:
+        """How many bytes an object has; raises as `get`."""
+
     def link(self, key: str, *, seconds: int) -> str | None:
         """Where anybody can fetch an object without credentials for so long; None: nowhere."""
+
+    def link_to_put(self, key: str, num_bytes: int, *, seconds: int) -> str | None:
+        """Where anybody can PUT an object of exactly so many bytes without credentials for so long; None: nowhere."""
 
     def folders(self, prefix: str) -> list[str]:
         """The names of all folders directly under `prefix`, which is empty or ends with a slash, sorted.

@@ -41,7 +41,19 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise FileNotFoundError(key) from None
 
+    def size(self, key: str) -> int:
+        path = self._path(key)
+        try:
+            if path.is_file():
+                return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        raise FileNotFoundError(key)
+
     def link(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def link_to_put(self, key: str, num_bytes: int, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
         return None
 
     def folders(self, prefix: str) -> list[str]:

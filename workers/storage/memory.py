@@ -38,7 +38,13 @@ class MemoryStore:
     def part(self, key: str, offset: int, size: int) -> bytes:
         return self.get(key)[offset : offset + size]
 
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
     def link(self, key: str, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def link_to_put(self, key: str, num_bytes: int, *, seconds: int) -> str | None:  # noqa: ARG002 - the protocol's
         return None
 
     def folders(self, prefix: str) -> list[str]:

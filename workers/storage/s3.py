@@ -30,17 +30,26 @@ _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=16 
 class S3Store:
     """Objects under a prefix of one bucket."""
 
-    def __init__(self, client: "S3Client", bucket: str, prefix: str = "") -> None:
+    def __init__(self, client: "S3Client", bucket: str, prefix: str = "", *, linking: "S3Client | None" = None) -> None:
         self._client = client
+        self._linking = linking or client  # makes links, which are signed for the address that is in them
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
 
     @classmethod
-    def connect(cls, bucket: str, prefix: str = "") -> "S3Store":
-        """Endpoint, region and credentials come from the standard AWS_* variables or files."""
+    def connect(cls, bucket: str, prefix: str = "", *, public_endpoint: str | None = None) -> "S3Store":
+        """Endpoint, region and credentials come from the standard AWS_* variables or files.
+
+        Links lead to `public_endpoint`, if those who follow them know the server by another address.
+        """
         session = boto3.session.Session()
         region = session.region_name or "us-east-1"  # servers other than AWS ignore it, but signing needs one
-        return cls(session.client("s3", region_name=region, config=_CONFIG), bucket, prefix)
+
+        def client(endpoint: str | None) -> "S3Client":
+            return session.client("s3", region_name=region, config=_CONFIG, endpoint_url=endpoint)
+
+        linking = client(public_endpoint) if public_endpoint else None
+        return cls(client(None), bucket, prefix, linking=linking)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         if len(data) < _TRANSFER.multipart_threshold:  # boto3's transfer manager takes three times as long for these
@@ -73,9 +82,18 @@ class S3Store:
                 return b""
             raise
 
+    def size(self, key: str) -> int:
+        with _named(key):
+            return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
+
     def link(self, key: str, *, seconds: int) -> str | None:
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
-        return self._client.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
+        return self._linking.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
+
+    def link_to_put(self, key: str, num_bytes: int, *, seconds: int) -> str | None:
+        """The number of bytes is part of what is signed: no other number is let in."""
+        place = {"Bucket": self._bucket, "Key": self._prefix + key, "ContentLength": num_bytes}
+        return self._linking.generate_presigned_url("put_object", Params=place, ExpiresIn=seconds)
 
     def folders(self, prefix: str) -> list[str]:
         whole = self._prefix + prefix
@@ -100,7 +118,7 @@ def _named(key: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if _code(error) == "NoSuchKey":
+        if _code(error) in {"NoSuchKey", "404"}:  # the latter of HEAD, whose answers have no body
             raise FileNotFoundError(key) from None
         raise
 
