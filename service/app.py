@@ -20,6 +20,7 @@ from service.parts import open_parts
 from service.settings import Settings
 from service.state import State, open_state
 from service.streams.routes import router as streams_router
+from service.uploads.routes import router as uploads_router
 from service.web.health import router as health_router
 from service.web.logs import configure_logging
 from service.web.middleware import install_middleware
@@ -38,6 +39,7 @@ _ROUTERS = (
     metrics_router,
     streams_router,
     keys_router,
+    uploads_router,
     webhooks_router,
 )
 

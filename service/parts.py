@@ -26,6 +26,8 @@ from service.jobs.sweep import Sweep
 from service.jobs.usecases import Jobs
 from service.metrics.mlflow import MlflowCurves
 from service.settings import Settings
+from service.uploads.objects import UploadObjects
+from service.uploads.usecases import Uploads
 from service.web.idempotency_store import IdempotencyStore
 from service.webhooks.outbox import enqueue
 from workers.storage import ObjectStore, open_store
@@ -41,6 +43,7 @@ class Parts:
     store: JobStore
     objects: JobObjects
     raw_objects: ObjectStore
+    uploads: Uploads
     cluster: Cluster
     mlflow: Mlflow
     curves: MlflowCurves
@@ -61,6 +64,7 @@ class Parts:
             local_paths=self.settings.local_paths,
             stop_patience=self.settings.stop_patience,
             curves=self.curves,
+            uploads=self.uploads.objects,
         )
 
 
@@ -112,6 +116,13 @@ def assemble(
 ) -> Parts:
     """Put what is open together."""
     objects = JobObjects(raw_objects, url=settings.store_url)
+    uploads = Uploads(
+        objects=UploadObjects(raw_objects),
+        database=database,
+        clock=clock,
+        limits=settings.uploads,
+        unfinished=store.unfinished,
+    )
     installation = Installation(store, objects)
     actions = Actions(
         store=store,
@@ -133,13 +144,14 @@ def assemble(
         store=store,
         objects=objects,
         raw_objects=raw_objects,
+        uploads=uploads,
         cluster=cluster,
         mlflow=mlflow,
         curves=curves,
         scheduler=scheduler,
         reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
         aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock),
-        housekeeping=Housekeeping(purges=(IdempotencyStore(database).purge,), clock=clock),
+        housekeeping=Housekeeping(purges=(IdempotencyStore(database).purge, uploads.purge), clock=clock),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
     )
 

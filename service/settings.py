@@ -35,6 +35,13 @@ class Requests(_Group):
     failures_per_minute: Annotated[int, Field(ge=1, description="Requests of one address without a valid key")] = 60
 
 
+class UploadLimits(_Group):
+    """Files that clients send."""
+
+    max_bytes: Annotated[int, Field(ge=1, description="Of one file")] = 100 << 30
+    keep_hours: Annotated[float, Field(gt=0, description="From when it is announced until it is removed")] = 72.0
+
+
 class Retries(_Group):
     """How often a lost attempt is followed by another. Counted in a row: a new checkpoint starts again."""
 
@@ -102,6 +109,7 @@ class Settings(BaseSettings):
 
     oidc: Oidc = Oidc()
     requests: Requests = Requests()
+    uploads: UploadLimits = UploadLimits()
     retries: Retries = Retries()
     watch: Watch = Watch()
 

@@ -18,6 +18,7 @@ from service.settings import Oidc
 from service.streams.feed import Feed
 from service.streams.shutdown import on_termination
 from service.streams.usecases import Streams
+from service.uploads.usecases import Uploads
 from service.web.addresses import INSIDE, AddressGuard
 from service.web.auth import Authenticator
 from service.web.health import Checks, FindReadiness, find_readiness
@@ -49,6 +50,8 @@ class State(TypedDict):
     metrics: Metrics
     streams: Streams
     webhooks: Webhooks
+    uploads: Uploads
+    shares_paths: bool
     readiness: FindReadiness
     mlflow_url: str
     collect_metrics: Sequence[CollectMetrics]
@@ -100,6 +103,8 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             webhooks=Webhooks(
                 store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake
             ),
+            uploads=parts.uploads,
+            shares_paths=settings.local_paths,
             readiness=readiness,
             mlflow_url=mlflow_url,
             collect_metrics=tuple(Shared(one.collect, fresh_seconds=_GAUGES_SECONDS) for one in gauges),

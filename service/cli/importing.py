@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli import documents, values
+from service.cli import documents, sending, values
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
 from service.client import Client
+from workers.contract.jobs import AnySpec
 
 Format = Literal["folder", "zip", "cifar", "npz", "parquet", "webdataset"]
 _BY_SUFFIX: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".parquet": "parquet", ".tar": "webdataset"}
@@ -18,11 +19,17 @@ _BY_SUFFIX: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".parquet": "parq
 @on_service
 def import_(
     client: Client,
-    path: Annotated[str, typer.Argument(help="Images, as the workers see them.")],
+    path: Annotated[str, typer.Argument(help="Images: a path that the workers see, or one here that is sent to them.")],
     format: Annotated[Format | None, typer.Option(help="Default: by its name and what is in it.")] = None,  # noqa: A002
     resolution: Annotated[int | None, typer.Option(help="Crop to a square of this size; default: as they are.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="One channel instead of three.")] = False,
     skip: Annotated[int, typer.Option(min=0, help="Leave out up to so many images that cannot be used.")] = 0,
+    upload: Annotated[
+        bool | None,
+        typer.Option(
+            help="Send them to the service. Default: if they are here, and it does not see this machine's files."
+        ),
+    ] = None,
     changes: Changes = [],  # noqa: B006 (Typer's way)
     name: Name = None,
     label: LabelList = [],  # noqa: B006 (Typer's way)
@@ -39,7 +46,19 @@ def import_(
     dataset = {"kind": format or _format(path), "path": path, "resolution": resolution, "channels": channels}
     document = {"kind": "import", "dataset": dataset, "max_faulty_images": skip}
     options = values.job_options(name, label, priority, max_runtime)
-    hand_in(client, documents.completed(document, changes), options, watch=watch, as_json=as_json)
+    spec = documents.completed(document, changes)
+    if sending.is_to_be_sent(client, path, upload):  # only now: nothing is sent for a document that is wrong
+        spec = _sent(client, path, spec.model_dump(mode="json"))
+    hand_in(client, spec, options, watch=watch, as_json=as_json)
+
+
+def _sent(client: Client, path: str, document: documents.Document) -> AnySpec:
+    """The document that names what has been sent."""
+    dataset, is_folder = document["dataset"], Path(path).expanduser().is_dir()
+    if is_folder and dataset["kind"] != "folder":
+        raise CommandFailed(f"{path} is a folder of {dataset['kind']} files: send one of them, or a folder of images")
+    dataset |= {"kind": "zip" if is_folder else dataset["kind"], "path": sending.send(client, path).path}
+    return documents.completed(document, ())
 
 
 def _format(path: str) -> Format:

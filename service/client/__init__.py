@@ -25,6 +25,7 @@ from service.client.errors import (
     StateConflict,
     StillInFlight,
     StillRunning,
+    UploadFailed,
 )
 from service.client.retries import Timing
 
@@ -48,4 +49,5 @@ __all__ = [
     "StillInFlight",
     "StillRunning",
     "Timing",
+    "UploadFailed",
 ]

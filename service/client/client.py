@@ -10,6 +10,7 @@ from service.client.connection import Connection
 from service.client.jobs import Jobs
 from service.client.pages import rows
 from service.client.retries import Policy, Timing
+from service.client.uploads import Uploads
 from service.client.webhooks import Webhooks
 from service.jobs.views import PresetList, Queue, QueueEntry
 from service.keys.views import AuditPage, AuditRow
@@ -53,6 +54,7 @@ class Client:
         self.jobs = Jobs(self._connection)
         self.api_keys = ApiKeys(self._connection)
         self.projects = Projects(self._connection)
+        self.uploads = Uploads(self._connection)
         self.webhooks = Webhooks(self._connection)
 
     def presets(self) -> dict[str, TrainSpec]:

@@ -14,7 +14,7 @@ from service.client.retries import Policy, Repeat, Timing, may_be_done
 
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _SILENCE_SECONDS = 45.0  # a stream is pinged every 15 s
-_NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service on this machine
+NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service on this machine
 _NEVER_ASKED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,7 +40,7 @@ class Connection:
         headers = {"Authorization": f"Bearer {_sendable(api_key, what='the API key')}"}
         headers |= {"Cdm-Project": _sendable(project, what="the project")} if project else {}
         with self._speaking():
-            self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=_NEVER_PROXIED)
+            self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=NEVER_PROXIED)
 
     def get(self, model: type[Model], path: str, *, accept_status: int = 200, **params: Any) -> Model:
         """Read something."""

@@ -2,6 +2,7 @@
 
     ClientError
       ServiceUnreachable        no answer: not started, wrong address, timeout
+      UploadFailed              the object store did not take a file
       StillRunning              `wait` ran out of time; the job goes on
       RequestFailed             an answer that says no; has status, code, request_id, details
         AuthenticationFailed    401
@@ -38,6 +39,10 @@ class ServiceUnreachable(ClientError):
     def __init__(self, message: str, *, was_asked: bool) -> None:
         super().__init__(message)
         self.was_asked = was_asked
+
+
+class UploadFailed(ClientError):
+    """A file did not arrive in the object store."""
 
 
 class StillRunning(ClientError):

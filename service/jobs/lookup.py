@@ -138,6 +138,12 @@ class JobLookup:
             query = select(jobs.c.id).where(same, jobs.c.state.in_(UNFINISHED)).limit(3)
             return list(await connection.scalars(query))
 
+    async def unfinished(self, job_ids: Sequence[str]) -> list[str]:
+        """Which of these have not ended."""
+        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.id)
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(query)) if job_ids else []
+
     async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
         """Workers and jobs that each project may have running; None = as many as there is room for."""
         async with self._database.reading() as connection:

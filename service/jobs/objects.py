@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 import structlog
 
-from service.errors import StorageUnavailable
 from service.jobs.records import AttemptRecord
+from service.storage import called
 from workers.contract.document import Record, read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
@@ -21,8 +20,6 @@ log = structlog.get_logger()
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class JobObjects:
         return f"{self.url}/{key}"
 
     async def save_spec(self, job_id: str, spec: bytes) -> None:
-        await _called(self._store.put, JobKeys(job_id).spec, spec)
+        await called(self._store.put, JobKeys(job_id).spec, spec)
 
     async def outcome(self, job_id: str, attempt: int) -> Outcome | None:
         return await self._record(Outcome, JobKeys(job_id).attempt(attempt).outcome)
@@ -60,14 +57,14 @@ class JobObjects:
         """
         key = JobKeys(attempt.job_id).attempt(attempt.number).claim
         claim = Claim(host=_REVOKED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
-        absent = await _called(self._store.put_if_absent, key, claim)
+        absent = await called(self._store.put_if_absent, key, claim)
         return absent or await self._bytes(key) == claim
 
     async def fence(self, attempt: AttemptRecord) -> None:
         """Claim the number behind an attempt: its driver finds that before it commits anything more, and leaves."""
         key = JobKeys(attempt.job_id).attempt(attempt.number + 1).claim
         claim = Claim(host=_FENCED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
-        await _called(self._store.put_if_absent, key, claim)
+        await called(self._store.put_if_absent, key, claim)
 
     async def is_claimed(self, attempt: AttemptRecord) -> bool:
         """Whether a driver has it. Our own revocation, which a crash may have left half done, is no driver."""
@@ -77,19 +74,19 @@ class JobObjects:
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
         keys = JobKeys(job_id)
-        for folder in reversed(await _called(self._store.folders, keys.attempts)):
+        for folder in reversed(await called(self._store.folders, keys.attempts)):
             if folder.isdecimal() and await self._bytes(keys.attempt(int(folder)).claim) is not None:
                 return int(folder)
         return 0
 
     async def log_sources(self, job_id: str, attempt: int) -> list[str]:
         """Whose logs there are."""
-        return await _called(self._store.folders, JobKeys(job_id).attempt(attempt).logs)
+        return await called(self._store.folders, JobKeys(job_id).attempt(attempt).logs)
 
     async def log_starts(self, job_id: str, attempt: int, source: str) -> list[int]:
         """The byte at which each chunk of a log starts, ascending."""
         prefix = JobKeys(job_id).attempt(attempt).log_stream(source)
-        names = (key.removeprefix(prefix).removesuffix(".log") for key in await _called(self._store.list, prefix))
+        names = (key.removeprefix(prefix).removesuffix(".log") for key in await called(self._store.list, prefix))
         return sorted(int(name) for name in names if name.isdecimal())
 
     async def log_chunk(self, job_id: str, attempt: int, source: str, start: int) -> bytes:
@@ -97,18 +94,18 @@ class JobObjects:
 
     async def save_log_chunk(self, job_id: str, attempt: int, source: str, data: bytes) -> None:
         """A log as one chunk."""
-        await _called(self._store.put, JobKeys(job_id).attempt(attempt).log_chunk(source, 0), data)
+        await called(self._store.put, JobKeys(job_id).attempt(attempt).log_chunk(source, 0), data)
 
     async def save_record(self, job_id: str, record: bytes) -> None:
         """The service's own copy of what it knows of a job, for a database that was lost."""
-        await _called(self._store.put, JobKeys(job_id).record, record)
+        await called(self._store.put, JobKeys(job_id).record, record)
 
     async def record(self, job_id: str) -> bytes | None:
         return await self._bytes(JobKeys(job_id).record)
 
     async def job_ids(self) -> list[str]:
         """Every job that has ever left anything here."""
-        return await _called(self._store.folders, JOBS)
+        return await called(self._store.folders, JOBS)
 
     async def is_ours(self, job_id: str, number: int) -> bool:
         """Whether a number was taken by the service itself, so that no attempt ever has it."""
@@ -117,12 +114,12 @@ class JobObjects:
 
     async def installation(self, fresh: str) -> str:
         """Who we are on an engine; kept here too, so that a database that was lost does not change it."""
-        await _called(self._store.put_if_absent, INSTALLATION, fresh.encode())
-        return (await _called(self._store.get, INSTALLATION)).decode()
+        await called(self._store.put_if_absent, INSTALLATION, fresh.encode())
+        return (await called(self._store.get, INSTALLATION)).decode()
 
     async def save_origin(self, job_id: str, origin: Origin) -> None:
         """Where a fork starts; settled once, whatever comes later."""
-        await _called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
+        await called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
 
     async def pin(self, checkpoint: Origin, *, job_id: str | None = None) -> bool:
         """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).
@@ -130,23 +127,23 @@ class JobObjects:
         False if its own job has removed it just before.
         """
         keys = JobKeys(checkpoint.job_id)
-        await _called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), b"")
+        await called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), b"")
         return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
 
     async def metric_rows(self, job_id: str) -> list[MetricRow]:
         """All that was ever measured of a job, as it was told: attempt by attempt, then by its evaluations."""
-        rows = await _called(_metric_rows, self._store, JobKeys(job_id))
+        rows = await called(_metric_rows, self._store, JobKeys(job_id))
         found = [(each.checkpoint.images_seen, each) for each in await self.evaluations(job_id)]
         return rows + [MetricRow(seen, each.ended_at.timestamp(), each.points) for seen, each in found if seen]
 
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""
-        for key in await _called(self._store.list, prefix):
-            await _called(self._store.delete, key)
+        for key in await called(self._store.list, prefix):
+            await called(self._store.delete, key)
 
     async def checkpoints(self, job_id: str) -> list[tuple[str, CheckpointManifest]]:
         """Folder and manifest of each committed checkpoint, oldest first; one that lacks a file is none."""
-        keys = await _called(self._store.list, JobKeys(job_id).checkpoints)
+        keys = await called(self._store.list, JobKeys(job_id).checkpoints)
         present, found = set(keys), []
         for key in keys:
             folder, _, name = key.rpartition("/")
@@ -158,7 +155,7 @@ class JobObjects:
     async def samples(self, job_id: str) -> list[int]:
         """Images seen at each sample grid, ascending."""
         prefix = JobKeys(job_id).samples
-        keys = await _called(self._store.list, prefix)
+        keys = await called(self._store.list, prefix)
         names = (key.removeprefix(prefix).removesuffix(".png") for key in keys if key.endswith(".png"))
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -171,18 +168,18 @@ class JobObjects:
     async def files(self, job_id: str) -> list[tuple[str, str | None]]:
         """The names of the files that a job has left, and where anybody can fetch them for an hour."""
         prefix = JobKeys(job_id).results
-        return await _called(_linked, self._store, prefix)
+        return await called(_linked, self._store, prefix)
 
     async def file(self, job_id: str, name: str) -> AsyncIterator[bytes]:
         """One of them, piece by piece; raises FileNotFoundError before the first."""
         key, offset = JobKeys(job_id).results + name, 0
-        while piece := await _called(self._store.part, key, offset, _PIECE_BYTES):
+        while piece := await called(self._store.part, key, offset, _PIECE_BYTES):
             yield piece
             offset += len(piece)
 
     async def evaluations(self, job_id: str) -> list[Evaluation]:
         """What was found of a job's checkpoints, by images seen."""
-        keys = await _called(self._store.list, JobKeys(job_id).evaluations)
+        keys = await called(self._store.list, JobKeys(job_id).evaluations)
         found = await asyncio.gather(*(self._record(Evaluation, key) for key in keys))
         return [evaluation for evaluation in found if evaluation]
 
@@ -193,7 +190,7 @@ class JobObjects:
 
     async def _bytes(self, key: str) -> bytes | None:
         try:
-            return await _called(self._store.get, key)
+            return await called(self._store.get, key)
         except FileNotFoundError:
             return None
 
@@ -204,18 +201,6 @@ class JobObjects:
         if data and record is None:
             log.warning("record.unreadable", key=key)
         return record
-
-
-async def _called(
-    method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
-) -> _Result:
-    """What a blocking method of the store returns; each backend fails in its own way, all mean the same here."""
-    try:
-        return await asyncio.to_thread(method, *args, **kwargs)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
 
 
 def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:

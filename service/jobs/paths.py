@@ -24,6 +24,7 @@ from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Features, Inception
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
+from workers.contract.locations import is_path
 from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
@@ -96,9 +97,7 @@ def path_problems(spec: AnySpec) -> list[Problem]:
 
 
 def _file_problems(pointer: str, location: str | None) -> list[Problem]:
-    if location is None or "://" in location:
-        return []
-    return _problems_at(pointer, location, _wrong_with_file)
+    return _problems_at(pointer, location, _wrong_with_file) if location else []
 
 
 def _dataset_problems(dataset: Dataset) -> list[Problem]:
@@ -118,6 +117,8 @@ def _dataset_problems(dataset: Dataset) -> list[Problem]:
 
 
 def _problems_at(pointer: str, location: str, look: Callable[[Path], _Wrong | None]) -> list[Problem]:
+    if not is_path(location):
+        return []
     wrong = _wrong_with(Path(location), look)
     return [Problem(pointer, *wrong)] if wrong else []
 

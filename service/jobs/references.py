@@ -1,17 +1,21 @@
 """What a job document refers to: looked up when it is submitted, and written into it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.errors import InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
+from service.uploads.objects import UploadObjects
 from workers.contract.comparing import CompareSpec
-from workers.contract.data import ImportedDataset
+from workers.contract.data import BuiltinDataset, ImportedDataset
 from workers.contract.document import Problem
 from workers.contract.evaluation import EvaluateSpec
+from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JOBS
+from workers.contract.locations import uploaded_id
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.sampling import CheckpointSource, SampleSpec
 from workers.contract.spec import TrainSpec
@@ -20,13 +24,16 @@ from workers.storage import key_in
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A document with nothing left open, and the checkpoint that it needs."""
+    """A document with nothing left open, the checkpoint that it needs, and the id of the upload that it reads."""
 
     spec: AnySpec
     source: Origin | None = None
+    upload_id: str | None = None
 
 
-async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> Settled:
+async def settle(
+    spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects, uploads: UploadObjects, now: datetime
+) -> Settled:
     """Look everything up.
 
     Raises:
@@ -46,7 +53,9 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
         case TrainSpec():
             await _require_images(spec, objects=objects)
             await _require_own_weights(spec, project=project, store=store, objects=objects)
-            return Settled(spec)
+            return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
+        case ImportSpec():
+            return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
         case _:
             return Settled(spec)
 
@@ -66,6 +75,25 @@ async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore
     job = await store.find(job_id, project=project)
     if job is None or job.deleted_at:
         raise _refused("/spec/initial_weights", "lies in the store of the service, and in no job of this project")
+
+
+async def _whole_upload(
+    spec: TrainSpec | ImportSpec, *, project: str, uploads: UploadObjects, now: datetime
+) -> str | None:
+    """The id of the upload that it reads, if it reads one; all of it is there."""
+    dataset = spec.dataset
+    if isinstance(dataset, BuiltinDataset | ImportedDataset) or not (upload_id := uploaded_id(dataset.path)):
+        return None
+    record = await uploads.find(upload_id)
+    if record is None or record.project != project:
+        raise _refused("/spec/dataset/path", f"there is no upload {upload_id}")
+    if record.expires_at <= now:
+        mend = 'upload the file again, or name what was imported of it by its digest: "kind": "imported"'
+        raise _refused("/spec/dataset/path", f"{upload_id} has expired; {mend}")
+    if missing := await uploads.missing(upload_id, record):
+        reason = f"{len(missing)} of its {len(record.part_sizes)} parts have not come yet; send them first"
+        raise _refused("/spec/dataset/path", f"{upload_id} is not whole: {reason}")
+    return upload_id
 
 
 async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:

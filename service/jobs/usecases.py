@@ -35,6 +35,7 @@ from service.jobs.references import Settled, settle
 from service.jobs.store import Inside, JobStore, require_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
+from service.uploads.objects import UploadObjects
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match
 from workers.contract import records as contract
@@ -56,6 +57,7 @@ class Jobs:
     local_paths: bool
     stop_patience: timedelta
     curves: MlflowCurves
+    uploads: UploadObjects
 
     async def submit(
         self, request: JobCreate, *, origin: Origin, job_id: str | None = None, inside: Inside | None = None
@@ -65,6 +67,7 @@ class Jobs:
             return made  # the request was repeated
         settled = await self._settled(request, project=origin.project)
         job, source = self._new_job(request, settled.spec, project=origin.project, job_id=job_id), settled.source
+        await self._keep_upload(settled, job_id=job.id)
         if source is None:
             return await self._create(job, origin, inside=inside)
         await self._keep(source, job_id=job.id)
@@ -108,12 +111,13 @@ class Jobs:
             priority=request.priority,
             max_runtime_seconds=request.max_runtime_seconds,
         )
-        await self._settled(create, project=origin.project)
+        settled = await self._settled(create, project=origin.project)
         job = replace(
             self._new_job(create, spec, project=origin.project, job_id=new_job_id),
             parent_job_id=parent.id,
             parent_images=manifest.images_seen,
         )
+        await self._keep_upload(settled, job_id=job.id)
         source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
         await self._keep(source)
         await self.objects.save_origin(job.id, source)
@@ -244,7 +248,14 @@ class Jobs:
         if self.local_paths:
             problems += await asyncio.to_thread(request_problems, request)
         try:
-            settled = await settle(request.spec, project=project, store=self.store, objects=self.objects)
+            settled = await settle(
+                request.spec,
+                project=project,
+                store=self.store,
+                objects=self.objects,
+                uploads=self.uploads,
+                now=self.clock(),
+            )
         except InvalidRequest as error:
             raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
         if problems:
@@ -254,6 +265,10 @@ class Jobs:
     async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
         if not await self.objects.pin(source, job_id=job_id):
             raise CheckpointNotFound(f"{source.job_id} has just removed that checkpoint to make room: take a newer one")
+
+    async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
+        if settled.upload_id:
+            await self.uploads.pin(settled.upload_id, job_id)
 
     def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), settled.model_dump_json()

@@ -22,6 +22,7 @@ from tests.support.ray_head import free_ports
 from tests.support.waiting import wait_until
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
+from workers.storage import ObjectStore, open_store
 from workers.storage.memory import MemoryStore
 
 MAX_ACTIVE = 10
@@ -33,7 +34,7 @@ class Service:
 
     url: str
     client: Client
-    store: MemoryStore
+    store: ObjectStore
     script: Script
     mlflow: FakeMlflow
     cdm: Command
@@ -67,9 +68,13 @@ class Service:
 
 
 @contextmanager
-def served(cdm: Command, folder: Path) -> Iterator[Service]:
-    store, script = MemoryStore(), Script()
-    settings = settings_in(folder, max_active_jobs=MAX_ACTIVE, allow_private_addresses=True)
+def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
+    """With a `store_url` among the changes, that store is used instead of one in memory."""
+    script = Script()
+    settings = settings_in(folder, **{"max_active_jobs": MAX_ACTIVE, "allow_private_addresses": True, **changes})
+    store: ObjectStore = MemoryStore()
+    if "store_url" in changes:
+        store = open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
     app = create_app(settings, cluster=MemoryCluster(script), store=store, mlflow=mlflow.client())
     (port,) = free_ports(1)

@@ -28,6 +28,7 @@ from service.streams.feed import Feed
 from service.streams.routes import router
 from service.streams.shutdown import on_termination
 from service.streams.usecases import Streams
+from service.uploads.objects import UploadObjects
 from service.web.principal import Principal
 from service.web.problems import install_problems
 from service.web.requests import RequestMiddleware
@@ -180,6 +181,7 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
         local_paths=False,
         stop_patience=timedelta(seconds=90),
         curves=MlflowCurves("http://mlflow"),
+        uploads=UploadObjects(objects),
     )
     feed = Feed(jobs)
     streams = Streams(jobs=uses, feed=feed, store=objects, mlflow_url="http://mlflow", **changes)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict
+from pydantic import AfterValidator, Field, Strict
 
 from workers.contract.document import Document
+from workers.contract.locations import of_a_file, of_the_file_system
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -30,7 +31,7 @@ class ImportedDataset(Document):
 class _ImagesAtPath(Document):
     """Images of a path that the workers can read."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1), AfterValidator(of_the_file_system)]
     resolution: Annotated[
         Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
     ] = None
@@ -46,13 +47,26 @@ class FolderDataset(_ImagesAtPath):
     kind: Literal["folder"]
 
 
-class ZipDataset(_ImagesAtPath):
+class _ImagesInFile(_ImagesAtPath):
+    """Images in a file that the workers can read, or that was uploaded."""
+
+    path: Annotated[
+        str,
+        Field(min_length=1, description="Of the workers' file system, or upload://ID"),
+        AfterValidator(of_a_file),
+    ]
+    sha256: Annotated[Digest | None, Field(description="Of the file; anything else is refused. null: not compared")] = (
+        None
+    )
+
+
+class ZipDataset(_ImagesInFile):
     """A ZIP of images as the StyleGAN and EDM dataset tools write it, with its labels in `dataset.json`."""
 
     kind: Literal["zip"]
 
 
-class CifarDataset(_ImagesAtPath):
+class CifarDataset(_ImagesInFile):
     """CIFAR-10 or CIFAR-100 as they are published for Python, `cifar-10-python.tar.gz`; of the latter the fine labels.
 
     Their pickles are read as data: nothing in them is run.
@@ -62,7 +76,7 @@ class CifarDataset(_ImagesAtPath):
     split: Literal["train", "test"] = "train"
 
 
-class NpzDataset(_ImagesAtPath):
+class NpzDataset(_ImagesInFile):
     """A NumPy archive with an array [images, height, width, channels] of uint8, or without the last.
 
     Labels are its one array of as many whole numbers, if it has one, and its one array of strings names the classes.
@@ -72,7 +86,7 @@ class NpzDataset(_ImagesAtPath):
     images: Annotated[str | None, Field(description="Name of the array; null: the only one that holds images")] = None
 
 
-class ParquetDataset(_ImagesAtPath):
+class ParquetDataset(_ImagesInFile):
     """A Parquet file of images, or a folder of them, as Hugging Face's `datasets` writes it.
 
     Labels are its one column of class labels, if it has one.
@@ -82,7 +96,7 @@ class ParquetDataset(_ImagesAtPath):
     column: Annotated[str | None, Field(description="Of the images; null: the only one that holds images")] = None
 
 
-class WebDataset(_ImagesAtPath):
+class WebDataset(_ImagesInFile):
     """A tar file in the layout of WebDataset, or a folder of them: images beside `.cls`, or `.json` with a `label`."""
 
     kind: Literal["webdataset"]

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 MANIFEST = "MANIFEST.json"
-JOBS = "jobs/"
+JOBS, UPLOADS = "jobs/", "uploads/"
 RESULT = "result.json"  # the last file of what a job is run for that is not a training
 INSTALLATION = "installation"  # the id of the service whose jobs these are
 DRIVER_LOG, ENGINE_LOG = "driver", "engine"  # sources of logs beside the ranks: the job's driver, and what Ray kept
@@ -146,6 +146,33 @@ class JobKeys:
 
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadKeys:
+    """A file that a client sends, in parts."""
+
+    upload_id: str
+
+    @property
+    def root(self) -> str:
+        return f"{UPLOADS}{self.upload_id}/"
+
+    @property
+    def record(self) -> str:
+        return f"{self.root}upload.json"
+
+    @property
+    def parts(self) -> str:
+        return f"{self.root}parts/"
+
+    def part(self, number: int) -> str:
+        return f"{self.parts}{number:06d}"
+
+    @property
+    def jobs(self) -> str:
+        """Under it, the id of each job that reads it: until they have ended it stays."""
+        return f"{self.root}jobs/"
 
 
 def _checkpoint_name(images_seen: int, attempt: int) -> str:

@@ -5,6 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,7 @@ from jaxtyping import UInt8
 from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
+from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.source import Source
 from workers.data.sources import open_source
@@ -28,7 +30,7 @@ log = structlog.get_logger()
 Progress = Callable[[int, int], None]  # images done, and how many there are
 
 
-def _unseen(_done: int, _total: int) -> None: ...
+def _unseen(_done: int, _total: int | None) -> None: ...
 
 
 _LABELS = "labels.i32"
@@ -68,19 +70,23 @@ def import_images(
     *,
     max_faulty_images: int = 0,
     on_progress: Progress = _unseen,
+    on_bytes: OnBytes = _unseen,
     shard_bytes: int = SHARD_BYTES,
 ) -> Imported:
     """Put a data set into the store, unless the same content is there already, in whatever format it came.
 
     Pixels wait in the temporary folder (TMPDIR) until every image has been seen; memory holds a few images and one
-    shard. `on_progress` hears, after each image, how many are done and how many there are.
+    shard. `on_progress` hears, after each image, how many are done and how many there are; before that, `on_bytes` how
+    much has come of what is not on this machine.
 
     Raises:
         DatasetError: naming the images that cannot be used, if they are more than `max_faulty_images`; then nothing
             has been written to the store.
     """
-    with open_source(dataset) as source, TemporaryDirectory(prefix="cdm-import-") as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
+        source = stack.enter_context(open_source(here))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cdm-import-")))
         log.info("dataset.opened", place=source.place, num_images=len(source.names), num_ignored=source.num_ignored)
         spool = Spool(folder, shard_bytes=shard_bytes)
         filled = _fill(spool, source, on_progress, max_faulty_images)

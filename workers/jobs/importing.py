@@ -44,8 +44,13 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
     spec = ImportSpec.model_validate_json(store.get(run.keys.spec))
     with shift(run, world, spec.compute, phase="importing", heard=heard, last_words=last_words) as workshop:
         try:
+            step = _steps_of(workshop)
             imported = import_images(
-                spec.dataset, store, max_faulty_images=spec.max_faulty_images, on_progress=_steps_of(workshop)
+                spec.dataset,
+                store,
+                max_faulty_images=spec.max_faulty_images,
+                on_progress=step,
+                on_bytes=lambda _done, _total: step(0, 0),
             )
         except _LeftEarly:
             return Ending(0, stopped=True, message="asked to stop; nothing of it is kept")
@@ -54,7 +59,7 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
 
 
 def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
-    """What hears of every image: it tells, and leaves when asked to."""
+    """What hears of every image, and of nothing while these are fetched: it tells, and leaves when asked to."""
 
     looked_at = 0.0
 

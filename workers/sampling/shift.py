@@ -69,7 +69,8 @@ class _Teller:
         self._begin: tuple[float, int] | None = None
 
     def tell(self, done: int, total: int) -> None:
-        self._begin = self._begin or (time.monotonic(), done)
+        if self._begin is None or done == 0:  # the clock runs from when something is done
+            self._begin = (time.monotonic(), done)
         since, before = self._begin
         self._heartbeat.update(
             phase=self._phase,

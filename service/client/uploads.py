@@ -1,0 +1,103 @@
+"""Files of this machine, sent straight to the object store in parts."""
+
+from collections.abc import Callable, Iterator
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import httpx2
+
+from service.client.connection import NEVER_PROXIED, Connection
+from service.client.errors import UploadFailed
+from service.uploads.views import Sources, Upload, UploadPart, UploadPartList
+
+OnBytes = Callable[[int, int], None]  # bytes that have been sent, and how many there are
+
+_PIECE_BYTES = 1 << 20
+_CONNECT_SECONDS, _SILENCE_SECONDS = 10.0, 300.0  # a server may take its time to write down what it was sent
+_MOST_ROUNDS = 4  # in which nothing more arrived
+_PAUSE_SECONDS = 2.0
+
+
+def _unheard(_sent: int, _total: int) -> None: ...
+
+
+class Uploads:
+    """`client.uploads`: files on their way to be imported."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def sources(self) -> Sources:
+        """Where the images of a data set may be."""
+        return self._connection.get(Sources, "/v1/sources")
+
+    def send(self, file: str | Path, *, name: str | None = None, on_bytes: OnBytes = _unheard) -> Upload:
+        """Send a file, whole; a data set then names it by the `path` of what comes back.
+
+        It is read twice, first for its sha256. Parts that do not arrive are sent again.
+
+        Raises:
+            Conflict: clients cannot reach the object store of this service.
+            UploadFailed: the object store does not take it.
+        """
+        path = Path(file)
+        with path.open("rb") as source:
+            sha256, num_bytes = file_digest(source, "sha256").hexdigest(), source.tell()
+            named = "".join(each if each.isprintable() else "?" for each in name or path.name)[-255:]
+            document = {"name": named, "num_bytes": num_bytes, "sha256": sha256}
+            upload = self._connection.post(Upload, "/v1/uploads", document)
+            with httpx2.Client(
+                mounts=NEVER_PROXIED, timeout=httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
+            ) as store:
+                self._send_parts(upload, source, store, on_bytes)
+        return self.retrieve(upload.id)
+
+    def retrieve(self, upload_id: str) -> Upload:
+        return self._connection.get(Upload, _path(upload_id))
+
+    def delete(self, upload_id: str) -> None:
+        """Before it expires."""
+        self._connection.delete(_path(upload_id))
+
+    def _send_parts(self, upload: Upload, source: BinaryIO, store: httpx2.Client, on_bytes: OnBytes) -> None:
+        rounds, before = 0, None
+        while parts := self._missing(upload):
+            rounds = rounds + 1 if len(parts) == before else 0
+            before, failure = len(parts), None
+            for part in parts:
+                start = part.number * upload.part_bytes
+                failure = _put(part, _pieces(source, start, part.num_bytes, upload.num_bytes, on_bytes), store)
+                if failure:
+                    break
+            if failure and rounds + 1 >= _MOST_ROUNDS:
+                raise UploadFailed(f"{upload.name} did not arrive: {failure}")
+            if failure:
+                self._connection.timing.sleep(_PAUSE_SECONDS)
+
+    def _missing(self, upload: Upload) -> list[UploadPart]:
+        """With fresh links: what takes a day may outlive the first ones."""
+        parts = self._connection.get(UploadPartList, _path(upload.id, "parts")).data
+        return [part for part in parts if part.url]
+
+
+def _put(part: UploadPart, content: Iterator[bytes], store: httpx2.Client) -> str | None:
+    """What went wrong, if anything did. The link itself is a secret and stays out of it."""
+    url = httpx2.URL(str(part.url))
+    try:
+        answer = store.put(url, content=content, headers={"Content-Length": str(part.num_bytes)})
+    except httpx2.TransportError as error:
+        return f"cannot reach the object store at {url.host} ({type(error).__name__}); its address is the operator's"
+    return None if answer.is_success else f"the object store at {url.host} answered {answer.status_code}"
+
+
+def _pieces(source: BinaryIO, start: int, size: int, total: int, on_bytes: OnBytes) -> Iterator[bytes]:
+    source.seek(start)
+    for offset in range(0, size, _PIECE_BYTES):
+        yield source.read(min(_PIECE_BYTES, size - offset))
+        on_bytes(start + min(offset + _PIECE_BYTES, size), total)
+
+
+def _path(upload_id: str, *parts: Any) -> str:
+    return "/".join(["/v1/uploads", quote(upload_id, safe=""), *parts])

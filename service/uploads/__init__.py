@@ -1,0 +1,1 @@
+"""Files that clients send straight into the object store."""

@@ -1,0 +1,68 @@
+"""Uploads in the object store. What is known of one lies beside its parts, and goes with them."""
+
+from service.storage import called
+from workers.contract.document import read_leniently
+from workers.contract.keys import UPLOADS, UploadKeys
+from workers.contract.uploads import UploadRecord
+from workers.storage import ObjectStore
+
+
+class UploadObjects:
+    """The uploads of all projects under one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def create(self, upload_id: str, record: UploadRecord) -> bool:
+        """False if there is one of this id."""
+        return await called(
+            self._store.put_if_absent, UploadKeys(upload_id).record, record.model_dump_json(indent=2).encode()
+        )
+
+    async def find(self, upload_id: str) -> UploadRecord | None:
+        """Of whatever project, and whether it has expired or not."""
+        try:
+            return read_leniently(UploadRecord, await called(self._store.get, UploadKeys(upload_id).record))
+        except FileNotFoundError:
+            return None
+
+    async def missing(self, upload_id: str, record: UploadRecord) -> list[int]:
+        """The numbers of the parts that have not come. A part that is there is whole: its link takes nothing else."""
+        keys = UploadKeys(upload_id)
+        there = set(await called(self._store.list, keys.parts))
+        return [number for number in range(len(record.part_sizes)) if keys.part(number) not in there]
+
+    async def links(self, upload_id: str, record: UploadRecord, *, seconds: int) -> dict[int, str]:
+        """Where to put each part that has not come."""
+        numbers = await self.missing(upload_id, record)
+        return await called(self._linked, UploadKeys(upload_id), record, numbers, seconds)
+
+    async def can_link(self) -> bool:
+        """Whether clients can put anything into this store."""
+        return await called(self._store.link_to_put, UPLOADS, 1, seconds=1) is not None
+
+    async def pin(self, upload_id: str, job_id: str) -> None:
+        """Keep it until this job has ended."""
+        await called(self._store.put, UploadKeys(upload_id).jobs + job_id, b"")
+
+    async def jobs(self, upload_id: str) -> list[str]:
+        """All that were ever to read it."""
+        prefix = UploadKeys(upload_id).jobs
+        return [key.removeprefix(prefix) for key in await called(self._store.list, prefix)]
+
+    async def ids(self) -> list[str]:
+        """Of all that have left anything here, oldest first."""
+        return await called(self._store.folders, UPLOADS)
+
+    async def remove(self, upload_id: str) -> int:
+        """All of it, beginning with what is known of it; how many objects that were."""
+        keys = UploadKeys(upload_id)
+        found = await called(self._store.list, keys.root)
+        for key in sorted(found, key=lambda key: key != keys.record):
+            await called(self._store.delete, key)
+        return len(found)
+
+    def _linked(self, keys: UploadKeys, record: UploadRecord, numbers: list[int], seconds: int) -> dict[int, str]:
+        sizes = record.part_sizes
+        links = {n: self._store.link_to_put(keys.part(n), sizes[n], seconds=seconds) for n in numbers}
+        return {number: link for number, link in links.items() if link}

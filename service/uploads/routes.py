@@ -1,0 +1,108 @@
+"""The REST interface of uploads: files that are too large for a request, sent to the object store itself."""
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from service.errors import StorageUnavailable
+from service.uploads.errors import UploadInUse, UploadNotFound, UploadsImpossible
+from service.uploads.usecases import LINK_SECONDS, Uploads
+from service.uploads.views import Sources, Upload, UploadCreate, UploadPart, UploadPartList
+from service.web.audit import RequestOrigin
+from service.web.auth import documented_key
+from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.principal import Reader, Writer
+from service.web.problems import EVERY_POST, EVERYWHERE, documented
+from service.web.views import PLAIN_TEXT
+from workers.contract.locations import upload_location
+from workers.contract.uploads import UploadRecord
+
+router = APIRouter(
+    prefix="/v1", tags=["uploads"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
+)
+_FOUND = (UploadNotFound, StorageUnavailable)
+
+
+async def _uploads(request: Request) -> Uploads:
+    return cast(Uploads, request.state.uploads)
+
+
+async def _shares_paths(request: Request) -> bool:
+    return cast(bool, request.state.shares_paths)
+
+
+Service = Annotated[Uploads, Depends(_uploads)]
+UploadId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
+
+
+@router.get("/sources", summary="Where the images of a data set may be", responses=documented(StorageUnavailable))
+async def show_sources(_: Reader, uploads: Service, shares_paths: Annotated[bool, Depends(_shares_paths)]) -> Sources:
+    return Sources(
+        shares_paths=shares_paths,
+        takes_uploads=await uploads.objects.can_link(),
+        max_upload_bytes=uploads.limits.max_bytes,
+    )
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    summary="Make room for a file",
+    description="`parts` then says where to PUT it. Whoever may write in the project may send and import it.",
+    dependencies=[Depends(documented_idempotency_key)],
+    responses=documented(*EVERY_POST, UploadsImpossible, StorageUnavailable),
+)
+async def create_upload(
+    _: Writer, body: UploadCreate, uploads: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+) -> Upload:
+    upload_id = await uploads.create(body, origin=origin, reserved_ulid=ulid)
+    response.headers["Location"] = f"/v1/uploads/{upload_id}"
+    return await _shown(upload_id, await uploads.find(upload_id, project=origin.project), uploads)
+
+
+@router.get("/uploads/{upload_id}", summary="Show an upload", responses=documented(*_FOUND))
+async def get_upload(upload_id: UploadId, uploads: Service, reader: Reader) -> Upload:
+    return await _shown(upload_id, await uploads.find(upload_id, project=reader.project), uploads)
+
+
+@router.get(
+    "/uploads/{upload_id}/parts",
+    summary="Where to PUT what is missing of an upload",
+    description="Each URL takes exactly its part, again and again, and nothing else. Keep them to yourself.",
+    responses=documented(*_FOUND),
+)
+async def list_parts(upload_id: UploadId, uploads: Service, writer: Writer, response: Response) -> UploadPartList:
+    record = await uploads.find(upload_id, project=writer.project)
+    links = await uploads.objects.links(upload_id, record, seconds=LINK_SECONDS)
+    response.headers["Cache-Control"] = "no-store"
+    parts = (
+        UploadPart(number=number, num_bytes=size, url=links.get(number))
+        for number, size in enumerate(record.part_sizes)
+    )
+    return UploadPartList(data=tuple(parts))
+
+
+@router.delete(
+    "/uploads/{upload_id}",
+    status_code=204,
+    summary="Remove an upload before it expires",
+    responses=documented(*_FOUND, UploadInUse),
+)
+async def delete_upload(upload_id: UploadId, uploads: Service, origin: RequestOrigin, _: Writer) -> None:
+    await uploads.remove(upload_id, origin=origin)
+
+
+async def _shown(upload_id: str, record: UploadRecord, uploads: Uploads) -> Upload:
+    this = f"/v1/uploads/{upload_id}"
+    return Upload(
+        id=upload_id,
+        name=record.name,
+        num_bytes=record.num_bytes,
+        part_bytes=record.part_bytes,
+        sha256=record.sha256,
+        num_missing_parts=len(await uploads.objects.missing(upload_id, record)),
+        path=upload_location(upload_id),
+        created_at=record.created_at,
+        expires_at=record.expires_at,
+        links={"self": this, "parts": f"{this}/parts"},
+    )

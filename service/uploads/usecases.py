@@ -1,0 +1,103 @@
+"""What clients can do with uploads."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from service.clock import Clock
+from service.database import Database
+from service.errors import InvalidRequest
+from service.identifiers import first_id, new_id
+from service.settings import UploadLimits
+from service.uploads.errors import UploadInUse, UploadNotFound, UploadsImpossible
+from service.uploads.objects import UploadObjects
+from service.uploads.views import UploadCreate
+from service.web.audit import Origin, record_audit
+from workers.contract.document import Problem
+from workers.contract.locations import upload_location, uploaded_id
+from workers.contract.uploads import UploadRecord
+
+log = structlog.get_logger()
+
+PART_BYTES = 256 << 20  # one PUT may have 5 GiB, and what breaks is sent again from the beginning of its part
+LINK_SECONDS = 24 * 3600
+_GRACE = timedelta(hours=1)  # a job that was taken at the last moment says by then that it reads the upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """The use cases. An upload of another project is not found. `unfinished` says which of some jobs have not ended."""
+
+    objects: UploadObjects
+    database: Database
+    clock: Clock
+    limits: UploadLimits
+    unfinished: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+
+    async def create(self, request: UploadCreate, *, origin: Origin, reserved_ulid: str | None) -> str:
+        """Make room for a file, and return the id; nothing of it is there yet. Repeated, it is the same one.
+
+        Raises:
+            InvalidRequest: it is too large.
+            UploadsImpossible: clients cannot put anything into this store.
+        """
+        if request.num_bytes > self.limits.max_bytes:
+            message = f"at most {self.limits.max_bytes} bytes are taken; let the workers read it at a path"
+            raise InvalidRequest("the file is too large", problems=[Problem("/num_bytes", "too_large", message)])
+        if not await self.objects.can_link():
+            raise UploadsImpossible(
+                "this service keeps its objects where clients cannot put any: give a path that its workers can read"
+            )
+        now = self.clock()
+        upload_id = f"upl_{reserved_ulid}" if reserved_ulid else new_id("upl", at=now)
+        record = UploadRecord(
+            **request.model_dump(),
+            project=origin.project,
+            part_bytes=PART_BYTES,
+            created_at=now,
+            expires_at=now + timedelta(hours=self.limits.keep_hours),
+        )
+        async with self.database.writing() as connection:  # an upload that nobody answers for must not be
+            entry = origin.entry("upload.create", at=now, target=upload_id, status=201, after=record.model_dump_json())
+            await record_audit(connection, entry)
+        if await self.objects.create(upload_id, record):
+            log.info("upload.created", upload_id=upload_id, project=origin.project, num_bytes=request.num_bytes)
+        return upload_id
+
+    async def find(self, upload_id: str, *, project: str) -> UploadRecord:
+        """Raises UploadNotFound; also if it has expired."""
+        is_id = uploaded_id(upload_location(upload_id)) is not None  # else it might lead to other objects
+        record = await self.objects.find(upload_id) if is_id else None
+        if record is None or record.project != project:
+            raise UploadNotFound(f"there is no upload {upload_id}")
+        if record.expires_at <= self.clock():
+            raise UploadNotFound(f"{upload_id} has expired: upload the file again")
+        return record
+
+    async def remove(self, upload_id: str, *, origin: Origin) -> None:
+        """Before its time.
+
+        Raises:
+            UploadInUse: jobs that have not ended read it.
+        """
+        record = await self.find(upload_id, project=origin.project)
+        if waiting := await self.unfinished(await self.objects.jobs(upload_id)):
+            raise UploadInUse(f"{' and '.join(waiting[:3])} may still read it: wait, or cancel")
+        async with self.database.writing() as connection:
+            before = record.model_dump_json()
+            entry = origin.entry("upload.delete", at=self.clock(), target=upload_id, status=204, before=before)
+            await record_audit(connection, entry)
+        await self.objects.remove(upload_id)
+
+    async def purge(self, *, now: datetime) -> int:
+        """Remove what has expired and no job will read, finished or not; how many objects that were."""
+        removed = 0
+        made_before = first_id("upl", at=now - timedelta(hours=self.limits.keep_hours) - _GRACE)
+        for upload_id in await self.objects.ids():
+            if upload_id < made_before and not await self.unfinished(await self.objects.jobs(upload_id)):
+                removed += await self.objects.remove(upload_id)
+        if removed:
+            log.info("uploads.purged", num_objects=removed)
+        return removed

@@ -1,0 +1,159 @@
+"""`cdm import` of files of this machine, sent to a service that does not see them, over a real S3 server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.client import Client, Timing, UploadFailed
+from service.uploads import usecases
+from tests.support.command import Command
+from tests.support.plane import KEY
+from tests.support.seaweed import Seaweed, seaweed
+from tests.support.served import Service, served
+from workers.contract.data import FolderDataset, NpzDataset, ZipDataset
+from workers.contract.importing import ImportSpec
+from workers.contract.keys import UploadKeys
+from workers.data import import_images
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Seaweed]:
+    with seaweed() as server:
+        yield server
+
+
+@pytest.fixture
+def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def service(cdm: Command, tmp_path: Path, server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(usecases, "PART_BYTES", 1000)
+    with served(cdm, tmp_path, store_url=f"s3://{server.bucket}/{uuid4()}") as service:
+        yield service
+
+
+def imported(service: Service) -> ImportSpec:
+    spec = next(service.client.jobs.list(limit=1)).spec
+    assert isinstance(spec, ImportSpec)
+    return spec
+
+
+def noise(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+
+
+def test_a_file_that_the_service_does_not_see_is_sent_and_imported(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+
+    answer = service.cdm("import", "noise.npz", "--json")
+
+    assert answer.code == 0, answer.err
+    assert "sending noise.npz" in answer.err
+    dataset = imported(service).dataset
+    assert isinstance(dataset, NpzDataset)
+    assert dataset.path.startswith("upload://")
+    assert import_images(dataset, service.store).manifest.num_images == 20
+
+
+def test_a_folder_of_images_is_sent_as_one_file_and_is_the_same_set(service: Service, tmp_path: Path) -> None:
+    for number, pixels in enumerate(noise(6)):
+        file = tmp_path / f"photos/{'cat' if number < 4 else 'dog'}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    (tmp_path / "photos/cat/.hidden.png").write_bytes(b"no image")
+    (tmp_path / "photos/readme.txt").write_text("of mine")
+
+    assert service.cdm("import", "photos", "--grey").code == 0
+
+    dataset = imported(service).dataset
+    assert isinstance(dataset, ZipDataset)
+    assert dataset.channels == 1
+    here = FolderDataset(kind="folder", path=str(tmp_path / "photos"), channels=1)
+    assert import_images(dataset, service.store).manifest == import_images(here, service.store).manifest
+
+
+def test_one_may_say_that_the_workers_see_it_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(2))
+
+    assert service.cdm("import", "noise.npz", "--no-upload").code == 0
+    assert service.cdm("import", "/data/of/workers.zip").code == 0
+
+    assert imported(service).dataset == ZipDataset(kind="zip", path="/data/of/workers.zip")
+    assert service.store.list("uploads/") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.zip", "--upload"), "error: cannot read missing.zip: No such file"),
+        (("shards", "--upload"), "error: shards is a folder of webdataset files: send one of them"),
+        (("noise.npz", "--resolution", "2"), "error: 1 field is wrong: dataset.resolution"),
+    ],
+)
+def test_what_cannot_be_sent_is_one_line_and_nothing_is(
+    service: Service, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(2))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/0.tar").touch()
+
+    answer = service.cdm("import", *arguments)
+
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1].startswith(message)
+    assert service.store.list("uploads/") == []
+    assert list(service.client.jobs.list()) == []
+
+
+def test_a_service_that_cannot_take_it_says_what_else_there_is(cdm: Command, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(2))
+    with served(cdm, tmp_path) as in_memory:
+        forced, by_itself = in_memory.cdm("import", "noise.npz", "--upload"), in_memory.cdm("import", "noise.npz")
+
+    assert forced.code == 1
+    assert "give a path that its workers can read" in forced.err
+    assert by_itself.code == 0, "as ever: by its path"
+
+
+def test_parts_that_did_not_arrive_are_sent_again(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+    lost = list[str]()
+
+    def lose_the_first(sent: int, total: int) -> None:
+        if sent == total and not lost:
+            lost.extend(service.store.folders("uploads/"))
+            service.store.delete(UploadKeys(lost[0]).part(0))
+
+    upload = service.client.uploads.send(tmp_path / "noise.npz", on_bytes=lose_the_first)
+
+    assert lost == [upload.id]
+    assert upload.num_missing_parts == 0
+
+
+def test_a_store_that_is_not_there_is_named_and_its_links_are_not(
+    cdm: Command, tmp_path: Path, server: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(2))
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    elsewhere = {"store_url": f"s3://{server.bucket}/{uuid4()}", "store_public_endpoint": "http://127.0.0.1:1"}
+
+    with (
+        served(cdm, tmp_path, **elsewhere) as service,
+        Client(service.client._connection.address, KEY, timing=Timing(sleep=lambda _: None)) as client,
+        pytest.raises(UploadFailed) as failed,
+    ):
+        client.uploads.send(tmp_path / "noise.npz")
+
+    assert "cannot reach the object store at 127.0.0.1" in str(failed.value)
+    assert "X-Amz" not in str(failed.value)

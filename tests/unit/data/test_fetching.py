@@ -1,0 +1,147 @@
+"""Images that are not on this machine: brought here, looked at, and gone again."""
+
+import io
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from workers.contract.data import NpzDataset
+from workers.contract.keys import UploadKeys
+from workers.contract.uploads import UploadRecord
+from workers.data import DatasetError, import_images
+from workers.storage.memory import MemoryStore
+
+ID = "upl_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+UPLOADED = NpzDataset(kind="npz", path=f"upload://{ID}")
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder, and nothing else is in it."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def archive() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    np.savez(file, X=pixels)
+    return file.getvalue()
+
+
+def uploaded(content: bytes, *, part_bytes: int = 500, **fields: Any) -> MemoryStore:
+    store, at = MemoryStore(), datetime(2026, 11, 1, tzinfo=UTC)
+    record = UploadRecord.model_validate(
+        {
+            "project": "default",
+            "name": "noise.npz",
+            "num_bytes": len(content),
+            "part_bytes": part_bytes,
+            "sha256": sha256(content).hexdigest(),
+            "created_at": at,
+            "expires_at": at + timedelta(days=3),
+        }
+        | fields
+    )
+    store.put(UploadKeys(ID).record, record.model_dump_json().encode())
+    for number in range(len(record.part_sizes)):
+        start = number * part_bytes
+        store.put(UploadKeys(ID).part(number), content[start : start + record.part_sizes[number]])
+    return store
+
+
+def refusal(store: MemoryStore, dataset: NpzDataset = UPLOADED) -> str:
+    with pytest.raises(DatasetError) as refused:
+        import_images(dataset, store)
+    assert store.list("datasets/") == []
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 500, 10**6])
+def test_an_upload_is_put_together_of_its_parts_and_gone_afterwards(scratch: Path, part_bytes: int) -> None:
+    content, heard = archive(), list[tuple[int, int | None]]()
+
+    imported = import_images(
+        UPLOADED, uploaded(content, part_bytes=part_bytes), on_bytes=lambda *heard_of: heard.append(heard_of)
+    )
+
+    assert imported.manifest.num_images == 6
+    assert heard[-1] == (len(content), len(content))
+    assert list(scratch.iterdir()) == []
+
+
+def test_the_same_images_are_the_same_set_however_they_came(scratch: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.npz").write_bytes(archive())
+    store = uploaded(archive())
+
+    at_path = import_images(NpzDataset(kind="npz", path=str(tmp_path / "noise.npz")), store)
+
+    assert import_images(UPLOADED, store).manifest == at_path.manifest
+
+
+def test_a_part_that_is_missing_or_short_is_no_file(scratch: Path) -> None:
+    without, short = uploaded(archive()), uploaded(archive())
+    without.delete(UploadKeys(ID).part(1))
+    short.put(UploadKeys(ID).part(1), b"short")
+
+    assert refusal(without) == "noise.npz: its part 1 is not there; upload the file again"
+    assert "of 1" in refusal(short)
+    assert list(scratch.iterdir()) == []
+
+
+def test_what_is_not_what_was_sent_is_refused(scratch: Path) -> None:
+    content = archive()
+    damaged = bytes([*content[:700], content[700] ^ 1, *content[701:]])
+
+    message = refusal(uploaded(damaged, sha256=sha256(content).hexdigest()))
+
+    assert "is not what it should be" in message
+    assert sha256(content).hexdigest() in message
+
+
+@pytest.mark.parametrize("is_uploaded", [True, False])
+def test_a_digest_of_the_file_in_the_document_is_compared(scratch: Path, tmp_path: Path, is_uploaded: bool) -> None:
+    content = archive()
+    (tmp_path / "noise.npz").write_bytes(content)
+    path = UPLOADED.path if is_uploaded else str(tmp_path / "noise.npz")
+    right, wrong = sha256(content).hexdigest(), "0" * 64
+
+    import_images(NpzDataset(kind="npz", path=path, sha256=right), uploaded(content))
+
+    assert "not " + wrong in refusal(uploaded(content), NpzDataset(kind="npz", path=path, sha256=wrong))
+
+
+def test_what_is_wrong_with_a_file_is_told_under_the_name_that_its_owner_knows(scratch: Path) -> None:
+    message = refusal(uploaded(b"no archive at all"))
+
+    assert message.startswith("noise.npz: cannot be read as a NumPy archive")
+    assert str(scratch) not in message
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_upload_that_has_expired_is_asked_for_again(scratch: Path) -> None:
+    assert refusal(MemoryStore()) == f"upload://{ID}: there is no such upload any more; upload the file again"
+
+
+class _Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_without_room_for_it_nothing_is_fetched(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Disk(10**9, 10**9, 0))
+
+    message = refusal(uploaded(archive()))
+
+    assert "do not fit into" in message
+    assert "TMPDIR" in message
+    assert list(scratch.iterdir()) == []
