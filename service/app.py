@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from service.clock import Clock, utc_now
 from service.cluster import Cluster
+from service.datasets.routes import router as datasets_router
 from service.jobs.mlflow import Mlflow
 from service.jobs.results import router as results_router
 from service.jobs.routes import router as jobs_router
@@ -40,6 +41,7 @@ _ROUTERS = (
     streams_router,
     keys_router,
     uploads_router,
+    datasets_router,
     webhooks_router,
 )
 

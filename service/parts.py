@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry
 from service.clock import Clock
 from service.cluster import Cluster, open_cluster
 from service.database import Database, open_database
+from service.datasets.objects import DatasetObjects
+from service.datasets.store import DatasetStore
+from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
 from service.jobs.evidence import Limits
@@ -44,6 +47,7 @@ class Parts:
     objects: JobObjects
     raw_objects: ObjectStore
     uploads: Uploads
+    datasets: Datasets
     cluster: Cluster
     mlflow: Mlflow
     curves: MlflowCurves
@@ -123,6 +127,13 @@ def assemble(
         limits=settings.uploads,
         unfinished=store.unfinished,
     )
+    datasets = Datasets(
+        store=DatasetStore(database),
+        objects=DatasetObjects(raw_objects),
+        jobs=store,
+        job_objects=objects,
+        clock=clock,
+    )
     installation = Installation(store, objects)
     actions = Actions(
         store=store,
@@ -145,13 +156,16 @@ def assemble(
         objects=objects,
         raw_objects=raw_objects,
         uploads=uploads,
+        datasets=datasets,
         cluster=cluster,
         mlflow=mlflow,
         curves=curves,
         scheduler=scheduler,
         reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
         aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock),
-        housekeeping=Housekeeping(purges=(IdempotencyStore(database).purge, uploads.purge), clock=clock),
+        housekeeping=Housekeeping(
+            purges=(IdempotencyStore(database).purge, uploads.purge, datasets.purge), clock=clock
+        ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
     )
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypedDict
 
 from service.database import Database
+from service.datasets.usecases import Datasets
 from service.jobs.followups import FollowUps
 from service.jobs.gauges import BacklogGauges, JobGauges, Pulse
 from service.jobs.loop import Loop
@@ -51,6 +52,7 @@ class State(TypedDict):
     streams: Streams
     webhooks: Webhooks
     uploads: Uploads
+    datasets: Datasets
     shares_paths: bool
     readiness: FindReadiness
     mlflow_url: str
@@ -104,6 +106,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
                 store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake
             ),
             uploads=parts.uploads,
+            datasets=parts.datasets,
             shares_paths=settings.local_paths,
             readiness=readiness,
             mlflow_url=mlflow_url,

@@ -11,6 +11,7 @@ from service.cli import (
     averages,
     comparing,
     convert,
+    datasets,
     doctor,
     drawing,
     events,
@@ -46,6 +47,7 @@ _GROUPS = {
     "Operation": (doctor.doctor, administration.audit),
 }
 _APPS = {
+    "datasets": datasets.datasets,
     "webhooks": webhooks.webhooks,
     "keys": administration.keys,
     "projects": administration.projects,

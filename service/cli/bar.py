@@ -1,10 +1,11 @@
-"""The live bar of `cdm watch`."""
+"""Bars that move: of `cdm watch`, and of files that are sent."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from service.cli import text
 from service.jobs.views import Job
@@ -42,3 +43,12 @@ def _fields(job: Job | None) -> dict[str, Any]:
         "losses": text.losses(progress),
         "checkpoint": f"checkpoint {last}" if last else "",
     }
+
+
+@contextmanager
+def sending_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many bytes of a file have been sent, of how many; on standard error."""
+    columns = (TextColumn("sending {task.description}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(name, total=None)
+        yield lambda sent, total: progress.update(bar, completed=sent, total=total)

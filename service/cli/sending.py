@@ -7,9 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from service.cli.errors import CommandFailed
 from service.client import Client, Conflict, NotFound
 from service.uploads.views import Upload
@@ -33,10 +30,12 @@ def is_to_be_sent(client: Client, path: str, choice: bool | None) -> bool:
 
 def send(client: Client, path: str) -> Upload:
     """A file as it is, a folder of images as a ZIP; how far it is shows on standard error."""
+    from service.cli.bar import sending_bar  # rich takes a moment to import
+
     place = Path(path).expanduser()
     try:
-        with _one_file(place) as file, _bar(place.name) as bar:
-            return client.uploads.send(file, name=file.name, on_bytes=bar)
+        with _one_file(place) as file, sending_bar(place.name) as show:
+            return client.uploads.send(file, on_bytes=show)
     except Conflict as error:
         raise CommandFailed(f"{path} cannot be sent: {error}") from None
     except OSError as error:
@@ -68,18 +67,3 @@ def _images(root: Path) -> Iterator[Path]:
         yield from (Path(folder, each) for each in found)
         if Path(folder) == root and _LABELS in names:
             yield root / _LABELS
-
-
-@contextmanager
-def _bar(name: str) -> Iterator["_Bar"]:
-    columns = (TextColumn("sending {task.description}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _Bar(progress, name)
-
-
-class _Bar:
-    def __init__(self, progress: Progress, name: str) -> None:
-        self._progress, self._task = progress, progress.add_task(name, total=None)
-
-    def __call__(self, sent: int, total: int) -> None:
-        self._progress.update(self._task, completed=sent, total=total)

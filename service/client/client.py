@@ -7,6 +7,7 @@ import httpx2
 
 from service.client.administration import ApiKeys, Projects
 from service.client.connection import Connection
+from service.client.datasets import Datasets
 from service.client.jobs import Jobs
 from service.client.pages import rows
 from service.client.retries import Policy, Timing
@@ -54,6 +55,7 @@ class Client:
         self.jobs = Jobs(self._connection)
         self.api_keys = ApiKeys(self._connection)
         self.projects = Projects(self._connection)
+        self.datasets = Datasets(self._connection)
         self.uploads = Uploads(self._connection)
         self.webhooks = Webhooks(self._connection)
 

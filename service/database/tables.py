@@ -93,6 +93,7 @@ jobs = Table(
     Column("evaluations", Text),  # JSON of what follows its checkpoints; null = nothing
     Column("evaluated_images", BigInteger, nullable=False, server_default="0"),  # the last that was submitted
     Column("evaluations_due", Boolean, nullable=False, server_default=false()),  # there may be more to come
+    Column("dataset", String),  # digest of the image set it imports or learns from; null = not known yet, "" = of none
     Column("event_sequence", Integer, nullable=False, server_default="0"),
     Column("lease_token", String),
     Column("lease_until", Instant),
@@ -106,6 +107,8 @@ jobs = Table(
     _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
     _few("jobs_by_evaluations_due", "id", where="evaluations_due"),
     _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
+    _few("jobs_by_dataset", "project", "dataset", "id", where="dataset > ''"),
+    _few("jobs_by_dataset_due", "id", where="dataset IS NULL AND kind IN ('train', 'import')"),
 )
 
 _TURN = (jobs.c.priority.desc(), "queued_at", "id")  # the state is before it, or SQLite takes jobs_by_state and sorts

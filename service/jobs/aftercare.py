@@ -12,6 +12,7 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.errors import StorageUnavailable
+from service.jobs.learning import note_dataset
 from service.jobs.lifecycle import JobState
 from service.jobs.mlflow import Mlflow, MlflowError, RunStatus
 from service.jobs.objects import JobObjects
@@ -34,7 +35,8 @@ _MLFLOW_STATUS: dict[JobState, RunStatus] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftercare:
-    """Copies logs out of the engine, brings MLflow's runs to their end, and keeps the store's copy of jobs true."""
+    """Copies logs out of the engine, brings MLflow's runs to their end, keeps the store's copy of jobs true, and notes
+    which image set each of them is about."""
 
     store: JobStore
     objects: JobObjects
@@ -44,15 +46,17 @@ class Aftercare:
 
     async def tick(self) -> bool:
         """One try at everything that is due but MLflow's; False, since what failed had better wait."""
-        logs, records, purges = (  # all known before any is begun: the database may fail at any of the three
+        logs, records, purges, datasets = (  # all known before any is begun: the database may fail at any of them
             await self.store.with_log_due(),
             await self.store.with_record_due(),
             await self.store.with_purge_due(),
+            await self.store.with_dataset_due(),
         )
         await asyncio.gather(
             *self._each(self._copy_log, logs),
             *self._each(self._save_record, records),
             *self._each(self._purge, purges),
+            *self._each(self._note_dataset, datasets),
         )
         return False
 
@@ -131,6 +135,9 @@ class Aftercare:
                     raise LookupError(f"nobody knows how to purge {part}")
         await self._write(job, replace(job, purge_due=()))
         log.info("job.purged", job_id=job.id, parts=job.purge_due)
+
+    async def _note_dataset(self, job: JobRecord) -> None:
+        await note_dataset(job, store=self.store, objects=self.objects, clock=self.clock)
 
     async def _write(self, job: JobRecord, changed: JobRecord) -> JobRecord:
         return await self.store.apply(job, changed, at=self.clock()) or job

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, select, tuple_, union
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, select, text, tuple_, union
 
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
@@ -19,6 +19,7 @@ UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
 COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*COLUMNS)
 _IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")  # spelt out, or the partial indexes are not used
+_IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")  # as before
 _TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
 _QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
 _QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
@@ -110,6 +111,12 @@ class JobLookup:
 
     async def with_purge_due(self) -> list[JobRecord]:
         return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
+
+    async def with_dataset_due(self, *, project: str | None = None, limit: int = 100) -> list[JobRecord]:
+        """Jobs that have begun, and may have said which image set they are about."""
+        query = _JOB.where(_IS_DATASET_DUE, jobs.c.state.not_in((JobState.QUEUED, JobState.PAUSED)))
+        query = query.where(jobs.c.project == project) if project else query
+        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
     async def with_evaluations_due(self) -> list[JobRecord]:
         """Trainings that may have a checkpoint which is to be evaluated."""

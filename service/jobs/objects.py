@@ -10,6 +10,7 @@ import structlog
 
 from service.jobs.records import AttemptRecord
 from service.storage import called
+from workers.contract.data import DatasetManifest
 from workers.contract.document import Record, read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
@@ -161,6 +162,11 @@ class JobObjects:
 
     async def sample(self, job_id: str, images_seen: int) -> bytes | None:
         return await self._bytes(JobKeys(job_id).sample(images_seen))
+
+    async def dataset_of(self, job_id: str) -> str | None:
+        """The digest of the image set that a job has imported or learns from; None if it has not come so far."""
+        manifest = await self._record(DatasetManifest, JobKeys(job_id).dataset)
+        return manifest.digest if manifest else None
 
     async def has_dataset(self, digest: str) -> bool:
         return await self._bytes(dataset_folder(digest) + MANIFEST) is not None

@@ -26,6 +26,7 @@ class JobRecord:
     """A job. `attempt` is the number of the present or last attempt, 0 before the first.
 
     Failures are counted in a row: a new checkpoint sets them back. `heard_at` and `advanced_at` are by our own clock.
+    `dataset` is the digest of the image set that it imports or learns from; None = not known yet, "" = of none.
     """
 
     id: str
@@ -71,6 +72,7 @@ class JobRecord:
     evaluations: str | None = None
     evaluated_images: int = 0
     evaluations_due: bool = False
+    dataset: str | None = None
     event_sequence: int = 0
 
 
@@ -164,7 +166,7 @@ def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, mes
     if not to.is_active:
         changed = replace(changed, intent=None, stop_by=None)
     if to is JobState.QUEUED:
-        return replace(changed, queued_at=at)
+        return replace(changed, queued_at=at, dataset=job.dataset or None)
     if not to.is_terminal:
         return changed
     has_run = job.attempt and job.kind == "train"

@@ -60,6 +60,15 @@ async def settle(
             return Settled(spec)
 
 
+def imported_digest(spec: AnySpec) -> str | None:
+    """Of the image set that a document names, if it names one."""
+    match spec:
+        case TrainSpec(dataset=ImportedDataset(digest=digest)):
+            return digest
+        case _:
+            return None
+
+
 async def _require_images(spec: TrainSpec, *, objects: JobObjects) -> None:
     if isinstance(spec.dataset, ImportedDataset) and not await objects.has_dataset(spec.dataset.digest):
         reason = f"there is no image set {spec.dataset.digest}; an import job says the digest of its own"

@@ -31,7 +31,7 @@ from service.jobs.paths import own_store_problems, request_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
-from service.jobs.references import Settled, settle
+from service.jobs.references import Settled, imported_digest, settle
 from service.jobs.store import Inside, JobStore, require_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
@@ -287,6 +287,7 @@ class Jobs:
             workers=settled.compute.workers,
             evaluations=request.evaluations.model_dump_json() if request.evaluations else None,
             evaluations_due=request.evaluations is not None,
+            dataset=imported_digest(settled),
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,

@@ -177,6 +177,9 @@ class Job(View):
     message: Annotated[str | None, Field(description="The same, for people")]
     queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
     evaluations: Annotated[EvaluateEach | None, Field(description="What follows its checkpoints by itself")] = None
+    dataset_digest: Annotated[
+        str | None, Field(description="Of the image set that it imports or learns from, once that is known")
+    ] = None
     unclean: Annotated[bool, Field(description="It was once taken from the engine by force, without a last checkpoint")]
     spec: JobSpec
     spec_sha256: str

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from tests.support.fresh_databases import lone_database
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.ray_head import free_ports
+from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
-from workers.contract.keys import JobKeys
+from workers.contract.keys import JobKeys, dataset_folder
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage.memory import MemoryStore
@@ -41,9 +43,16 @@ EACH = 8  # jobs in each state; requests use them up
 NO_LIMITS = {"per_minute": 10**6, "failures_per_minute": 10**6}
 
 
+class ReachableStore(MemoryStore):
+    """Gives links, as a server would; nobody follows them here."""
+
+    def link_to_put(self, key: str, num_bytes: int, *, seconds: int) -> str | None:
+        return f"http://store.test/{key}?bytes={num_bytes}&seconds={seconds}"
+
+
 @asynccontextmanager
 async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncClient, MemoryStore]]:
-    store = MemoryStore()
+    store = ReachableStore()
     settings = settings_in(
         folder, database_url=url, requests=NO_LIMITS, max_active_jobs=2 * EACH, reconcile_interval_seconds=0.5
     )
@@ -105,6 +114,8 @@ async def populate(api: httpx2.AsyncClient, store: MemoryStore) -> list[str]:
     for job_id in archived:
         for verb in ("cancel", "archive"):
             assert (await api.post(f"/v1/jobs/{job_id}/{verb}")).status_code == 200
+    for job_id in ended["succeeded"]:
+        leave_dataset(store, job_id)
     drawn = [await drawn_from(api, store, job_id) for job_id in ended["succeeded"]]
     return [*ended["succeeded"], *ended["failed"], *active, *queued, *paused, *archived, *drawn]
 
@@ -136,6 +147,26 @@ async def drawn_from(api: httpx2.AsyncClient, store: MemoryStore, job_id: str) -
     return by
 
 
+def leave_dataset(store: MemoryStore, job_id: str) -> None:
+    """Each of these jobs has brought images of its own."""
+    manifest = DatasetManifest(
+        digest=digest_of(job_id),
+        num_images=3,
+        channels=1,
+        resolution=8,
+        classes=("cat",),
+        labels=None,
+        sigma_data=0.5,
+        shards=(),
+    )
+    store.put(dataset_folder(manifest.digest) + "MANIFEST.json", manifest.model_dump_json().encode())
+    store.put(JobKeys(job_id).dataset, manifest.model_dump_json().encode())
+
+
+def digest_of(job_id: str) -> str:
+    return sha256(job_id.encode()).hexdigest()
+
+
 def leave_results(store: MemoryStore, job_id: str) -> None:
     keys = JobKeys(job_id)
     file = CheckpointFile(name="model.safetensors", num_bytes=10, sha256="0" * 64)
@@ -152,6 +183,12 @@ def leave_results(store: MemoryStore, job_id: str) -> None:
     store.put(keys.checkpoint(160, 1) + "MANIFEST.json", manifest.model_dump_json().encode())
     store.put(keys.sample(160), b"PNG")
     store.put(keys.attempt(1).log_chunk("driver", 0), b"step 1\nstep 2\n")
+
+
+async def uploads(api: httpx2.AsyncClient) -> list[str]:
+    """Some that have been announced."""
+    answers = [await api.post("/v1/uploads", json={"name": "a.zip", "num_bytes": 5}) for _ in range(EACH)]
+    return [str(answer.json()["id"]) for answer in answers]
 
 
 async def schemathesis(folder: Path, url: str) -> tuple[int, str]:
@@ -182,7 +219,9 @@ async def test_every_route_does_what_the_openapi_document_says_whatever_it_is_se
     with lone_database(kind, tmp_path) as url:
         async with serving(tmp_path, url) as (api, store):
             job_ids = await populate(api, store)
-            (tmp_path / "jobs.dict").write_text("".join(f'"{job_id}"\n' for job_id in job_ids))
+            digests = [digest_of(job_id) for job_id in job_ids[:EACH]]  # those that have succeeded
+            for name, known in {"jobs": job_ids, "datasets": digests, "uploads": await uploads(api)}.items():
+                (tmp_path / f"{name}.dict").write_text("".join(f'"{each}"\n' for each in known))
             code, report = await schemathesis(tmp_path, f"{api.base_url}/openapi.json")
 
     summary = json.loads((tmp_path / "report.json").read_text())

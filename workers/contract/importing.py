@@ -9,6 +9,15 @@ from workers.contract.data import DatasetManifest, DatasetToImport
 from workers.contract.document import Document
 from workers.contract.records import Timestamp
 
+FaultyImages = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1_000_000,
+        description="So many images that cannot be used are left out and named in the report; "
+        "one more, and nothing is imported",
+    ),
+]
 _ON_ONE_CPU = Workers(accelerator="cpu")
 
 
@@ -34,15 +43,7 @@ class ImportSpec(OnOneProcess):
 
     kind: Literal["import"]
     dataset: DatasetToImport
-    max_faulty_images: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=1_000_000,
-            description="So many images that cannot be used are left out and named in the report; "
-            "one more, and nothing is imported",
-        ),
-    ] = 0
+    max_faulty_images: FaultyImages = 0
 
 
 class ImportReport(Document):

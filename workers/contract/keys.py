@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 MANIFEST = "MANIFEST.json"
-JOBS, UPLOADS = "jobs/", "uploads/"
+JOBS, UPLOADS, UNWANTED = "jobs/", "uploads/", "unwanted/"
 RESULT = "result.json"  # the last file of what a job is run for that is not a training
 INSTALLATION = "installation"  # the id of the service whose jobs these are
 DRIVER_LOG, ENGINE_LOG = "driver", "engine"  # sources of logs beside the ranks: the job's driver, and what Ray kept
@@ -182,6 +182,11 @@ def _checkpoint_name(images_seen: int, attempt: int) -> str:
 def rank_log(rank: int) -> str:
     """The source of a worker's log."""
     return f"rank-{rank:04d}"
+
+
+def unwanted_dataset(digest: str) -> str:
+    """There while an image set is to be removed, as soon as nobody can be about to read or write it."""
+    return f"{UNWANTED}{digest}"
 
 
 def dataset_folder(digest: str) -> str:

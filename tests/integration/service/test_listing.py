@@ -179,6 +179,8 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_record_due()
         await store.with_purge_due()
         await store.with_evaluations_due()
+        await store.with_dataset_due()
+        await store.with_dataset_due(project="default")
         await store.with_log_due()
         for filters in (
             Filters(project="default"),

@@ -128,10 +128,12 @@ async def test_jobs_of_before_there_were_kinds_are_trainings(databases: Database
         store = JobStore(database)
         found = await store.page(Filters(project="default", kind="train"), limit=10)
         others = await store.page(Filters(project="default", kind="sample"), limit=10)
+        to_ask = await store.with_dataset_due()
 
     assert {job.id for job in found} == {"job_queued", "job_running", "job_succeeded"}
     assert {(job.kind, job.spec, job.created_at, job.purge_due) for job in found} == {("train", spec, at, ())}
     assert others == []
+    assert {job.id for job in to_ask} == {"job_running", "job_succeeded"}, "which images they are about"
 
 
 _JOB_OF_0004 = """
@@ -163,7 +165,7 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
         replica.communicate("go\n")
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
-    assert asyncio.run(_versions(url)) == ["0005"]
+    assert asyncio.run(_versions(url)) == ["0006"]
 
 
 async def _versions(url: str) -> list[str]:

@@ -1,0 +1,115 @@
+"""`cdm datasets`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from service.cli.errors import CommandFailed
+from service.cli.options import AsJson, on_service
+from service.cli.output import tell
+from service.cli.text import local, table
+from service.client import Client
+from service.datasets.views import Dataset, DatasetDetails
+
+
+class _ListsByDefault(TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_list = not args or (args[0].startswith("-") and args[0] != "--help")
+        return super().parse_args(ctx, ["list", *args] if is_list else args)
+
+
+datasets = typer.Typer(
+    cls=_ListsByDefault, help="Image sets that were imported; without a command, a list.", rich_markup_mode=None
+)
+
+Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="As listed, or the beginning of it.")]
+
+
+@datasets.command("list")
+@on_service
+def list_datasets(
+    client: Client,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List image sets, newest first."""
+    found = list(client.datasets.list(limit=limit))
+    head = ("DIGEST", "NAME", "IMAGES", "SIZE", "CLASSES", "MIB", "IMPORTED")
+    rows = (
+        (
+            *(one.digest[:16], one.name or "", f"{one.num_images:,}", _size(one), str(one.num_classes or "")),
+            *(f"{one.num_bytes / 2**20:,.1f}", local(one.imported_at)),
+        )
+        for one in found
+    )
+    documents = [one.model_dump(mode="json") for one in found]
+    tell(documents, table([head, *rows]) if found else "no data sets: `cdm import` some images", as_json=as_json)
+
+
+@datasets.command()
+@on_service
+def show(
+    client: Client,
+    digest: Digest,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", metavar="FILE.png", help="Fetch a grid of its images there as well.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show an image set: its classes, what was left out, and how to train on it."""
+    found = client.datasets.retrieve(_whole(client, digest))
+    if preview:
+        _save(client, found, preview)
+    tell(found, _words(found), as_json=as_json)
+
+
+@datasets.command()
+@on_service
+def delete(client: Client, digest: Digest, as_json: AsJson = False) -> None:
+    """Remove an image set that no job learns from."""
+    whole = _whole(client, digest)
+    client.datasets.delete(whole)
+    tell({"digest": whole}, f"removed {whole}", as_json=as_json)
+
+
+def _whole(client: Client, digest: str) -> str:
+    """The only digest that begins so."""
+    if len(digest) == 64:
+        return digest
+    found = [one.digest for one in client.datasets.list() if one.digest.startswith(digest.lower())]
+    if len(found) != 1:
+        raise CommandFailed(f"{len(found) or 'no'} data sets begin with {digest}: `cdm datasets` lists them")
+    return found[0]
+
+
+def _save(client: Client, found: DatasetDetails, path: Path) -> None:
+    png = client.datasets.preview(found.digest)
+    if png is None:
+        raise CommandFailed(f"{found.digest[:16]} has no preview: no import job has left one")
+    try:
+        path.write_bytes(png)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
+
+
+def _size(one: Dataset) -> str:
+    return f"{one.resolution}x{one.resolution}x{one.channels}"
+
+
+def _words(found: DatasetDetails) -> str:
+    rows = [
+        ("digest", found.digest),
+        ("name", found.name or ""),
+        ("images", f"{found.num_images:,} of {_size(found)}, sigma_data {found.sigma_data:.3f}"),
+        ("imported", f"{local(found.imported_at)} by {found.imported_by}"),
+        *(
+            ("class", one.name if one.num_images is None else f"{one.name}: {one.num_images:,}")
+            for one in found.classes or ()
+        ),
+        ("left out", f"{found.num_left_out:,} images" if found.num_left_out else ""),
+        *(("", f"{name!r} {reason}") for name, reason in list(found.left_out.items())[:20]),
+        ("train on it", f"--set 'dataset={{kind: imported, digest: {found.digest}}}'"),
+    ]
+    return table((name, value) for name, value in rows if value)

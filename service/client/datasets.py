@@ -1,0 +1,73 @@
+"""Image sets of a project."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
+
+from service.client.connection import Connection
+from service.client.pages import rows
+from service.datasets.views import Dataset, DatasetDetails, DatasetPage
+from service.jobs.views import Job, Priority
+from workers.contract.data import DatasetToImport
+from workers.contract.document import Document
+
+
+class ImportOptions(TypedDict, total=False):
+    """What can be said of an import beside where the images are."""
+
+    name: str | None
+    max_faulty_images: int
+    labels: Mapping[str, str]
+    priority: Priority | str
+    max_runtime_seconds: float | None
+
+
+class Datasets:
+    """`client.datasets`"""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def create(
+        self,
+        dataset: DatasetToImport | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[ImportOptions],
+    ) -> Job:
+        """Import images, by a job: wait for it as for any; then its `dataset_digest` says which they are.
+
+        Raises:
+            InvalidRequest: naming every wrong field.
+        """
+        images = dataset.model_dump(mode="json") if isinstance(dataset, Document) else dict(dataset)
+        document = {"dataset": images, **options}
+        return self._connection.post(Job, "/v1/datasets", document, idempotency_key=idempotency_key)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
+        """Newest first."""
+
+        def fetch(cursor: str | None, size: int) -> DatasetPage:
+            return self._connection.get(DatasetPage, "/v1/datasets", cursor=cursor, limit=size)
+
+        return rows(fetch, limit=limit)
+
+    def retrieve(self, digest: str) -> DatasetDetails:
+        return self._connection.get(DatasetDetails, _path(digest))
+
+    def preview(self, digest: str) -> bytes | None:
+        """Some of its images as PNG; None if no import job has left any."""
+        link = self.retrieve(digest).links.get("preview")
+        return self._connection.answer("GET", link).content if link else None
+
+    def delete(self, digest: str) -> None:
+        """Remove it.
+
+        Raises:
+            Conflict: jobs refer to it.
+        """
+        self._connection.delete(_path(digest))
+
+
+def _path(digest: str) -> str:
+    return f"/v1/datasets/{quote(digest, safe='')}"

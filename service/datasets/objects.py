@@ -1,0 +1,48 @@
+"""Image sets in the object store, and what import jobs report of them."""
+
+from service.storage import called
+from workers.contract.data import DatasetManifest
+from workers.contract.document import Record, read_leniently
+from workers.contract.importing import ImportReport
+from workers.contract.keys import MANIFEST, RESULT, UNWANTED, JobKeys, dataset_folder, unwanted_dataset
+from workers.storage import ObjectStore
+
+
+class DatasetObjects:
+    """The image sets of all projects under one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def manifest(self, digest: str) -> DatasetManifest | None:
+        """None if there is no such image set."""
+        return await self._record(DatasetManifest, dataset_folder(digest) + MANIFEST)
+
+    async def report(self, job_id: str) -> ImportReport | None:
+        """None if this was no import, or its results were removed."""
+        return await self._record(ImportReport, JobKeys(job_id).results + RESULT)
+
+    async def mark_unwanted(self, digest: str) -> None:
+        await called(self._store.put, unwanted_dataset(digest), b"")
+
+    async def unwanted(self) -> list[str]:
+        """Those that are to be removed."""
+        return [key.removeprefix(UNWANTED) for key in await called(self._store.list, UNWANTED)]
+
+    async def keep(self, digest: str) -> None:
+        """It is wanted, or not there any more."""
+        await called(self._store.delete, unwanted_dataset(digest))
+
+    async def remove(self, digest: str) -> int:
+        """All of it, beginning with its manifest, without which there is no image set; how many objects that were."""
+        folder = dataset_folder(digest)
+        found = await called(self._store.list, folder)
+        for key in sorted(found, key=lambda key: key != folder + MANIFEST):
+            await called(self._store.delete, key)
+        return len(found)
+
+    async def _record(self, kind: type[Record], key: str) -> Record | None:
+        try:
+            return read_leniently(kind, await called(self._store.get, key))
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,48 @@
+"""Data sets as clients see them."""
+
+from typing import Any
+
+from service.datasets.store import Known
+from service.datasets.views import ClassCount, Dataset, DatasetDetails
+from workers.contract.data import DatasetManifest
+from workers.contract.importing import ImportReport
+from workers.contract.keys import RESULT
+
+_LABEL_BYTES = 4
+_PREVIEW = "preview.png"
+
+
+def dataset_view(known: Known, manifest: DatasetManifest) -> Dataset:
+    has_report = known.job.kind == "import" and known.job.deleted_at is None
+    return Dataset(**_fields(known, manifest, has_report=has_report))
+
+
+def details_view(known: Known, manifest: DatasetManifest, report: ImportReport | None) -> DatasetDetails:
+    counts = (report and report.images_per_class) or {}
+    classes = tuple(ClassCount(name=one, num_images=counts.get(one)) for one in manifest.classes or ())
+    return DatasetDetails(
+        **_fields(known, manifest, has_report=report is not None),
+        classes=classes or None,
+        num_left_out=report and report.num_left_out,
+        left_out=report.left_out if report else {},
+        num_ignored_files=report and report.num_ignored_files,
+    )
+
+
+def _fields(known: Known, manifest: DatasetManifest, *, has_report: bool) -> dict[str, Any]:
+    job, files = known.job, f"/v1/jobs/{known.job.id}/files"
+    image_bytes = manifest.channels * manifest.resolution**2 + (_LABEL_BYTES if manifest.labels else 0)
+    reports = {"report": f"{files}/{RESULT}", "preview": f"{files}/{_PREVIEW}"} if has_report else {}
+    return {
+        "digest": manifest.digest,
+        "name": job.name,
+        "num_images": manifest.num_images,
+        "resolution": manifest.resolution,
+        "channels": manifest.channels,
+        "num_classes": len(manifest.classes) if manifest.classes else None,
+        "num_bytes": manifest.num_images * image_bytes,
+        "sigma_data": manifest.sigma_data,
+        "imported_by": job.id,
+        "imported_at": job.ended_at or job.started_at or job.created_at,
+        "links": {"self": f"/v1/datasets/{manifest.digest}", "job": f"/v1/jobs/{job.id}", **reports},
+    }

@@ -1,0 +1,91 @@
+"""The REST interface of data sets."""
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from service.datasets.errors import DatasetInUse, DatasetNotFound
+from service.datasets.presentation import dataset_view, details_view
+from service.datasets.usecases import Datasets
+from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
+from service.errors import StorageUnavailable
+from service.jobs.presentation import job_view
+from service.jobs.requests import MlflowUrl
+from service.jobs.requests import Service as JobService
+from service.jobs.views import Job
+from service.web.audit import RequestOrigin
+from service.web.auth import documented_key
+from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
+from service.web.principal import Reader, Writer
+from service.web.problems import EVERY_POST, EVERYWHERE, documented
+
+router = APIRouter(
+    prefix="/v1", tags=["datasets"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
+)
+
+
+async def _datasets(request: Request) -> Datasets:
+    return cast(Datasets, request.state.datasets)
+
+
+Service = Annotated[Datasets, Depends(_datasets)]
+DatasetDigest = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{64}$", description="As the report of an import, or the list, has it")
+]
+_FOUND = (DatasetNotFound, StorageUnavailable)
+
+
+@router.post(
+    "/datasets",
+    status_code=202,
+    summary="Import images: submit an import job",
+    description="The same as `POST /v1/jobs` with a document of kind `import`. What has come of it: the job's report, "
+    "and this list.",
+    dependencies=[Depends(documented_idempotency_key)],
+    responses=documented(*EVERY_POST, StorageUnavailable),
+)
+async def create_dataset(
+    _: Writer,
+    body: DatasetCreate,
+    datasets: Service,
+    jobs: JobService,
+    origin: RequestOrigin,
+    mlflow_url: MlflowUrl,
+    ulid: ReservedUlid,
+    response: Response,
+) -> Job:
+    record = await datasets.submit(body, jobs=jobs, origin=origin, job_id=ulid and f"job_{ulid}")
+    response.headers["Location"] = f"/v1/jobs/{record.id}"
+    return job_view(record, mlflow_url=mlflow_url)
+
+
+@router.get("/datasets", summary="List data sets, newest first", responses=documented(StorageUnavailable))
+async def list_datasets(
+    reader: Reader, datasets: Service, cursor: CursorParameter = None, limit: LimitParameter = 50
+) -> DatasetPage:
+    before = read_cursor(cursor, kind="datasets")
+    found = await datasets.page(project=reader.project, before=before, limit=limit + 1)
+    page = page_of(found, limit=limit, kind="datasets", key=lambda known: known.first_job_id)
+    shown = await datasets.manifests(list(page.rows))
+    data = tuple(dataset_view(known, manifest) for known, manifest in shown)
+    return DatasetPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/datasets/{digest}", summary="Show a data set, its classes and what was left out", responses=documented(*_FOUND)
+)
+async def get_dataset(digest: DatasetDigest, datasets: Service, reader: Reader) -> DatasetDetails:
+    known, manifest = await datasets.find(digest, project=reader.project)
+    return details_view(known, manifest, await datasets.report(known))
+
+
+@router.delete(
+    "/datasets/{digest}",
+    status_code=204,
+    summary="Remove a data set that no job learns from",
+    description="Its bytes go when no other project has the same images, and no running import can be about to.",
+    responses=documented(*_FOUND, DatasetInUse),
+)
+async def delete_dataset(digest: DatasetDigest, datasets: Service, origin: RequestOrigin, _: Writer) -> None:
+    await datasets.remove(digest, origin=origin)

@@ -1,0 +1,84 @@
+"""Which image sets a project has. The rows are those of its jobs: each says which image set it is about."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, case, exists, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.database import Database
+from service.database.tables import jobs
+from service.jobs.lifecycle import JobState
+from service.jobs.lookup import COLUMNS
+from service.jobs.records import JobRecord
+from service.jobs.rows import job_of
+
+_FIRST = func.min(jobs.c.id)
+_LAST_IMPORT = func.max(case((jobs.c.kind == "import", jobs.c.id)))
+_NOT_BEGUN = (JobState.QUEUED, JobState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """An image set of a project, the first of its jobs that was about it, and the one to ask for a report."""
+
+    digest: str
+    first_job_id: str
+    job: JobRecord
+
+
+class DatasetStore:
+    """Questions about jobs, by image set."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def page(self, *, project: str, before: str | None, limit: int) -> list[Known]:
+        """Those that came last first; `before` is the first job of the one that the page before ended with."""
+        query = _known(project)
+        query = query.having(before > _FIRST) if before else query
+        return await self._read(query.order_by(_FIRST.desc()).limit(limit))
+
+    async def find(self, digest: str, *, project: str) -> Known | None:
+        return next(iter(await self._read(_known(project).where(jobs.c.dataset == digest))), None)
+
+    async def users(self, connection: AsyncConnection, digest: str, *, project: str) -> list[str]:
+        """Jobs that learn from it and have not been deleted; an import refers to what it has made no more."""
+        ours = (jobs.c.project == project) & (jobs.c.dataset == digest) & jobs.c.deleted_at.is_(None)
+        query = select(jobs.c.id).where(ours, jobs.c.kind != "import").order_by(jobs.c.id).limit(4)
+        return list(await connection.scalars(query))
+
+    async def forget(self, connection: AsyncConnection, digest: str, *, project: str) -> None:
+        """The project has it no more, whoever brought it."""
+        ours = (jobs.c.project == project) & (jobs.c.dataset == digest)
+        await connection.execute(update(jobs).where(ours).values(dataset="", record_due=True))
+
+    async def is_known(self, digest: str) -> bool:
+        """Whether any job of any project is about it."""
+        async with self.database.reading() as connection:
+            return bool(await connection.scalar(select(exists().where(jobs.c.dataset == digest))))
+
+    async def some_may_appear(self) -> bool:
+        """Whether a job has begun that may be about whatever image set: it has not said so far."""
+        is_unknown = jobs.c.dataset.is_(None) & or_(jobs.c.kind == "train", jobs.c.kind == "import")
+        async with self.database.reading() as connection:
+            return bool(await connection.scalar(select(exists().where(is_unknown, jobs.c.state.not_in(_NOT_BEGUN)))))
+
+    async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[Known]:
+        async with self.database.reading() as connection:
+            found = (await connection.execute(query)).all()
+            by_id = await _jobs(connection, [importer or first for _, first, importer in found])
+        return [
+            Known(digest=digest, first_job_id=first, job=by_id[importer or first]) for digest, first, importer in found
+        ]
+
+
+def _known(project: str) -> Select[*tuple[str, str, str | None]]:
+    has_one = jobs.c.dataset > ""
+    query = select(jobs.c.dataset, _FIRST, _LAST_IMPORT).where(jobs.c.project == project, has_one)
+    return query.group_by(jobs.c.dataset)
+
+
+async def _jobs(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, JobRecord]:
+    rows = (await connection.execute(select(*COLUMNS).where(jobs.c.id.in_(ids)))).mappings()
+    return {job.id: job for job in map(job_of, rows)}
