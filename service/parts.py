@@ -69,6 +69,7 @@ class Parts:
             stop_patience=self.settings.stop_patience,
             curves=self.curves,
             uploads=self.uploads.objects,
+            s3_sources=self.settings.s3_sources,
         )
 
 

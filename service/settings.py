@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     local_paths: Annotated[
         bool, Field(description="This process sees the workers' file system: check data set paths at submission")
     ] = False
+    s3_sources: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^s3://[^/?#]+(/[^?#]*)?$")], ...],
+        Field(description="s3://bucket/prefix that data sets may be read from, by the workers' own rights"),
+    ] = ()
     allow_private_addresses: Annotated[bool, Field(description="Webhooks may go to loopback and private addresses")] = (
         False
     )

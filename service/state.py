@@ -15,7 +15,7 @@ from service.keys.store import KeyStore
 from service.keys.usecases import Keys
 from service.metrics.usecases import Metrics
 from service.parts import Parts
-from service.settings import Oidc
+from service.settings import Oidc, Settings
 from service.streams.feed import Feed
 from service.streams.shutdown import on_termination
 from service.streams.usecases import Streams
@@ -53,7 +53,7 @@ class State(TypedDict):
     webhooks: Webhooks
     uploads: Uploads
     datasets: Datasets
-    shares_paths: bool
+    settings: Settings
     readiness: FindReadiness
     mlflow_url: str
     collect_metrics: Sequence[CollectMetrics]
@@ -107,7 +107,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             ),
             uploads=parts.uploads,
             datasets=parts.datasets,
-            shares_paths=settings.local_paths,
+            settings=settings,
             readiness=readiness,
             mlflow_url=mlflow_url,
             collect_metrics=tuple(Shared(one.collect, fresh_seconds=_GAUGES_SECONDS) for one in gauges),

@@ -13,6 +13,16 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "cdm-train"
 
 
+def may_go_inside() -> bool:
+    """Whether what users name may be fetched from loopback and private addresses: CDM_ALLOW_PRIVATE_ADDRESSES."""
+    return os.environ.get("CDM_ALLOW_PRIVATE_ADDRESSES", "").lower() in {"1", "true", "yes"}
+
+
+def max_download_bytes() -> int:
+    """How large a file may be that users name by URL: CDM_MAX_DOWNLOAD_BYTES."""
+    return int(os.environ.get("CDM_MAX_DOWNLOAD_BYTES", 200 << 30))
+
+
 def keep_ray_logs_plain() -> None:
     """Ask Ray to forward its workers' lines as they are: no colour codes, none left out or doubled.
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 
@@ -19,11 +20,18 @@ _BY_SUFFIX: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".parquet": "parq
 @on_service
 def import_(
     client: Client,
-    path: Annotated[str, typer.Argument(help="Images: a path that the workers see, or one here that is sent to them.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH_OR_URL",
+            help="Images: where the workers see them, or here, to be sent; or https://..., s3://...",
+        ),
+    ],
     format: Annotated[Format | None, typer.Option(help="Default: by its name and what is in it.")] = None,  # noqa: A002
     resolution: Annotated[int | None, typer.Option(help="Crop to a square of this size; default: as they are.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="One channel instead of three.")] = False,
     skip: Annotated[int, typer.Option(min=0, help="Leave out up to so many images that cannot be used.")] = 0,
+    sha256: Annotated[str | None, typer.Option(help="What the file must be; nothing else is imported.")] = None,
     upload: Annotated[
         bool | None,
         typer.Option(
@@ -44,6 +52,8 @@ def import_(
     """
     channels = 1 if grey else 3
     dataset = {"kind": format or _format(path), "path": path, "resolution": resolution, "channels": channels}
+    if sha256:
+        dataset["sha256"] = sha256
     document = {"kind": "import", "dataset": dataset, "max_faulty_images": skip}
     options = values.job_options(name, label, priority, max_runtime)
     spec = documents.completed(document, changes)
@@ -62,8 +72,8 @@ def _sent(client: Client, path: str, document: documents.Document) -> AnySpec:
 
 
 def _format(path: str) -> Format:
-    place = Path(path).expanduser()
-    if place.is_dir():
+    place = Path(urlsplit(path).path) if "://" in path else Path(path).expanduser()
+    if "://" not in path and place.is_dir():
         try:
             suffixes = {each.suffix for each in place.iterdir()}
         except OSError as error:

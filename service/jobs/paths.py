@@ -1,7 +1,7 @@
 """Whether the paths of a job can be right, where this process sees the same file system as the workers."""
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -24,7 +24,7 @@ from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Features, Inception
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
-from workers.contract.locations import is_path
+from workers.contract.locations import bucket_and_key, is_path
 from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
@@ -43,15 +43,37 @@ def request_problems(request: JobCreate) -> list[Problem]:
     return problems
 
 
-def own_store_problems(request: JobCreate, store_url: str) -> list[Problem]:
-    """Files may be brought from anywhere but the service's own store, where those of all projects lie."""
-    named = _files_of(request)
+def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[str]) -> list[Problem]:
+    """What of the files that a job names is nobody's to bring, however well the workers can read it.
+
+    The service's own store, where those of all projects lie; and of buckets, which the workers read by their own rights
+    and not by those of who asks, all but what the operator has opened.
+    """
+    named, source = _files_of(request), _dataset_path(request.spec)
     reason = "lies in the store of the service itself; bring a file of your own"
-    return [
+    problems = [
         Problem(pointer, "not_allowed", reason)
         for pointer, location in named.items()
         if location and key_in(location, store_url) is not None
     ]
+    if source and _is_or_holds(source, store_url):
+        problems.append(Problem(_POINTER, "not_allowed", reason))
+    elif source and bucket_and_key(source) and not any(key_in(source, opened) for opened in s3_sources):
+        there = f"in {' or '.join(s3_sources)}" if s3_sources else "in no bucket (CDM_S3_SOURCES of the service)"
+        problems.append(Problem(_POINTER, "not_allowed", f"data sets may lie {there}; upload the file instead"))
+    return problems
+
+
+def _is_or_holds(source: str, store_url: str) -> bool:
+    """Whether it is part of the store; or a folder that the store, being one, is part of."""
+    return key_in(f"{source}/_", store_url) is not None or (
+        is_path(source) and key_in(f"{store_url}/_", source) is not None
+    )
+
+
+def _dataset_path(spec: AnySpec) -> str | None:
+    dataset = spec.dataset if isinstance(spec, TrainSpec | ImportSpec) else None
+    return None if dataset is None or isinstance(dataset, BuiltinDataset | ImportedDataset) else dataset.path
 
 
 def _files_of(request: JobCreate) -> dict[str, str | None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -27,7 +27,7 @@ from service.jobs import forks, verbs
 from service.jobs.costs import cost_key, estimate
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
-from service.jobs.paths import own_store_problems, request_problems
+from service.jobs.paths import place_problems, request_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
@@ -58,6 +58,7 @@ class Jobs:
     stop_patience: timedelta
     curves: MlflowCurves
     uploads: UploadObjects
+    s3_sources: Sequence[str] = ()
 
     async def submit(
         self, request: JobCreate, *, origin: Origin, job_id: str | None = None, inside: Inside | None = None
@@ -244,7 +245,7 @@ class Jobs:
 
     async def _settled(self, request: JobCreate, *, project: str) -> Settled:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
-        problems = own_store_problems(request, self.objects.url)
+        problems = place_problems(request, store_url=self.objects.url, s3_sources=self.s3_sources)
         if self.local_paths:
             problems += await asyncio.to_thread(request_problems, request)
         try:

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.errors import StorageUnavailable
+from service.settings import Settings
 from service.uploads.errors import UploadInUse, UploadNotFound, UploadsImpossible
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPart, UploadPartList
@@ -27,8 +28,8 @@ async def _uploads(request: Request) -> Uploads:
     return cast(Uploads, request.state.uploads)
 
 
-async def _shares_paths(request: Request) -> bool:
-    return cast(bool, request.state.shares_paths)
+async def _settings(request: Request) -> Settings:
+    return cast(Settings, request.state.settings)
 
 
 Service = Annotated[Uploads, Depends(_uploads)]
@@ -36,11 +37,12 @@ UploadId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="A
 
 
 @router.get("/sources", summary="Where the images of a data set may be", responses=documented(StorageUnavailable))
-async def show_sources(_: Reader, uploads: Service, shares_paths: Annotated[bool, Depends(_shares_paths)]) -> Sources:
+async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings, Depends(_settings)]) -> Sources:
     return Sources(
-        shares_paths=shares_paths,
+        shares_paths=settings.local_paths,
         takes_uploads=await uploads.objects.can_link(),
         max_upload_bytes=uploads.limits.max_bytes,
+        s3=settings.s3_sources,
     )
 
 

@@ -63,3 +63,4 @@ class Sources(View):
     shares_paths: Annotated[bool, Field(description="This service and its workers see the same files")]
     takes_uploads: bool
     max_upload_bytes: int
+    s3: Annotated[tuple[str, ...], Field(description="Buckets and prefixes; none: s3://... is refused")] = ()

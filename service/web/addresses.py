@@ -7,20 +7,17 @@ what a name resolves to a moment later changes nothing.
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 
 import httpx2
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from workers.contract.addresses import INSIDE, Address, Network, is_open
+
+__all__ = ["INSIDE", "AddressGuard", "AddressRefused", "parsed", "resolve"]
+
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-# For operators who trust their users with what is near. Link-local is not among it: clouds keep credentials there.
-INSIDE: tuple[Network, ...] = tuple(
-    map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
-)
 
 
 class AddressRefused(ValueError):
@@ -57,17 +54,9 @@ class AddressGuard:
         if not found:
             raise AddressRefused(f"{url.host} has no address")
         for address in found:
-            if not self._is_open(address):
+            if not is_open(address, self._networks):
                 raise AddressRefused(f"{url.host} is {address}, which is not an address of the public internet")
         return found
-
-    def _is_open(self, address: Address) -> bool:
-        final = _inner(address)
-        if any(final in network for network in self._networks if network.version == final.version):
-            return True
-        if isinstance(final, IPv6Address) and final.is_site_local:  # out of use, not out of networks; counts as global
-            return False
-        return final.is_global and not final.is_multicast and not final.is_reserved and not final.is_unspecified
 
 
 def parsed(url: str) -> httpx2.URL:
@@ -89,15 +78,3 @@ def parsed(url: str) -> httpx2.URL:
     if found.userinfo:
         raise AddressRefused("the URL must not contain credentials")
     return found
-
-
-def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address leads to, if it is a way of writing or wrapping one."""
-    if isinstance(address, IPv4Address):
-        return address
-    if any(address in network for network in _NAT64):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    if int(address) >> 32 == 0 and int(address) > 1:  # ::a.b.c.d, long out of use
-        return IPv4Address(int(address))
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address

@@ -1,11 +1,11 @@
 """Which images a job learns from, and what an imported image set says of itself."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, Field, Strict, model_validator
 
-from workers.contract.document import Document
-from workers.contract.locations import of_a_file, of_the_file_system
+from workers.contract.document import Document, Problem, crossed
+from workers.contract.locations import is_unprotected, of_a_file, of_the_file_system
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -48,16 +48,25 @@ class FolderDataset(_ImagesAtPath):
 
 
 class _ImagesInFile(_ImagesAtPath):
-    """Images in a file that the workers can read, or that was uploaded."""
+    """Images in a file that the workers can read, that was uploaded, or that lies somewhere else."""
 
     path: Annotated[
         str,
-        Field(min_length=1, description="Of the workers' file system, or upload://ID"),
+        Field(
+            min_length=1, max_length=2000, description="Of the workers' file system; or https://, s3://, upload://ID"
+        ),
         AfterValidator(of_a_file),
     ]
     sha256: Annotated[Digest | None, Field(description="Of the file; anything else is refused. null: not compared")] = (
         None
     )
+
+    @model_validator(mode="after")
+    def _is_what_was_meant(self) -> Self:
+        if is_unprotected(self.path) and self.sha256 is None:
+            message = "anybody on the way could change what comes by http://: give its sha256, or https://"
+            crossed(Problem("/sha256", "required", message))
+        return self
 
 
 class ZipDataset(_ImagesInFile):

@@ -11,10 +11,12 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
+from workers.contract.addresses import INSIDE
 from workers.contract.data import BuiltinDataset, DatasetToImport, FolderDataset
-from workers.contract.locations import is_path, uploaded_id
+from workers.contract.locations import bucket_and_key, is_path, uploaded_id
 from workers.data.errors import DatasetError
-from workers.data.remotes import Remote, uploaded
+from workers.data.remotes import Remote, of_bucket, uploaded
+from workers.environment import max_download_bytes, may_go_inside
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -42,7 +44,8 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
             _compare(_sha256_of(Path(dataset.path)), dataset.sha256, dataset.path)
         yield dataset
         return
-    with TemporaryDirectory(prefix="cdm-fetch-") as name, _remote(dataset.path, store) as remote:
+    is_known = dataset.sha256 is not None
+    with TemporaryDirectory(prefix="cdm-fetch-") as name, _remote(dataset.path, store, is_known=is_known) as remote:
         file = Path(name) / "images"
         found = fetch(remote, file, on_bytes=on_bytes)
         for expected in filter(None, (remote.sha256, dataset.sha256)):
@@ -54,11 +57,17 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
 
 
 @contextmanager
-def _remote(location: str, store: ObjectStore) -> Iterator[Remote]:
-    upload_id = uploaded_id(location)
-    if upload_id is None:
-        raise DatasetError(f"{location}: nobody knows how to fetch it; give a path, or upload it")
-    yield uploaded(upload_id, store)
+def _remote(location: str, store: ObjectStore, *, is_known: bool) -> Iterator[Remote]:
+    if upload_id := uploaded_id(location):
+        yield uploaded(upload_id, store)
+    elif place := bucket_and_key(location):
+        yield of_bucket(*place)
+    else:
+        from workers.data.web import Web  # only those who fetch from the web pay for its import
+
+        web = Web(max_bytes=max_download_bytes(), networks=INSIDE if may_go_inside() else ())
+        with web.remote(location, is_known=is_known) as remote:
+            yield remote
 
 
 def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:

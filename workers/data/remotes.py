@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from workers.contract.keys import UploadKeys
 from workers.contract.uploads import UploadRecord
 from workers.data.errors import DatasetError
-from workers.storage import ObjectStore
+from workers.storage import ObjectStore, open_store
 
 _PIECE_BYTES = 8 << 20
 _AGAIN = "upload the file again"
@@ -43,3 +43,21 @@ def _parts(record: UploadRecord, keys: UploadKeys, store: ObjectStore) -> Iterat
                 yield store.part(keys.part(number), offset, min(_PIECE_BYTES, size - offset))
             except FileNotFoundError:
                 raise DatasetError(f"{record.name}: its part {number} is not there; {_AGAIN}") from None
+
+
+def of_bucket(bucket: str, key: str) -> Remote:
+    """An object that the workers may read by their own credentials.
+
+    Raises:
+        DatasetError: they may not, or there is none.
+    """
+    name = f"s3://{bucket}/{key}"
+    store = open_store(f"s3://{bucket}")
+    try:
+        num_bytes = store.size(key)
+    except FileNotFoundError:
+        raise DatasetError(f"{name}: there is no such object") from None
+    except PermissionError:
+        raise DatasetError(f"{name}: the workers may not read it; give them the right to, or upload the file") from None
+    offsets = range(0, num_bytes, _PIECE_BYTES)
+    return Remote(name, num_bytes, None, (store.part(key, offset, _PIECE_BYTES) for offset in offsets))

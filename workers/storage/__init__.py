@@ -70,5 +70,6 @@ def _place(location: str) -> tuple[str, str]:
     parts = urlsplit(location)
     if not parts.scheme or parts.scheme == "file":
         path = unquote(parts.path) if parts.scheme else location
-        return "file", os.path.abspath(path)  # noqa: PTH100 (the disk need not be asked, nor be there)
+        whole = os.path.abspath(path)  # noqa: PTH100 (the disk need not be asked, nor be there)
+        return "file", f"/{whole.lstrip('/')}"  # two at the beginning are kept, and mean one
     return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")

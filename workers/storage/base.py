@@ -23,7 +23,7 @@ class ObjectStore(Protocol):
         """At most `size` bytes of an object from `offset` on; none behind its end. Raises as `get`."""
 
     def size(self, key: str) -> int:
-        """How many bytes an object has; raises as `get`."""
+        """How many bytes an object has; raises as `get`, and PermissionError if that is nobody's business here."""
 
     def link(self, key: str, *, seconds: int) -> str | None:
         """Where anybody can fetch an object without credentials for so long; None: nowhere."""

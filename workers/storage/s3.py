@@ -83,8 +83,13 @@ class S3Store:
             raise
 
     def size(self, key: str) -> int:
-        with _named(key):
-            return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
+        try:
+            with _named(key):
+                return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
+        except ClientError as error:
+            if _code(error) == "403":
+                raise PermissionError(key) from None
+            raise
 
     def link(self, key: str, *, seconds: int) -> str | None:
         place = {"Bucket": self._bucket, "Key": self._prefix + key}

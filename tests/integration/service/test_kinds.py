@@ -317,3 +317,81 @@ async def test_what_is_to_follow_a_training_is_looked_at_when_the_training_is_su
         "/evaluations/features/weights",
         "/evaluations/reference",
     }
+
+
+BUCKETS = ("s3://public", "s3://shared/sets")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_taken"),
+    [
+        ("s3://public/faces.zip", True),
+        ("s3://shared/sets/2026/faces.zip", True),
+        ("s3://shared/others.zip", False),
+        ("s3://shared/sets-of-others/faces.zip", False),
+        ("s3://public-too/faces.zip", False),
+        ("s3://private/faces.zip", False),
+        ("s3://ours/cdm/jobs/job_of_others/results/images.zip", False),
+        ("s3://ours/faces.zip", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["import", "train"])
+async def test_workers_read_for_others_only_the_buckets_that_the_operator_has_opened(
+    tmp_path: Path, kind: str, path: str, is_taken: bool
+) -> None:
+    dataset = {"kind": "zip", "path": path, "channels": 1}
+    spec = SMOKE | {"dataset": dataset} if kind == "train" else {"kind": "import", "dataset": dataset}
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=BUCKETS) as served:
+        if is_taken:
+            await submitted(served, spec)
+        else:
+            expected = "data sets may lie in s3://public or s3://shared/sets; upload the file instead"
+            own = "lies in the store of the service itself; bring a file of your own"
+            wanted = own if path.startswith("s3://ours/cdm/") else expected
+            assert await refused(served, spec) == {"/spec/dataset/path": wanted}
+
+
+async def test_the_services_own_store_stays_closed_though_its_bucket_is_open(tmp_path: Path) -> None:
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=["s3://ours"]) as served:
+        theirs = {"kind": "import", "dataset": {"kind": "zip", "path": "s3://ours/cdm/jobs/a/results/images.zip"}}
+
+        assert "store of the service itself" in (await refused(served, theirs))["/spec/dataset/path"]
+        await submitted(served, {"kind": "import", "dataset": {"kind": "zip", "path": "s3://ours/mine.zip"}})
+        sources = (await served.api.get("/v1/sources")).json()
+
+    assert sources["s3"] == ["s3://ours"]
+
+
+async def test_unless_the_operator_has_said_so_no_bucket_is_read(served: Served) -> None:
+    spec = {"kind": "import", "dataset": {"kind": "zip", "path": "s3://public/faces.zip"}}
+
+    assert "in no bucket (CDM_S3_SOURCES of the service)" in (await refused(served, spec))["/spec/dataset/path"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "s3://ours/cdm/jobs/x/statistics.npz",
+        "s3://ours//cdm/jobs/x/statistics.npz",
+        "s3://ours/cdm//jobs/x/statistics.npz",
+        "s3://ours/other/../cdm/jobs/x/statistics.npz",
+    ],
+)
+async def test_another_way_of_writing_a_place_in_the_own_store_opens_nothing(tmp_path: Path, reference: str) -> None:
+    async with served_in(tmp_path, store_url="s3://ours/cdm") as served:
+        job_id = await trained(served, (160, 1))
+
+        assert (await refused(served, drawing("evaluate", job_id) | {"reference": reference})).keys() == {
+            "/spec/reference"
+        }
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/srv/store/jobs/x/samples", "/srv/store", "/srv/store/", "/srv", "/", "/srv/a/../store/jobs", "//srv/store/jobs"],
+)
+async def test_nor_does_the_path_of_a_store_that_is_a_folder_or_of_what_holds_it(tmp_path: Path, path: str) -> None:
+    async with served_in(tmp_path, store_url="file:///srv/store") as served:
+        wrong = await refused(served, {"kind": "import", "dataset": {"kind": "folder", "path": path}})
+
+    assert wrong == {"/spec/dataset/path": "lies in the store of the service itself; bring a file of your own"}

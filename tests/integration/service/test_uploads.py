@@ -236,7 +236,7 @@ async def test_a_store_that_clients_cannot_reach_takes_no_uploads(tmp_path: Path
 
     assert code(answer) == (409, "uploads_impossible")
     assert "give a path" in answer.json()["detail"]
-    assert sources == {"shares_paths": False, "takes_uploads": False, "max_upload_bytes": 100 << 30}
+    assert sources == {"shares_paths": False, "takes_uploads": False, "max_upload_bytes": 100 << 30, "s3": []}
 
 
 async def test_what_has_expired_is_removed_finished_or_not_once_no_job_reads_it(

@@ -39,6 +39,18 @@ def test_other_fields_are_set_and_an_absolute_path_stays(service: Service) -> No
     assert imported(service).max_faulty_images == 2
 
 
+def test_a_url_is_submitted_as_it_is_with_what_the_file_must_be(service: Service) -> None:
+    url, sha256 = "https://example.org/faces.zip", "ab" * 32
+
+    assert service.cdm("import", url, "--sha256", sha256).code == 0
+    assert imported(service).dataset == ZipDataset(kind="zip", path=url, sha256=sha256)
+
+    secret = service.cdm("import", "https://me:hunter2@example.org/faces.zip")
+    assert (secret.code, secret.err.count("\n")) == (1, 1)
+    assert "leave the credentials out" in secret.err
+    assert "hunter2" not in secret.err
+
+
 def test_a_format_that_is_said_needs_no_guess(service: Service, tmp_path: Path) -> None:
     assert service.cdm("import", "unheard.of", "--format", "webdataset").code == 0
 
@@ -56,6 +68,9 @@ def test_a_format_that_is_said_needs_no_guess(service: Service, tmp_path: Path) 
         ("shard-0.tar", "webdataset"),
         ("downloads/cifar-10-python.tar.gz", "cifar"),
         ("cifar-100-python.tar.gz", "cifar"),
+        ("https://example.org/sets/faces.zip?download=true", "zip"),
+        ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "cifar"),
+        ("s3://public/arrays.npz", "npz"),
     ],
 )
 def test_the_format_of_a_file_is_told_by_its_name(path: str, expected: str) -> None:

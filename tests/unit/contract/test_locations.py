@@ -1,0 +1,101 @@
+"""Where a document may say that a file is."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from workers.contract.document import problems_of
+from workers.contract.importing import ImportSpec
+
+ID = "upl_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+def dataset(path: str, **fields: Any) -> Any:
+    spec = {"kind": "import", "dataset": {"kind": "zip", "path": path, **fields}}
+    return ImportSpec.model_validate(spec).dataset
+
+
+def problem(path: str, **fields: Any) -> tuple[str, str]:
+    with pytest.raises(ValidationError) as refused:
+        dataset(path, **fields)
+    [found] = problems_of(refused.value)
+    return found.pointer, found.message
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/faces.zip",
+        "relative/faces.zip",
+        "/data/with: colon/faces.zip",
+        f"upload://{ID}",
+        "https://example.org/faces.zip",
+        "https://example.org:8443/a%20b.zip?download=true&revision=main",
+        "https://[2001:db8::1]/faces.zip",
+        "s3://public-data/sets/faces.zip",
+    ],
+)
+def test_a_path_an_upload_a_url_and_an_object_are_taken_as_they_are(path: str) -> None:
+    assert dataset(path).path == path
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("upload://upl_1", "give a path of the workers"),
+        (f"upload://{ID}/../jobs", "give a path of the workers"),
+        (f"upload://{ID.lower()}", "give a path of the workers"),
+        ("ftp://example.org/faces.zip", "give a path of the workers"),
+        ("file:///etc/passwd", "give a path of the workers"),
+        ("memory://plane/jobs/x", "give a path of the workers"),
+        ("https:///faces.zip", "give a path of the workers"),
+        ("https://me:secret@example.org/faces.zip", "leave the credentials out"),
+        ("https://token@example.org/faces.zip", "leave the credentials out"),
+        ("https://example.org/faces.zip?X-Amz-Credential=a&X-Amz-Signature=b", "looks like a credential"),
+        ("https://example.org/faces.zip?sv=2020&sig=abc", "looks like a credential"),
+        ("https://example.org/faces.zip?access_token=abc", "looks like a credential"),
+        ("https://example.org/faces.zip?api-key", "looks like a credential"),
+        ("https://example.org/faces.zip?KEY=abc", "looks like a credential"),
+        ("https://example.org/faces.zip?X-Goog-Signature=abc", "looks like a credential"),
+        ("https://example.org/faces.zip#part", "leave out what is behind #"),
+        ("https://example.org/fa ces.zip", "visible ASCII"),
+        ("https://example.org/fa\nces.zip", "visible ASCII"),
+        ("https://exämple.org/faces.zip", "visible ASCII"),
+        ("https://example.org:99999/faces.zip", "this is no URL"),
+        ("https://[::1/faces.zip", "this is no URL"),
+        ("s3://bucket", "no empty parts"),
+        ("s3://bucket/", "no empty parts"),
+        ("s3://bucket//jobs/x", "no empty parts"),
+        ("s3://bucket/a/../jobs/x", "none that are . or .."),
+        ("s3://bucket/./x", "none that are . or .."),
+        ("s3://Bucket/x", "write it as s3://bucket/key"),
+        ("s3://key:secret@bucket/x", "write it as s3://bucket/key"),
+        ("s3://bucket/x?versionId=1", "write it as s3://bucket/key"),
+    ],
+)
+def test_what_nobody_can_or_should_read_is_refused_with_the_mend(path: str, words: str) -> None:
+    pointer, message = problem(path)
+
+    assert pointer == "/dataset/path"
+    assert words in message
+
+
+@pytest.mark.parametrize("path", ["https://me:hunter2@example.org/x.zip", "https://example.org/x?token=hunter2"])
+def test_a_refusal_does_not_repeat_the_secret(path: str) -> None:
+    assert "hunter2" not in problem(path)[1]
+
+
+def test_what_comes_unprotected_is_taken_by_its_digest_only() -> None:
+    url = "http://example.org/faces.zip"
+
+    assert problem(url) == (
+        "/dataset/sha256",
+        "anybody on the way could change what comes by http://: give its sha256, or https://",
+    )
+    assert dataset(url, sha256="0" * 64).path == url
+
+
+def test_a_folder_lies_on_the_file_system() -> None:
+    with pytest.raises(ValidationError, match="comes as one file"):
+        ImportSpec.model_validate({"kind": "import", "dataset": {"kind": "folder", "path": "https://example.org/x"}})

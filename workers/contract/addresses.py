@@ -1,0 +1,35 @@
+"""Where a process goes for somebody else: to addresses of the public internet, and what its operator has opened."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+# For operators who trust their users with what is near. Link-local is not among it: clouds keep credentials there.
+INSIDE: tuple[Network, ...] = tuple(
+    map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
+)
+
+
+def is_open(address: Address, networks: Sequence[Network] = ()) -> bool:
+    """Whether it is public, or in one of these networks."""
+    final = _inner(address)
+    if any(final in network for network in networks if network.version == final.version):
+        return True
+    if isinstance(final, IPv6Address) and final.is_site_local:  # out of use, not out of networks; counts as global
+        return False
+    return final.is_global and not final.is_multicast and not final.is_reserved and not final.is_unspecified
+
+
+def _inner(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address leads to, if it is a way of writing or wrapping one."""
+    if isinstance(address, IPv4Address):
+        return address
+    if any(address in network for network in _NAT64):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    if int(address) >> 32 == 0 and int(address) > 1:  # ::a.b.c.d, long out of use
+        return IPv4Address(int(address))
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address
