@@ -34,7 +34,7 @@ def test_what_the_api_is_told_are_settings_that_it_has() -> None:
         (
             "api",
             api.part(FOLDER, PORTS, KEYS),
-            {"CDM_DATABASE_URL", "CDM_MLFLOW_PUBLIC_URL", "CDM_URL"},
+            {"CDM_DATABASE_URL", "CDM_MLFLOW_PUBLIC_URL", "CDM_STORE_PUBLIC_ENDPOINT", "CDM_URL"},
             # SQLite's folder; one Python and one file system for all parts
             {"CDM_STATE_FOLDER", "CDM_WORKER_PYTHON", "CDM_LOCAL_PATHS"},
         ),
