@@ -68,6 +68,7 @@ class Parts:
             local_paths=self.settings.local_paths,
             stop_patience=self.settings.stop_patience,
             curves=self.curves,
+            measures=self.reconciler.actions.measures,
             uploads=self.uploads.objects,
             s3_sources=self.settings.s3_sources,
         )

@@ -3,6 +3,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
+# Containers read these as users of their own; with a strict umask the checkout is for its owner alone.
+chmod -R a+rX deploy/compose/postgres deploy/prometheus deploy/grafana
+
 if [ -e .env ]; then
     echo ".env is there already: nothing was changed"
     exit 0

@@ -43,7 +43,7 @@ class DatasetStore:
         return next(iter(await self._read(_known(project).where(jobs.c.dataset == digest))), None)
 
     async def users(self, connection: AsyncConnection, digest: str, *, project: str) -> list[str]:
-        """Jobs that learn from it and have not been deleted; an import refers to what it has made no more."""
+        """Jobs that name it and have not been deleted; an import refers to what it has made no more."""
         ours = (jobs.c.project == project) & (jobs.c.dataset == digest) & jobs.c.deleted_at.is_(None)
         query = select(jobs.c.id).where(ours, jobs.c.kind != "import").order_by(jobs.c.id).limit(4)
         return list(await connection.scalars(query))

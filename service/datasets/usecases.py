@@ -77,13 +77,13 @@ class Datasets:
         """The project has it no more. Its bytes go when no project has it, and no job can be about to bring it again.
 
         Raises:
-            DatasetInUse: jobs learn from it.
+            DatasetInUse: jobs learn from it, or are measured by it.
         """
         await self.find(digest, project=origin.project)
         async with self.store.database.writing() as connection:
             if users := await self.store.users(connection, digest, project=origin.project):
                 named = " and ".join(users[:3]) + (" and others" if len(users) > 3 else "")
-                raise DatasetInUse(f"{named} learned from it, or will: delete them first")
+                raise DatasetInUse(f"{named} learned from it, were measured by it, or will: delete them first")
             await self.store.forget(connection, digest, project=origin.project)
             entry = origin.entry("dataset.delete", at=self.clock(), target=digest, status=204)
             await record_audit(connection, entry)

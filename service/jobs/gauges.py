@@ -30,6 +30,7 @@ _Values = Mapping[tuple[str, ...], float]  # by labels
 _KINDS: tuple[str, ...] = get_args(Kind)
 _ACCELERATORS = ("cpu", "gpu")
 _UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_OF_DRIVERS = ("Heartbeating", "Progressing")  # what a job that waits for its next driver does not renew
 _BLOCKED = (*(reason.value for reason in BlockedReason), "backend_down", "other")
 
 
@@ -146,7 +147,8 @@ def _unwell(active: Iterable[JobRecord]) -> _Values:
     numbers = _zeros(CONDITIONS)
     for job in active:
         for kind, condition in job.conditions.items():
-            numbers[(kind,)] += not condition.status
+            if job.state is JobState.RUNNING or kind not in _OF_DRIVERS:
+                numbers[(kind,)] += not condition.status
     return numbers
 
 

@@ -11,7 +11,7 @@ from service.jobs.reasons import CAUSES
 from service.jobs.records import JobRecord
 from workers.contract.records import Ledger
 
-_SPANS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+_SPANS = (1, 5, 15, 60, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 _NOBODY = "nobody"
 _LOOKS = ("done", "postponed", "failed")
 
@@ -55,16 +55,22 @@ class Measures:
 
     def moved(self, before: JobRecord, after: JobRecord, *, attempt_ended: bool) -> None:
         """A job went from one state to another."""
-        if before.state is JobState.QUEUED and after.started_at and before.queued_at:
+        if (
+            before.state is JobState.QUEUED
+            and after.state is JobState.STARTING
+            and after.started_at
+            and before.queued_at
+        ):
             self._waited.observe((after.started_at - before.queued_at).total_seconds())
-        if before.state is JobState.STARTING and after.state is JobState.RUNNING and before.started_at:
+        begins = before.state is JobState.STARTING and after.state is JobState.RUNNING
+        if begins and before.reason is None and before.started_at:  # it came from the queue; others go on after a loss
             self._started.observe(((after.advanced_at or before.started_at) - before.started_at).total_seconds())
         if attempt_ended:
             reason = after.reason or after.state
             was_asked = before.intent not in {None, Intent.RESTART}
             blame = CAUSES[reason].blame if reason in CAUSES and not was_asked else _NOBODY
             self._ended.labels(reason, blame).inc()
-        if after.state.is_terminal:
+        if after.state.is_terminal and not before.state.is_terminal:
             self._jobs.labels(after.state).inc()
 
     def heard(self, before: JobRecord, after: JobRecord) -> None:

@@ -89,7 +89,8 @@ async def _brought_up_to_date(
     )
     before = [replace(one, ended_at=one.ended_at or now) for one in attempts]
     job = moved(job, to=JobState.STARTING, at=now, reason="rebuilt", message=None)
-    return replace(job, attempt=claimed, started_at=now, ended_at=None, heard_at=None), [*before, found]
+    job = replace(job, attempt=claimed, started_at=now, ended_at=None, heard_at=None, intent=None, stop_by=None)
+    return job, [*before, found]
 
 
 def _attempt_of(row: dict[str, Any]) -> AttemptRecord:

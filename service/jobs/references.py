@@ -41,6 +41,7 @@ async def settle(
     """
     match spec:
         case SampleSpec() | EvaluateSpec():
+            await _require_images(spec, "/spec/held_out", objects=objects)
             source = await _source(spec, project=project, store=store, objects=objects)
             checkpoint = spec.checkpoint.model_copy(
                 update={"images_seen": source.images_seen, "attempt": source.attempt}
@@ -51,7 +52,7 @@ async def settle(
                 await _training(getattr(spec, field), f"/spec/{field}", project=project, store=store)
             return Settled(spec)
         case TrainSpec():
-            await _require_images(spec, objects=objects)
+            await _require_images(spec, "/spec/dataset/digest", objects=objects)
             await _require_own_weights(spec, project=project, store=store, objects=objects)
             return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
         case ImportSpec():
@@ -65,14 +66,16 @@ def imported_digest(spec: AnySpec) -> str | None:
     match spec:
         case TrainSpec(dataset=ImportedDataset(digest=digest)):
             return digest
+        case EvaluateSpec(held_out=digest):
+            return digest
         case _:
             return None
 
 
-async def _require_images(spec: TrainSpec, *, objects: JobObjects) -> None:
-    if isinstance(spec.dataset, ImportedDataset) and not await objects.has_dataset(spec.dataset.digest):
-        reason = f"there is no image set {spec.dataset.digest}; an import job says the digest of its own"
-        raise _refused("/spec/dataset/digest", reason)
+async def _require_images(spec: AnySpec, pointer: str, *, objects: JobObjects) -> None:
+    digest = imported_digest(spec)
+    if digest and not await objects.has_dataset(digest):
+        raise _refused(pointer, f"there is no image set {digest}; an import job says the digest of its own")
 
 
 async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore, objects: JobObjects) -> None:

@@ -26,6 +26,7 @@ from service.identifiers import new_id
 from service.jobs import forks, verbs
 from service.jobs.costs import cost_key, estimate
 from service.jobs.lifecycle import JobState
+from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.paths import place_problems, request_problems
 from service.jobs.plans import queue_position, warnings
@@ -57,6 +58,7 @@ class Jobs:
     local_paths: bool
     stop_patience: timedelta
     curves: MlflowCurves
+    measures: Measures
     uploads: UploadObjects
     s3_sources: Sequence[str] = ()
 
@@ -339,6 +341,7 @@ class Jobs:
             event = "state_changed" if changed.state is not job.state else _EVENTS[action]
             written = await self.store.apply(job, changed, events=[event], at=now, actor=origin.actor, inside=audited)
             if written:
+                self.measures.moved(job, written, attempt_ended=False)
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
                 self.wake()
                 return written

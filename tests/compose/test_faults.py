@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 
@@ -44,7 +43,9 @@ def test_a_container_that_is_killed_comes_back_and_the_job_ends_well(
 def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(
     compose: Compose, client: Client, running: Job, tally: Tally, service: str
 ) -> None:
-    _for_a_while(compose.frozen(service))
+    with compose.frozen(service):
+        assert not compose.is_well(service)
+        time.sleep(_OUTAGE_SECONDS)  # the length of the outage is the case, not a wait for something
 
     _ends_well(compose, client, running, tally, f"{service} frozen for {_OUTAGE_SECONDS:.0f} s")
 
@@ -52,7 +53,8 @@ def test_a_server_that_hangs_for_a_while_costs_nothing_but_time(
 def test_a_node_that_is_cut_off_for_a_while_holds_nothing_up(
     compose: Compose, client: Client, running: Job, tally: Tally
 ) -> None:
-    _for_a_while(compose.cut_off("ray-worker"))
+    with compose.cut_off("ray-worker"):
+        time.sleep(_OUTAGE_SECONDS)
 
     _ends_well(compose, client, running, tally, f"a node cut off for {_OUTAGE_SECONDS:.0f} s")
 
@@ -68,12 +70,6 @@ def test_all_is_removed_and_started_again(compose: Compose, client: Client, runn
     compose.up("--scale", "ray-worker=2")
 
     _ends_well(compose, client, running, tally, "all removed and started again")
-
-
-def _for_a_while(outage: AbstractContextManager[None]) -> None:
-    """The length of the outage is the case, not a wait for something."""
-    with outage:
-        time.sleep(_OUTAGE_SECONDS)
 
 
 def _ends_well(compose: Compose, client: Client, job: Job, tally: Tally, what: str) -> None:

@@ -1,7 +1,9 @@
 """The stack of docker-compose.yml from outside: requests, pages and what cannot be reached."""
 
 import json
+import re
 import shutil
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -105,7 +107,9 @@ def test_mlflows_keys_open_its_own_bucket_and_no_other(compose: Compose) -> None
 
 def test_our_containers_run_as_nobody_in_particular_with_no_rights(compose: Compose) -> None:
     for name in _OURS:
-        for container in compose.containers(name):
+        containers = compose.containers(name)
+        assert containers, name
+        for container in containers:
             assert inspect(container, "{{.Config.User}}") == "10001"
             assert json.loads(inspect(container, "{{json .HostConfig.CapDrop}}")) == ["ALL"]
             assert "no-new-privileges:true" in inspect(container, "{{json .HostConfig.SecurityOpt}}")
@@ -165,6 +169,23 @@ def test_more_nodes_take_more_workers(compose: Compose, client: Client) -> None:
     assert job.state is JobState.SUCCEEDED, job.message
     assert "of=4" in log_of(client, job)
     compose.up("--scale", "ray-worker=2")
+
+
+def test_a_lost_database_is_put_back_as_the_documentation_says(
+    compose: Compose, client: Client, succeeded: Job
+) -> None:
+    page = (compose.folder / "docs/operations.md").read_text()
+    (dump,) = re.findall(r"`(docker compose exec -T postgres pg_dump .* > )FILE`", page)
+    (script,) = [block for block in page.split("```") if "dropdb" in block]
+    output_of("sh", "-ec", f"{dump} backup.dump", folder=compose.folder)
+    later = ended(client, client.jobs.create(smoke_spec(seed=3)))
+
+    script = re.sub(r"service-[\d-]+\.dump", "backup.dump", script).replace("--wait", "--wait --scale ray-worker=2")
+    said = output_of("sh", "-ec", textwrap.dedent(script), folder=compose.folder)
+
+    assert "restored 1 jobs" in said
+    assert client.jobs.retrieve(succeeded.id).state is JobState.SUCCEEDED
+    assert_nothing_is_lost(compose, client, client.jobs.retrieve(later.id))
 
 
 def test_what_was_stopped_and_removed_knows_everything_when_it_is_started_again(

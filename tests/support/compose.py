@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +63,19 @@ class Compose:
 
     @contextmanager
     def frozen(self, service: str) -> Iterator[None]:
-        """Nothing in it moves, and its connections stay open."""
+        """None of its processes moves, and its connections stay open. (`docker pause` may hang on a health check.)"""
         (container, *_) = self.containers(service)
-        pid = int(inspect(container, "{{.State.Pid}}"))
-        os.kill(pid, signal.SIGSTOP)
+        stopped: set[int] = set()
         try:
+            while begun := _processes_of(container) - stopped:  # until none has begun another meanwhile
+                for pid in begun:
+                    os.kill(pid, signal.SIGSTOP)
+                stopped |= begun
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def cut_off(self, service: str) -> Iterator[None]:
@@ -82,6 +87,14 @@ class Compose:
             yield
         finally:
             output_of("docker", "network", "connect", network, container)
+
+    def is_well(self, service: str) -> bool:
+        """Whether its own health check, made now from within, finds an answer within seconds."""
+        test = inspect(self.containers(service)[0], "{{json .Config.Healthcheck.Test}}")
+        kind, *command = json.loads(test)
+        asked = command if kind == "CMD" else ["sh", "-c", *command]
+        asking = ("docker", "exec", self.containers(service)[0], "timeout", "-s", "KILL", "8", *asked)
+        return _ended(*asking).returncode == 0
 
     def restarts(self, service: str) -> int:
         (container, *_) = self.containers(service)
@@ -124,12 +137,22 @@ def compose_stack(folder: Path, *, keep_images: bool = True) -> Iterator[Compose
     try:
         yield stack
     finally:
-        stack.run("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+        stack.run("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
 
 
 def inspect(container: str, what: str) -> str:
     """`docker inspect` with a template."""
     return output_of("docker", "inspect", "--format", what, container).strip()
+
+
+def _processes_of(container: str) -> set[int]:
+    """Their numbers outside of it, those of health checks left out: they come and go."""
+    rows = output_of("docker", "top", container, "-eo", "pid,args").splitlines()[1:]
+    return {int(pid) for pid, command in (row.split(maxsplit=1) for row in rows) if not _is_check(command)}
+
+
+def _is_check(command: str) -> bool:
+    return any(name in command for name in ("/usr/local/bin/probe", "wget", "psql"))
 
 
 def published(container: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.clock import utc_now
@@ -19,6 +20,7 @@ from service.database import Database
 from service.identifiers import new_id
 from service.jobs.lifecycle import JobState
 from service.jobs.loop import Loop
+from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord, ended, new_attempt
 from service.jobs.store import JobStore
@@ -181,6 +183,7 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
         local_paths=False,
         stop_patience=timedelta(seconds=90),
         curves=MlflowCurves("http://mlflow"),
+        measures=Measures(CollectorRegistry()),
         uploads=UploadObjects(objects),
     )
     feed = Feed(jobs)

@@ -70,6 +70,6 @@ def _place(location: str) -> tuple[str, str]:
     parts = urlsplit(location)
     if not parts.scheme or parts.scheme == "file":
         path = unquote(parts.path) if parts.scheme else location
-        whole = os.path.abspath(path)  # noqa: PTH100 (the disk need not be asked, nor be there)
-        return "file", f"/{whole.lstrip('/')}"  # two at the beginning are kept, and mean one
+        # Links are followed, since one may lead there; of slashes at the beginning two are kept, and mean one.
+        return "file", f"/{os.path.realpath(path).lstrip('/')}"
     return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")

@@ -20,7 +20,7 @@ from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
 from service.webhooks.gauges import DeliveryGauges
 from tests.support.mail import Post
-from tests.support.plane import FailingStore, Plane, Script, plane_in, until_run
+from tests.support.plane import ORIGIN, FailingStore, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
@@ -108,6 +108,35 @@ async def test_the_end_of_an_attempt_is_somebodys_fault_unless_it_was_asked_to_l
     assert {blame for _, blame in counted} == {"nobody"}
 
 
+async def test_starting_after_a_loss_is_no_start_out_of_the_queue(
+    measured: Plane, registry: CollectorRegistry, script: Script
+) -> None:
+    job_id = await measured.started()
+    measured.clock.advance(7200)
+    measured.worker(job_id).progress(at=measured.clock())
+    await measured.settle()
+    script.exit(f"{job_id}-a1", 137)
+    await until_run(measured, f"{job_id}-a1", RunStatus.FAILED)
+    await measured.settle()
+    measured.worker(job_id, 2).progress(at=measured.clock())
+    await measured.settle()
+
+    again = await measured.job(job_id)
+    assert (again.state, again.attempt) == (JobState.RUNNING, 2)
+    assert registry.get_sample_value("cdm_start_seconds_count") == 1
+    assert registry.get_sample_value("cdm_queue_wait_seconds_count") == 1
+
+
+async def test_a_job_that_is_cancelled_in_the_queue_has_ended_too(measured: Plane, registry: CollectorRegistry) -> None:
+    job_id = await measured.submit()
+
+    await measured.cancel(job_id)
+    await measured.service.archive(job_id, origin=ORIGIN)
+
+    assert registry.get_sample_value("cdm_jobs_ended_total", {"state": "cancelled"}) == 1
+    assert registry.get_sample_value("cdm_queue_wait_seconds_count") == 0
+
+
 async def test_looks_that_an_outage_postponed_are_told_from_those_that_failed(
     measured: Plane, registry: CollectorRegistry
 ) -> None:
@@ -173,6 +202,9 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
             message=None,
             at=silent_since,
         ),
+        with_condition(
+            job(9, JobState.RECOVERING), "Heartbeating", status=False, message=None, at=silent_since
+        ),  # its driver is known to be gone
         job(7, JobState.PAUSED, workers=100),
         job(8, JobState.SUCCEEDED),
     ):
@@ -185,10 +217,11 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
         ("queued", "sample"): 1,
         ("running", "train"): 3,
         ("running", "sample"): 1,
+        ("recovering", "train"): 1,
         ("paused", "train"): 1,
     }
     assert found["cdm_jobs_blocked"] == {("waiting_capacity",): 2, ("other",): 1}
-    assert found["cdm_workers"] == {("cpu", "queued"): 11, ("gpu", "active"): 12, ("cpu", "active"): 1}
+    assert found["cdm_workers"] == {("cpu", "queued"): 11, ("gpu", "active"): 12, ("cpu", "active"): 2}
     assert found["cdm_jobs_unwell"] == {("Heartbeating",): 1}
     assert found["cdm_queue_longest_wait_seconds"] == {(): 2 * 3600}
     assert found["cdm_queue_head_wait_seconds"] == {(): 119 * 60}

@@ -48,7 +48,11 @@ def test_what_lies_elsewhere_is_let_through(location: str, known: str | None) ->
 def test_a_store_in_a_folder_is_known_by_path_and_by_url(tmp_path: Path) -> None:
     url, inside = f"file://{tmp_path}", tmp_path / "jobs" / "a b"
 
-    spellings = [str(inside), f"file://{quote(str(inside))}", f"{tmp_path}/x/../jobs/a b"]
+    (tmp_path.parent / "elsewhere").symlink_to(tmp_path)
+    spellings = [
+        *(str(inside), f"file://{quote(str(inside))}", f"{tmp_path}/x/../jobs/a b", f"/{inside}", f"file:///{inside}"),
+        *(f"/proc/self/root{inside}", f"{tmp_path.parent}/elsewhere/jobs/a b"),
+    ]
 
-    assert [key_in(each, url) for each in spellings] == ["jobs/a b"] * 3
+    assert [key_in(each, url) for each in spellings] == ["jobs/a b"] * len(spellings)
     assert key_in(str(tmp_path), url) is None
