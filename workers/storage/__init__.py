@@ -71,5 +71,9 @@ def _place(location: str) -> tuple[str, str]:
     if not parts.scheme or parts.scheme == "file":
         path = unquote(parts.path) if parts.scheme else location
         # Links are followed, since one may lead there; of slashes at the beginning two are kept, and mean one.
-        return "file", f"/{os.path.realpath(path).lstrip('/')}"
+        try:
+            whole = os.path.realpath(path)
+        except ValueError:  # a NUL in it: no file has such a name
+            whole = os.path.abspath(path)  # noqa: PTH100
+        return "file", f"/{whole.lstrip('/')}"
     return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")

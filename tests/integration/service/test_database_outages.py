@@ -124,10 +124,9 @@ async def test_while_the_server_is_down_requests_are_answered_503_and_then_as_be
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.headers["Retry-After"] == "5"
             assert answer.json()["code"] == "database_unavailable"
-        told = (await served.api.get("/metrics")).text
-        assert 'cdm_dependency_up{dependency="database"} 0.0' in told
+        told = await _told_that_it_is_away(served)
         assert "cdm_jobs{" not in told
-        assert "cdm_collect_failures_total 3.0" in told
+        assert float(told.split("\ncdm_collect_failures_total ")[1].split()[0]) >= 3
     finally:
         await asyncio.to_thread(postgres.start)
 
@@ -149,6 +148,15 @@ async def test_under_a_lease_that_the_database_was_too_slow_to_grant_nothing_is_
     assert plane.cluster.submission_ids == []
     await plane.parts.reconciler.tick()
     assert plane.cluster.submission_ids == [f"{job_id}-a1"]
+
+
+async def _told_that_it_is_away(served: Served) -> str:
+    """What Prometheus is told; a busy machine may take longer to find that out than a scrape waits."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            told = (await served.api.get("/metrics")).text
+            if 'cdm_dependency_up{dependency="database"} 0.0' in told:
+                return told
 
 
 async def _unavailable(call: Awaitable[object]) -> None:
