@@ -24,13 +24,14 @@ WORKDIR /home/cdm
 # Packages change rarely and lie in a layer of their own; the code is added last, so that a change of it rebuilds in seconds.
 FROM base AS packages
 ENV PYTHONDONTWRITEBYTECODE= \
+    PIP_CACHE_DIR=/var/cache/pip \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
 COPY --chmod=755 deploy/images/install.sh /usr/local/bin/install-packages
 RUN python -m venv --without-pip /opt/venv
 
 FROM packages AS project
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     --mount=type=bind,source=deploy/lock/images/build.txt,target=/tmp/lock.txt \
     install-packages --require-hashes --no-deps -r /tmp/lock.txt
 COPY pyproject.toml README.md /src/
@@ -40,22 +41,22 @@ RUN chmod -R a+rX /src \
     && install-packages --no-index --no-deps --no-build-isolation --target /app /src
 
 FROM packages AS service-packages
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     --mount=type=bind,source=deploy/lock/images/service.txt,target=/tmp/lock.txt \
     install-packages --require-hashes --no-deps -r /tmp/lock.txt
 
 FROM packages AS mlflow-packages
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     --mount=type=bind,source=deploy/lock/images/mlflow.txt,target=/tmp/lock.txt \
     install-packages --require-hashes --no-deps -r /tmp/lock.txt
 
 FROM packages AS worker-packages
 ARG TORCH=torch==2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     --mount=type=bind,from=wheels,target=/wheels \
     install-packages --find-links /wheels ${TORCH_INDEX:+--index-url ${TORCH_INDEX}} "${TORCH}"
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     --mount=type=bind,source=deploy/lock/images/worker.txt,target=/tmp/lock.txt \
     install-packages --require-hashes --no-deps -r /tmp/lock.txt
 

@@ -15,7 +15,7 @@ def main() -> int:
     for url in sys.argv[1:]:
         try:
             request = urllib.request.Request(url, headers=headers)  # noqa: S310 (the URLs are those of our own files)
-            urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()  # noqa: S310
+            urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS).close()  # noqa: S310 (as above)
         except urllib.error.HTTPError as error:
             sys.stderr.write(f"{url}: {error.code} {error.read(2000).decode(errors='replace')}\n")
             return 1

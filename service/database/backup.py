@@ -63,9 +63,7 @@ def _copied(source: Path, target: Path) -> None:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with _opened(source) as read, closing(sqlite3.connect(temporary)) as written:
             read.backup(written)
-            written.execute(
-                "PRAGMA journal_mode = DELETE"
-            )  # a file that needs none beside it, also where none can be made
+            written.execute("PRAGMA journal_mode = DELETE")  # to be read where no log can be made beside it, too
         os.replace(temporary, target)
     except (OSError, sqlite3.Error) as error:
         raise BackupRefused(f"cannot copy {source} to {target}: {error}") from error

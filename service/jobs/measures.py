@@ -55,12 +55,8 @@ class Measures:
 
     def moved(self, before: JobRecord, after: JobRecord, *, attempt_ended: bool) -> None:
         """A job went from one state to another."""
-        if (
-            before.state is JobState.QUEUED
-            and after.state is JobState.STARTING
-            and after.started_at
-            and before.queued_at
-        ):
+        leaves_queue = before.state is JobState.QUEUED and after.state is JobState.STARTING
+        if leaves_queue and after.started_at and before.queued_at:
             self._waited.observe((after.started_at - before.queued_at).total_seconds())
         begins = before.state is JobState.STARTING and after.state is JobState.RUNNING
         if begins and before.reason is None and before.started_at:  # it came from the queue; others go on after a loss

@@ -74,6 +74,6 @@ def _place(location: str) -> tuple[str, str]:
         try:
             whole = os.path.realpath(path)
         except ValueError:  # a NUL in it: no file has such a name
-            whole = os.path.abspath(path)  # noqa: PTH100
+            whole = os.path.abspath(path)  # noqa: PTH100 (pathlib refuses it, too)
         return "file", f"/{whole.lstrip('/')}"
     return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")

@@ -145,7 +145,7 @@ def _charted(component: str, documents: list[Document], secrets: dict[str, str])
     probe = container.get("readinessProbe")
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
     mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
-    shared = mounts.pop("/dev/shm", None)  # noqa: S108
+    shared = mounts.pop("/dev/shm", None)  # noqa: S108 (a mount in a container)
     run = {"/var/run/postgresql"} if component == "postgres" else set()
     published = component in ("api", "mlflow", "s3")  # the others' are in the addresses by which they are called
     assert run <= mounts.keys()
@@ -208,7 +208,7 @@ def _our_image(image: str) -> str:
 def _size(text: str | None) -> str | None:
     if text is None:
         return None
-    number, unit = re.fullmatch(r"(\d+)([a-z]+)", text).groups()  # type: ignore[union-attr]
+    number, unit = re.fullmatch(r"(\d+)([a-z]+)", text).groups()  # type: ignore[union-attr] # else the test fails here
     return f"{number}{_SIZES[unit]}"
 
 

@@ -42,7 +42,7 @@ class _Kubernetes(BaseHTTPRequestHandler):
         named = [{"name": f"{kind.lower()}s", "namespaced": True, "kind": kind, "verbs": ["get"]} for kind in kinds]
         return {"kind": "APIResourceList", "groupVersion": version, "resources": named}
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         pass
 
 
