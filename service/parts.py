@@ -23,6 +23,7 @@ from service.jobs.measures import Measures
 from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
 from service.jobs.reconciler import Reconciler
+from service.jobs.records import JobRecord
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore
 from service.jobs.sweep import Sweep
@@ -57,8 +58,8 @@ class Parts:
     sweep: Sweep
     housekeeping: Housekeeping
 
-    def jobs(self, *, wake: Callable[[], None]) -> Jobs:
-        """The use cases; `wake` is called when there is something new to do."""
+    def jobs(self, *, wake: Callable[[JobRecord], None]) -> Jobs:
+        """The use cases; `wake` is called with each job that was made or changed."""
         return Jobs(
             store=self.store,
             objects=self.objects,

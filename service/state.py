@@ -10,6 +10,7 @@ from service.datasets.usecases import Datasets
 from service.jobs.followups import FollowUps
 from service.jobs.gauges import BacklogGauges, JobGauges, Pulse
 from service.jobs.loop import Loop
+from service.jobs.records import JobRecord
 from service.jobs.usecases import Jobs
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
@@ -70,9 +71,11 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
         stack.push_async_callback(deliverer.finish)
 
-        def wake() -> None:
-            for name in ("scheduler", "reconciler", "feed"):
-                loops[name].wake()
+        def wake(job: JobRecord) -> None:
+            loops["scheduler"].wake()
+            loops["feed"].wake()
+            if job.state.is_active:  # it looks at no others, and a look costs far more than a create
+                loops["reconciler"].wake()
 
         jobs, mlflow_url = parts.jobs(wake=wake), settings.mlflow_public_url
         loops = _loops(parts, jobs, feed, deliverer)

@@ -19,7 +19,8 @@ async def open_postgres(
     engine = create_async_engine(
         url,
         pool_pre_ping=True,
-        pool_size=10,
+        pool_size=20,
+        max_overflow=0,  # what overflows is opened and closed for each transaction, and that takes longer than it
         pool_timeout=patience_seconds,
         connect_args={
             "timeout": patience_seconds,

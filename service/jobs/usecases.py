@@ -48,13 +48,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jobs:
-    """The use cases. `wake` tells the loops that there is something to do. A job of another project is not found."""
+    """The use cases. `wake` tells the loops that a job has changed. One of another project is not found."""
 
     store: JobStore
     objects: JobObjects
     cluster: Cluster
     clock: Clock
-    wake: Callable[[], None]
+    wake: Callable[[JobRecord], None]
     local_paths: bool
     stop_patience: timedelta
     curves: MlflowCurves
@@ -314,7 +314,7 @@ class Jobs:
         if created is None:
             return await self._twin(job.id, origin)
         log.info("job.submitted", job_id=job.id, project=job.project)
-        self.wake()
+        self.wake(created)
         return created
 
     async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
@@ -343,7 +343,7 @@ class Jobs:
             if written:
                 self.measures.moved(job, written, attempt_ended=False)
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
-                self.wake()
+                self.wake(written)
                 return written
 
 

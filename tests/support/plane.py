@@ -226,7 +226,7 @@ class Plane:
         self.jobs = parts.store
         self.objects = parts.objects
         self.aftercare = parts.aftercare
-        self.service = parts.jobs(wake=lambda: None)
+        self.service = parts.jobs(wake=lambda _: None)
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond

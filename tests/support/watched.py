@@ -179,7 +179,7 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
         objects=JobObjects(objects, url="memory://"),
         cluster=MemoryCluster(idle),
         clock=utc_now,
-        wake=lambda: None,
+        wake=lambda _: None,
         local_paths=False,
         stop_patience=timedelta(seconds=90),
         curves=MlflowCurves("http://mlflow"),

@@ -44,6 +44,7 @@ def _job(number: int, count: int, *, is_queued: bool, now: datetime) -> JobRecor
         labels={"team": f"t{number % TEAMS}", "sweep": f"s{number // SWEEP_JOBS}"},
         spec=spec.model_copy(update={"seed": number}).model_dump_json(),
         spec_sha256=f"{number:064x}",
+        dataset="",  # known to have none, or the service would go and look for each of them
         cost_key=cost_key(spec),
         state=JobState.QUEUED,
         created_at=at,
