@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+from workers.contract.tracking import EXPERIMENT, EXPERIMENT_TAGS, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)  # a thousand points take a slow database seconds
@@ -59,10 +59,10 @@ class Mlflow:
         runs = (await self._call("POST", "runs/search", json=search)).get("runs")
         return str(runs[0]["info"]["run_id"]) if runs else None
 
-    async def make_run(self, job_id: str, store_url: str, *, params: Mapping[str, str]) -> str:
+    async def make_run(self, job_id: str, store_url: str, *, name: str, params: Mapping[str, str]) -> str:
         """A run that is known as the job's, with these parameters; its id."""
         tags, experiment_id = _pairs(_tags(job_id, store_url)), await self._experiment()
-        document = {"experiment_id": experiment_id, "run_name": job_id, "tags": tags}
+        document = {"experiment_id": experiment_id, "run_name": name, "tags": tags}
         run_id = str((await self._call("POST", "runs/create", json=document))["run"]["info"]["run_id"])
         pairs = _pairs(params)
         for first in range(0, len(pairs), MAX_PARAMS):
@@ -98,7 +98,8 @@ class Mlflow:
         try:
             found = await self._call("GET", "experiments/get-by-name", params={"experiment_name": EXPERIMENT})
         except MlflowNotFound:
-            return str((await self._call("POST", "experiments/create", json={"name": EXPERIMENT}))["experiment_id"])
+            document = {"name": EXPERIMENT, "tags": _pairs(EXPERIMENT_TAGS)}
+            return str((await self._call("POST", "experiments/create", json=document))["experiment_id"])
         return str(found["experiment"]["experiment_id"])
 
     async def _batch(self, run_id: str, **what: list[dict[str, Any]]) -> None:

@@ -26,7 +26,7 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
         return run_id
     if run_id is None:
         params = flattened(TrainSpec.model_validate_json(job.spec))
-        run_id = await mlflow.make_run(job.id, objects.url, params=params)
+        run_id = await mlflow.make_run(job.id, objects.url, name=job.name or job.id, params=params)
     there = {key: await mlflow.steps(run_id, key) for key in {key for row in rows for key in row.values}}
     missing = [point for point in _points(rows) if point.step not in there[point.key]]
     if missing:

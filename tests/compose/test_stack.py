@@ -15,6 +15,7 @@ from service.client import Client
 from service.jobs.views import Job, JobState
 from tests.support.compose import Compose, inspect, output_of, published
 from tests.support.compose_jobs import assert_nothing_is_lost, ended
+from tests.support.pictures import encoded, picture, write_zip
 from tests.support.specs import smoke_spec
 from tests.support.stack_jobs import log_of
 from tests.support.waiting import wait_until
@@ -47,6 +48,23 @@ def test_the_three_lines_of_curl_of_the_documentation_fetch_a_picture(compose: C
     output_of("bash", "-euo", "pipefail", "-c", script, folder=compose.folder)
 
     assert (compose.folder / "grid.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_of_this_machine_are_sent_to_the_store_and_results_fetched_from_it(
+    compose: Compose, client: Client, tmp_path: Path
+) -> None:
+    pictures = write_zip(tmp_path / "pictures.zip", {f"{n}.png": encoded(picture(n)) for n in range(20)})
+    sent = client.uploads.send(pictures)
+
+    job = ended(client, client.jobs.create({"kind": "import", "dataset": {"kind": "zip", "path": sent.path}}))
+
+    assert job.state is JobState.SUCCEEDED, job.message
+    assert job.dataset_digest
+    assert client.datasets.retrieve(job.dataset_digest).num_images == 20
+    links = {file.name: file.url for file in client.jobs.files(job.id)}
+    assert links["result.json"]
+    report = httpx2.get(links["result.json"]).raise_for_status().json()  # without a key
+    assert report["manifest"]["num_images"] == 20
 
 
 def test_mlflow_shows_the_curves_of_a_job_in_a_browser(succeeded: Job, tmp_path: Path) -> None:

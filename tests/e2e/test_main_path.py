@@ -49,6 +49,7 @@ def test_a_job_goes_from_a_request_to_curves_checkpoints_and_pictures(stack: Sta
         "throughput/images_per_second",
     }
     assert {"key": "network.channels", "value": "8"} in run["data"]["params"]
+    assert run["info"]["run_name"] == "main path"
     curve = mlflow(job, "metrics/get-history", metric_key="loss/dsm")["metrics"]
     assert [point["step"] for point in curve] == list(range(32, 321, 32))
     pictures = [file["path"] for file in mlflow(job, "artifacts/list", path="images")["files"]]

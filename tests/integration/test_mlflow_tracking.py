@@ -14,6 +14,7 @@ from tests.support.ray_head import free_ports
 from tests.support.spools import event_spool, open_files_in
 from tests.support.waiting import wait_until
 from workers.contract.sampling import CheckpointSource
+from workers.contract.tracking import RUN_NAME_TAG
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
@@ -71,6 +72,16 @@ def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowC
     assert steps_of(client, run) == [64, 128]
     pictures = [file.path for file in client.list_artifacts(run.run_id, "images")]
     assert any("samples" in path and "128" in path and path.endswith(".png") for path in pictures)
+
+
+def test_a_run_is_found_by_the_name_of_its_job_under_the_trainings_of_models(client: MlflowClient) -> None:
+    for name in ("as it was", "as it is"):
+        run = MlflowRun("job_named", store_url="s3://cdm", params={}, tags={RUN_NAME_TAG: name})
+        run.deliver(rows(64))
+
+        assert client.get_run(run.run_id).info.run_name == name
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_a_batch_that_is_sent_twice_is_logged_once(client: MlflowClient) -> None:

@@ -14,7 +14,7 @@ from workers.contract.tracking import JOB_TAG
 
 END_SECONDS = 420.0
 
-# Run in the API's container, which has the keys: S3 cannot be reached from outside.
+# Run in the API's container, which has the keys of S3.
 _VERIFY = """
 import hashlib, json, sys
 from workers.contract.keys import MANIFEST, JobKeys

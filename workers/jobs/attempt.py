@@ -28,6 +28,7 @@ class Job:
     store_url: str
     job_id: str
     spec: AnySpec
+    name: str | None = None  # for people
 
     @property
     def keys(self) -> JobKeys:
@@ -44,7 +45,7 @@ class Job:
         return open_store(self.store_url)
 
 
-def open_job(location: str, default_store: str) -> Job:
+def open_job(location: str, default_store: str, *, name: str | None = None) -> Job:
     """Read the job at `<store>/jobs/<id>/spec.json`; a spec anywhere else becomes the job of its file name in a store.
 
     Raises:
@@ -53,11 +54,12 @@ def open_job(location: str, default_store: str) -> Job:
     place = split_spec_url(location)
     if place:
         store_url, job_id = _as_url(place[0]), place[1]
-        return Job(store_url, job_id, _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec))))
+        spec = _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec)))
+        return Job(store_url, job_id, spec, name)
     path = Path(location)
     if not is_job_id(path.stem):
         raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
-    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
+    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)), name)
 
 
 def job_in(folder: str) -> Job:

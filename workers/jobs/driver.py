@@ -99,7 +99,7 @@ def _begin(job: Job, attempt: int | None) -> int:
 def _prepared(job: Job, attempt: int) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
     prepare(job.spec, job.keys, job.open_store())
-    return Run(job.store_url, job.job_id, attempt, str(cache_folder()))
+    return Run(job.store_url, job.job_id, attempt, str(cache_folder()), job.name)
 
 
 @dataclass(frozen=True, slots=True)
