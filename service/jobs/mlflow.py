@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from workers.contract.tracking import EXPERIMENT, EXPERIMENT_TAGS, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)  # a thousand points take a slow database seconds
@@ -98,8 +98,7 @@ class Mlflow:
         try:
             found = await self._call("GET", "experiments/get-by-name", params={"experiment_name": EXPERIMENT})
         except MlflowNotFound:
-            document = {"name": EXPERIMENT, "tags": _pairs(EXPERIMENT_TAGS)}
-            return str((await self._call("POST", "experiments/create", json=document))["experiment_id"])
+            return str((await self._call("POST", "experiments/create", json={"name": EXPERIMENT}))["experiment_id"])
         return str(found["experiment"]["experiment_id"])
 
     async def _batch(self, run_id: str, **what: list[dict[str, Any]]) -> None:

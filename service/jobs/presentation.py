@@ -13,6 +13,7 @@ from workers.contract.records import CheckpointManifest, Progress
 
 _PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples", "evaluations", "files")
 _PRIORITIES = tuple(views.Priority)
+_AS_TRAINING = "?workflowType=machine_learning"  # else MLflow shows the run among evaluations of chats
 
 
 def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
@@ -37,7 +38,7 @@ def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
 
 def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> dict[str, Any]:
     """Of a `views.Job`, all but the document."""
-    page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}"
+    page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}{_AS_TRAINING}"
     this = f"/v1/jobs/{job.id}"
     parent = views.Parent(job_id=job.parent_job_id, images_seen=job.parent_images or 0) if job.parent_job_id else None
     return {

@@ -44,7 +44,7 @@ def mlflow(job: Job, call: str, **parameters: Any) -> Any:
     """Ask the MLflow of this job's page."""
     assert job.mlflow_url
     base, _, path = job.mlflow_url.partition("/#/")
-    asked = {**parameters, "run_id": path.split("/")[-1]}
+    asked = {**parameters, "run_id": path.split("/")[-1].partition("?")[0]}
     return httpx2.get(f"{base}/api/2.0/mlflow/{call}", params=asked, timeout=10).raise_for_status().json()
 
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
-from workers.contract.tracking import EXPERIMENT, EXPERIMENT_TAGS, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 
 # MLflow's own patience (7 retries of 2 minutes) would hold back all later news; the caller tries again anyway.
@@ -57,9 +57,7 @@ class MlflowRun:
     def _connect(self) -> tuple[MlflowClient, str]:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = (
-            experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, tags=EXPERIMENT_TAGS)
-        )
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
         if run_id := _with_tags(client, experiment_id, self._identity):
             client.update_run(run_id, status="RUNNING")
             steps = [metric.step for metric in client.get_metric_history(run_id, "loss/dsm")]

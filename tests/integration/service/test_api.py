@@ -82,7 +82,7 @@ async def test_a_job_goes_from_submission_to_success_and_tells_how(served: Serve
         return ended["mlflow_url"] is not None
 
     await eventually(linked, what="the MLflow page is known")
-    assert ended["mlflow_url"] == "http://mlflow.test/#/experiments/7/runs/run1"
+    assert ended["mlflow_url"] == "http://mlflow.test/#/experiments/7/runs/run1?workflowType=machine_learning"
     events = (await served.api.get(f"/v1/jobs/{job['id']}/events", params={"after": 1})).json()
     assert [event["state"] for event in events["data"]] == ["starting", "running", "succeeded"]
 
