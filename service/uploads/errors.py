@@ -11,5 +11,9 @@ class UploadInUse(ServiceError):
     code, status, title = "upload_in_use", 409, "Jobs that have not ended read the upload"
 
 
+class UploadQuotaExceeded(ServiceError):
+    code, status, title = "upload_quota_exceeded", 409, "The project may not send so much at a time"
+
+
 class UploadsImpossible(ServiceError):
     code, status, title = "uploads_impossible", 409, "Clients cannot reach the object store"

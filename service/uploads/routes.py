@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.errors import StorageUnavailable
 from service.settings import Settings
-from service.uploads.errors import UploadInUse, UploadNotFound, UploadsImpossible
+from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPart, UploadPartList
 from service.web.audit import RequestOrigin
@@ -52,7 +52,7 @@ async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings
     summary="Make room for a file",
     description="`parts` then says where to PUT it. Whoever may write in the project may send and import it.",
     dependencies=[Depends(documented_idempotency_key)],
-    responses=documented(*EVERY_POST, UploadsImpossible, StorageUnavailable),
+    responses=documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
 )
 async def create_upload(
     _: Writer, body: UploadCreate, uploads: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

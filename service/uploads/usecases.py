@@ -1,5 +1,6 @@
 """What clients can do with uploads."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,7 +12,7 @@ from service.database import Database
 from service.errors import InvalidRequest
 from service.identifiers import first_id, new_id
 from service.settings import UploadLimits
-from service.uploads.errors import UploadInUse, UploadNotFound, UploadsImpossible
+from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.uploads.objects import UploadObjects
 from service.uploads.views import UploadCreate
 from service.web.audit import Origin, record_audit
@@ -41,6 +42,7 @@ class Uploads:
 
         Raises:
             InvalidRequest: it is too large.
+            UploadQuotaExceeded: with what the project has announced already it is too much.
             UploadsImpossible: clients cannot put anything into this store.
         """
         if request.num_bytes > self.limits.max_bytes:
@@ -52,6 +54,7 @@ class Uploads:
             )
         now = self.clock()
         upload_id = f"upl_{reserved_ulid}" if reserved_ulid else new_id("upl", at=now)
+        await self._require_room(request.num_bytes, upload_id=upload_id, project=origin.project)
         record = UploadRecord(
             **request.model_dump(),
             project=origin.project,
@@ -65,6 +68,20 @@ class Uploads:
         if await self.objects.create(upload_id, record):
             log.info("upload.created", upload_id=upload_id, project=origin.project, num_bytes=request.num_bytes)
         return upload_id
+
+    async def _require_room(self, num_bytes: int, *, upload_id: str, project: str) -> None:
+        """Several that come at once may each find the same room, and go beyond it together by as much as they are."""
+        others = [each for each in await self.objects.ids() if each != upload_id]
+        found = await asyncio.gather(*map(self.objects.find, others))
+        now, limit = self.clock(), self.limits.project_bytes
+        held = [each for each in found if each and each.project == project and each.expires_at > now]
+        so_far = sum(each.num_bytes for each in held)
+        if so_far + num_bytes > limit:
+            first = min((each.expires_at for each in held), default=None)
+            mend = f"delete some, or wait until {first.isoformat()}" if first else "let the workers read it at a path"
+            raise UploadQuotaExceeded(
+                f"{len(held)} uploads take {so_far} of the project's {limit} bytes, no room for {num_bytes}: {mend}"
+            )
 
     async def find(self, upload_id: str, *, project: str) -> UploadRecord:
         """Raises UploadNotFound; also if it has expired."""

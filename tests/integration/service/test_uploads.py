@@ -12,6 +12,7 @@ import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from service.settings import UploadLimits
 from service.uploads import usecases
 from tests.support.plane import KEY, FakeMlflow, ManualClock, Plane, Script, plane_in, running, served_in, settings_in
 from tests.support.problems import code
@@ -209,6 +210,29 @@ async def test_a_request_that_is_repeated_makes_one_upload(
 
     assert again == first
     assert store.folders("uploads/") == [first["id"]]
+
+
+async def test_a_project_may_send_so_much_at_a_time_and_no_more(
+    store_url: str, store: ObjectStore, tmp_path: Path
+) -> None:
+    limits = UploadLimits(project_bytes=1000)
+    settings = settings_in(tmp_path, store_url=store_url, uploads=limits)
+    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
+    async with running(app) as api:
+        first = await announced(api, bytes(600), **{"Idempotency-Key": "once"})
+        again = await announced(api, bytes(600), **{"Idempotency-Key": "once"})
+        assert (await api.post("/v1/projects", json={"name": "other"})).status_code == 201
+        theirs = await announced(api, bytes(1000), **{"Cdm-Project": "other"})
+        refused = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 401})
+        there = store.folders("uploads/")
+        await api.delete(first["links"]["self"])
+        later = await announced(api, bytes(401))
+
+    assert again == first
+    assert code(refused) == (409, "upload_quota_exceeded")
+    assert "1 uploads take 600 of the project's 1000 bytes" in refused.json()["detail"]
+    assert there == sorted([first["id"], theirs["id"]])
+    assert later["num_bytes"] == 401
 
 
 async def test_an_upload_can_be_removed_unless_a_job_may_still_read_it(
