@@ -22,6 +22,7 @@ from service.jobs.installation import Installation
 from service.jobs.measures import Measures
 from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
+from service.jobs.pins import Pins
 from service.jobs.reconciler import Reconciler
 from service.jobs.records import JobRecord
 from service.jobs.scheduler import Scheduler
@@ -167,7 +168,13 @@ def assemble(
         reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
         aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock),
         housekeeping=Housekeeping(
-            purges=(IdempotencyStore(database).purge, uploads.purge, datasets.purge), clock=clock
+            purges=(
+                IdempotencyStore(database).purge,
+                uploads.purge,
+                datasets.purge,
+                Pins(store=store, objects=objects).purge,
+            ),
+            clock=clock,
         ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, select, text, tuple_, union
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, or_, select, text, tuple_, union
 
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
@@ -148,6 +148,13 @@ class JobLookup:
     async def unfinished(self, job_ids: Sequence[str]) -> list[str]:
         """Which of these have not ended."""
         query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.id)
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(query)) if job_ids else []
+
+    async def readers(self, job_ids: Sequence[str]) -> list[str]:
+        """Which of these may still read what they refer to: they have not ended, or failed and may be tried again."""
+        retriable = (jobs.c.state == JobState.FAILED) & jobs.c.deleted_at.is_(None)
+        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), or_(jobs.c.state.in_(UNFINISHED), retriable))
         async with self._database.reading() as connection:
             return list(await connection.scalars(query)) if job_ids else []
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -122,14 +123,28 @@ class JobObjects:
         """Where a fork starts; settled once, whatever comes later."""
         await called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
 
-    async def pin(self, checkpoint: Origin, *, job_id: str | None = None) -> bool:
+    async def pin(self, checkpoint: Origin, *, at: datetime, job_id: str | None = None) -> bool:
         """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).
 
-        False if its own job has removed it just before.
+        False if its own job has removed it before.
         """
-        keys = JobKeys(checkpoint.job_id)
-        await called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), b"")
+        keys, content = JobKeys(checkpoint.job_id), at.isoformat().encode()
+        await called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), content)
         return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
+
+    async def pins(self, job_id: str) -> dict[str, str]:
+        """The keys of the pins that jobs keep checkpoints of this one by, each with the id of its job."""
+        keys = JobKeys(job_id)
+        holders = {pin: keys.holder(pin) for pin in await called(self._store.list, keys.pins)}
+        return {pin: holder for pin, holder in holders.items() if holder}
+
+    async def unpin(self, pin: str, *, made_before: datetime) -> bool:
+        """Take a pin away; False if it is younger than that. One that says no time is of an earlier release."""
+        made_at = await self._bytes(pin)
+        if made_at and datetime.fromisoformat(made_at.decode()) >= made_before:
+            return False
+        await called(self._store.delete, pin)
+        return True
 
     async def metric_rows(self, job_id: str) -> list[MetricRow]:
         """All that was ever measured of a job, as it was told: attempt by attempt, then by its evaluations."""

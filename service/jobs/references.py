@@ -1,5 +1,6 @@
 """What a job document refers to: looked up when it is submitted, and written into it."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,6 +71,14 @@ def imported_digest(spec: AnySpec) -> str | None:
             return digest
         case _:
             return None
+
+
+def checkpoint_of(job: JobRecord) -> Origin | None:
+    """The checkpoint that a job draws from, if it draws. No more of its document is read, which may be an old one."""
+    if job.kind not in {"sample", "evaluate"}:
+        return None
+    checkpoint = json.loads(job.spec)["checkpoint"]
+    return Origin(job_id=job.parent_job_id or "", **{name: checkpoint[name] for name in ("images_seen", "attempt")})
 
 
 async def _require_images(spec: AnySpec, pointer: str, *, objects: JobObjects) -> None:

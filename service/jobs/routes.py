@@ -155,7 +155,10 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
 
 
 @router.post(
-    "/jobs/{job_id}/retry", summary="Queue a failed or cancelled job again", dependencies=_POST, responses=_VERB
+    "/jobs/{job_id}/retry",
+    summary="Queue a failed or cancelled job again",
+    dependencies=_POST,
+    responses=documented(*_FOUND, CheckpointNotFound, StateConflict, *EVERY_POST, StorageUnavailable),
 )
 async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
     return job_view(await jobs.retry(job_id, origin=origin), mlflow_url=mlflow_url)

@@ -32,7 +32,7 @@ from service.jobs.paths import place_problems, request_problems
 from service.jobs.plans import queue_position, warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
-from service.jobs.references import Settled, imported_digest, settle
+from service.jobs.references import Settled, checkpoint_of, imported_digest, settle
 from service.jobs.store import Inside, JobStore, require_kept, unfinished_forks
 from service.jobs.views import CancelRequest, Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan
 from service.metrics.mlflow import MlflowCurves
@@ -148,6 +148,15 @@ class Jobs:
         return await self._change(job_id, lambda job: verbs.resume(job, at=self.clock()), "resume", origin)
 
     async def retry(self, job_id: str, *, origin: Origin) -> JobRecord:
+        """Into the queue again. If it was cancelled, the checkpoint that it draws from may be gone by now.
+
+        Raises:
+            CheckpointNotFound: it is.
+        """
+        job = await self.find(job_id, project=origin.project)
+        verbs.require(job, "retry")
+        if source := checkpoint_of(job):
+            await self._keep(source, job_id=job.id)
         return await self._change(job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin)
 
     async def archive(self, job_id: str, *, origin: Origin) -> JobRecord:
@@ -266,8 +275,9 @@ class Jobs:
         return settled
 
     async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
-        if not await self.objects.pin(source, job_id=job_id):
-            raise CheckpointNotFound(f"{source.job_id} has just removed that checkpoint to make room: take a newer one")
+        if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
+            where = f"its checkpoint at {source.images_seen} images"
+            raise CheckpointNotFound(f"{source.job_id} has removed {where} to make room: take a newer one")
 
     async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
         if settled.upload_id:

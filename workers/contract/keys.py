@@ -144,6 +144,10 @@ class JobKeys:
         """For good, or until the job of this id is done with the checkpoint."""
         return f"{self.pins}{_checkpoint_name(images_seen, attempt)}{f'.{job_id}' if job_id else ''}"
 
+    def holder(self, pin: str) -> str:
+        """The id of the job that a pin is for; empty: it is for good."""
+        return pin.removeprefix(self.pins).partition(".")[2]
+
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"
 

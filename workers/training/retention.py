@@ -1,8 +1,8 @@
 """Which checkpoints of a job stay, and what goes to make room for them.
 
-A fork pins the checkpoint that it starts from for good, a job that draws from it until it is done, and each then looks
-whether it is still committed. Here it is the other way round: what is to go is first taken back, and pins are looked
-for afterwards. So whichever comes first, a pinned checkpoint that its job has seen stays.
+A fork pins the checkpoint that it starts from for good, a job that draws from it until it is done or never will be, and
+each then looks whether it is still committed. Here it is the other way round: what is to go is first taken back, and
+pins are looked for afterwards. So whichever comes first, a pinned checkpoint that its job has seen stays.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,42 @@
+"""Pins on checkpoints (see `workers/training/retention.py`) whose jobs will not read them any more.
+
+A job that is done takes its own away. Here go those of jobs that never come to that: cancelled, deleted, or refused
+after they had pinned. One that failed keeps its pin for a retry, until it is deleted.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from service.jobs.objects import JobObjects
+from service.jobs.store import JobStore
+
+log = structlog.get_logger()
+
+_GRACE = timedelta(minutes=10)  # who pins, at a submission or a retry, has said so in the database by then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pins:
+    """Of trainings that run: others remove no checkpoints, pinned or not."""
+
+    store: JobStore
+    objects: JobObjects
+
+    async def purge(self, *, now: datetime) -> int:
+        """Take away what serves nobody; how many pins that were."""
+        removed = 0
+        for job in await self.store.active():
+            if job.kind == "train":
+                removed += await self._purge(job.id, made_before=now - _GRACE)
+        return removed
+
+    async def _purge(self, job_id: str, *, made_before: datetime) -> int:
+        pins = await self.objects.pins(job_id)
+        readers = {*await self.store.readers([*pins.values()])}
+        unread = [pin for pin, holder in pins.items() if holder not in readers]
+        removed = sum([await self.objects.unpin(pin, made_before=made_before) for pin in unread])
+        if removed:
+            log.info("checkpoints.unpinned", job_id=job_id, num_pins=removed)
+        return removed

@@ -1,0 +1,129 @@
+"""Checkpoints that jobs are to read: kept for them, and no longer than that."""
+
+import pytest
+
+from service.errors import CheckpointNotFound, JobGone
+from service.jobs import usecases
+from service.jobs.views import ForkCreate
+from tests.support.plane import ORIGIN, Plane
+from workers.contract.keys import MANIFEST, JobKeys
+
+LONG = 600.0
+
+
+async def training(plane: Plane) -> str:
+    """One that runs, and has a checkpoint at 100 images."""
+    job_id = await plane.started()
+    plane.worker(job_id).checkpoint(100, at=plane.clock())
+    return job_id
+
+
+async def drawing(plane: Plane, trained: str, kind: str = "sample") -> str:
+    """A job that waits for its turn."""
+    return await plane.submit(spec={"kind": kind, "checkpoint": {"job_id": trained}})
+
+
+async def looked(plane: Plane, *, after_seconds: float = LONG + 1) -> None:
+    plane.clock.advance(after_seconds)
+    await plane.parts.housekeeping.tick()
+
+
+def holders(plane: Plane, trained: str) -> list[str]:
+    """The jobs that its checkpoint at 100 images is kept for."""
+    keys = JobKeys(trained)
+    pins = plane.store.list(keys.pins)
+    assert {*pins} == {keys.pin(100, 1, keys.holder(pin)) for pin in pins}
+    return [keys.holder(pin) for pin in pins]
+
+
+@pytest.mark.parametrize("kind", ["sample", "evaluate"])
+async def test_a_job_that_is_cancelled_before_it_ran_keeps_no_checkpoint(plane: Plane, kind: str) -> None:
+    trained = await training(plane)
+    cancelled, waiting = await drawing(plane, trained, kind), await drawing(plane, trained, kind)
+    await plane.cancel(cancelled)
+
+    await looked(plane)
+    await looked(plane)
+
+    assert holders(plane, trained) == [waiting]
+
+
+async def test_a_job_that_failed_keeps_its_checkpoint_for_a_retry_until_it_is_deleted(plane: Plane) -> None:
+    trained = await training(plane)
+    failed = await drawing(plane, trained)
+    await plane.settle()
+    plane.worker(failed).outcome("failed", at=plane.clock(), reason="invalid_spec")
+    await plane.settle()
+
+    await looked(plane)
+    assert holders(plane, trained) == [failed]
+    await plane.service.delete(failed, origin=ORIGIN, purge=())
+    await looked(plane)
+
+    assert holders(plane, trained) == []
+
+
+async def test_a_job_that_was_refused_once_it_had_pinned_keeps_no_checkpoint(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = await training(plane)
+
+    async def deleted(*_: object) -> None:
+        raise JobGone(f"{trained} has just been deleted")
+
+    with monkeypatch.context() as late:
+        late.setattr(usecases, "require_kept", deleted)
+        with pytest.raises(JobGone):
+            await drawing(plane, trained)
+
+    await looked(plane, after_seconds=LONG - 1)
+    assert len(holders(plane, trained)) == 1, "for all that is known it is just being written down"
+    await looked(plane, after_seconds=2)
+
+    assert holders(plane, trained) == []
+
+
+async def test_a_pin_of_an_earlier_release_says_no_time_and_goes_as_well(plane: Plane) -> None:
+    trained = await training(plane)
+    cancelled, waiting = await drawing(plane, trained), await drawing(plane, trained)
+    for job_id in (cancelled, waiting):
+        plane.store.put(JobKeys(trained).pin(100, 1, job_id), b"")
+    await plane.cancel(cancelled)
+
+    await looked(plane, after_seconds=0)
+
+    assert holders(plane, trained) == [waiting]
+
+
+async def test_what_a_fork_starts_from_stays_though_the_fork_is_cancelled(plane: Plane) -> None:
+    trained = await training(plane)
+    fork, _ = await plane.service.fork(trained, ForkCreate(), origin=ORIGIN)
+    await plane.cancel(fork.id)
+
+    await looked(plane)
+
+    assert plane.store.list(JobKeys(trained).pins) == [JobKeys(trained).pin(100, 1)]
+
+
+async def test_a_cancelled_job_that_is_tried_again_keeps_its_checkpoint_again(plane: Plane) -> None:
+    trained = await training(plane)
+    cancelled = await drawing(plane, trained)
+    await plane.cancel(cancelled)
+    await looked(plane)
+
+    await plane.service.retry(cancelled, origin=ORIGIN)
+    await looked(plane)
+
+    assert holders(plane, trained) == [cancelled]
+
+
+async def test_a_cancelled_job_is_not_tried_again_once_its_checkpoint_has_gone(plane: Plane) -> None:
+    trained = await training(plane)
+    cancelled = await drawing(plane, trained)
+    await plane.cancel(cancelled)
+    plane.store.delete(JobKeys(trained).checkpoint(100, 1) + MANIFEST)
+
+    with pytest.raises(CheckpointNotFound, match="at 100 images to make room: take a newer one"):
+        await plane.service.retry(cancelled, origin=ORIGIN)
+
+    assert (await plane.job(cancelled)).state == "cancelled"
