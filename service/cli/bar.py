@@ -1,4 +1,4 @@
-"""Bars that move: of `cdm watch`, and of files that are sent."""
+"""Bars that move: of `cdm watch`, and of files that are sent or fetched."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from service.cli import text
+from service.client.files import OnBytes
 from service.jobs.views import Job
 
 
@@ -46,9 +47,9 @@ def _fields(job: Job | None) -> dict[str, Any]:
 
 
 @contextmanager
-def sending_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how many bytes of a file have been sent, of how many; on standard error."""
-    columns = (TextColumn("sending {task.description}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
+def transfer_bar(what: str) -> Iterator[OnBytes]:
+    """A function that shows how many bytes of a file are there by now, of how many; on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(24), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(name, total=None)
-        yield lambda sent, total: progress.update(bar, completed=sent, total=total)
+        bar = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)

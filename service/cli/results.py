@@ -87,10 +87,13 @@ def show(client: Client, found: Job, output: Path | None, *, as_json: bool) -> N
 
 
 def _fetch(client: Client, job: Job, names: Sequence[str], folder: Path) -> list[Path]:
+    from service.cli.bar import transfer_bar  # rich takes a moment to import
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            (folder / name).write_bytes(client.jobs.file(job.id, name))
+            with transfer_bar(f"fetching {name}") as show:
+                client.jobs.save_file(job.id, name, folder / name, on_bytes=show)
     except OSError as error:
         raise CommandFailed(f"cannot write to {folder}: {error.strerror}") from None
     return [(folder / name).absolute() for name in names]

@@ -30,11 +30,11 @@ def is_to_be_sent(client: Client, path: str, choice: bool | None) -> bool:
 
 def send(client: Client, path: str) -> Upload:
     """A file as it is, a folder of images as a ZIP; how far it is shows on standard error."""
-    from service.cli.bar import sending_bar  # rich takes a moment to import
+    from service.cli.bar import transfer_bar  # rich takes a moment to import
 
     place = Path(path).expanduser()
     try:
-        with _one_file(place) as file, sending_bar(place.name) as show:
+        with _one_file(place) as file, transfer_bar(f"sending {place.name}") as show:
             return client.uploads.send(file, on_bytes=show)
     except Conflict as error:
         raise CommandFailed(f"{path} cannot be sent: {error}") from None

@@ -1,6 +1,6 @@
 """One HTTP connection to the service: the key, time limits, repeats, and errors as exceptions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -18,6 +18,7 @@ NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service 
 _NEVER_ASKED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
 
 
 class Connection:
@@ -74,11 +75,28 @@ class Connection:
         self, method: str, path: str, *, repeat: Repeat = Repeat.FREELY, accept_status: int = 200, **options: Any
     ) -> httpx2.Response:
         """The good answer to a request, which is repeated as long as that is safe and may help."""
+
+        def send(timeout: httpx2.Timeout) -> httpx2.Response:
+            return self._send(method, path, accept_status=accept_status, timeout=timeout, **options)
+
+        return self._patiently(send, repeat)
+
+    def fetch(self, path: str, receive: Callable[[httpx2.Response], None]) -> None:
+        """Hand over an answer whose content is still to come; from its beginning again, should it break off."""
+        headers = {"Accept-Encoding": "identity"}  # or Content-Length would count other bytes than come
+
+        def send(_: httpx2.Timeout) -> None:
+            with self.streamed(path, headers=headers) as response:
+                receive(response)
+
+        self._patiently(send, Repeat.FREELY)
+
+    def _patiently(self, send: Callable[[httpx2.Timeout], Result], repeat: Repeat) -> Result:
         begun_at, tries, lost = self.timing.monotonic(), 0, False
         while True:
             spent = self.timing.monotonic() - begun_at
             try:
-                return self._send(method, path, accept_status=accept_status, timeout=self._timeout(spent), **options)
+                return send(self._timeout(spent))
             except (RequestFailed, ServiceUnreachable) as error:
                 error.may_be_done = lost
                 lost, tries = lost or may_be_done(error), tries + 1

@@ -1,10 +1,14 @@
 """What jobs leave: attempts, events, logs, curves, checkpoints, pictures."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+import httpx2
+
 from service.client.connection import Connection
+from service.client.files import OnBytes, replaced, unheard
 from service.client.streams import messages
 from service.jobs.result_views import (
     Attempt,
@@ -26,10 +30,16 @@ from service.streams.views import LOG, METRICS, RESET, SNAPSHOT
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import DRIVER_LOG
 
+_PIECE_BYTES = 1 << 20
+
 
 def path(job_id: str, *parts: str) -> str:
     """Where a job is, or something of it."""
     return "/".join(["/v1/jobs", quote(job_id, safe=""), *parts])
+
+
+def _file(job_id: str, name: str) -> str:
+    return path(job_id, "files", quote(name, safe=""))
 
 
 class JobResults:
@@ -119,8 +129,28 @@ class JobResults:
         return self._connection.get(ResultFileList, path(job_id, "files")).data
 
     def file(self, job_id: str, name: str) -> bytes:
-        """One of them."""
-        return self._connection.answer("GET", path(job_id, "files", quote(name, safe=""))).content
+        """One of them that is small, such as its `result.json`; `save_file` takes those of any size."""
+        return self._connection.answer("GET", _file(job_id, name)).content
+
+    def save_file(self, job_id: str, name: str, target: str | Path, *, on_bytes: OnBytes = unheard) -> None:
+        """Write one of them to a path, piece by piece. Only when it is whole it replaces what is there.
+
+        `on_bytes` hears how many bytes have come, and how many there are. What breaks off is begun anew.
+
+        Raises:
+            OSError: nothing can be written there.
+        """
+        with replaced(Path(target)) as file:
+
+            def receive(response: httpx2.Response) -> None:
+                file.seek(0)
+                file.truncate()
+                total = int(response.headers["content-length"]) if "content-length" in response.headers else None
+                for piece in response.iter_bytes(_PIECE_BYTES):
+                    file.write(piece)
+                    on_bytes(file.tell(), total)
+
+            self._connection.fetch(_file(job_id, name), receive)
 
     def samples(self, job_id: str) -> tuple[int, ...]:
         """Which sample grids there are, by images seen, oldest first."""

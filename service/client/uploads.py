@@ -1,6 +1,6 @@
 """Files of this machine, sent straight to the object store in parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,17 +10,13 @@ import httpx2
 
 from service.client.connection import NEVER_PROXIED, Connection
 from service.client.errors import UploadFailed
+from service.client.files import OnBytes, unheard
 from service.uploads.views import Sources, Upload, UploadPart, UploadPartList
-
-OnBytes = Callable[[int, int], None]  # bytes that have been sent, and how many there are
 
 _PIECE_BYTES = 1 << 20
 _CONNECT_SECONDS, _SILENCE_SECONDS = 10.0, 300.0  # a server may take its time to write down what it was sent
 _MOST_ROUNDS = 4  # in which nothing more arrived
 _PAUSE_SECONDS = 2.0
-
-
-def _unheard(_sent: int, _total: int) -> None: ...
 
 
 class Uploads:
@@ -33,7 +29,7 @@ class Uploads:
         """Where the images of a data set may be."""
         return self._connection.get(Sources, "/v1/sources")
 
-    def send(self, file: str | Path, *, name: str | None = None, on_bytes: OnBytes = _unheard) -> Upload:
+    def send(self, file: str | Path, *, name: str | None = None, on_bytes: OnBytes = unheard) -> Upload:
         """Send a file, whole; a data set then names it by the `path` of what comes back.
 
         It is read twice, first for its sha256. Parts that do not arrive are sent again.

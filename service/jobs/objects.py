@@ -191,6 +191,10 @@ class JobObjects:
         prefix = JobKeys(job_id).results
         return await called(_linked, self._store, prefix)
 
+    async def file_size(self, job_id: str, name: str) -> int:
+        """How many bytes one of them has; raises FileNotFoundError."""
+        return await called(self._store.size, JobKeys(job_id).results + name)
+
     async def file(self, job_id: str, name: str) -> AsyncIterator[bytes]:
         """One of them, piece by piece; raises FileNotFoundError before the first."""
         key, offset = JobKeys(job_id).results + name, 0

@@ -101,11 +101,15 @@ async def get_file(
 ) -> StreamingResponse:
     pieces = jobs.objects.file(job.id, name)
     try:
-        first = await anext(pieces, b"")
+        size, first = await jobs.objects.file_size(job.id, name), await anext(pieces, b"")
     except FileNotFoundError:
         raise FileNotFound(f"{job.id} has left no file {name}: its list says which there are") from None
     media_type = guess_type(name)[0] or "application/octet-stream"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "X-Content-Type-Options": "nosniff"}
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Content-Length": str(size),
+        "X-Content-Type-Options": "nosniff",
+    }
     return StreamingResponse(_resumed(first, pieces), media_type=media_type, headers=headers)
 
 

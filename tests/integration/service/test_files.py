@@ -108,6 +108,7 @@ async def test_a_file_arrives_whole_whatever_its_size(
 
     assert answer.status_code == 200
     assert answer.content == data
+    assert answer.headers["Content-Length"] == str(size), "a client shows how much is still to come"
 
 
 async def test_no_more_than_a_piece_is_in_memory_at_once(store: BreakingStore) -> None:

@@ -146,7 +146,7 @@ def test_jobs_of_each_kind_are_made_listed_and_read_with_what_they_left(service:
 
 
 def test_a_file_that_was_cut_off_half_way_is_fetched_again_and_whole(
-    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     job = client.jobs.create({"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}})
     data, cuts, part = bytes(range(256)) * (9 << 12), [1], service.store.part
@@ -162,7 +162,14 @@ def test_a_file_that_was_cut_off_half_way_is_fetched_again_and_whole(
 
     with Client(service.url, KEY, timing=Timing(sleep=lambda _: None)) as patient:
         assert patient.jobs.file(job.id, "images.zip") == data
+        cuts.append(1)
+        heard = list[tuple[int, int | None]]()
+        patient.jobs.save_file(job.id, "images.zip", tmp_path / "mine.zip", on_bytes=lambda *how: heard.append(how))
     assert not cuts
+    assert (tmp_path / "mine.zip").read_bytes() == data
+    assert (heard[0], heard[-1]) == ((1 << 20, len(data)), (len(data), len(data)))
+    assert heard.count(heard[0]) == 2, "it was begun anew"
+    assert [file.name for file in tmp_path.glob("*mine*")] == ["mine.zip"]
 
 
 class LosingAnswers(httpx2.BaseTransport):

@@ -84,9 +84,13 @@ def test_a_file_larger_than_one_streamed_piece_is_fetched_whole(service: Service
     large = bytes(range(256)) * (9 << 12)
     job = drawn(service, "sample", result_json=json.dumps(SAMPLED).encode(), images_zip=large)
 
-    assert service.cdm("results", job, "-o", "out").code == 0
+    fetched = service.cdm("results", job, "-o", "out")
 
+    assert fetched.code == 0, fetched.err
+    assert "fetching images.zip" in fetched.err
+    assert "9.4/9.4 MB" in fetched.err
     assert (tmp_path / "out" / "images.zip").read_bytes() == large
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"images.zip", "result.json"}
 
 
 def test_what_an_evaluation_has_found_is_a_table(service: Service, evaluation: Found) -> None:
