@@ -13,7 +13,7 @@ from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.cli.text import first_checkpoint
-from service.client import Client
+from service.client import Client, NotFound
 from service.jobs.views import Job
 from workers.contract.keys import RESULT
 
@@ -59,18 +59,42 @@ def results(
     client: Client,
     job: JobName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Fetch its files there as well.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Fetch its files there as well; of a training, those of each evaluation into a folder of their own.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a sample, evaluation or import job has found, or the evaluations of a training job."""
     found = find(client, job)
     if found.spec.kind == "train":
-        evaluations = client.jobs.evaluations(found.id)
-        table = findings.evaluations(evaluations) if evaluations else f"no evaluations yet: `cdm evaluate {found.id}`"
-        tell([each.model_dump(mode="json") for each in evaluations], table, as_json=as_json)
+        _show_evaluations(client, found, output, as_json=as_json)
+    else:
+        show(client, found, output, as_json=as_json)
+
+
+def _show_evaluations(client: Client, found: Job, output: Path | None, *, as_json: bool) -> None:
+    evaluations = client.jobs.evaluations(found.id)
+    if not evaluations:
+        mend = f"no evaluations yet: `cdm evaluate {found.id}`"
+        if output:
+            raise CommandFailed(f"{found.id} has left nothing to fetch, {mend}")
+        tell([], mend, as_json=as_json)
         return
-    show(client, found, output, as_json=as_json)
+    documents = {each.job_id: each.model_dump(mode="json") for each in evaluations}
+    words = [findings.evaluations(evaluations)]
+    if output:
+        for job_id, document in documents.items():
+            document["files"] = [str(each) for each in _fetch_if_there(client, job_id, output / job_id)]
+            where = f"files: {(output / job_id).absolute()}"
+            words.append(where if document["files"] else f"no files of {job_id}: it was deleted")
+    else:
+        words.append(f"fetch their files with `cdm results {found.id} --output FOLDER`")
+    tell([*documents.values()], "\n".join(words), as_json=as_json)
 
 
 def show(client: Client, found: Job, output: Path | None, *, as_json: bool) -> None:
@@ -79,21 +103,30 @@ def show(client: Client, found: Job, output: Path | None, *, as_json: bool) -> N
     if RESULT not in names:
         raise CommandFailed(f"{found.id} has left nothing yet: it is {text.state(found)}")
     document = json.loads(client.jobs.file(found.id, RESULT))
-    saved = _fetch(client, found, names, output) if output else []
+    saved = _fetch(client, found.id, names, output) if output else []
     words = [findings.result(found.spec.kind, document), f"files: {', '.join(map(str, saved or names))}"]
     if not output:
         words.append(f"fetch them with `cdm results {found.id} --output FOLDER`")
     tell(document | {"files": [str(each) for each in saved or names]}, "\n".join(words), as_json=as_json)
 
 
-def _fetch(client: Client, job: Job, names: Sequence[str], folder: Path) -> list[Path]:
+def _fetch_if_there(client: Client, job_id: str, folder: Path) -> list[Path]:
+    """None of a job that was deleted: what it has found outlives its files."""
+    try:
+        names = [file.name for file in client.jobs.files(job_id)]
+    except NotFound:
+        return []
+    return _fetch(client, job_id, names, folder)
+
+
+def _fetch(client: Client, job_id: str, names: Sequence[str], folder: Path) -> list[Path]:
     from service.cli.bar import transfer_bar  # rich takes a moment to import
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             with transfer_bar(f"fetching {name}") as show:
-                client.jobs.save_file(job.id, name, folder / name, on_bytes=show)
+                client.jobs.save_file(job_id, name, folder / name, on_bytes=show)
     except OSError as error:
         raise CommandFailed(f"cannot write to {folder}: {error.strerror}") from None
     return [(folder / name).absolute() for name in names]

@@ -134,25 +134,73 @@ def test_in_json_a_result_is_its_document_and_where_its_files_are(service: Servi
     assert fetched["files"] == [str(tmp_path / "out" / name) for name in ("preview.png", "result.json")]
 
 
+def found_of(service: Service, job: str, images_seen: int, by: str, evaluation: Found, **changes: Any) -> None:
+    """What the evaluation job `by` has found of a training."""
+    checkpoint = {"job_id": job, "images_seen": images_seen, "average": None}
+    document = evaluation | {"job_id": by, "checkpoint": checkpoint, **changes}
+    service.store.put(JobKeys(job).evaluation(images_seen, 1, by), json.dumps(document).encode())
+
+
 def test_the_evaluations_of_a_training_are_a_row_each(service: Service, evaluation: Found) -> None:
     job = service.submit()
     none = service.cdm("results", job)
-    for images_seen, by, measures in (
-        (320, "job_b", {"FD-ENL0": {"value": 9.0}, "recall": {"value": 0.25}}),
-        (160, "job_a", {"FD-ENL0": {"value": 12.3456}}),
-    ):
-        found = evaluation | {"job_id": by, "measures": measures}
-        found["checkpoint"] = {"job_id": job, "images_seen": images_seen, "average": None}
-        service.store.put(JobKeys(job).evaluation(images_seen, 1, by), json.dumps(found).encode())
+    found_of(service, job, 320, "job_b", evaluation, measures={"FD-ENL0": {"value": 9.0}, "recall": {"value": 0.25}})
+    found_of(service, job, 160, "job_a", evaluation, measures={"FD-ENL0": {"value": 12.3456}})
 
     assert none.out == f"no evaluations yet: `cdm evaluate {job}`\n"
     assert service.cdm("results", job).out.splitlines() == [
         "IMAGES SEEN  AVERAGE  DRAWN  FD-ENL0  recall  JOB",
         "160                   5,000  12.35            job_a",
         "320                   5,000  9        0.25    job_b",
+        f"fetch their files with `cdm results {job} --output FOLDER`",
     ]
     assert [each["job_id"] for each in service.cdm("results", job, "--json").document] == ["job_a", "job_b"]
     assert [each.job_id for each in service.client.jobs.evaluations(job)] == ["job_a", "job_b"]
+
+
+def test_the_files_of_a_trainings_evaluations_are_fetched_into_a_folder_each(
+    service: Service, evaluation: Found, tmp_path: Path
+) -> None:
+    job = service.submit()
+    service.checkpoint(job, 160)
+    spec = {"kind": "evaluate", "checkpoint": {"job_id": job}, "compute": {"accelerator": "cpu"}}
+    first, second = sorted(submitted(service, spec, result_json=b"{}", drift_png=b"PNG") for _ in range(2))
+    for by in (first, second, "job_that_was_deleted"):
+        found_of(service, job, 160, by, evaluation)
+
+    fetched = service.cdm("results", job, "-o", "out")
+    documents = service.cdm("results", job, "-o", "out", "--json").document
+
+    assert fetched.code == 0, fetched.err
+    folder = tmp_path / "out"
+    assert fetched.out.splitlines()[-3:] == [
+        f"files: {folder}/{first}",
+        f"files: {folder}/{second}",
+        "no files of job_that_was_deleted: it was deleted",
+    ]
+    assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*")} == {
+        f"{first}/drift.png": b"PNG",
+        f"{first}/result.json": b"{}",
+        f"{second}/drift.png": b"PNG",
+        f"{second}/result.json": b"{}",
+    }
+    assert {each["job_id"]: each["files"] for each in documents} == {
+        first: [f"{folder}/{first}/drift.png", f"{folder}/{first}/result.json"],
+        second: [f"{folder}/{second}/drift.png", f"{folder}/{second}/result.json"],
+        "job_that_was_deleted": [],
+    }
+
+
+def test_a_training_without_evaluations_has_nothing_to_fetch_and_says_what_to_do(
+    service: Service, tmp_path: Path
+) -> None:
+    job = service.submit()
+
+    answer = service.cdm("results", job, "-o", "out")
+
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == f"error: {job} has left nothing to fetch, no evaluations yet: `cdm evaluate {job}`\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_that_has_left_nothing_says_how_it_stands(service: Service) -> None:
