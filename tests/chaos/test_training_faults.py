@@ -17,6 +17,8 @@ import pytest
 
 from tests.support.faulty_s3 import Weather
 from tests.support.ray_head import RayHead, RayNode, alive_nodes, ray_node
+from tests.support.set_clock import COMPILER, SettableClock
+from tests.support.small_disk import forgetful_python, small_disk
 from tests.support.training_ground import (
     CHECKPOINT_IMAGES,
     LOG_IMAGES,
@@ -33,6 +35,8 @@ from workers.contract.records import Progress
 pytestmark = pytest.mark.timeout(1200)
 TRIES = range(2)
 Tally = Callable[[str], None]
+
+_CLOCK_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,8 @@ def moment() -> int:
 
 def check(training: Training, undisturbed: dict[str, bytes], *, urgent: Set[int] = frozenset()) -> None:
     assert training.final_state() == undisturbed
-    points, due = training.points_in_mlflow(), set(range(LOG_IMAGES, TOTAL_IMAGES + 1, LOG_IMAGES))
+    points = sorted(training.points_in_mlflow())  # which sorts them by the time that workers told
+    due = set(range(LOG_IMAGES, TOTAL_IMAGES + 1, LOG_IMAGES))
     assert points == sorted(due | urgent)
     assert training.checkpoints()[-1] == TOTAL_IMAGES
 
@@ -257,6 +262,48 @@ def test_mlflow_is_killed_and_comes_back(
 
     check(training, undisturbed)
     tally(f"SIGKILL of MLflow until training was over: at {at} images, nothing lost, curves complete")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
+def test_the_disk_is_full_on_which_news_wait(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, tmp_path: Path
+) -> None:
+    """What MLflow has no room to wait for comes out of the object store, in the end."""
+    with small_disk(tmp_path / "disk", mebibytes=32) as disk:
+        forgetful = forgetful_python(tmp_path, ground.environment["PYTHONPATH"])
+        environment = {**forgetful, "CDM_CACHE": str(disk.folder)}
+        training = ground.begin("full-disk", head, environment=environment)
+        at = training.reach(moment())
+
+        ground.mlflow.kill()
+        disk.fill()
+        training.end()
+        ground.mlflow.start()
+
+    assert "tracking.dropping" in training.log()
+    assert "No space left on device" in training.log()
+    check(training, undisturbed)
+    tally(f"no MLflow, and its disk full: at {at} images, nothing lost, curves complete, final state equal")
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a clock with that can be set")
+@pytest.mark.parametrize("seconds", [300, -300, 7200, -7200])
+def test_the_clock_is_set_wrong_and_right_again(
+    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, tmp_path: Path, seconds: int
+) -> None:
+    """By hours: S3 refuses what is signed at such a time."""
+    clock = SettableClock.made_in(tmp_path)
+    training = ground.begin(f"clock{seconds}", head, environment=clock.environment)
+    at, since = training.reach(moment()), now()
+
+    clock.set(seconds)
+    wait_until(lambda: now() - since > _CLOCK_SECONDS, timeout_seconds=2 * _CLOCK_SECONDS)
+    clock.set(0)
+    training.end()
+
+    check(training, undisturbed)
+    refused = ", S3 refused" if "RequestTimeTooSkewed" in training.log() else ""
+    tally(f"clock {seconds:+d} s for {_CLOCK_SECONDS:.0f} s{refused}: at {at} images, nothing lost, final state equal")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -99,11 +99,13 @@ class Ground:
     def head(self, *, num_cpus: int) -> Any:
         return ray_head(num_cpus=num_cpus, environment=self.environment)
 
-    def begin(self, name: str, head: RayHead, **changes: Any) -> "Training":
-        """Submit nothing, run the driver: what it prints is in the store."""
+    def begin(
+        self, name: str, head: RayHead, *, environment: Mapping[str, str] | None = None, **changes: Any
+    ) -> "Training":
+        """Submit nothing, run the driver: what it prints is in the store. It and its workers have the `environment`."""
         keys = JobKeys(name)
         self.store.put(keys.spec, spec_of(**changes).model_dump_json().encode())
-        training = Training(self, keys)
+        training = Training(self, keys, environment or {})
         training.drive(head)
         return training
 
@@ -139,6 +141,7 @@ class Training:
 
     ground: Ground
     keys: JobKeys
+    environment: Mapping[str, str] = field(default_factory=dict)
     driver: "subprocess.Popen[bytes] | None" = None
     attempts: int = 0
 
@@ -146,7 +149,15 @@ class Training:
         """Begin the next attempt."""
         self.attempts += 1
         url = f"s3://{self.ground.s3.bucket}/{self.keys.spec}"
-        environment = os.environ | self.ground.environment | dict(head.environment) | {"RAY_ADDRESS": head.gcs_address}
+        config = {"runtime_env": {"env_vars": dict(self.environment)}}
+        environment = {
+            **os.environ,
+            **self.ground.environment,
+            **head.environment,
+            **self.environment,
+            "RAY_ADDRESS": head.gcs_address,
+            "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(config),  # as Ray sets it for what is submitted to it
+        }
         self.driver = subprocess.Popen([sys.executable, "-m", "workers", url], env=environment)
         self.ground.drivers.callback(self.kill_driver)
 

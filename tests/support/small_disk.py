@@ -1,0 +1,42 @@
+"""A disk that is soon full, and workers that need one at once: they keep next to nothing in memory."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+# Python runs this at its start wherever it is found.
+_FORGETFUL = """
+from workers.tracking.spool import Spool
+Spool.__init__.__kwdefaults__["memory_bytes"] = 20_000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SmallDisk:
+    folder: Path
+
+    def fill(self) -> None:
+        """To the last byte."""
+        with suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
+            while file.write(bytes(1 << 12)):
+                pass
+
+
+@contextmanager
+def small_disk(folder: Path, *, mebibytes: int) -> Iterator[SmallDisk]:
+    """Only root may mount one."""
+    folder.mkdir()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder], check=True)
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["/bin/umount", "--lazy", folder], check=True)
+
+
+def forgetful_python(folder: Path, python_path: str) -> dict[str, str]:
+    """The environment of workers whose news wait on disk almost at once."""
+    (folder / "sitecustomize.py").write_text(_FORGETFUL)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), python_path])}
