@@ -31,7 +31,6 @@ DIFFERENCES = {
     ): "Ray finds a compose machine's GPUs by itself; here the autoscaler has to know them before",
     ("api", "env.CDM_RAY_CAN_GROW"): "only KubeRay has an autoscaler",
     ("migrate", "env.CDM_RAY_CAN_GROW"): "the same",
-    ("migrate", "memory"): "compose leaves it out: it runs once",
     ("api", "probe"): "not ready is not reachable here: see the comment in templates/api.yaml",
     ("postgres", "env.PGDATA"): "the root of a claimed volume may hold lost+found, beside which nothing is set up",
     ("s3", "command.ip"): "its parts find each other in the pod; a Service's address would have to be ready first",

@@ -39,6 +39,10 @@ class Network:
         out = self._allows(client, "egress", "to", port, pod=self._pods[server])
         return out and self._allows(server, "ingress", "from", port, pod=self._pods[client])
 
+    def lets_in(self, server: str, namespace: str, port: int) -> bool:
+        """Whether any pod of another namespace may open a connection to one of ours."""
+        return self._allows(server, "ingress", "from", port, namespace=namespace)
+
     def leaves(self, client: str, address: str, port: int) -> bool:
         """Whether a pod may open a connection to something that is no pod of ours."""
         return self._allows(client, "egress", "to", port, address=address)
@@ -55,13 +59,18 @@ def _at_port(ports: list[Document] | None, port: int) -> bool:
     return not ports or any(one["port"] == port and one.get("protocol", "TCP") == "TCP" for one in ports)
 
 
-def _is(peer: Document, *, pod: dict[str, str] | None = None, address: str | None = None) -> bool:
+def _is(
+    peer: Document, *, pod: dict[str, str] | None = None, address: str | None = None, namespace: str | None = None
+) -> bool:
     if block := peer.get("ipBlock"):
         if address is None:
             return False
         inside = ip_address(address) in ip_network(block["cidr"])
         return inside and not any(ip_address(address) in ip_network(one) for one in block.get("except", []))
-    return pod is not None and "namespaceSelector" not in peer and _selects(peer["podSelector"], pod)
+    if elsewhere := peer.get("namespaceSelector"):
+        name = {"kubernetes.io/metadata.name": namespace or ""}
+        return "podSelector" not in peer and _selects(elsewhere, name)
+    return pod is not None and _selects(peer["podSelector"], pod)
 
 
 def _selects(selector: Document, labels: dict[str, str]) -> bool:
@@ -92,6 +101,20 @@ def test_an_ingress_shows_all_that_the_api_has_but_its_metrics() -> None:
     hidden = {path for path in paths if not any(path == prefix or path.startswith(f"{prefix}/") for prefix in shown)}
 
     assert hidden == {"/metrics"}
+
+
+def test_s3_is_reached_from_outside_only_where_it_is_said() -> None:
+    rules = [{"ports": [{"port": 8333}], "from": [_namespace("ingress-nginx")]}]
+    closed, opened = Network("trial"), Network("trial", **{"networkPolicy.s3Ingress": rules})
+
+    assert not closed.lets_in("s3", "ingress-nginx", 8333)
+    assert opened.lets_in("s3", "ingress-nginx", 8333)
+    assert not opened.lets_in("s3", "ingress-nginx", 8888)
+    assert not opened.lets_in("s3", "default", 8333)
+
+
+def _namespace(name: str) -> Document:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
 
 
 def test_nodes_of_ray_reach_each_other_at_all_ports_and_nobody_else_does() -> None:

@@ -17,6 +17,7 @@ from tests.support.chart import CHART, helm, path_of, rendered
         ({"api.settings": {"CDM_MAX_ACTIVE_JOBS": 32}}, "got number, want string"),
         ({"images.service.tag": "latest"}, "at '/images/service/tag'"),
         ({"mlflow.url": "mlflow:5000"}, "at '/mlflow/url'"),
+        ({"s3.publicUrl": "s3:8333"}, "at '/s3/publicUrl'"),
         ({"ray.workers": [{"name": "gpu"}]}, "missing properties"),
         ({"ray.autoscaling.enable": True}, "'enable' not allowed"),
         ({"networkPolicy.to.s3": [{"cidr": "10.0.0.0/8"}]}, "'cidr' not allowed"),
@@ -55,11 +56,23 @@ def test_a_secret_is_made_only_where_none_is_named() -> None:
 
 
 def test_no_secret_is_told_after_an_installation() -> None:
-    arguments = ("install", "cdm-train", CHART, "--values", path_of("trial"), "--dry-run=client", "--output", "json")
-    answer = helm(*arguments)
-    assert answer.returncode == 0, answer.stderr
-    release = json.loads(answer.stdout)
+    release = _installed()
 
     assert "api-key" in release["info"]["notes"]
     assert "cdm_sk_" in release["manifest"]
     assert "cdm_sk_" not in release["info"]["notes"]
+
+
+def test_links_that_only_pods_can_follow_are_told_after_an_installation() -> None:
+    told, untold = _installed("--set=s3.publicUrl="), _installed()
+
+    assert "lead to http://cdm-train-s3:8333, which only pods reach" in told["info"]["notes"]
+    assert "s3.publicUrl" not in untold["info"]["notes"]
+
+
+def _installed(*sets: str) -> dict[str, Any]:
+    arguments = ("install", "cdm-train", CHART, "--values", path_of("trial"), "--dry-run=client", "--output", "json")
+    answer = helm(*arguments, *sets)
+    assert answer.returncode == 0, answer.stderr
+    release: dict[str, Any] = json.loads(answer.stdout)
+    return release
