@@ -89,3 +89,11 @@ def one(documents: list[Document], kind: str, component: str) -> Document:
     ]
     assert len(found) == 1, f"{len(found)} of {kind} {component}"
     return found[0]
+
+
+def selects(selector: Document, labels: dict[str, str]) -> bool:
+    """Whether a label selector means what has these labels."""
+    expressions = selector.get("matchExpressions", [])
+    assert all(one["operator"] == "In" for one in expressions)
+    named = selector.get("matchLabels", {}).items() <= labels.items()
+    return named and all(labels.get(one["key"]) in one["values"] for one in expressions)

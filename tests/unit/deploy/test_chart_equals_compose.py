@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import ROOT, Document, one, pods, rendered
+from tests.support.chart import ROOT, Document, one, pods, rendered, selects
 
 Facts = dict[str, Any]
 
@@ -72,6 +72,28 @@ def test_s3_knows_the_same_accounts() -> None:
     composed = _compose_file(secrets)["configs"]["s3-accounts"]["content"]
 
     assert json.loads(secrets["s3-accounts.json"]) == json.loads(composed)
+
+
+def test_nodes_of_ray_are_scraped_alike() -> None:
+    documents = rendered("trial", **{"monitoring.podMonitor": True})
+    monitor = one(documents, "PodMonitor", "ray")["spec"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    (job,) = (label["replacement"] for label in endpoint["relabelings"] if label["targetLabel"] == "job")
+    scraped = {
+        name: pod for name, pod in pods(documents).items() if selects(monitor["selector"], pod["metadata"]["labels"])
+    }
+    ports = {
+        port["containerPort"]
+        for pod in scraped.values()
+        for port in pod["spec"]["containers"][0]["ports"]
+        if port["name"] == endpoint["port"]
+    }
+
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    composed = {one["job_name"]: one["dns_sd_configs"][0]["port"] for one in prometheus["scrape_configs"]}
+    assert scraped.keys() == {"ray-head", "ray-cpu"}
+    assert ports == {composed[job]}
+    assert job == "ray"
 
 
 def test_pods_run_as_the_user_of_the_images() -> None:

@@ -21,7 +21,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "growing": ("trial", {"ray.autoscaling.enabled": True, "ray.gcsFaultTolerance.redisAddress": "redis:6379"}),
     "data": (
         "trial",
-        {"ray.dataClaim": "images", "monitoring.labels": {"release": "prometheus"}, "monitoring.serviceMonitor": True},
+        {
+            "ray.dataClaim": "images",
+            "monitoring.labels": {"release": "prometheus"},
+            "monitoring.serviceMonitor": True,
+            "monitoring.podMonitor": True,
+        },
     ),
     "open": ("trial", {"networkPolicy.enabled": False, "images.pullSecrets": ["pull"]}),
     "bare": (
@@ -86,14 +91,15 @@ def test_names_and_labels_hold_together(documents: list[Document]) -> None:
         assert any(wanted.items() <= labels.items() for labels in made), wanted
 
 
-def test_alerts_know_the_api_by_the_name_under_which_it_is_scraped() -> None:
+def test_alerts_and_panels_know_the_api_by_the_name_under_which_it_is_scraped() -> None:
     documents = rendered("production")
     label = one(documents, "ServiceMonitor", "api")["spec"]["jobLabel"]
     rules = json.dumps(one(documents, "PrometheusRule", "api"))
+    panels = (ROOT / "deploy/grafana/dashboards/cdm-train.json").read_text()
 
-    assert set(re.findall(r'job=\\"([^"]+)\\"', rules)) == {
-        one(documents, "Service", "api")["metadata"]["labels"][label]
-    }
+    scraped = {one(documents, "Service", "api")["metadata"]["labels"][label]}
+    for text in (rules, panels):
+        assert set(re.findall(r'job=\\"([^"]+?)\\"', text)) == scraped
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.web.auth import OPEN_PATHS
-from tests.support.chart import Document, one, pods, rendered
+from tests.support.chart import Document, one, pods, rendered, selects
 
 PORTS = {"api": 8400, "mlflow": 5000, "ray-head": 8265, "postgres": 5432, "s3": 8333}
 
@@ -48,7 +48,7 @@ class Network:
         return self._allows(client, "egress", "to", port, address=address)
 
     def _allows(self, name: str, way: str, side: str, port: int, **peer: Any) -> bool:
-        (policy,) = [one for one in self._policies if _selects(one["podSelector"], self._pods[name])]
+        (policy,) = [one for one in self._policies if selects(one["podSelector"], self._pods[name])]
         return any(
             _at_port(rule.get("ports"), port) and (not rule.get(side) or any(_is(one, **peer) for one in rule[side]))
             for rule in policy[way]
@@ -69,15 +69,8 @@ def _is(
         return inside and not any(ip_address(address) in ip_network(one) for one in block.get("except", []))
     if elsewhere := peer.get("namespaceSelector"):
         name = {"kubernetes.io/metadata.name": namespace or ""}
-        return "podSelector" not in peer and _selects(elsewhere, name)
-    return pod is not None and _selects(peer["podSelector"], pod)
-
-
-def _selects(selector: Document, labels: dict[str, str]) -> bool:
-    expressions = selector.get("matchExpressions", [])
-    assert all(one["operator"] == "In" for one in expressions)
-    named = selector.get("matchLabels", {}).items() <= labels.items()
-    return named and all(labels.get(one["key"]) in one["values"] for one in expressions)
+        return "podSelector" not in peer and selects(elsewhere, name)
+    return pod is not None and selects(peer["podSelector"], pod)
 
 
 def test_everybody_reaches_what_it_needs_and_nothing_else() -> None:
@@ -111,6 +104,15 @@ def test_s3_is_reached_from_outside_only_where_it_is_said() -> None:
     assert opened.lets_in("s3", "ingress-nginx", 8333)
     assert not opened.lets_in("s3", "ingress-nginx", 8888)
     assert not opened.lets_in("s3", "default", 8333)
+
+
+def test_prometheus_reaches_the_nodes_of_ray_only_where_it_is_said_and_nothing_else_there() -> None:
+    said, unsaid = Network("production"), Network("production", **{"networkPolicy.rayIngress": []})
+
+    for node in ("ray-head", "ray-cpu", "ray-h100"):
+        assert not unsaid.lets_in(node, "monitoring", 8080)
+        assert [port for port in (6379, 8080, 8265, 10001, 52365) if said.lets_in(node, "monitoring", port)] == [8080]
+        assert not said.lets_in(node, "default", 8080)
 
 
 def _namespace(name: str) -> Document:

@@ -25,6 +25,15 @@ from tests.support.chart import CHART, helm, path_of, rendered
         ({"s3.bundled": False}, "secrets.existingSecret"),
         ({"ray.bundled": False}, "ray.url"),
         ({"ray.bundled": False, "ray.url": "http://head:8265"}, "secrets.existingSecret"),
+        (
+            {
+                "ray.bundled": False,
+                "ray.url": "http://head:8265",
+                "secrets.existingSecret": "mine",
+                "monitoring.podMonitor": True,
+            },
+            "monitoring.podMonitor",
+        ),
         ({"mlflow.bundled": False}, "mlflow.url"),
         ({"ingress.enabled": True}, "ingress.host"),
         (

@@ -149,14 +149,18 @@ AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
     resources: {requests: {storage: {{ .storage.size }}}}
 {{- end }}
 
-{{/* Peers of a NetworkPolicy: pods of this release, by their components. */}}
+{{/* Selects pods of this release, by their components. */}}
+{{- define "cdm.anyOf" -}}
+matchLabels:
+  app.kubernetes.io/part-of: cdm-train
+  app.kubernetes.io/instance: {{ .root.Release.Name }}
+matchExpressions:
+  - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}]}
+{{- end }}
+
+{{/* The same as peers of a NetworkPolicy. */}}
 {{- define "cdm.pods" -}}
-- podSelector:
-    matchLabels:
-      app.kubernetes.io/part-of: cdm-train
-      app.kubernetes.io/instance: {{ .root.Release.Name }}
-    matchExpressions:
-      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}]}
+- podSelector: {{- include "cdm.anyOf" . | nindent 4 }}
 {{- end }}
 
 {{/* The port of a URL, by its scheme where it names none. */}}
