@@ -29,6 +29,7 @@ DIFFERENCES = {
         "ray-worker",
         "command.num-gpus",
     ): "Ray finds a compose machine's GPUs by itself; here the autoscaler has to know them before",
+    ("ray-worker", "grace"): "Kubernetes takes nodes away while the rest goes on: jobs are given time to leave them",
     ("api", "env.CDM_RAY_CAN_GROW"): "only KubeRay has an autoscaler",
     ("migrate", "env.CDM_RAY_CAN_GROW"): "the same",
     ("api", "probe"): "not ready is not reachable here: see the comment in templates/api.yaml",
