@@ -1,7 +1,7 @@
 """What clients can do with uploads."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,13 +72,12 @@ class Uploads:
     async def _require_room(self, num_bytes: int, *, upload_id: str, project: str) -> None:
         """Several that come at once may each find the same room, and go beyond it together by as much as they are."""
         others = [each for each in await self.objects.ids() if each != upload_id]
-        found = await asyncio.gather(*map(self.objects.find, others))
+        found = zip(others, await asyncio.gather(*map(self.objects.find, others)), strict=True)
         now, limit = self.clock(), self.limits.project_bytes
-        held = [each for each in found if each and each.project == project and each.expires_at > now]
-        so_far = sum(each.num_bytes for each in held)
+        held = {each: one for each, one in found if one and one.project == project and one.expires_at > now}
+        so_far = sum(record.num_bytes for record in held.values())
         if so_far + num_bytes > limit:
-            first = min((each.expires_at for each in held), default=None)
-            mend = f"delete some, or wait until {first.isoformat()}" if first else "let the workers read it at a path"
+            mend = _mend(held, lacking=so_far + num_bytes - limit)
             raise UploadQuotaExceeded(
                 f"{len(held)} uploads take {so_far} of the project's {limit} bytes, no room for {num_bytes}: {mend}"
             )
@@ -118,3 +117,15 @@ class Uploads:
         if removed:
             log.info("uploads.purged", num_objects=removed)
         return removed
+
+
+def _mend(held: Mapping[str, UploadRecord], *, lacking: int) -> str:
+    """What makes room: those that expire first, as many as it takes."""
+    named: list[str] = []
+    for upload_id, record in sorted(held.items(), key=lambda each: each[1].expires_at):
+        named.append(upload_id)
+        lacking -= record.num_bytes
+        if lacking <= 0:
+            which = " and ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+            return f"delete {which}, or wait until {record.expires_at.isoformat()}, when they have expired"
+    return "it is more than a project may have; let the workers read it at a path"

@@ -1,6 +1,7 @@
 """Files that clients send: in parts, straight into a real S3 server, for their own project and for some days."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,37 @@ async def test_a_project_may_send_so_much_at_a_time_and_no_more(
     assert "1 uploads take 600 of the project's 1000 bytes" in refused.json()["detail"]
     assert there == sorted([first["id"], theirs["id"]])
     assert later["num_bytes"] == 401
+
+
+async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
+    store_url: str, store: ObjectStore, tmp_path: Path
+) -> None:
+    clock, limits = ManualClock(), UploadLimits(project_bytes=1000)
+    settings = settings_in(tmp_path, store_url=store_url, uploads=limits)
+    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client(), clock=clock)
+    async with running(app) as api:
+        expired = await announced(api, bytes(999))
+        clock.advance(73 * 3600)
+        held = []
+        for num_bytes in (100, 200, 300, 400):
+            clock.advance(60)
+            held.append(await announced(api, bytes(num_bytes)))
+
+        async def refused(num_bytes: int) -> str:
+            answer = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": num_bytes})
+            assert code(answer) == (409, "upload_quota_exceeded")
+            return str(answer.json()["detail"])
+
+        few, all_of_them, too_large = await refused(250), await refused(1000), await refused(1001)
+        audited = (await api.get("/v1/audit")).json()["data"]
+
+    ids = [each["id"] for each in held]
+    until = [datetime.fromisoformat(each["expires_at"]).isoformat() for each in held]
+    assert f": delete {ids[0]} and {ids[1]}, or wait until {until[1]}, when they have expired" in few
+    assert f": delete {ids[0]} and {ids[1]} and {ids[2]} and 1 more, or wait until {until[3]}," in all_of_them
+    assert too_large.endswith("it is more than a project may have; let the workers read it at a path")
+    assert [row["target"] for row in audited if row["action"] == "upload.create"] == [*reversed(ids), expired["id"]]
+    assert store.folders("uploads/") == sorted([expired["id"], *ids]), "nothing was spent on those that were refused"
 
 
 async def test_an_upload_can_be_removed_unless_a_job_may_still_read_it(
