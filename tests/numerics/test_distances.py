@@ -123,6 +123,24 @@ def test_the_kernel_distance_is_unbiased_and_knows_how_sure_it_is() -> None:
     assert np.mean([each.standard_error for each in shifted]) == pytest.approx(values.std(), rel=0.2)
 
 
+def test_what_two_kernel_distances_differ_by_is_as_sure_as_their_shares_say() -> None:
+    """Of two models that make nearly the same images of the same seeds, beside the same real ones."""
+    apart, errors, alone = [], [], []
+    for number in range(100):
+        real, drawn = normal(60, 8, 3 * number), normal(60, 8, 3 * number + 1)
+        a, b = (kernel_distance(drawn + 0.2 * normal(60, 8, 3 * number + 2) + shift, real) for shift in (1.0, 1.05))
+        shares = np.array(a.shares) - np.array(b.shares)
+        apart.append(a.value - b.value)
+        errors.append(shares.std(ddof=1) / math.sqrt(len(shares)))
+        alone.append(math.hypot(a.standard_error, b.standard_error))
+        assert np.mean(a.shares) == pytest.approx(a.value)
+        assert np.std(a.shares, ddof=1) / math.sqrt(len(a.shares)) == pytest.approx(a.standard_error)
+        assert np.mean(shares) == pytest.approx(apart[-1])
+
+    assert np.mean(errors) == pytest.approx(np.std(apart, ddof=1), rel=0.25)
+    assert np.mean(errors) < np.mean(alone) / 5
+
+
 def test_the_kernel_distance_is_a_function_of_features_and_seed() -> None:
     a, b = features(50, 6, seed=1), features(70, 6, seed=2)
     before = torch.get_rng_state()

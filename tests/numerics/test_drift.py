@@ -29,6 +29,7 @@ from workers.evaluation.drift import (
     drift_at_images,
     drift_on_own_paths,
     noises_of,
+    over_levels,
 )
 from workers.evaluation.drift_plot import draw
 
@@ -284,6 +285,18 @@ def test_a_summary_survives_json_and_says_what_it_cannot_be_made_of() -> None:
         by_level((0.1,), torch.ones(1, 1))
     with pytest.raises(ValueError, match=r"sigma = 0\.1"):
         by_level((0.1,), torch.tensor([[1.0, math.nan]]))
+
+
+@pytest.mark.parametrize("images", [2, 5, 32, 70])
+def test_over_all_levels_an_images_part_is_its_mean_and_shares_are_of_every_nth(images: int) -> None:
+    contributions = torch.randn(3, images, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    found = over_levels(contributions)
+
+    each = contributions.mean(0).numpy()
+    assert found.value == pytest.approx(contributions.mean())
+    assert found.standard_error == pytest.approx(each.std(ddof=1) / math.sqrt(images))
+    assert found.shares == pytest.approx([each[first::32].mean() for first in range(min(32, images))])
 
 
 def test_the_picture_shows_gaps_of_either_sign() -> None:

@@ -33,7 +33,10 @@ class Pair(Document):
     control_images_seen: Annotated[float, Field(description="By its control")]
     job: float
     control: float
-    difference: Annotated[float, Field(description="job - control; its interval is 95 %, null if either has no error")]
+    difference: Annotated[
+        float,
+        Field(description="job - control; its interval is 95 %, by differences share by share; null: too few of them"),
+    ]
     low: float | None = None
     high: float | None = None
 

@@ -79,6 +79,14 @@ class Measure(Document):
 
     value: float
     blocks: Annotated[tuple[float, ...], Strict(False), Field(description="One for each block of images")] = ()
+    shares: Annotated[
+        tuple[float, ...],
+        Strict(False),
+        Field(
+            description="Of one block: a value for each share of its images; their spread, over the root of their "
+            "number, is the error. Of evaluations made alike, each is of the same images, seeds and noise"
+        ),
+    ] = ()
     standard_error: Annotated[float | None, Field(description="Of the value; null: not known from one block")] = None
     floor: Annotated[
         float | None,

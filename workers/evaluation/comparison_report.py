@@ -78,7 +78,10 @@ def _paragraphs(comparison: Comparison) -> str:
         else "They differ in more than what they learn by, so not all of a difference is due to it."
     )
     items = "".join(f"<li>{escape(line)}</li>" for line in comparison.conclusions)
-    caution = "Bars and intervals say how sure a figure is of this one run; other seeds may differ by more."
+    caution = (
+        "Bars say how sure a figure is by itself, intervals how sure a difference is, taken share by share: both were "
+        "measured with the same seeds, images and noise. They are of this one run; other seeds may differ by more."
+    )
     return f"<p>{paired} {caution}</p><ul>{items}</ul>"
 
 

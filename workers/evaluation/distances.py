@@ -45,6 +45,7 @@ class KernelDistance:
     spread: float  # standard deviation of the subsets' values, which is what is published beside KID
     standard_error: float  # of `value`, if the images are independent
     images_per_subset: int
+    shares: tuple[float, ...]  # a number for each subset, spread so much more that they might be independent
 
 
 def kernel_distance(
@@ -59,7 +60,8 @@ def kernel_distance(
 
     A subset is at most half of the smaller set, so that its values say how much chance there is in the mean: drawn
     without replacement, m of n, they spread sqrt((n - m) / m) times as much (the delete-d jackknife of Shao & Wu 1989;
-    for equal distributions and for sets of unequal size that is the most it can be).
+    for equal distributions and for sets of unequal size that is the most it can be). `shares` spread accordingly; so do
+    the differences between those of two distances to one set, since subsets are of the same numbers in each.
 
     Raises:
         ValueError: there are fewer than four images in a set.
@@ -74,8 +76,10 @@ def kernel_distance(
         return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)]
 
     values = torch.stack([squared_mmd(subset(a), subset(b)) for _ in range(subsets)])
-    spread = float(values.std()) if subsets > 1 else math.nan
-    return KernelDistance(float(values.mean()), spread, spread * math.sqrt(size / (images - size)), size)
+    mean, spread = values.mean(), float(values.std()) if subsets > 1 else math.nan
+    error = math.sqrt(size / (images - size))
+    shares = mean + (values - mean) * error * math.sqrt(subsets)
+    return KernelDistance(float(mean), spread, spread * error, size, tuple(shares.tolist()))
 
 
 def squared_mmd(

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workers.contract.consistency import Antithetic4
-from workers.contract.evaluation import Level
+from workers.contract.evaluation import Level, Measure
 from workers.diffusion.conditions import Conditions
 from workers.diffusion.consistency import Start, inconsistency
 from workers.diffusion.denoiser import Denoise, per_image
@@ -33,6 +33,7 @@ SIGMA_MAX = 80.0
 R = 0.05  # (t - s) / t: shorter than in training, U[0, 0.3], for the sake of the bias (`drift_at_images`)
 _LONGEST_STEP = 0.3  # of a path, relative to its sigma
 _ESTIMATOR = Antithetic4(estimator="antithetic4")
+_MOST_SHARES = 32
 _DOMAIN = 0xD21F7  # keeps these draws apart from other uses of the same seed
 
 Weight = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]  # of noise levels: `Denoiser.weight`
@@ -218,11 +219,28 @@ def by_level(levels: Sequence[float], contributions: ByLevel) -> tuple[Level, ..
     return tuple(_level(sigma, values) for sigma, values in zip(levels, contributions.tolist(), strict=True))
 
 
+def over_levels(contributions: ByLevel) -> Measure:
+    """The mean over images and over levels, which are evenly spaced in ln sigma; two images or more.
+
+    A share is every n-th image: these may be in the order of their classes.
+    """
+    each = [math.fsum(levels) / len(levels) for levels in contributions.T.tolist()]
+    mean, error = _mean_and_error(each)
+    count = min(_MOST_SHARES, len(each))
+    shares = (each[first::count] for first in range(count))
+    return Measure(value=mean, standard_error=error, shares=tuple(math.fsum(one) / len(one) for one in shares))
+
+
 def _level(sigma: float, values: list[float]) -> Level:
     if len(values) < 2:
         raise ValueError("a standard error takes two images or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"the denoiser is not finite at sigma = {sigma:g}")
+    mean, error = _mean_and_error(values)
+    return Level(sigma=sigma, mean=mean, standard_error=error, count=len(values))
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     mean = math.fsum(values) / len(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Level(sigma=sigma, mean=mean, standard_error=math.sqrt(variance / len(values)), count=len(values))
+    return mean, math.sqrt(variance / len(values))

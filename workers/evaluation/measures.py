@@ -72,7 +72,8 @@ def _of_kernels(distances: Sequence[KernelDistance], *, floor: float) -> Measure
     """A block says itself how sure it is; several say it of each other."""
     measure = _of_blocks([each.value for each in distances], floor=floor)
     if measure.standard_error is None:
-        return measure.model_copy(update={"standard_error": distances[0].standard_error})
+        one = distances[0]
+        return measure.model_copy(update={"standard_error": one.standard_error, "shares": one.shares})
     return measure
 
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Evaluation, Measure
+from workers.contract.evaluation import TIMELINE_IMAGES, Evaluation
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
-from workers.evaluation.drift import by_level
+from workers.evaluation.drift import ByLevel, by_level, over_levels
 from workers.evaluation.drift_plot import draw
 from workers.evaluation.measures import beside_images, beside_statistics
 from workers.evaluation.neighbours import Nearest
@@ -62,9 +62,10 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         measures, num_reference = {**beside.measures}, len(exam.images)
         reference = exam.images.manifest.digest
         pictures[NEAREST] = _gallery(exam, beside.nearest)
-    curves = dict(_curves(exam))
+    contributions = dict(_contributions(exam))
+    curves = {name: by_level(exam.levels, each) for name, each in contributions.items()}
     if curves:
-        measures |= {name: _over_levels(curves[name]) for name in (*_LOSSES, *_GAPS) if name in curves}
+        measures |= {name: over_levels(contributions[name]) for name in (*_LOSSES, *_GAPS) if name in curves}
         losses, gaps = (
             {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
         )
@@ -95,21 +96,13 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
     return evaluation, pictures
 
 
-def _curves(exam: Exam) -> Iterator[tuple[str, Curve]]:
+def _contributions(exam: Exam) -> Iterator[tuple[str, ByLevel]]:
     if exam.drift:
         for name in (LOSS, GAP, OWN_GAP, "energy_at_images", "energy_on_own_paths"):
-            yield name, by_level(exam.levels, exam.contributions(exam.drift, name))
+            yield name, exam.contributions(exam.drift, name)
     if exam.held_out_drift:
         for name in (HELD_OUT_LOSS, HELD_OUT_GAP):
-            yield name, by_level(exam.levels, exam.contributions(exam.held_out_drift, name))
-
-
-def _over_levels(curve: Curve) -> Measure:
-    """The mean over the levels, evenly spaced in ln sigma; its error as if those of all levels went together."""
-    return Measure(
-        value=sum(level.mean for level in curve) / len(curve),
-        standard_error=sum(level.standard_error for level in curve) / len(curve),
-    )
+            yield name, exam.contributions(exam.held_out_drift, name)
 
 
 def _gallery(exam: Exam, nearest: Nearest) -> bytes:

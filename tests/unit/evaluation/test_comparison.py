@@ -1,9 +1,11 @@
 """Two trainings beside each other: at equal images, at equal work, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from workers.contract.comparing import Comparison
 from workers.contract.evaluation import Evaluation, Measure
@@ -14,7 +16,7 @@ from workers.evaluation.comparison import History, conclusions, courses, is_alik
 from workers.evaluation.comparison_report import draw_courses, report_html
 
 
-def evaluation(images_seen: int, value: float, *, error: float | None = 0.5, **changes: object) -> Evaluation:
+def evaluation(images_seen: int, value: float, **changes: object) -> Evaluation:
     document = {
         "job_id": f"evaluation-{images_seen}",
         "checkpoint": CheckpointSource(job_id="trained", images_seen=images_seen, average="ema"),
@@ -27,7 +29,7 @@ def evaluation(images_seen: int, value: float, *, error: float | None = 0.5, **c
         "repeats": 1,
         "first_seed": 0,
         "sampler": Sampler(),
-        "measures": {"KD-ENL0": Measure(value=value, standard_error=error)},
+        "measures": {"KD-ENL0": measure([value - 0.5, value, value + 0.5])},
         "curves": {},
         "versions": {},
         "files": (),
@@ -36,10 +38,26 @@ def evaluation(images_seen: int, value: float, *, error: float | None = 0.5, **c
     return Evaluation.model_validate(document | changes)
 
 
-def history(job_id: str, values: Mapping[int, float], *, rate: float, error: float | None = 0.5) -> History:
+def measure(shares: Sequence[float]) -> Measure:
+    return Measure(value=float(np.mean(shares)), shares=tuple(shares), standard_error=float(stats.sem(shares)))
+
+
+def history(job_id: str, values: Mapping[int, float], *, rate: float) -> History:
     """Two workers; a row of metrics and an evaluation at each of these images."""
     rows = {seen: {"throughput/images_per_second": rate} for seen in values}
-    return History(job_id, 2, rows, [evaluation(seen, value, error=error) for seen, value in values.items()])
+    return History(job_id, 2, rows, [evaluation(seen, value) for seen, value in values.items()])
+
+
+def measured(job_id: str, of: Mapping[int, Measure], *, rate: float = 10.0) -> History:
+    """The same, with all that was measured of one thing."""
+    rows = {seen: {"throughput/images_per_second": rate} for seen in of}
+    return History(job_id, 2, rows, [evaluation(seen, 0.0, measures={"loss": each}) for seen, each in of.items()])
+
+
+def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Of their mean difference, as SciPy finds it, to a thousandth of its width."""
+    low, high = stats.ttest_rel(a, b).confidence_interval(0.95)
+    return pytest.approx(low, abs=1e-3 * (high - low)), pytest.approx(high, abs=1e-3 * (high - low))
 
 
 JOB = history("job", {100: 9.0, 200: 5.0, 300: 3.0}, rate=10.0)
@@ -72,23 +90,71 @@ def test_between_two_evaluations_the_control_lies_on_the_straight_line() -> None
     assert (pair.control_images_seen, pair.control) == (pytest.approx(250), pytest.approx(6.5))
 
 
-def test_an_interval_takes_the_errors_of_both() -> None:
-    first = next(pairs(courses(JOB, LIKE), courses(CONTROL, LIKE)))
-    unsure = history("unsure", {100: 9.0}, rate=10.0, error=None)
-    second = next(pairs(courses(unsure, LIKE), courses(CONTROL, LIKE)))
+@pytest.mark.parametrize("count", [2, 3, 6, 10, 11, 32, 100])
+def test_an_interval_is_of_the_differences_share_by_share(count: int) -> None:
+    """What both have in common, the images and their noise, is ten times what they differ by."""
+    generator = np.random.default_rng(count)
+    common = generator.normal(5, 1, count)
+    a, b = common - 0.1 + generator.normal(0, 0.1, count), common + generator.normal(0, 0.1, count)
 
-    assert first.low == pytest.approx(-1.0 - 1.96 * 0.5**0.5)
-    assert first.high == pytest.approx(-1.0 + 1.96 * 0.5**0.5)
-    assert (second.low, second.high) == (None, None)
+    (pair,) = pairs(courses(measured("a", {300: measure(a)}), LIKE), courses(measured("b", {300: measure(b)}), LIKE))
+
+    assert pair.difference == pytest.approx(np.mean(a - b))
+    assert (pair.low, pair.high) == interval(a, b)
 
 
-def test_errors_of_a_few_blocks_make_wide_intervals() -> None:
-    of_two = [Measure(value=mean, blocks=(mean - 0.5, mean + 0.5), standard_error=0.5) for mean in (9.0, 10.0)]
-    ours, theirs = (History("job", 2, {100: {}}, [evaluation(100, 0.0, measures={"FID": each})]) for each in of_two)
+def test_blocks_are_shares_of_all_that_was_drawn() -> None:
+    a, b = (9.1, 9.6, 8.9), (9.9, 10.6, 9.8)
+    ours, theirs = (measured("a", {300: Measure(value=float(np.mean(each)), blocks=each)}) for each in (a, b))
 
-    first = next(pairs(courses(ours, LIKE), courses(theirs, LIKE)))
+    (pair,) = pairs(courses(ours, LIKE), courses(theirs, LIKE))
 
-    assert first.high == pytest.approx(-1.0 + 4.30 * 0.5**0.5)  # Student's t of 2 degrees of freedom
+    assert (pair.low, pair.high) == interval(a, b)
+    assert pair.high is not None
+    assert pair.high < 0, "by the errors of both alone it would be no difference"
+
+
+def test_at_equal_work_shares_lie_on_straight_lines_as_well() -> None:
+    generator = np.random.default_rng(0)
+    ours, before, after = (generator.normal(mean, 1, 8) for mean in (5, 7, 6))
+    slow = measured("slow", {150: measure(ours)}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
+    fast = measured("fast", {200: measure(before), 300: measure(after)}, rate=20.0)
+
+    (pair,) = pairs(courses(slow, LIKE), courses(fast, LIKE))
+
+    assert pair.at == "seconds"
+    assert (pair.low, pair.high) == interval(ours, (before + after) / 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Measure(value=1.0),
+        Measure(value=1.0, blocks=(1.0,)),
+        Measure(value=1.0, shares=(1.0, 1.0, 1.0)),
+    ],
+)
+def test_without_shares_of_both_there_is_no_interval(other: Measure) -> None:
+    ours, theirs = measured("a", {300: measure([1.0, 2.0])}), measured("b", {300: other})
+
+    (pair,) = pairs(courses(ours, LIKE), courses(theirs, LIKE))
+
+    assert (pair.difference, pair.low, pair.high) == (0.5, None, None)
+    assert "how sure" in conclusions(ours.side, theirs.side, [pair])[1]
+
+
+def test_so_many_intervals_hold_the_difference_as_they_promise() -> None:
+    """Of pairs, and, where the two have nothing in common, as well."""
+    generator, held = np.random.default_rng(0), []
+    for number in range(1000):
+        common = generator.normal(0, 1, 32) * (number % 2)
+        a, b = (common + generator.normal(mean, 0.3, 32) for mean in (1.0, 0.0))
+        (pair,) = pairs(courses(measured("a", {1: measure(a)}), LIKE), courses(measured("b", {1: measure(b)}), LIKE))
+        assert pair.low is not None
+        assert pair.high is not None
+        held.append(pair.low <= 1.0 <= pair.high)
+
+    assert np.mean(held) == pytest.approx(0.95, abs=0.02)
 
 
 def test_what_a_fork_costs_begins_where_it_began() -> None:

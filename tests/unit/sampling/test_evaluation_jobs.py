@@ -67,6 +67,19 @@ def test_consistency_is_measured_by_noise_level(found: Evaluation) -> None:
     )
 
 
+def test_errors_come_of_shares_that_are_the_same_images_in_each_evaluation(small: Gallery, found: Evaluation) -> None:
+    one = evaluated(small, "one")
+
+    kernel, loss = one.measures["KD-ENL0"], one.measures["loss"]
+    assert (len(kernel.shares), found.measures["KD-ENL0"].shares) == (100, ()), "of two blocks those are the shares"
+    for measure in (kernel, loss):
+        assert np.mean(measure.shares) == pytest.approx(measure.value)
+        error = np.std(measure.shares, ddof=1) / len(measure.shares) ** 0.5
+        assert measure.standard_error == pytest.approx(error)
+    assert loss == found.measures["loss"]
+    assert len(loss.shares) == 6
+
+
 def test_what_was_found_joins_the_checkpoint(small: Gallery, found: Evaluation) -> None:
     joined = small.store.get(JobKeys(TRAINED).evaluation(160, 1, "found"))
 
