@@ -1,4 +1,4 @@
-"""Run one attempt at a job: `python -m workers SPEC [--attempt N] [--store URL] [--name NAME]`.
+"""Run one attempt at a job: `python -m workers SPEC [--attempt N] [--store URL]`.
 
 SPEC is `<store>/jobs/<id>/spec.json`, as the control plane gives it to Ray, or any JSON or YAML file, which becomes the
 job of its name in `--store`. Runs on Ray if RAY_ADDRESS is set, in torchrun's processes if it started this, else alone.
@@ -25,12 +25,11 @@ def main() -> int:
     parser.add_argument("spec", metavar="SPEC", help="URL of a job's spec.json in a store, or a JSON or YAML file")
     parser.add_argument("--attempt", type=int, metavar="N", help="number of this attempt; default: the next free one")
     parser.add_argument("--store", default="cdm-runs", help="folder or store URL for a SPEC file (default: ./cdm-runs)")
-    parser.add_argument("--name", help="what its run in MLflow is called; default: the id of the job")
     arguments = parser.parse_args()
     configure_logging()
     run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
     try:
-        outcome = run(open_job(arguments.spec, arguments.store, name=arguments.name), arguments.attempt, StopFlag())
+        outcome = run(open_job(arguments.spec, arguments.store), arguments.attempt, StopFlag())
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE

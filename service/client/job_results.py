@@ -135,7 +135,8 @@ class JobResults:
     def save_file(self, job_id: str, name: str, target: str | Path, *, on_bytes: OnBytes = unheard) -> None:
         """Write one of them to a path, piece by piece. Only when it is whole it replaces what is there.
 
-        `on_bytes` hears how many bytes have come, and how many there are. What breaks off is begun anew.
+        `on_bytes` hears how many bytes have come, and how many there are. What breaks off in the
+        first minute, unless the client is given more patience, is begun anew.
 
         Raises:
             OSError: nothing can be written there.

@@ -118,7 +118,7 @@ class Actions:
     async def _submit(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
         session = await self.cluster.session()
         try:
-            await self.cluster.submit(await self._submission(job, attempt))
+            await self.cluster.submit(await self._submission(attempt))
         except AlreadySubmitted:
             return True  # the next look compares and adopts it
         except SubmissionRefused as error:
@@ -149,10 +149,9 @@ class Actions:
             await self.cluster.stop(attempt.submission_id)
         return moved
 
-    async def _submission(self, job: JobRecord, attempt: AttemptRecord) -> Submission:
+    async def _submission(self, attempt: AttemptRecord) -> Submission:
         spec_url = self.objects.uri(JobKeys(attempt.job_id).spec)
         command = [self.settings.worker_python, "-m", "workers", spec_url, "--attempt", str(attempt.number)]
-        command += [f"--name={job.name}"] if job.name else []
         return Submission(
             submission_id=attempt.submission_id,
             entrypoint=shlex.join(command),

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -138,10 +138,13 @@ class JobObjects:
         holders = {pin: keys.holder(pin) for pin in await called(self._store.list, keys.pins)}
         return {pin: holder for pin, holder in holders.items() if holder}
 
-    async def unpin(self, pin: str, *, made_before: datetime) -> bool:
-        """Take a pin away; False if it is younger than that. One that says no time is of an earlier release."""
+    async def unpin(self, pin: str, *, grace: timedelta, now: datetime) -> bool:
+        """Take a pin away; False if it is younger than that. Those of an earlier release say no time: from now on."""
         made_at = await self._bytes(pin)
-        if made_at and datetime.fromisoformat(made_at.decode()) >= made_before:
+        if not made_at:
+            await called(self._store.put, pin, now.isoformat().encode())
+            return False
+        if datetime.fromisoformat(made_at.decode()) >= now - grace:
             return False
         await called(self._store.delete, pin)
         return True

@@ -15,6 +15,7 @@ from service.jobs.store import JobStore
 log = structlog.get_logger()
 
 _GRACE = timedelta(minutes=10)  # who pins, at a submission or a retry, has said so in the database by then
+_GRACE_OF_UNKNOWN = timedelta(days=1)  # an older database may have been put back, and the job comes back by `rebuild`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +30,18 @@ class Pins:
         removed = 0
         for job in await self.store.active():
             if job.kind == "train":
-                removed += await self._purge(job.id, made_before=now - _GRACE)
+                removed += await self._purge(job.id, now=now)
         return removed
 
-    async def _purge(self, job_id: str, *, made_before: datetime) -> int:
+    async def _purge(self, job_id: str, *, now: datetime) -> int:
         pins = await self.objects.pins(job_id)
         readers = {*await self.store.readers([*pins.values()])}
-        unread = [pin for pin, holder in pins.items() if holder not in readers]
-        removed = sum([await self.objects.unpin(pin, made_before=made_before) for pin in unread])
+        unread = {pin: holder for pin, holder in pins.items() if holder not in readers}
+        removed = sum([await self._unpin(pin, holder, now=now) for pin, holder in unread.items()])
         if removed:
             log.info("checkpoints.unpinned", job_id=job_id, num_pins=removed)
         return removed
+
+    async def _unpin(self, pin: str, holder: str, *, now: datetime) -> bool:
+        grace = _GRACE if await self.store.find(holder) else _GRACE_OF_UNKNOWN
+        return await self.objects.unpin(pin, grace=grace, now=now)

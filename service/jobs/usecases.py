@@ -155,9 +155,20 @@ class Jobs:
         """
         job = await self.find(job_id, project=origin.project)
         verbs.require(job, "retry")
-        if source := checkpoint_of(job):
+        source = checkpoint_of(job)
+
+        async def from_what_stays(connection: AsyncConnection) -> None:
+            if source:
+                await require_kept(connection, source.job_id)
+
+        if source:
             await self._keep(source, job_id=job.id)
-        return await self._change(job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin)
+        retried = await self._change(
+            job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin, inside=from_what_stays
+        )
+        if source:  # again: what removes pins may have looked at the job before it was changed
+            await self.objects.pin(source, at=self.clock(), job_id=job.id)
+        return retried
 
     async def archive(self, job_id: str, *, origin: Origin) -> JobRecord:
         return await self._change(job_id, lambda job: verbs.archive(job, at=self.clock()), "archive", origin)
@@ -276,8 +287,8 @@ class Jobs:
 
     async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
         if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
-            where = f"its checkpoint at {source.images_seen} images"
-            raise CheckpointNotFound(f"{source.job_id} has removed {where} to make room: take a newer one")
+            where = f"no checkpoint at {source.images_seen} images any more"
+            raise CheckpointNotFound(f"{source.job_id} has {where}: take another, if it has one")
 
     async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
         if settled.upload_id:

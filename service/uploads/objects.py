@@ -1,5 +1,7 @@
 """Uploads in the object store. What is known of one lies beside its parts, and goes with them."""
 
+import asyncio
+
 from service.storage import called
 from workers.contract.document import read_leniently
 from workers.contract.keys import UPLOADS, UploadKeys
@@ -12,6 +14,7 @@ class UploadObjects:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._read: dict[str, UploadRecord] = {}  # records never change, so none is read twice to count them
 
     async def create(self, upload_id: str, record: UploadRecord) -> bool:
         """False if there is one of this id."""
@@ -25,6 +28,16 @@ class UploadObjects:
             return read_leniently(UploadRecord, await called(self._store.get, UploadKeys(upload_id).record))
         except FileNotFoundError:
             return None
+
+    async def records(self) -> dict[str, UploadRecord]:
+        """Of all that are there, whether they have expired or not."""
+        keys = set(await called(self._store.list, UPLOADS))
+        ids = [each for each in await self.ids() if UploadKeys(each).record in keys]
+        unread = [each for each in ids if each not in self._read]
+        found = zip(unread, await asyncio.gather(*map(self.find, unread)), strict=True)
+        known = self._read | {upload_id: record for upload_id, record in found if record}
+        self._read = {each: known[each] for each in ids if each in known}
+        return self._read
 
     async def missing(self, upload_id: str, record: UploadRecord) -> list[int]:
         """The numbers of the parts that have not come. A part that is there is whole: its link takes nothing else."""

@@ -1,6 +1,5 @@
 """What clients can do with uploads."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,10 +70,9 @@ class Uploads:
 
     async def _require_room(self, num_bytes: int, *, upload_id: str, project: str) -> None:
         """Several that come at once may each find the same room, and go beyond it together by as much as they are."""
-        others = [each for each in await self.objects.ids() if each != upload_id]
-        found = zip(others, await asyncio.gather(*map(self.objects.find, others)), strict=True)
-        now, limit = self.clock(), self.limits.project_bytes
-        held = {each: one for each, one in found if one and one.project == project and one.expires_at > now}
+        found = (await self.objects.records()).items()
+        held = {each: record for each, record in found if each != upload_id and record.project == project}
+        limit = self.limits.project_bytes
         so_far = sum(record.num_bytes for record in held.values())
         if so_far + num_bytes > limit:
             mend = _mend(held, lacking=so_far + num_bytes - limit)
@@ -84,21 +82,25 @@ class Uploads:
 
     async def find(self, upload_id: str, *, project: str) -> UploadRecord:
         """Raises UploadNotFound; also if it has expired."""
-        is_id = uploaded_id(upload_location(upload_id)) is not None  # else it might lead to other objects
-        record = await self.objects.find(upload_id) if is_id else None
-        if record is None or record.project != project:
-            raise UploadNotFound(f"there is no upload {upload_id}")
+        record = await self._find(upload_id, project=project)
         if record.expires_at <= self.clock():
             raise UploadNotFound(f"{upload_id} has expired: upload the file again")
         return record
 
+    async def _find(self, upload_id: str, *, project: str) -> UploadRecord:
+        is_id = uploaded_id(upload_location(upload_id)) is not None  # else it might lead to other objects
+        record = await self.objects.find(upload_id) if is_id else None
+        if record is None or record.project != project:
+            raise UploadNotFound(f"there is no upload {upload_id}")
+        return record
+
     async def remove(self, upload_id: str, *, origin: Origin) -> None:
-        """Before its time.
+        """Before its time, or after it if jobs have kept it.
 
         Raises:
             UploadInUse: jobs that have not ended read it.
         """
-        record = await self.find(upload_id, project=origin.project)
+        record = await self._find(upload_id, project=origin.project)
         if waiting := await self.unfinished(await self.objects.jobs(upload_id)):
             raise UploadInUse(f"{' and '.join(waiting[:3])} may still read it: wait, or cancel")
         async with self.database.writing() as connection:
@@ -127,5 +129,5 @@ def _mend(held: Mapping[str, UploadRecord], *, lacking: int) -> str:
         lacking -= record.num_bytes
         if lacking <= 0:
             which = " and ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
-            return f"delete {which}, or wait until {record.expires_at.isoformat()}, when they have expired"
+            return f"delete {which}, or wait until {record.expires_at.isoformat()} and until no job reads them"
     return "it is more than a project may have; let the workers read it at a path"

@@ -14,7 +14,6 @@ from tests.support.ray_head import free_ports
 from tests.support.spools import event_spool, open_files_in
 from tests.support.waiting import wait_until
 from workers.contract.sampling import CheckpointSource
-from workers.contract.tracking import RUN_NAME_TAG
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
@@ -74,12 +73,15 @@ def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowC
     assert any("samples" in path and "128" in path and path.endswith(".png") for path in pictures)
 
 
-def test_a_run_has_the_name_that_its_job_has_now(client: MlflowClient) -> None:
-    for name in ("as it was", "as it is"):
-        run = MlflowRun("job_named", store_url="s3://cdm", params={}, tags={RUN_NAME_TAG: name})
-        run.deliver(rows(64))
+def test_a_run_gets_the_name_of_its_job_and_may_be_given_another(client: MlflowClient) -> None:
+    first, second = (MlflowRun("job_n", store_url="s3://cdm", params={}, tags={}, name="theirs") for _ in range(2))
+    first.deliver(rows(64))
+    named = client.get_run(first.run_id).info.run_name
+    client.update_run(first.run_id, name="ours")
+    second.deliver(rows(128))
 
-        assert client.get_run(run.run_id).info.run_name == name
+    assert named == "theirs"
+    assert client.get_run(second.run_id).info.run_name == "ours"
 
 
 def test_a_batch_that_is_sent_twice_is_logged_once(client: MlflowClient) -> None:

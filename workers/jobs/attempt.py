@@ -1,5 +1,6 @@
 """An attempt at a job in the object store: found or placed, claimed once, and concluded."""
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Job:
         return open_store(self.store_url)
 
 
-def open_job(location: str, default_store: str, *, name: str | None = None) -> Job:
+def open_job(location: str, default_store: str) -> Job:
     """Read the job at `<store>/jobs/<id>/spec.json`; a spec anywhere else becomes the job of its file name in a store.
 
     Raises:
@@ -55,11 +56,20 @@ def open_job(location: str, default_store: str, *, name: str | None = None) -> J
     if place:
         store_url, job_id = _as_url(place[0]), place[1]
         spec = _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec)))
-        return Job(store_url, job_id, spec, name)
+        return Job(store_url, job_id, spec, _name_of(store_url, job_id))
     path = Path(location)
     if not is_job_id(path.stem):
         raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
-    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)), name)
+    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
+
+
+def _name_of(store_url: str, job_id: str) -> str | None:
+    """By the service's own copy of what it knows of the job, where there is a service, of whatever release."""
+    try:
+        name = json.loads(open_store(store_url).get(JobKeys(job_id).record))["job"]["name"]
+    except (*STORE_ERRORS, LookupError, TypeError):
+        return None
+    return name if isinstance(name, str) else None
 
 
 def job_in(folder: str) -> Job:

@@ -27,7 +27,10 @@ class MlflowRun:
     Of pictures, which MLflow gives a new name each time, there is one at each step.
     """
 
-    def __init__(self, job_id: str, *, store_url: str, params: dict[str, str], tags: dict[str, str]) -> None:
+    def __init__(
+        self, job_id: str, *, store_url: str, params: dict[str, str], tags: dict[str, str], name: str | None = None
+    ) -> None:
+        self._name = name or job_id  # when it is made; users may give it another
         self._identity = {JOB_TAG: job_id, STORE_TAG: store_url}
         self._params = params
         self._tags = tags
@@ -63,8 +66,7 @@ class MlflowRun:
             steps = [metric.step for metric in client.get_metric_history(run_id, "loss/dsm")]
             self._logged_until = max(steps, default=-1)
         else:
-            name = self._identity[JOB_TAG]
-            run_id = client.create_run(experiment_id, tags=self._identity, run_name=name).info.run_id
+            run_id = client.create_run(experiment_id, tags=self._identity, run_name=self._name).info.run_id
         params = [Param(key, value) for key, value in self._params.items()]
         tags = [RunTag(key, value) for key, value in self._tags.items()]
         for first in range(0, len(params), MAX_PARAMS):

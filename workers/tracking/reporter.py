@@ -32,12 +32,13 @@ class Reporter:
         status: Status,
         params: dict[str, str],
         tags: dict[str, str],
+        name: str | None = None,
     ) -> None:
         keys = job.attempt(attempt)
         self._store_url = store_url
         self._receivers = [_in_background("journal", Journal(store, job, attempt).deliver)]
         if os.environ.get("MLFLOW_TRACKING_URI"):
-            self._receivers.append(_in_background("mlflow", self._to_mlflow(job.job_id, params, tags)))
+            self._receivers.append(_in_background("mlflow", self._to_mlflow(job.job_id, name, params, tags)))
         self._heartbeat = Heartbeat(store, keys.progress, status, behind=self._behind)
 
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
@@ -101,10 +102,12 @@ class Reporter:
     def _behind(self) -> dict[str, Behind]:
         return {receiver.name: behind for receiver in self._receivers if (behind := receiver.behind())}
 
-    def _to_mlflow(self, job_id: str, params: dict[str, str], tags: dict[str, str]) -> Callable[[list[Event]], None]:
+    def _to_mlflow(
+        self, job_id: str, name: str | None, params: dict[str, str], tags: dict[str, str]
+    ) -> Callable[[list[Event]], None]:
         from workers.tracking.mlflow_run import MlflowRun  # a second to import, and not everyone tracks
 
-        run = MlflowRun(job_id, store_url=self._store_url, params=params, tags=tags)
+        run = MlflowRun(job_id, store_url=self._store_url, params=params, tags=tags, name=name)
 
         def deliver(events: list[Event]) -> None:
             run.deliver(events)

@@ -12,7 +12,6 @@ from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
-from workers.contract.tracking import RUN_NAME_TAG
 from workers.storage import ObjectStore, open_store
 from workers.tracking.heartbeat import Status
 from workers.tracking.journal import recorded_rows
@@ -113,9 +112,16 @@ class Scribe:
             "dataset.digest": images.digest,
             "sigma_data": f"{state.denoiser.sigma_data:.6g}",
         }
-        tags = {"cdm.attempt": str(run.attempt), RUN_NAME_TAG: run.name or run.job_id}
+        tags = {"cdm.attempt": str(run.attempt)}
         reporter = Reporter(
-            store, run.keys, run.attempt, store_url=run.store_url, status=status, params=params, tags=tags
+            store,
+            run.keys,
+            run.attempt,
+            store_url=run.store_url,
+            status=status,
+            params=params,
+            tags=tags,
+            name=run.name,
         )
         return cls(run, spec, store, reporter, timekeeper, CheckpointSchedule(history), check)
 

@@ -245,6 +245,8 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
     async with running(app) as api:
         expired = await announced(api, bytes(999))
         clock.advance(73 * 3600)
+        still_there = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 2})
+        assert (await api.delete(expired["links"]["self"])).status_code == 204
         held = []
         for num_bytes in (100, 200, 300, 400):
             clock.advance(60)
@@ -260,11 +262,12 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
 
     ids = [each["id"] for each in held]
     until = [datetime.fromisoformat(each["expires_at"]).isoformat() for each in held]
-    assert f": delete {ids[0]} and {ids[1]}, or wait until {until[1]}, when they have expired" in few
-    assert f": delete {ids[0]} and {ids[1]} and {ids[2]} and 1 more, or wait until {until[3]}," in all_of_them
+    assert f": delete {ids[0]} and {ids[1]}, or wait until {until[1]} and until no job reads them" in few
+    assert code(still_there) == (409, "upload_quota_exceeded"), "what a job still keeps counts"
+    assert f": delete {ids[0]} and {ids[1]} and {ids[2]} and 1 more, or wait until {until[3]} and" in all_of_them
     assert too_large.endswith("it is more than a project may have; let the workers read it at a path")
     assert [row["target"] for row in audited if row["action"] == "upload.create"] == [*reversed(ids), expired["id"]]
-    assert store.folders("uploads/") == sorted([expired["id"], *ids]), "nothing was spent on those that were refused"
+    assert {key.split("/")[1] for key in store.list("uploads/")} == {*ids}, "nothing was spent on a refusal"
 
 
 async def test_an_upload_can_be_removed_unless_a_job_may_still_read_it(
