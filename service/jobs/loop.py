@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
+from service.errors import DatabaseUnavailable
+
 log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 10.0
@@ -67,6 +69,8 @@ class Loop:
                 self._ticked_at = time.monotonic()
                 if moved:
                     continue
+            except DatabaseUnavailable as error:  # said by all loops, again and again, for as long as it lasts
+                log.warning("loop.postponed", loop=self.name, error=error.detail)
             except Exception:
                 log.exception("loop.failed", loop=self.name)
             took = time.monotonic() - began

@@ -2,7 +2,12 @@
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import DatabaseUnavailable
 from service.jobs.loop import Loop
 from tests.support.plane import eventually
 
@@ -75,16 +80,26 @@ async def test_it_ends_at_once_even_in_the_middle_of_a_pause() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_look_that_fails_is_followed_by_another() -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("wrong"), {"event": "loop.failed", "log_level": "error", "exc_info": True}),
+        (DatabaseUnavailable("away"), {"event": "loop.postponed", "log_level": "warning", "error": "away"}),
+    ],
+)
+async def test_a_look_that_fails_is_told_and_followed_by_another(error: Exception, said: dict[str, Any]) -> None:
     looks = 0
 
     async def tick() -> bool:
         nonlocal looks
         looks += 1
-        raise RuntimeError("wrong")
+        raise error
 
     async def again() -> bool:
         return looks >= 2
 
-    async with Loop("test", tick, interval_seconds=0.01).running():
-        await eventually(again, what="a second look")
+    with capture_logs() as logs:
+        async with Loop("test", tick, interval_seconds=0.01).running():
+            await eventually(again, what="a second look")
+
+    assert logs[0] == {"loop": "test", **said}
