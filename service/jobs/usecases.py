@@ -288,7 +288,7 @@ class Jobs:
     async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
         if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
             where = f"no checkpoint at {source.images_seen} images any more"
-            raise CheckpointNotFound(f"{source.job_id} has {where}: take another, if it has one")
+            raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
 
     async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
         if settled.upload_id:

@@ -96,5 +96,5 @@ async def test_a_fork_pins_its_checkpoint_and_starts_from_none_that_is_being_rem
     listed = await plane.objects.checkpoints(parent)
     plane.store.delete(keys.checkpoint(200, 1) + MANIFEST)
     monkeypatch.setattr(JobObjects, "checkpoints", AsyncMock(return_value=listed))
-    with pytest.raises(CheckpointNotFound, match="any more"):
+    with pytest.raises(CheckpointNotFound, match="no checkpoint at 200 images any more: take a newer one"):
         await forked(plane, parent)
