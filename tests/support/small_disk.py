@@ -32,7 +32,7 @@ def small_disk(folder: Path, *, mebibytes: int) -> Iterator[SmallDisk]:
     folder.mkdir()
     mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder]
     if subprocess.run(mount, check=False).returncode:
-        pytest.skip("only root may mount a disk")
+        pytest.skip("no disk can be mounted here: it takes root, and a container may not")
     try:
         yield SmallDisk(folder)
     finally:

@@ -29,7 +29,6 @@ class Job:
     store_url: str
     job_id: str
     spec: AnySpec
-    name: str | None = None  # for people
 
     @property
     def keys(self) -> JobKeys:
@@ -55,18 +54,17 @@ def open_job(location: str, default_store: str) -> Job:
     place = split_spec_url(location)
     if place:
         store_url, job_id = _as_url(place[0]), place[1]
-        spec = _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec)))
-        return Job(store_url, job_id, spec, _name_of(store_url, job_id))
+        return Job(store_url, job_id, _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec))))
     path = Path(location)
     if not is_job_id(path.stem):
         raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
     return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
 
 
-def _name_of(store_url: str, job_id: str) -> str | None:
-    """By the service's own copy of what it knows of the job, where there is a service, of whatever release."""
+def name_of(store: ObjectStore, keys: JobKeys) -> str | None:
+    """What people call a job, by the copy that its service keeps of what it knows; None: no service, or no name."""
     try:
-        name = json.loads(open_store(store_url).get(JobKeys(job_id).record))["job"]["name"]
+        name = json.loads(store.get(keys.record))["job"]["name"]
     except (*STORE_ERRORS, LookupError, TypeError):
         return None
     return name if isinstance(name, str) else None

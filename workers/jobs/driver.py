@@ -12,7 +12,7 @@ from workers.contract.keys import DRIVER_LOG, rank_log
 from workers.contract.records import Outcome, Progress, Reason
 from workers.contract.spec import TrainSpec, sharing_problems
 from workers.environment import cache_folder, keep_ray_logs_plain
-from workers.jobs.attempt import Job, claim_attempt, conclude, place_spec
+from workers.jobs.attempt import Job, claim_attempt, conclude, name_of, place_spec
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import STORE_ERRORS, UsageError
 from workers.jobs.kinds import WORK, prepare
@@ -98,8 +98,9 @@ def _begin(job: Job, attempt: int | None) -> int:
 
 def _prepared(job: Job, attempt: int) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
-    prepare(job.spec, job.keys, job.open_store())
-    return Run(job.store_url, job.job_id, attempt, str(cache_folder()), job.name)
+    store = job.open_store()
+    prepare(job.spec, job.keys, store)
+    return Run(job.store_url, job.job_id, attempt, str(cache_folder()), name_of(store, job.keys))
 
 
 @dataclass(frozen=True, slots=True)
