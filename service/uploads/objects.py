@@ -32,7 +32,8 @@ class UploadObjects:
     async def records(self) -> dict[str, UploadRecord]:
         """Of all that are there, whether they have expired or not."""
         keys = set(await called(self._store.list, UPLOADS))
-        ids = [each for each in await self.ids() if UploadKeys(each).record in keys]
+        folders = {key.removeprefix(UPLOADS).partition("/")[0] for key in keys}
+        ids = [each for each in folders if UploadKeys(each).record in keys]
         unread = [each for each in ids if each not in self._read]
         found = zip(unread, await asyncio.gather(*map(self.find, unread)), strict=True)
         known = self._read | {upload_id: record for upload_id, record in found if record}
