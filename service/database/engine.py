@@ -29,8 +29,9 @@ _PATIENCE_SECONDS = 15.0  # longer than a frozen replica holds its locks, and ha
 
 
 class Database:
-    """Transactions: committed at the end of the block, rolled back by an exception.
+    """What is written is a transaction: committed at the end of the block, rolled back by an exception.
 
+    On Postgres each statement of a block that only reads stands for itself, as its level READ COMMITTED has it anyway.
     Both raise DatabaseUnavailable where the database cannot go on: no disk space, an I/O error, no connection, no
     answer. SQLite has one writer; the others wait for their turn here, where waiting holds up nobody else.
     """
@@ -39,6 +40,7 @@ class Database:
         self._engine = engine
         self._turn = asyncio.Lock() if isinstance(engine, Engine) else nullcontext()
         self.dialect = cast(Literal["sqlite", "postgresql"], engine.dialect.name)
+        self._as_transaction = {"writes": True} if self.dialect == "sqlite" else {"isolation_level": "READ COMMITTED"}
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -50,7 +52,7 @@ class Database:
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         with _explained():
             async with self._turn, self._connected() as connection:
-                await connection.execution_options(writes=True)
+                await connection.execution_options(**self._as_transaction)
                 async with connection.begin():
                     yield connection
 

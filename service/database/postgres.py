@@ -18,6 +18,7 @@ async def open_postgres(
     """
     engine = create_async_engine(
         url,
+        isolation_level="AUTOCOMMIT",  # a read and a ping take one round trip each, not three
         pool_pre_ping=True,
         pool_size=20,
         max_overflow=0,  # what overflows is opened and closed for each transaction, and that takes longer than it

@@ -65,12 +65,13 @@ async def test_a_link_that_dies_within_a_transaction_does_not_keep_it_from_endin
     """It ends with a ROLLBACK that nobody answers, and no cancellation would end the waiting for that."""
     with ExitStack() as frozen:
 
-        async def read() -> None:
-            async with database.reading() as connection:
-                await connection.scalar(select(installation.c.id))
+        async def write() -> None:
+            async with database.writing() as connection:
+                await connection.execute(installation.update().values(id="half way"))
                 frozen.enter_context(postgres.frozen())
+                raise LookupError("rolls back")
 
-        await _unavailable(read())
+        await _unavailable(write())
 
     assert await _read(database) == "before"
 
