@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime,
 from service.cli.output import say
 from service.cli.submission import hand_in
 from service.client import Client
-from service.jobs.views import OF_JOB, EvaluateEach, Job, JobState
+from service.jobs.views import COMPARES, OF_JOB, EvaluateEach, Job, JobState
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import BuiltinDataset, ImportedDataset
 from workers.contract.evaluation import FEWEST_IMAGES
@@ -67,19 +67,18 @@ def study(
     evaluations = EvaluateEach(every_images=every, num_images=images, repeats=repeats, drift_images=drift)
     course = _Study(client, name, as_json=as_json)
     spec = course.with_imported_images(spec)
-    plain = spec.model_copy(update={"objective": spec.objective.model_copy(update={"consistency": None})})
-    pair = [course.begin("job", spec, evaluations=evaluations), course.begin("control", plain, evaluations=evaluations)]
-    for job in pair:
-        course.end(job)
-    for job in pair:
-        for evaluation in course.evaluations(job):
+    job = course.begin("job", spec, evaluations=evaluations, control="edm")
+    pair = [job, client.jobs.retrieve(cast(str, job.control_job_id))]
+    for each in pair:
+        course.end(each)
+    for each in pair:
+        for evaluation in course.evaluations(each):
             course.end(evaluation)
-    compared = course.begin("compare", CompareSpec(kind="compare", job_id=pair[0].id, control_job_id=pair[1].id))
-    results.show(client, course.end(compared), output, as_json=as_json)
+    results.show(client, course.end(course.comparison(job)), output, as_json=as_json)
 
 
 class _Study:
-    """Jobs by what they are in a study: the same request makes the same job, however often it is given."""
+    """The jobs of a study: the same request makes the same job, however often it is given."""
 
     def __init__(self, client: Client, name: str, *, as_json: bool) -> None:
         self._client, self._name, self._as_json = client, name, as_json
@@ -87,9 +86,10 @@ class _Study:
     def begin(self, role: str, spec: AnySpec, **options: Any) -> Job:
         text_of_all = f"{spec.model_dump_json()}{options}"
         digest = hashlib.sha256(text_of_all.encode()).hexdigest()[:24]
-        labels = {"study": self._name, "role": role}
         key = f"study-{self._name}-{role}-{digest}"
-        job = self._client.jobs.create(spec, name=f"{self._name} {role}", labels=labels, idempotency_key=key, **options)
+        job = self._client.jobs.create(
+            spec, name=f"{self._name} {role}", labels={"study": self._name}, idempotency_key=key, **options
+        )
         say(f"{role}: {job.id}", as_json=self._as_json)
         return job
 
@@ -123,3 +123,11 @@ class _Study:
             return jobs[::-1] if last in there else None
 
         return watching.until(found, what=f"the evaluation of {trained.id} at {last} images")
+
+    def comparison(self, trained: Job) -> Job:
+        """With its control, once it is submitted."""
+
+        def found() -> Job | None:
+            return next(self._client.jobs.list(labels={COMPARES: trained.id}, kind="compare"), None)
+
+        return watching.until(found, what=f"the comparison of {trained.id}")

@@ -39,6 +39,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("device", (found.progress and found.progress.device) or ""),
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
+        ("control", found.control_job_id or ""),
         ("created", local(found.created_at)),
         ("started", local(found.started_at)),
         ("ended", local(found.ended_at)),

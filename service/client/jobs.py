@@ -24,6 +24,7 @@ class JobOptions(TypedDict, total=False):
     priority: Priority | str
     max_runtime_seconds: float | None
     evaluations: EvaluateEach | Mapping[str, Any] | None
+    control: Literal["edm"] | None
 
 
 class Jobs(JobResults):

@@ -93,6 +93,8 @@ jobs = Table(
     Column("evaluations", Text),  # JSON of what follows its checkpoints; null = nothing
     Column("evaluated_images", BigInteger, nullable=False, server_default="0"),  # the last that was submitted
     Column("evaluations_due", Boolean, nullable=False, server_default=false()),  # there may be more to come
+    Column("control_job_id", String),  # its twin without a consistency term; null = none was asked for
+    Column("comparison_due", Boolean, nullable=False, server_default=false()),  # the two are still to be compared
     Column("dataset", String),  # digest of the image set it imports or learns from; null = not known yet, "" = of none
     Column("event_sequence", Integer, nullable=False, server_default="0"),
     Column("lease_token", String),
@@ -106,6 +108,7 @@ jobs = Table(
     _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
     _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
     _few("jobs_by_evaluations_due", "id", where="evaluations_due"),
+    _few("jobs_by_comparison_due", "id", where="comparison_due"),
     _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
     _few("jobs_by_dataset", "project", "dataset", "id", where="dataset > ''"),
     _few("jobs_by_dataset_due", "id", where="dataset IS NULL AND kind IN ('train', 'import')"),

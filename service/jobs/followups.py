@@ -1,11 +1,12 @@
-"""Evaluations that follow a training: one for each checkpoint that is due, in the lowest class.
+"""What follows a training in the lowest class: an evaluation for each checkpoint that is due, and, once it and its
+control have all of theirs, the comparison of the two.
 
 Which have been submitted is written down in the transaction that submits, and their ids follow from the checkpoint, so
 none is missed and none comes twice, however many replicas look and whoever dies in between.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
 from service.identifiers import derived_id
+from service.jobs.controls import comparison_id, comparison_request, is_evaluated
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore, mark_evaluated
+from service.jobs.store import JobStore, mark_compared, mark_evaluated
 from service.jobs.usecases import Jobs
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
 from service.web.audit import Origin
@@ -38,13 +40,17 @@ class FollowUps:
     jobs: Jobs
 
     async def tick(self) -> bool:
-        """Look once at all trainings that may have a new checkpoint."""
-        await asyncio.gather(*map(self._isolated, await self.store.with_evaluations_due()))
+        """Look once at all trainings that may have a new checkpoint, or are to be compared."""
+        followed, paired = await self.store.with_evaluations_due(), await self.store.with_comparison_due()
+        await asyncio.gather(
+            *(self._isolated(self._follow, job) for job in followed),
+            *(self._isolated(self._compare, job) for job in paired),
+        )
         return False
 
-    async def _isolated(self, job: JobRecord) -> None:
+    async def _isolated(self, work: Callable[[JobRecord], Awaitable[None]], job: JobRecord) -> None:
         try:
-            await self._follow(job)
+            await work(job)
         except StorageUnavailable as error:
             log.info("followup.postponed", job_id=job.id, error=str(error))
         except Exception:
@@ -73,10 +79,30 @@ class FollowUps:
             labels={OF_JOB: job.id, AT_IMAGES: str(images_seen)},
             priority=Priority.LOW,
         )
-        origin = Origin(actor=ACTOR, project=job.project, method="", path="", request_id="", client=None)
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
-        await self.jobs.submit(create, origin=origin, job_id=job_id, inside=written_down)
+        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, inside=written_down)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
+
+    async def _compare(self, job: JobRecord) -> None:
+        control = await self.store.find(job.control_job_id or "")
+        if control is None or control.deleted_at:
+            await self.store.comparison_done(job)
+            return
+        pair = (job, control)
+        if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(OF_JOB, [one.id for one in pair]):
+            return
+
+        async def written_down(connection: AsyncConnection) -> None:
+            await mark_compared(connection, job.id)
+
+        job_id = comparison_id(job, at=max(one.ended_at or one.created_at for one in pair))
+        create = comparison_request(job, control)
+        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, inside=written_down)
+        log.info("followup.submitted", job_id=job.id, control=control.id, comparison=job_id)
+
+
+def _origin(job: JobRecord) -> Origin:
+    return Origin(actor=ACTOR, project=job.project, method="", path="", request_id="", client=None)
 
 
 def due(there: Sequence[int], wanted: EvaluateEach, *, evaluated: int, has_ended: bool) -> list[int]:

@@ -5,7 +5,20 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, literal, literal_column, or_, select, text, tuple_, union
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    union,
+)
 
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
@@ -122,6 +135,19 @@ class JobLookup:
         """Trainings that may have a checkpoint which is to be evaluated."""
         due: ColumnElement[bool] = literal_column("jobs.evaluations_due")  # spelt as in its index, or that is not used
         return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
+
+    async def with_comparison_due(self) -> list[JobRecord]:
+        """Trainings that have succeeded and are to be compared with their control once that has, too."""
+        due: ColumnElement[bool] = literal_column("jobs.comparison_due")  # as above
+        return await self._jobs(_JOB.where(due, jobs.c.state == JobState.SUCCEEDED, jobs.c.deleted_at.is_(None)))
+
+    async def labelled_unfinished(self, key: str, values: Sequence[str]) -> bool:
+        """Whether a job with one of these values of a label has not ended."""
+        of_these = (job_labels.c.key == key) & job_labels.c.value.in_(values)
+        labelled = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
+        query = select(exists().select_from(labelled).where(of_these, jobs.c.state.in_(UNFINISHED)))
+        async with self._database.reading() as connection:
+            return bool(await connection.scalar(query))
 
     async def ahead(self, job: JobRecord) -> int:
         """How many queued jobs have their turn before this one."""

@@ -4,7 +4,7 @@ from service.cluster import Cluster
 from service.cluster.base import Capacity, ClusterUnreachable
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.jobs.views import Estimate
+from service.jobs.views import Estimate, JobCreate
 
 
 async def queue_position(store: JobStore, job: JobRecord) -> int:
@@ -12,9 +12,13 @@ async def queue_position(store: JobStore, job: JobRecord) -> int:
     return await store.ahead(job) + 1
 
 
-async def warnings(job: JobRecord, expected: Estimate, *, store: JobStore, cluster: Cluster) -> tuple[str, ...]:
+async def warnings(
+    job: JobRecord, request: JobCreate, expected: Estimate, *, store: JobStore, cluster: Cluster
+) -> tuple[str, ...]:
     """What the user may want to know first. Nothing here forbids anything."""
     said = [*_about_time(job, expected), *await _about_room(job, cluster)]
+    if request.control:
+        said.append("its control is a second training of as many images; the estimate is of the first alone")
     twins = await store.twins(job.project, job.spec_sha256)
     if twins:
         said.append(

@@ -53,6 +53,7 @@ def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> d
         "message": job.message,
         "queue_position": queue_position,
         "evaluations": views.EvaluateEach.model_validate_json(job.evaluations) if job.evaluations else None,
+        "control_job_id": job.control_job_id,
         "dataset_digest": job.dataset or None,
         "unclean": job.unclean,
         "spec_sha256": job.spec_sha256,

@@ -72,6 +72,8 @@ class JobRecord:
     evaluations: str | None = None
     evaluated_images: int = 0
     evaluations_due: bool = False
+    control_job_id: str | None = None
+    comparison_due: bool = False
     dataset: str | None = None
     event_sequence: int = 0
 

@@ -38,14 +38,19 @@ class JobStore(JobLookup):
         self, job: JobRecord, *, actor: str | None = None, inside: Inside | None = None
     ) -> JobRecord | None:
         """Write a new job down, and return it with its first event; None if there is one of this id."""
-        first = replace(job, event_sequence=1)
         async with self._database.writing() as connection:
-            if (await connection.execute(self._new, job_row(first))).rowcount == 0:
-                return None
-            await _add_labels(connection, first)
-            await self._append(connection, first, ["created"], actor=actor, at=job.created_at)
-            if inside:
+            first = await self.insert(connection, job, actor=actor)
+            if first and inside:
                 await inside(connection)
+        return first
+
+    async def insert(self, connection: AsyncConnection, job: JobRecord, *, actor: str | None) -> JobRecord | None:
+        """`create` as a part of a transaction."""
+        first = replace(job, event_sequence=1)
+        if (await connection.execute(self._new, job_row(first))).rowcount == 0:
+            return None
+        await _add_labels(connection, first)
+        await self._append(connection, first, ["created"], actor=actor, at=job.created_at)
         return first
 
     async def give_evaluation_up(self, job: JobRecord, images_seen: int) -> None:
@@ -58,6 +63,11 @@ class JobStore(JobLookup):
         unmoved = (jobs.c.id == job.id) & (jobs.c.state == job.state) & (jobs.c.attempt == job.attempt)
         async with self._database.writing() as connection:
             await connection.execute(update(jobs).where(unmoved).values(evaluations_due=False))
+
+    async def comparison_done(self, job: JobRecord) -> None:
+        """There is nothing left to compare it with."""
+        async with self._database.writing() as connection:
+            await mark_compared(connection, job.id)
 
     async def apply(
         self,
@@ -190,6 +200,11 @@ async def mark_evaluated(connection: AsyncConnection, job_id: str, images_seen: 
     """The checkpoints up to here have their evaluations."""
     earlier = (jobs.c.id == job_id) & (jobs.c.evaluated_images < images_seen)
     await connection.execute(update(jobs).where(earlier).values(evaluated_images=images_seen, record_due=True))
+
+
+async def mark_compared(connection: AsyncConnection, job_id: str) -> None:
+    """The job has its comparison, or never gets it."""
+    await connection.execute(update(jobs).where(jobs.c.id == job_id).values(comparison_due=False, record_due=True))
 
 
 async def require_kept(connection: AsyncConnection, job_id: str) -> None:

@@ -52,6 +52,7 @@ PriorityField = Annotated[Priority, Field(strict=False)]
 
 
 OF_JOB, AT_IMAGES = "cdm.evaluates", "cdm.images_seen"  # labels of evaluations that follow a training
+CONTROL_OF, COMPARES = "cdm.control_of", "cdm.compares"  # of its control, and of the comparison with that
 
 
 class EvaluateEach(Document):
@@ -90,11 +91,23 @@ class JobCreate(Document):
     evaluations: Annotated[
         EvaluateEach | None, Field(description="Of its checkpoints, if it is a training; null: none by themselves")
     ] = None
+    control: Annotated[
+        Literal["edm"] | None,
+        Field(description="edm: also train without the consistency term, alike in all else, and compare the two"),
+    ] = None
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
+        problems = []
         if self.evaluations and self.spec.kind != "train":
-            crossed(Problem("/evaluations", "no_effect", "only trainings have checkpoints; leave it out"))
+            problems.append(Problem("/evaluations", "no_effect", "only trainings have checkpoints; leave it out"))
+        if self.control and (self.spec.kind != "train" or self.spec.objective.consistency is None):
+            reason = "only trainings with objective.consistency have one; leave it out"
+            problems.append(Problem("/control", "no_effect", reason))
+        elif self.control and not self.evaluations:
+            reason = "a control is compared by evaluations: say which, {} for the usual ones"
+            problems.append(Problem("/evaluations", "required", reason))
+        crossed(*problems)
         return self
 
 
@@ -177,6 +190,9 @@ class Job(View):
     message: Annotated[str | None, Field(description="The same, for people")]
     queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
     evaluations: Annotated[EvaluateEach | None, Field(description="What follows its checkpoints by itself")] = None
+    control_job_id: Annotated[
+        str | None, Field(description="The training without consistency that it is to be compared with")
+    ] = None
     dataset_digest: Annotated[
         str | None, Field(description="Of the image set that it imports or learns from, once that is known")
     ] = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from service.jobs.views import AT_IMAGES, OF_JOB, JobState
+from service.jobs.views import AT_IMAGES, COMPARES, OF_JOB, JobState
 from tests.support.stack_jobs import finished, mlflow
 from tests.support.waiting import wait_until
 from tests.support.whole_stack import Stack
@@ -32,10 +32,12 @@ def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: St
 
     assert first.returncode == 0, first.stderr
     assert second.returncode == 0, second.stderr
-    jobs = list(stack.client.jobs.list(labels={"study": "small"}))
-    assert sorted(job.labels["role"] for job in jobs) == ["compare", "control", "import", "job"]
-    by_role = {job.labels["role"]: job for job in jobs}
-    trained = by_role["job"]
+    jobs = {job.name: job for job in stack.client.jobs.list(labels={"study": "small"})}
+    assert sorted(jobs) == ["small import", "small job", "small job control"]
+    trained, control = jobs["small job"], jobs["small job control"]
+    assert trained.control_job_id == control.id
+    (compared,) = stack.client.jobs.list(labels={COMPARES: trained.id})
+    assert (compared.name, compared.state) == ("small job beside control", JobState.SUCCEEDED)
     (evaluation,) = stack.client.jobs.list(labels={OF_JOB: trained.id})
     assert (evaluation.state, evaluation.labels[AT_IMAGES]) == (JobState.SUCCEEDED, "160")
     (found,) = stack.client.jobs.evaluations(trained.id)
@@ -51,7 +53,7 @@ def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: St
 
 
 def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, tmp_path: Path) -> None:
-    trained = next(job for job in stack.client.jobs.list(labels={"study": "small", "role": "job"}))
+    (trained,) = (job for job in stack.client.jobs.list(labels={"study": "small"}) if job.control_job_id)
     before = len(list(stack.client.jobs.list(kind="sample")))
 
     asked = stack.cdm("sample", trained.id, "-n", "10", "--set", "compute.workers=2", "--set", "pass_images=3")

@@ -161,7 +161,7 @@ async def test_of_two_equal_submissions_at_once_the_one_that_is_made_keeps_its_o
         plane.worker(job_id).checkpoint(160, at=plane.clock())
         return await settle(*args, **named)
 
-    monkeypatch.setattr("service.jobs.usecases.settle", settled_late)
+    monkeypatch.setattr("service.jobs.submission.settle", settled_late)
     made = await plane.service.submit(create, origin=ORIGIN, job_id=twin)
 
     assert json.loads(made.spec)["checkpoint"]["images_seen"] == 100

@@ -95,7 +95,7 @@ async def test_one_that_dies_before_it_commits_has_submitted_nothing(
         raise ConnectionResetError
 
     with monkeypatch.context() as broken:
-        broken.setattr("service.jobs.usecases.record_audit", die)
+        broken.setattr("service.jobs.submission.record_audit", die)
         await tick(plane)
     assert (await plane.job(job_id)).evaluated_images == 0
     await tick(plane)

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import CheckpointNotFound, JobGone
-from service.jobs import usecases
+from service.jobs import submission
 from service.jobs.views import ForkCreate
 from tests.support.plane import ORIGIN, Plane
 from workers.contract.keys import MANIFEST, JobKeys
@@ -72,7 +72,7 @@ async def test_a_job_that_was_refused_once_it_had_pinned_keeps_no_checkpoint(
         raise JobGone(f"{trained} has just been deleted")
 
     with monkeypatch.context() as late:
-        late.setattr(usecases, "require_kept", deleted)
+        late.setattr(submission, "require_kept", deleted)
         with pytest.raises(JobGone):
             await drawing(plane, trained)
 

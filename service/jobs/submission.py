@@ -1,0 +1,257 @@
+"""How jobs come into being: looked through, written down, forked."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.clock import Clock
+from service.cluster import Cluster
+from service.errors import CheckpointNotFound, InvalidRequest, JobGone, JobNotFound
+from service.identifiers import new_id
+from service.jobs import forks, verbs
+from service.jobs.controls import control_id, control_request
+from service.jobs.costs import cost_key, estimate
+from service.jobs.lifecycle import JobState
+from service.jobs.measures import Measures
+from service.jobs.objects import JobObjects
+from service.jobs.paths import place_problems, request_problems
+from service.jobs.plans import queue_position, warnings
+from service.jobs.rebuild import record_of
+from service.jobs.records import JobRecord
+from service.jobs.references import Settled, imported_digest, settle
+from service.jobs.store import Inside, JobStore, require_kept
+from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, Plan
+from service.metrics.mlflow import MlflowCurves
+from service.uploads.objects import UploadObjects
+from service.web.audit import AuditEntry, Origin, record_audit
+from workers.contract import records as contract
+from workers.contract.jobs import AnySpec
+from workers.contract.spec import TrainSpec
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """`wake` tells the loops that a job has changed. One of another project is not found."""
+
+    store: JobStore
+    objects: JobObjects
+    cluster: Cluster
+    clock: Clock
+    wake: Callable[[JobRecord], None]
+    local_paths: bool
+    stop_patience: timedelta
+    curves: MlflowCurves
+    measures: Measures
+    uploads: UploadObjects
+    s3_sources: Sequence[str] = ()
+
+    async def submit(
+        self, request: JobCreate, *, origin: Origin, job_id: str | None = None, inside: Inside | None = None
+    ) -> JobRecord:
+        """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
+        if job_id and (made := await self.store.find(job_id, project=origin.project)):
+            return made  # the request was repeated
+        settled = await self._settled(request, project=origin.project)
+        job, source = self._new_job(request, settled.spec, project=origin.project, job_id=job_id), settled.source
+        await self._keep_upload(settled, job_id=job.id)
+        if request.control:
+            return await self._create_pair(job, request, settled, origin, inside=inside)
+        if source is None:
+            return await self._create(job, origin, inside=inside)
+        await self._keep(source, job_id=job.id)
+        job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
+
+        async def from_what_stays(connection: AsyncConnection) -> None:
+            if inside:
+                await inside(connection)
+            await require_kept(connection, source.job_id)
+
+        return await self._create(job, origin, inside=from_what_stays)
+
+    async def plan(self, request: JobCreate, *, project: str) -> Plan:
+        """What would become of a job; nothing is written down."""
+        spec = (await self._settled(request, project=project)).spec
+        job = self._new_job(request, spec, project=project, job_id=None)
+        expected = estimate(spec, await self.store.like(job.cost_key or ""))
+        return Plan(
+            spec=spec,
+            spec_sha256=job.spec_sha256,
+            queue_position=await queue_position(self.store, job),
+            estimate=expected,
+            warnings=await warnings(job, request, expected, store=self.store, cluster=self.cluster),
+        )
+
+    async def fork(
+        self, job_id: str, request: ForkCreate, *, origin: Origin, new_job_id: str | None = None
+    ) -> tuple[JobRecord, tuple[Change, ...]]:
+        """A new job that goes on from a checkpoint of this one, and in what its document differs."""
+        parent = await self.find(job_id, project=origin.project)
+        verbs.require(parent, "fork")
+        before = TrainSpec.model_validate_json(parent.spec)
+        if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
+            return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
+        folder, manifest = await self._checkpoint(parent, request.source)
+        spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
+        create = JobCreate(
+            name=request.name,
+            spec=spec,
+            labels=request.labels,
+            priority=request.priority,
+            max_runtime_seconds=request.max_runtime_seconds,
+        )
+        settled = await self._settled(create, project=origin.project)
+        job = replace(
+            self._new_job(create, spec, project=origin.project, job_id=new_job_id),
+            parent_job_id=parent.id,
+            parent_images=manifest.images_seen,
+        )
+        await self._keep_upload(settled, job_id=job.id)
+        source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+        await self._keep(source)
+        await self.objects.save_origin(job.id, source)
+
+        async def from_what_stays(connection: AsyncConnection) -> None:
+            await require_kept(connection, parent.id)
+
+        created = await self._create(job, origin, inside=from_what_stays)
+        log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=folder)
+        return created, forks.changes(before, spec)
+
+    async def find(self, job_id: str, *, project: str) -> JobRecord:
+        """Raises JobNotFound, or JobGone if it was deleted."""
+        job = await self.store.find(job_id, project=project)
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if job.deleted_at:
+            raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
+        return job
+
+    async def _checkpoint(self, job: JobRecord, source: ForkSource) -> tuple[str, contract.CheckpointManifest]:
+        found = {
+            manifest.images_seen: (folder, manifest) for folder, manifest in await self.objects.checkpoints(job.id)
+        }
+        limit = source.images_seen
+        fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
+        if not fitting:
+            there = f"its first is at {min(found)} images" if found else "it has none yet"
+            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {there}")
+        if source.best is None:
+            return found[max(fitting)]
+        curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
+        best = forks.lowest(fitting, curve)
+        if best is None:
+            raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
+        return found[best]
+
+    async def _settled(self, request: JobCreate, *, project: str) -> Settled:
+        """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
+        problems = place_problems(request, store_url=self.objects.url, s3_sources=self.s3_sources)
+        if self.local_paths:
+            problems += await asyncio.to_thread(request_problems, request)
+        try:
+            settled = await settle(
+                request.spec,
+                project=project,
+                store=self.store,
+                objects=self.objects,
+                uploads=self.uploads,
+                now=self.clock(),
+            )
+        except InvalidRequest as error:
+            raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
+        if problems:
+            raise InvalidRequest("the job names files that cannot be used", problems=problems)
+        return settled
+
+    async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
+        if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
+            where = f"no checkpoint at {source.images_seen} images any more"
+            raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
+
+    async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
+        if settled.upload_id:
+            await self.uploads.pin(settled.upload_id, job_id)
+
+    def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:
+        now, spec = self.clock(), settled.model_dump_json()
+        return JobRecord(
+            id=job_id or new_id("job", at=now),
+            project=project,
+            name=request.name,
+            labels=request.labels,
+            priority=request.priority.rank,
+            max_runtime_seconds=request.max_runtime_seconds,
+            spec=spec,
+            spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
+            kind=settled.kind,
+            cost_key=cost_key(settled),
+            accelerator=settled.compute.accelerator,
+            workers=settled.compute.workers,
+            evaluations=request.evaluations.model_dump_json() if request.evaluations else None,
+            evaluations_due=request.evaluations is not None,
+            dataset=imported_digest(settled),
+            state=JobState.QUEUED,
+            created_at=now,
+            queued_at=now,
+            record_due=False,
+        )
+
+    async def _create_pair(
+        self, job: JobRecord, request: JobCreate, settled: Settled, origin: Origin, *, inside: Inside | None
+    ) -> JobRecord:
+        """Both or neither."""
+        twin_id = control_id(job.id, at=job.created_at)
+        twin = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
+        control = self._new_job(twin, twin.spec, project=origin.project, job_id=twin_id)
+        await self._keep_upload(settled, job_id=control.id)
+        await self._save(control)
+
+        async def with_control(connection: AsyncConnection) -> None:
+            await self.store.insert(connection, control, actor=origin.actor)
+            await record_audit(connection, _entry(control, origin))
+            if inside:
+                await inside(connection)
+
+        job = replace(job, control_job_id=control.id, comparison_due=True)
+        return await self._create(job, origin, inside=with_control)
+
+    async def _create(self, job: JobRecord, origin: Origin, *, inside: Inside | None = None) -> JobRecord:
+        """The objects first: a row without a document could not run, a document without a row harms nobody."""
+        await self._save(job)
+
+        async def audited(connection: AsyncConnection) -> None:
+            await record_audit(connection, _entry(job, origin))
+            if inside:
+                await inside(connection)
+
+        created = await self.store.create(job, actor=origin.actor, inside=audited)
+        if created is None:
+            return await self._twin(job.id, origin)
+        log.info("job.submitted", job_id=job.id, project=job.project)
+        self.wake(created)
+        return created
+
+    async def _save(self, job: JobRecord) -> None:
+        await asyncio.gather(
+            self.objects.save_spec(job.id, job.spec.encode()),
+            self.objects.save_record(job.id, record_of(replace(job, event_sequence=1), [])),
+        )
+
+    async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
+        """What the same request made at the same time. What was just saved of it may be older, or settled otherwise."""
+        made = await self.find(job_id, project=origin.project)
+        await self.objects.save_spec(made.id, made.spec.encode())
+        await self.store.apply(made, replace(made, record_due=True), at=self.clock())
+        return made
+
+
+def _entry(job: JobRecord, origin: Origin) -> AuditEntry:
+    return origin.entry("job.create", at=job.created_at, target=job.id, status=201, after=job.spec)
