@@ -7,7 +7,7 @@ BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart serve down check chart test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-gpu bench lock audit clean
+.PHONY: help setup quickstart serve down check chart test test-contract test-chaos test-compose bench-cpu test-gpu acceptance bench-api bench-runtime bench-drawing bench-reading bench-gpu bench lock audit clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-cpu: .venv/installed-dev  ## cost of a training step with each estimator, 
 
 bench-drawing: .venv/installed-dev  ## what a thousand images cost to draw and to measure, into docs/benchmarks (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.drawing
+
+bench-reading: .venv/installed-dev  ## how fast training images come, into docs/benchmarks (a minute)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.reading
 
 acceptance: .venv/installed-dev  ## what consistency buys where the answer is known, into docs/benchmarks (five to ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.acceptance
