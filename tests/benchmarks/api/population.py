@@ -31,8 +31,9 @@ async def populate(url: str, *, count: int, queued: int, now: datetime) -> list[
     async with open_database(url) as database:
         for start in range(0, count, _PIECE):
             await _write(database, made[start : start + _PIECE])
-        async with database.writing() as connection:
-            await connection.execute(text("ANALYZE"))  # within a minute Postgres does so by itself, in the middle of us
+        if database.dialect == "postgresql":
+            async with database.writing() as connection:
+                await connection.execute(text("ANALYZE"))  # it does so by itself within a minute, in the middle of us
     return [job.id for job in made]
 
 
