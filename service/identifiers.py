@@ -19,6 +19,13 @@ def derived_id(prefix: str, *, at: datetime, of: str) -> str:
     return f"{prefix}_{_base32(int(at.timestamp() * 1000) << _RANDOM_BITS | digest)}"
 
 
+def sibling_id(id_: str, *, of: str) -> str:
+    """An id of the same moment as this one, which whoever makes it of that and of this text gets."""
+    digest = int.from_bytes(hashlib.sha256(f"{id_} {of}".encode()).digest()[: _RANDOM_BITS // 8])
+    characters = _RANDOM_BITS // 5
+    return id_[:-characters] + _base32(digest)[-characters:]
+
+
 def first_id(prefix: str, *, at: datetime) -> str:
     """What all ids of this moment and later are behind."""
     return f"{prefix}_{_base32(max(0, int(at.timestamp() * 1000)) << _RANDOM_BITS)}"

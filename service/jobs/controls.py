@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from service.identifiers import derived_id
+from service.identifiers import derived_id, sibling_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import JobRecord
 from service.jobs.views import COMPARES, CONTROL_OF, JobCreate, Priority
@@ -10,9 +10,9 @@ from workers.contract.comparing import CompareSpec
 from workers.contract.spec import TrainSpec
 
 
-def control_id(job_id: str, *, at: datetime) -> str:
-    """Of the control of a job that was made at this moment."""
-    return derived_id("job", at=at, of=f"{job_id} control")
+def control_id(job_id: str) -> str:
+    """Of the control of a job: a request that is repeated after a crash makes the same two."""
+    return sibling_id(job_id, of="control")
 
 
 def comparison_id(job: JobRecord, *, at: datetime) -> str:

@@ -88,8 +88,8 @@ class FollowUps:
         if control is None or control.deleted_at:
             await self.store.comparison_done(job)
             return
-        pair = (job, control)
-        if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(OF_JOB, [one.id for one in pair]):
+        pair, ids = (job, control), [job.id, control.id]
+        if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(job.project, OF_JOB, ids):
             return
 
         async def written_down(connection: AsyncConnection) -> None:

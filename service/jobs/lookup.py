@@ -137,14 +137,14 @@ class JobLookup:
         return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
 
     async def with_comparison_due(self) -> list[JobRecord]:
-        """Trainings that have succeeded and are to be compared with their control once that has, too."""
+        """Trainings that are to be compared with their control, once both are done."""
         due: ColumnElement[bool] = literal_column("jobs.comparison_due")  # as above
-        return await self._jobs(_JOB.where(due, jobs.c.state == JobState.SUCCEEDED, jobs.c.deleted_at.is_(None)))
+        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
 
-    async def labelled_unfinished(self, key: str, values: Sequence[str]) -> bool:
-        """Whether a job with one of these values of a label has not ended."""
-        of_these = (job_labels.c.key == key) & job_labels.c.value.in_(values)
-        labelled = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
+    async def labelled_unfinished(self, project: str, key: str, values: Sequence[str]) -> bool:
+        """Whether a job of a project with one of these values of a label has not ended."""
+        of_these = (job_labels.c.key == key) & job_labels.c.value.in_(values) & (jobs.c.project == project)
+        labelled = job_labels.join(jobs, job_labels.c.job_id == jobs.c.id)
         query = select(exists().select_from(labelled).where(of_these, jobs.c.state.in_(UNFINISHED)))
         async with self._database.reading() as connection:
             return bool(await connection.scalar(query))

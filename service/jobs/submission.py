@@ -208,9 +208,8 @@ class Submission:
         self, job: JobRecord, request: JobCreate, settled: Settled, origin: Origin, *, inside: Inside | None
     ) -> JobRecord:
         """Both or neither."""
-        twin_id = control_id(job.id, at=job.created_at)
         twin = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
-        control = self._new_job(twin, twin.spec, project=origin.project, job_id=twin_id)
+        control = self._new_job(twin, twin.spec, project=origin.project, job_id=control_id(job.id))
         await self._keep_upload(settled, job_id=control.id)
         await self._save(control)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from service.identifiers import new_id
 from service.jobs.followups import FollowUps
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.records import JobRecord
-from service.jobs.views import COMPARES, CONTROL_OF
+from service.jobs.views import COMPARES, CONTROL_OF, JobCreate
 from tests.support.plane import ORIGIN, Plane, Served, served_in
 from workers.contract.comparing import CompareSpec
 from workers.contract.merging import differences
@@ -76,6 +77,25 @@ async def test_one_that_dies_before_it_commits_has_made_neither(plane: Plane, mo
         await plane.submit(**PAIRED)
 
     assert await plane.jobs.queue(limit=10) == []
+
+
+async def test_what_a_crash_left_in_the_store_is_of_the_same_pair_when_the_request_is_repeated(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: Any, **__: Any) -> None:
+        raise LookupError("died")
+
+    request = JobCreate.model_validate({"spec": PRESETS["smoke"], **PAIRED})
+    reserved = new_id("job", at=plane.clock())
+    with monkeypatch.context() as broken:
+        broken.setattr("service.jobs.submission.record_audit", die)
+        with pytest.raises(LookupError):
+            await plane.service.submit(request, origin=ORIGIN, job_id=reserved)
+    plane.clock.advance(5)
+
+    job = await plane.service.submit(request, origin=ORIGIN, job_id=reserved)
+
+    assert sorted(await plane.objects.job_ids()) == sorted([reserved, job.control_job_id or ""])
 
 
 async def test_they_are_compared_once_when_both_have_all_their_evaluations(plane: Plane) -> None:

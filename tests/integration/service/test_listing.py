@@ -1,6 +1,7 @@
 """Lists of jobs on both databases: what fits the filters, page by page, and by an index however many jobs there are."""
 
 import random
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -179,6 +180,8 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_record_due()
         await store.with_purge_due()
         await store.with_evaluations_due()
+        await store.with_comparison_due()
+        await store.labelled_unfinished("default", "team", ["x", "y"])
         await store.with_dataset_due()
         await store.with_dataset_due(project="default")
         await store.with_log_due()
@@ -198,5 +201,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
                 plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
                 steps = [row.detail for row in plan]
                 assert not [step for step in steps if step in {"SCAN jobs", "SCAN attempts"}], (statement, steps)
+                for due in re.findall(r"WHERE.*\bjobs\.(\w+_due)\b", " ".join(statement.split())):
+                    assert any(f"jobs_by_{due}" in step for step in steps), (statement, steps)
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)
         assert len(asked) > 14
