@@ -1,8 +1,8 @@
 """What follows a training in the lowest class: an evaluation for each checkpoint that is due, and, once it and its
 control have all of theirs, the comparison of the two.
 
-Which have been submitted is written down in the transaction that submits, and their ids follow from the checkpoint, so
-none is missed and none comes twice, however many replicas look and whoever dies in between.
+Which evaluations have been submitted is written down in the transaction that submits, and all ids follow from what is
+evaluated or compared, so none is missed and none comes twice, however many replicas look and whoever dies in between.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from service.identifiers import derived_id
 from service.jobs.controls import comparison_id, comparison_request, is_evaluated
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore, mark_compared, mark_evaluated
+from service.jobs.store import JobStore, mark_evaluated
 from service.jobs.usecases import Jobs
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
 from service.web.audit import Origin
@@ -91,13 +91,9 @@ class FollowUps:
         pair, ids = (job, control), [job.id, control.id]
         if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(job.project, OF_JOB, ids):
             return
-
-        async def written_down(connection: AsyncConnection) -> None:
-            await mark_compared(connection, job.id)
-
         job_id = comparison_id(job, at=max(one.ended_at or one.created_at for one in pair))
-        create = comparison_request(job, control)
-        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, inside=written_down)
+        await self.jobs.submit(comparison_request(job, control), origin=_origin(job), job_id=job_id)
+        await self.store.comparison_done(job)  # whoever dies before this finds the same comparison at the next look
         log.info("followup.submitted", job_id=job.id, control=control.id, comparison=job_id)
 
 

@@ -65,9 +65,10 @@ class JobStore(JobLookup):
             await connection.execute(update(jobs).where(unmoved).values(evaluations_due=False))
 
     async def comparison_done(self, job: JobRecord) -> None:
-        """There is nothing left to compare it with."""
+        """It has its comparison with its control, or never gets it."""
+        done = update(jobs).where(jobs.c.id == job.id).values(comparison_due=False, record_due=True)
         async with self._database.writing() as connection:
-            await mark_compared(connection, job.id)
+            await connection.execute(done)
 
     async def apply(
         self,
@@ -200,11 +201,6 @@ async def mark_evaluated(connection: AsyncConnection, job_id: str, images_seen: 
     """The checkpoints up to here have their evaluations."""
     earlier = (jobs.c.id == job_id) & (jobs.c.evaluated_images < images_seen)
     await connection.execute(update(jobs).where(earlier).values(evaluated_images=images_seen, record_due=True))
-
-
-async def mark_compared(connection: AsyncConnection, job_id: str) -> None:
-    """The job has its comparison, or never gets it."""
-    await connection.execute(update(jobs).where(jobs.c.id == job_id).values(comparison_due=False, record_due=True))
 
 
 async def require_kept(connection: AsyncConnection, job_id: str) -> None:

@@ -124,6 +124,29 @@ async def test_they_are_compared_once_when_both_have_all_their_evaluations(plane
     assert not (await plane.job(job.id)).comparison_due
 
 
+async def test_one_that_dies_before_it_writes_a_comparison_down_submits_no_second(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, control = await paired(plane)
+    for each in (job, control):
+        await trained(plane, each)
+    await tick(plane)
+    for evaluation in await of_kind(plane, "evaluate"):
+        await end(plane, evaluation)
+
+    async def die(*_: Any) -> None:
+        raise LookupError("died")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("service.jobs.store.JobStore.comparison_done", die)
+        await tick(plane)
+    assert (await plane.job(job.id)).comparison_due
+    await tick(plane)
+
+    assert len(await of_kind(plane, "compare")) == 1
+    assert not (await plane.job(job.id)).comparison_due
+
+
 async def test_a_pair_of_which_one_failed_is_compared_when_that_has_been_retried(plane: Plane) -> None:
     job, control = await paired(plane)
     await trained(plane, job)
