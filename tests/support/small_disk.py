@@ -1,4 +1,4 @@
-"""A disk that is soon full, and workers that need one at once: they keep next to nothing in memory."""
+"""A disk that is soon full, and workers that need one at once: they keep next to nothing for MLflow in memory."""
 
 import os
 import subprocess
@@ -11,8 +11,15 @@ import pytest
 
 # Python runs this at its start wherever it is found.
 _FORGETFUL = """
-from workers.tracking.spool import Spool
-Spool.__init__.__kwdefaults__["memory_bytes"] = 20_000
+from workers.tracking.background import Background
+begin = Background.__init__
+
+def begin_forgetful(self, name, deliver, waiting, **options):
+    if name == "mlflow":
+        waiting._free_memory = 5_000
+    begin(self, name, deliver, waiting, **options)
+
+Background.__init__ = begin_forgetful
 """
 
 
@@ -40,6 +47,6 @@ def small_disk(folder: Path, *, mebibytes: int) -> Iterator[SmallDisk]:
 
 
 def forgetful_python(folder: Path, python_path: str) -> dict[str, str]:
-    """The environment of workers whose news wait on disk almost at once."""
+    """The environment of workers whose news for MLflow wait on disk almost at once; those for the store in memory."""
     (folder / "sitecustomize.py").write_text(_FORGETFUL)
     return {"PYTHONPATH": os.pathsep.join([str(folder), python_path])}
