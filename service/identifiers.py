@@ -15,15 +15,13 @@ def new_ulid(*, at: datetime) -> str:
 
 def derived_id(prefix: str, *, at: datetime, of: str) -> str:
     """An id that whoever makes it of this text and moment gets, and nobody else."""
-    digest = int.from_bytes(hashlib.sha256(of.encode()).digest()[: _RANDOM_BITS // 8])
-    return f"{prefix}_{_base32(int(at.timestamp() * 1000) << _RANDOM_BITS | digest)}"
+    return f"{prefix}_{_base32(int(at.timestamp() * 1000) << _RANDOM_BITS | _digest(of))}"
 
 
 def sibling_id(id_: str, *, of: str) -> str:
     """An id of the same moment as this one, which whoever makes it of that and of this text gets."""
-    digest = int.from_bytes(hashlib.sha256(f"{id_} {of}".encode()).digest()[: _RANDOM_BITS // 8])
     characters = _RANDOM_BITS // 5
-    return id_[:-characters] + _base32(digest)[-characters:]
+    return id_[:-characters] + _base32(_digest(f"{id_} {of}"))[-characters:]
 
 
 def first_id(prefix: str, *, at: datetime) -> str:
@@ -34,6 +32,11 @@ def first_id(prefix: str, *, at: datetime) -> str:
 def new_id(prefix: str, *, at: datetime) -> str:
     """`job_01ARZ3NDEKTSV4RRFFQ69G5FAV`."""
     return f"{prefix}_{new_ulid(at=at)}"
+
+
+def _digest(text: str) -> int:
+    """In place of the random bits."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[: _RANDOM_BITS // 8])
 
 
 def _base32(number: int) -> str:

@@ -208,8 +208,8 @@ class Submission:
         self, job: JobRecord, request: JobCreate, settled: Settled, origin: Origin, *, inside: Inside | None
     ) -> JobRecord:
         """Both or neither."""
-        twin = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
-        control = self._new_job(twin, twin.spec, project=origin.project, job_id=control_id(job.id))
+        wanted = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
+        control = self._new_job(wanted, wanted.spec, project=origin.project, job_id=control_id(job.id))
         await self._keep_upload(settled, job_id=control.id)
         await self._save(control)
 
@@ -220,7 +220,9 @@ class Submission:
                 await inside(connection)
 
         job = replace(job, control_job_id=control.id, comparison_due=True)
-        return await self._create(job, origin, inside=with_control)
+        created = await self._create(job, origin, inside=with_control)
+        log.info("job.paired", job_id=created.id, control=created.control_job_id)
+        return created
 
     async def _create(self, job: JobRecord, origin: Origin, *, inside: Inside | None = None) -> JobRecord:
         """The objects first: a row without a document could not run, a document without a row harms nobody."""
