@@ -9,9 +9,8 @@ import argparse
 import os
 import sys
 
-from workers.environment import configure_logging
+from workers.environment import configure_logging, imports_to_stay
 from workers.jobs.attempt import open_job
-from workers.jobs.driver import run_here, run_on_ray
 from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.jobs.stop import StopFlag
 
@@ -27,9 +26,12 @@ def main() -> int:
     parser.add_argument("--store", default="cdm-runs", help="folder or store URL for a SPEC file (default: ./cdm-runs)")
     arguments = parser.parse_args()
     configure_logging()
-    run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
     try:
-        outcome = run(open_job(arguments.spec, arguments.store), arguments.attempt, StopFlag())
+        job = open_job(arguments.spec, arguments.store)
+        with imports_to_stay():  # seconds; what is wrong with the arguments has been said by now
+            from workers.jobs.driver import run_here, run_on_ray
+        run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
+        outcome = run(job, arguments.attempt, StopFlag())
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE

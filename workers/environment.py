@@ -1,7 +1,10 @@
 """What a worker takes from its process's environment, beside the standard AWS_*, MLFLOW_* and RAY_* variables."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -31,6 +34,20 @@ def keep_ray_logs_plain() -> None:
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else a print comes out twice, once as a log record
+
+
+@contextmanager
+def imports_to_stay() -> Iterator[None]:
+    """Inside, what PyTorch and Ray consist of is not searched for garbage while it comes, nor ever after.
+
+    There are 300,000 objects of it: searching takes a fifth of the time of the imports, and .2 s each time later.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def configure_logging() -> None:

@@ -182,13 +182,13 @@ def test_of_eight_racing_writers_exactly_one_wins(store: ObjectStore) -> None:
 
 
 def test_a_large_object_arrives_whole(store: ObjectStore) -> None:
-    """Beyond 64 MiB an upload to S3 goes in parts."""
-    data = bytes(range(251)) * (66 << 12) + b"end"
+    """Beyond 128 MiB an upload to S3 goes in parts."""
+    data = bytes(range(251)) * (132 << 12) + b"end"
 
     store.put("large", data)
     store.put("view", memoryview(data)[1:])
 
-    assert len(data) > 64 << 20
+    assert len(data) > 128 << 20
     assert store.get("large") == data
     assert store.get("view") == data[1:]
     assert store.list("") == ["large", "view"]

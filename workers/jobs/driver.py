@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from workers.contract.keys import DRIVER_LOG, rank_log
 from workers.contract.records import Outcome, Progress, Reason
 from workers.contract.spec import TrainSpec, sharing_problems
-from workers.environment import cache_folder, keep_ray_logs_plain
+from workers.environment import cache_folder, imports_to_stay, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, name_of, place_spec
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import STORE_ERRORS, UsageError
@@ -36,7 +36,8 @@ def run_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         UsageError: the store holds another job of this name.
     """
     keep_ray_logs_plain()
-    from workers.jobs.ray_group import connect_to_ray, run_group  # seconds to import; elsewhere no Ray is needed
+    with imports_to_stay():  # seconds; elsewhere no Ray is needed
+        from workers.jobs.ray_group import connect_to_ray, run_group
 
     number = _begin(job, attempt)
     with shipped_output(job.open_store(), job.keys.attempt(number), DRIVER_LOG):

@@ -1,5 +1,6 @@
 """A group of workers on Ray Train: restarted from what is in the store when one dies, stopped cooperatively."""
 
+import gc
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -83,6 +84,7 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     """One Ray Train worker; Ray has already joined it to the others."""
     configure_logging()
+    gc.freeze()  # as after `imports_to_stay`: Ray has imported this
     run = Run(**config["run"])
     source = rank_log(ray.train.get_context().get_world_rank())
     with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source) as last_words:

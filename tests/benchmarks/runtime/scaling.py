@@ -2,13 +2,12 @@
 
 from statistics import median
 
-from tests.benchmarks.runtime.engines import training_spec
+from tests.benchmarks.runtime.engines import IMAGES_A_STEP, training_spec
 from tests.benchmarks.runtime.figures import Aim, Section, interleaved, spread
 from tests.benchmarks.runtime.jobs import Place, place
 from workers.contract.spec import TrainSpec
 
 _LIMIT = 0.9
-_SHARE = 32  # images of a step for each worker
 _STEPS = 28
 
 _HOW = """\
@@ -20,8 +19,7 @@ S3 server), not to DDP."""
 
 
 def scaling(repeats: int) -> Section:
-    one = training_spec(workers=1, batch_images=_SHARE, duration_images=_STEPS * _SHARE)
-    two = training_spec(workers=2, batch_images=2 * _SHARE, duration_images=_STEPS * 2 * _SHARE)
+    one, two = training_spec(workers=1, steps=_STEPS), training_spec(workers=2, steps=_STEPS)
     with place() as where:
         variants = {
             "one": lambda: _rate(where, one),
@@ -36,7 +34,7 @@ def scaling(repeats: int) -> Section:
     of_apart = [rate / other for rate, other in zip(found["two joined"], found["two apart"], strict=True)]
     return Section(
         "Two workers beside one",
-        _HOW.format(share=_SHARE),
+        _HOW.format(share=IMAGES_A_STEP),
         repeats,
         ["workers", "images a second", "efficiency", "of two apart"],
         [
