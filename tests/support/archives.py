@@ -14,21 +14,24 @@ import pyarrow.parquet as pq
 
 
 class _OfPython2(pickle._Pickler):  # type: ignore[misc, name-defined] # the one in Python, which can be changed
-    """Writes bytes as the strings of Python 2."""
+    """Writes all strings as those of Python 2, by the operations that are in CIFAR's published files."""
 
     dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
 
-    def _save_string(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
-        self.memoize(value)
+    def _save_string(self, text: str | bytes) -> None:
+        value = text.encode() if isinstance(text, str) else text
+        is_short = len(value) < 256
+        operation = pickle.SHORT_BINSTRING if is_short else pickle.BINSTRING
+        self.write(operation + len(value).to_bytes(1 if is_short else 4, "little") + value)
+        self.memoize(text)
 
-    dispatch[bytes] = _save_string
+    dispatch[bytes] = dispatch[str] = _save_string
 
 
 def pickled_by_python2(value: object) -> bytes:
     buffer = io.BytesIO()
     _OfPython2(buffer, protocol=2).dump(value)
-    return buffer.getvalue()
+    return buffer.getvalue().replace(b"numpy._core.", b"numpy.core.")  # its place in the NumPy of that time
 
 
 def write_tar(path: Path, files: Mapping[str, bytes], *, mode: str = "w") -> str:

@@ -34,6 +34,8 @@ from workers.contract.data import (
     ZipDataset,
 )
 
+BY_THEIR_TOOLS = Path(__file__).parents[2] / "data/by_their_tools"
+
 
 def reference(folder: Path, classes: list[str] | None = CLASSES) -> Imported:
     labels = [[name, label] for name, label in zip(PNGS, LABELS, strict=True)]
@@ -53,6 +55,20 @@ def test_the_same_images_are_the_same_data_set_whoever_wrote_them(tmp_path: Path
     found = [imported(each, tmp_path) for each in (numpy_archive(tmp_path / "a.npz"), parquet(tmp_path / "a.parquet"))]
 
     assert [each.manifest for each in found] == [reference(tmp_path).manifest] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        (parquet(BY_THEIR_TOOLS / "datasets.parquet"), CLASSES),
+        (webdataset(BY_THEIR_TOOLS / "webdataset.tar"), None),
+        (ZipDataset(kind="zip", path=str(BY_THEIR_TOOLS / "edm.zip")), None),
+    ],
+    ids=["Dataset.to_parquet of datasets 5.2", "TarWriter of webdataset 1.0.2", "dataset_tool.py of EDM"],
+)
+def test_what_their_own_tools_have_written(written: Dataset, classes: list[str] | None, tmp_path: Path) -> None:
+    """The same ten pictures, given to these tools and kept as they came out."""
+    assert imported(written, tmp_path / "theirs").manifest == reference(tmp_path, classes).manifest
 
 
 def test_images_in_the_tar_files_of_a_webdataset_have_the_labels_beside_them(tmp_path: Path) -> None:
