@@ -1,6 +1,7 @@
 """Tracking to a real MLflow server: what arrives, once, and what an outage costs (nothing but a delay)."""
 
 import io
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,6 +72,25 @@ def test_a_run_has_its_parameters_curves_pictures_and_checkpoint(client: MlflowC
     assert steps_of(client, run) == [64, 128]
     pictures = [file.path for file in client.list_artifacts(run.run_id, "images")]
     assert any("samples" in path and "128" in path and path.endswith(".png") for path in pictures)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")  # what MLflow asks of SQLAlchemy, in this process
+@pytest.mark.parametrize("where", ["server", "database"])
+def test_curves_show_where_there_was_no_number(
+    where: str, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where == "database":  # as one who runs a training alone may have it
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    values = {"loss/dsm": math.nan, "loss/consistency": math.inf, "drift/gap": -math.inf, "rate": 0.1}
+
+    (run := new_run("job_broken")).deliver([Metrics(64, 1_700_000_000.5, values)])
+
+    found = {key: MlflowClient().get_metric_history(run.run_id, key) for key in values}
+    assert {(point.step, point.timestamp) for points in found.values() for point in points} == {(64, 1_700_000_000_500)}
+    (dsm,), (consistency,), (gap,), (rate,) = found.values()
+    assert math.isnan(dsm.value)
+    assert consistency.value > 1e300, "MLflow keeps the largest number for infinity"
+    assert (gap.value, rate.value) == (-consistency.value, 0.1)
 
 
 def test_a_run_gets_the_name_of_its_job_and_may_be_given_another(client: MlflowClient) -> None:

@@ -1,11 +1,18 @@
 """The run in MLflow: found or made when first needed, written in batches, safe to write twice."""
 
 import io
+import json
+import math
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import assert_never
+from urllib.parse import urlsplit
 
-from mlflow import MlflowClient
+from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request, verify_rest_response
 from PIL import Image
 
 from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
@@ -17,6 +24,17 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `cdm show` says where the run is
 
 _PICTURES = "samples"
+_LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Of a curve; the field names are MLflow's."""
+
+    key: str
+    value: float
+    timestamp: int  # milliseconds
+    step: int
 
 
 class MlflowRun:
@@ -76,13 +94,13 @@ class MlflowRun:
 
     def _log_metrics(self, client: MlflowClient, run_id: str, rows: list[Metrics]) -> None:
         points = [
-            Metric(key, value, timestamp=int(row.time * 1000), step=row.images_seen)
+            Point(key, value, timestamp=int(row.time * 1000), step=row.images_seen)
             for row in rows
             if row.images_seen > self._logged_until
             for key, value in row.values.items()
         ]
         for first in range(0, len(points), MAX_METRICS):
-            client.log_batch(run_id, metrics=points[first : first + MAX_METRICS])
+            log_points(client, run_id, points[first : first + MAX_METRICS])
 
     def _log_grid(self, client: MlflowClient, run_id: str, grid: Grid) -> None:
         if any(_is_whole(file.path, grid.images_seen) for file in client.list_artifacts(run_id, "images")):
@@ -101,12 +119,24 @@ def find_run(job_id: str, store_url: str) -> tuple[MlflowClient, str | None]:
     return client, _with_tags(client, experiment.experiment_id, identity) if experiment else None
 
 
-def log_points(
-    client: MlflowClient, run_id: str, images_seen: int, points: dict[str, float], milliseconds: int
-) -> None:
-    """Add points of several curves at one step."""
-    metrics = [Metric(key, value, timestamp=milliseconds, step=images_seen) for key, value in points.items()]
-    client.log_batch(run_id, metrics=metrics)
+def log_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> None:
+    """Add points of curves, at most `MAX_METRICS`.
+
+    To a server this is what `MlflowClient.log_batch` sends. That one builds, indents and reads its message in Python,
+    which keeps the interpreter from a training in the same process: 4 % of its time at 50 rows a second.
+    """
+    server = get_tracking_uri()
+    if urlsplit(server).scheme not in {"http", "https"}:
+        client.log_batch(run_id, metrics=[Metric(p.key, p.value, p.timestamp, p.step) for p in points])
+        return
+    metrics = [{"key": p.key, "value": _number(p.value), "timestamp": p.timestamp, "step": p.step} for p in points]
+    message = {"run_id": run_id, "metrics": metrics}
+    verify_rest_response(http_request(get_default_host_creds(server), _LOG_BATCH, "POST", json=message), _LOG_BATCH)
+
+
+def _number(value: float) -> float | str:
+    """As Protobuf has it in JSON, which knows neither infinity nor what is no number."""
+    return value if math.isfinite(value) else json.dumps(value)
 
 
 def _with_tags(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> str | None:
