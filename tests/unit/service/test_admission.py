@@ -1,123 +1,15 @@
-"""What the queue may and may not do, over everything that can wait, run and be free."""
+"""What the queue does, case by case."""
 
 import ast
-import itertools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from service.jobs import admission, queueing
-from service.jobs.admission import (
-    Admission,
-    BlockedReason,
-    Capacity,
-    Holding,
-    Quota,
-    Room,
-    Waiting,
-    admit_gangs,
-)
-
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
-ROOM_REASONS = {BlockedReason.WAITING_CAPACITY, BlockedReason.WAITING_PREEMPTION, BlockedReason.ENGINE_FULL}
-KINDS: tuple[queueing.Accelerator, ...] = ("cpu", "gpu")
-
-
-def after(seconds: float) -> datetime:
-    return NOW + timedelta(seconds=seconds)
-
-
-def waiting(
-    job_id: str,
-    workers: int = 1,
-    *,
-    queued: float = 0,
-    priority: int = 1,
-    kind: queueing.Accelerator = "gpu",
-    project: str = "default",
-    runtime: float | None = None,
-) -> Waiting:
-    return Waiting(
-        job_id=job_id,
-        project=project,
-        priority=priority,
-        queued_at=after(queued),
-        accelerator=kind,
-        workers=workers,
-        max_runtime_seconds=runtime,
-    )
-
-
-def holding(
-    job_id: str,
-    workers: int = 1,
-    *,
-    started: float = -100,
-    priority: int = 1,
-    kind: queueing.Accelerator = "gpu",
-    project: str = "default",
-    placed: bool = True,
-    ends: float | None = None,
-    leaving: bool = False,
-) -> Holding:
-    return Holding(
-        job_id=job_id,
-        project=project,
-        priority=priority,
-        accelerator=kind,
-        workers=workers,
-        started_at=after(started),
-        placed=placed,
-        ends_by=None if ends is None else after(ends),
-        leaving=leaving,
-    )
-
-
-@dataclass(frozen=True)
-class World:
-    """What is true; the engine's account shows of our gangs only those that have `taken` their workers."""
-
-    waiting: tuple[Waiting, ...]
-    holding: tuple[Holding, ...]
-    total: Room
-    foreign: Room
-    taken: frozenset[str]
-    quotas: dict[str, Quota]
-    max_active_jobs: int
-
-    @property
-    def capacity(self) -> Capacity:
-        used = {kind: sum(held.workers for held in self.of(kind) if held.job_id in self.taken) for kind in KINDS}
-        free = [self.total.of(kind) - self.foreign.of(kind) - used[kind] for kind in KINDS]
-        return Capacity(total=self.total, free=Room(*free))
-
-    def of(self, kind: queueing.Accelerator) -> list[Holding]:
-        return [held for held in self.holding if held.accelerator == kind]
-
-    def look(self) -> Admission:
-        return admit_gangs(
-            self.waiting,
-            self.holding,
-            capacity=self.capacity,
-            quotas=self.quotas,
-            max_active_jobs=self.max_active_jobs,
-            now=NOW,
-        )
-
-    def started(self, admission: Admission) -> list[Waiting]:
-        return [job for job in self.waiting if job.job_id in admission.start]
-
-    def order(self) -> list[Waiting]:
-        return sorted(self.waiting, key=lambda job: (-job.priority, job.queued_at, job.job_id))
-
-    def without(self, gone: set[str]) -> "World":
-        return replace(self, holding=tuple(held for held in self.holding if held.job_id not in gone))
+from service.jobs.admission import Admission, BlockedReason, Capacity, Holding, Quota, Room, Waiting, admit_gangs
+from tests.support.queue_worlds import NOW, World, after, holding, waiting
 
 
 def look(
@@ -132,189 +24,6 @@ def look(
     taken = frozenset(held.job_id for held in active if held.placed)
     room, others = Room(8, gpus), Room(0, foreign)
     return World(tuple(queue), tuple(active), room, others, taken, quotas or {}, max_active_jobs).look()
-
-
-NUMBERS = st.integers(1, 4)
-PRIORITIES = st.integers(0, 2)
-MOSTLY_GPU: st.SearchStrategy[queueing.Accelerator] = st.sampled_from(["gpu", "gpu", "gpu", "cpu"])
-PROJECTS = st.sampled_from(["one", "other"])
-SECONDS = st.integers(1, 40)
-LIMITS = st.none() | st.integers(0, 9)
-
-
-@st.composite
-def worlds(draw: st.DrawFn, *, settled: bool = False) -> World:
-    """Our gangs and others never use more than there is. In a settled world the engine's account is up to date."""
-    total, foreign = Room(4, draw(st.integers(3, 9))), Room(0, draw(st.integers(0, 3)))
-    active: list[Holding] = []
-    taken: set[str] = set()
-    for index in range(draw(st.integers(0, 5))):
-        held = holding(
-            f"active-{index}",
-            draw(NUMBERS),
-            started=-draw(SECONDS),
-            priority=draw(PRIORITIES),
-            kind=draw(MOSTLY_GPU),
-            project=draw(PROJECTS),
-            ends=draw(st.none() | st.integers(-5, 40)),
-            leaving=draw(st.booleans()),
-        )
-        same = sum(other.workers for other in active if other.accelerator == held.accelerator)
-        if foreign.of(held.accelerator) + same + held.workers > total.of(held.accelerator):
-            continue
-        is_taken = settled or draw(st.booleans())
-        placed = settled or (is_taken and draw(st.booleans()))
-        active.append(replace(held, placed=placed))
-        taken |= {held.job_id} if is_taken else set()
-    queue = [
-        waiting(
-            f"waiting-{index}",
-            draw(NUMBERS),
-            queued=-draw(SECONDS),
-            priority=draw(PRIORITIES),
-            kind=draw(MOSTLY_GPU),
-            project=draw(PROJECTS),
-            runtime=draw(st.none() | SECONDS),
-        )
-        for index in range(draw(st.integers(0, 8)))
-    ]
-    quotas = draw(st.just({}) | st.dictionaries(PROJECTS, st.builds(Quota, LIMITS, LIMITS)))
-    return World(tuple(queue), tuple(active), total, foreign, frozenset(taken), quotas, draw(st.integers(1, 15)))
-
-
-@settings(deadline=None)
-@given(worlds())
-def test_never_more_is_promised_than_there_is(world: World) -> None:
-    found = world.started(world.look())
-
-    for kind in KINDS:
-        new = sum(job.workers for job in found if job.accelerator == kind)
-        ours = sum(held.workers for held in world.of(kind))
-        assert not new or ours + new + world.foreign.of(kind) <= world.total.of(kind)
-    assert not found or len(world.holding) + len(found) <= world.max_active_jobs
-
-
-@settings(deadline=None)
-@given(worlds())
-def test_quotas_hold(world: World) -> None:
-    found = world.started(world.look())
-
-    for project, quota in world.quotas.items():
-        new = [job.workers for job in found if job.project == project]
-        old = [held.workers for held in world.holding if held.project == project]
-        assert not new or quota.max_workers is None or sum(new) + sum(old) <= quota.max_workers
-        assert not new or quota.max_jobs is None or len(new) + len(old) <= quota.max_jobs
-
-
-@settings(deadline=None)
-@given(worlds())
-def test_every_job_starts_or_is_told_why_not_and_where_it_stands(world: World) -> None:
-    found = world.look()
-
-    assert sorted([*found.start, *found.blocked]) == sorted(job.job_id for job in world.waiting)
-    assert list(found.start) == [job.job_id for job in world.order() if job.job_id in found.start]
-    places = [found.blocked[job.job_id].position for job in world.order() if job.job_id in found.blocked]
-    assert places == list(range(1, len(found.blocked) + 1))
-    assert all(blocked.message for blocked in found.blocked.values())
-
-
-@settings(deadline=None)
-@given(worlds())
-def test_only_lower_priorities_that_stay_are_asked_to_leave_and_each_once(world: World) -> None:
-    found = world.look()
-
-    by_id = {held.job_id: held for held in world.holding}
-    highest = max((job.priority for job in world.waiting if job.job_id in found.blocked), default=-1)
-    assert len(set(found.preempt)) == len(found.preempt)
-    assert all(by_id[victim].priority < highest and not by_id[victim].leaving for victim in found.preempt)
-
-
-@settings(max_examples=300, deadline=None)
-@given(worlds(settled=True))
-def test_who_is_asked_to_leave_makes_room_and_none_could_be_spared(world: World) -> None:
-    world = replace(world, quotas={})  # those who leave free their project's quota, and others of it may come first
-    found = world.look()
-    if not found.preempt:
-        return
-
-    gone = {held.job_id for held in world.holding if held.leaving} | set(found.preempt)
-    helped = set(world.without(gone).look().start) - set(found.start)
-    heads = {job for job, blocked in found.blocked.items() if blocked.reason is BlockedReason.WAITING_PREEMPTION}
-    # The number of active jobs is shared by both kinds: the place may go to one of the other kind that is ahead.
-    order = [job.job_id for job in world.order()]
-    meant = heads | set(order[: max(order.index(head) for head in heads)])
-    assert helped & meant
-    for spared in found.preempt:
-        assert helped & meant - set(world.without(gone - {spared}).look().start)
-
-
-def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
-    active = holding("active", 1, priority=0)
-    queue = (
-        waiting("a-large", 2, priority=1, kind="gpu"),
-        waiting("b-short", 1, priority=1, kind="gpu", runtime=1),
-        waiting("c-other", 1, priority=1, kind="cpu"),
-        waiting("first", 1, priority=2, kind="gpu", runtime=1),
-    )
-    world = World(queue, (active,), Room(cpus=4, gpus=3), Room(cpus=0, gpus=1), frozenset({"active"}), {}, 2)
-
-    found = world.look()
-    later = world.without({"active"}).look()
-
-    assert (found.start, found.preempt) == (("first",), ("active",))
-    assert found.blocked["c-other"].reason is BlockedReason.WAITING_PREEMPTION
-    assert later.start == ("first", "b-short")
-
-
-@settings(max_examples=300, deadline=None)
-@given(worlds(settled=True))
-def test_nobody_makes_the_first_in_line_start_later(world: World) -> None:
-    found = world.look()
-    settled = [replace(held, leaving=held.leaving or held.job_id in found.preempt) for held in world.holding]
-
-    for kind in KINDS:
-        order = [job for job in world.order() if job.accelerator == kind]
-        heads = (job for job in order if job.job_id in found.blocked)
-        head = next((job for job in heads if found.blocked[job.job_id].reason in ROOM_REASONS), None)
-        if head is None:
-            continue
-        ahead, behind = order[: order.index(head)], order[order.index(head) + 1 :]
-        ours = [held for held in settled if held.accelerator == kind]
-        started_ahead = [as_held(job) for job in ahead if job.job_id in found.start]
-        started_behind = [as_held(job) for job in behind if job.job_id in found.start]
-        room = world.total.of(kind) - world.foreign.of(kind)
-
-        before = estimate(head, [*ours, *started_ahead], room=room)
-        assert estimate(head, [*ours, *started_ahead, *started_behind], room=room) <= before
-        if math.isinf(before):  # whoever ends first, in whatever order
-            stays = sum(job.workers for job in started_behind)
-            for ended in subsets([*ours, *started_ahead]):
-                left = room - sum(held.workers for held in [*ours, *started_ahead] if held not in ended)
-                assert left < head.workers or left - stays >= head.workers
-
-
-def as_held(job: Waiting) -> Holding:
-    ends = job.max_runtime_seconds
-    return holding(job.job_id, job.workers, kind=job.accelerator, started=0, ends=ends)
-
-
-def estimate(head: Waiting, active: Sequence[Holding], *, room: float) -> float:
-    """When there is room for the first time, in seconds."""
-
-    def end(held: Holding) -> float:
-        if held.leaving:
-            return 0.0
-        return math.inf if held.ends_by is None else max(0.0, (held.ends_by - NOW).total_seconds())
-
-    for moment in sorted({0.0, *map(end, active)} - {math.inf}):
-        if head.workers <= room - sum(held.workers for held in active if end(held) > moment):
-            return moment
-    return math.inf
-
-
-def subsets(active: Sequence[Holding]) -> list[tuple[Holding, ...]]:
-    few = active[:7]
-    return [chosen for size in range(len(few) + 1) for chosen in itertools.combinations(few, size)]
 
 
 def test_priority_goes_first_then_age_then_the_id() -> None:
@@ -473,6 +182,24 @@ def test_a_full_engine_lets_the_urgent_in_by_letting_one_go() -> None:
     assert equal.preempt == ()
     assert urgent.blocked["urgent"].reason is BlockedReason.WAITING_PREEMPTION
     assert urgent.preempt == ("low",)
+
+
+def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
+    active = holding("active", 1, priority=0)
+    queue = (
+        waiting("a-large", 2, priority=1, kind="gpu"),
+        waiting("b-short", 1, priority=1, kind="gpu", runtime=1),
+        waiting("c-other", 1, priority=1, kind="cpu"),
+        waiting("first", 1, priority=2, kind="gpu", runtime=1),
+    )
+    world = World(queue, (active,), Room(cpus=4, gpus=3), Room(cpus=0, gpus=1), frozenset({"active"}), {}, 2)
+
+    found = world.look()
+    later = world.without({"active"}).look()
+
+    assert (found.start, found.preempt) == (("first",), ("active",))
+    assert found.blocked["c-other"].reason is BlockedReason.WAITING_PREEMPTION
+    assert later.start == ("first", "b-short")
 
 
 def test_nothing_starts_while_the_cluster_does_not_say_what_it_has() -> None:

@@ -1,34 +1,15 @@
 """Streams that are cut, by a service written by hand: what a reader sees of it."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from service.client import Client, NotFound, ServiceUnreachable, Timing
+from service.client import NotFound, ServiceUnreachable
+from tests.support.client_answers import Time, connected
 from tests.support.problems import problem
-
-ADDRESS = "http://cdm.test"
-
-
-class Clock:
-    """Passes only when someone sleeps."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    @property
-    def timing(self) -> Timing:
-        return Timing(monotonic=lambda: self.seconds, sleep=self.sleep, jitter=lambda: 0.5)
-
-
-def connected(handler: Callable[[httpx2.Request], httpx2.Response], clock: Clock | None = None) -> Client:
-    return Client(ADDRESS, "secret", transport=httpx2.MockTransport(handler), timing=(clock or Clock()).timing)
 
 
 def event(sequence: int) -> dict[str, Any]:
@@ -126,34 +107,32 @@ def test_logs_come_piece_by_piece_and_go_on_at_their_place() -> None:
     assert asked == [("rank-0000", None), ("rank-0000", "1:rank-0000:3"), ("rank-0000", "1:rank-0000:6")]
 
 
-def test_a_service_that_stays_away_is_given_up_after_a_minute() -> None:
+def test_a_service_that_stays_away_is_given_up_after_a_minute(time: Time) -> None:
     def refuse(_: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused")
 
-    clock = Clock()
-    with connected(refuse, clock) as client, pytest.raises(ServiceUnreachable):
+    with connected(refuse, time) as client, pytest.raises(ServiceUnreachable):
         list(client.jobs.stream_events("job_1"))
 
-    assert 60 < clock.seconds < 70
+    assert 60 < time.seconds < 70
 
 
-def test_a_stream_in_which_nothing_happens_for_hours_is_not_given_up() -> None:
-    clock, left = Clock(), iter(range(20))
+def test_a_stream_in_which_nothing_happens_for_hours_is_not_given_up(time: Time) -> None:
+    left = iter(range(20))
 
     def serve(_: httpx2.Request) -> httpx2.Response:
-        clock.seconds += 900
+        time.seconds += 900
         return streamed(b": ping\n\n") if next(left, None) is not None else streamed(message("end", {}, 1))
 
-    with connected(serve, clock) as client:
+    with connected(serve, time) as client:
         assert list(client.jobs.stream_events("job_1")) == []
 
 
-def test_a_refusal_ends_the_stream_unless_it_may_pass() -> None:
+def test_a_refusal_ends_the_stream_unless_it_may_pass(time: Time) -> None:
     busy = problem(503, code="too_many_streams", headers={"retry-after": "5"})
     answers = iter([busy, problem(404, code="job_not_found", detail="there is no job job_1")])
-    clock = Clock()
 
-    with connected(lambda _: next(answers), clock) as client, pytest.raises(NotFound, match="no job job_1"):
+    with connected(lambda _: next(answers), time) as client, pytest.raises(NotFound, match="no job job_1"):
         list(client.jobs.stream_events("job_1"))
 
-    assert clock.seconds == 5
+    assert time.seconds == 5
