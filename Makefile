@@ -64,7 +64,7 @@ acceptance: .venv/installed-dev  ## what consistency buys where the answer is kn
 bench-api: .venv/installed-dev  ## the REST interface on one core, SQLite and Postgres, beside Ray's own, into docs/benchmarks
 	$(BIN)/python -m tests.benchmarks.api
 
-bench-runtime: .venv/installed-dev  ## what checkpoints, tracking, Ray, DDP and restarts cost, into docs/benchmarks (a quarter of an hour)
+bench-runtime: .venv/installed-dev  ## what checkpoints, tracking, Ray, DDP and restarts cost, into docs/benchmarks (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.runtime
 
 bench-gpu: .venv/installed-dev  ## training, a checkpoint beside it and sampling on an NVIDIA GPU, into docs/benchmarks (long: compiling takes minutes a network)
