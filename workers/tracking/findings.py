@@ -25,15 +25,14 @@ def add_to_run(
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return
-    from workers.tracking.mlflow_run import Point, find_run, log_points  # a second to import, and not everyone tracks
+    from workers.tracking.mlflow_run import find_run, log_points  # a second to import, and not everyone tracks
 
-    milliseconds = int(at.timestamp() * 1000)
     try:
         client, run_id = find_run(job_id, store_url)
         if run_id is None:
             log.warning("mlflow.no_run", job_id=job_id)
             return
-        log_points(client, run_id, [Point(key, value, milliseconds, images_seen) for key, value in points.items()])
+        log_points(client, run_id, images_seen, dict(points), milliseconds := int(at.timestamp() * 1000))
         for name, data in pictures.items():
             image, key = Image.open(io.BytesIO(data)), f"evaluation_{name.partition('.')[0]}"
             client.log_image(run_id, image, key=key, step=images_seen, timestamp=milliseconds, synchronous=True)
