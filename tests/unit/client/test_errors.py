@@ -18,6 +18,7 @@ from service.client import (
     PermissionDenied,
     PreconditionFailed,
     RateLimited,
+    RequestFailed,
     ServiceFailed,
     ServiceUnavailable,
     StateConflict,
@@ -47,12 +48,12 @@ from workers.contract.presets import PRESETS
         (503, ServiceUnavailable),
     ],
 )
-def test_each_refusal_has_its_own_exception_and_says_what_is_wrong(status: int, expected: type[Exception]) -> None:
+def test_each_refusal_has_its_own_exception_and_says_what_is_wrong(status: int, expected: type[RequestFailed]) -> None:
     with connected(lambda _: problem(status)) as client, pytest.raises(expected, match="what is wrong") as caught:
         client.jobs.retrieve("job_1")
 
     assert type(caught.value) is expected
-    assert caught.value.request_id == "req_7"  # type: ignore[attr-defined]
+    assert caught.value.request_id == "req_7"
 
 
 def codes() -> Iterator[type[ServiceError]]:
