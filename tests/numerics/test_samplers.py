@@ -14,7 +14,7 @@ from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.model import Churn, Sampler
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoise
-from workers.diffusion.samplers import noise_levels, sample
+from workers.diffusion.samplers import evaluations, noise_levels, sample
 
 STD = 0.5
 UNBIASED = Churn(noise_scale=1.0)  # EDM's 1.003 widens what is drawn, on purpose
@@ -190,7 +190,7 @@ def test_evaluations_are_as_many_as_promised_at_falling_levels(sampler: Sampler)
     latents, conditions = torch.ones(2, 3), Conditions(labels=torch.tensor([0, 1]))
     sample(denoise, latents, with_steps(sampler, 12), conditions=conditions, noise=noise_like(latents))
 
-    assert len(levels) == (23 if sampler.method == "heun" else 12)
+    assert len(levels) == evaluations(with_steps(sampler, 12)) == (23 if sampler.method == "heun" else 12)
     assert levels[-1] > 0
     assert all(each is conditions for each in told)
     if not sampler.churn:

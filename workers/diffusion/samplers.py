@@ -29,6 +29,12 @@ def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
     return torch.cat([(high + ramp * (low - high)) ** sampler.rho, torch.zeros(1, dtype=torch.float64)])
 
 
+def evaluations(sampler: Sampler) -> int:
+    """Of the denoiser, for each image that `sample` draws; guidance takes two at a time."""
+    steps = 2 * sampler.steps - 1 if sampler.method == "heun" else sampler.steps
+    return steps if sampler.guidance == 1 else 2 * steps
+
+
 @torch.no_grad()
 def sample(
     denoise: Denoise,

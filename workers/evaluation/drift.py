@@ -33,6 +33,7 @@ SIGMA_MAX = 80.0
 R = 0.05  # (t - s) / t: shorter than in training, U[0, 0.3], for the sake of the bias (`drift_at_images`)
 _LONGEST_STEP = 0.3  # of a path, relative to its sigma
 _ESTIMATOR = Antithetic4(estimator="antithetic4")
+_EVALUATIONS_OF_STEPS = 4  # two steps of its reverse process, each with its noise and with the opposite
 _MOST_SHARES = 32
 _DOMAIN = 0xD21F7  # keeps these draws apart from other uses of the same seed
 
@@ -62,6 +63,16 @@ def noises_of(seed: int, places: Sequence[int], like: Float[Tensor, "batch *shap
         return sent(torch.stack(each), like.device).to(like.dtype)
 
     return noises
+
+
+def evaluations_at_images(levels: Sequence[float]) -> int:
+    """Of the denoiser, for each image, by `denoising_loss` and `drift_at_images`."""
+    return (2 + _EVALUATIONS_OF_STEPS) * len(levels)
+
+
+def evaluations_on_own_paths(levels: Sequence[float], sigma_max: float) -> int:
+    """Of the denoiser, for each image, by `drift_on_own_paths`."""
+    return len(_path_levels(levels, sigma_max)) + _EVALUATIONS_OF_STEPS * len(levels)
 
 
 class Drift(NamedTuple):

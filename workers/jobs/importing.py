@@ -65,7 +65,7 @@ def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
 
     def step(done: int, total: int) -> None:
         nonlocal looked_at
-        workshop.told(done, total)
+        workshop.told(done, total, done / total if total else 0.0)
         workshop.watchdog.images_seen = done if done < total else None  # what follows is no step
         if time.monotonic() - looked_at >= _LOOK_EVERY_SECONDS:  # asking may take as long as an image
             looked_at = time.monotonic()

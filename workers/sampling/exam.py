@@ -17,7 +17,16 @@ from workers.contract.model import VE
 from workers.data import ImageSet
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
-from workers.evaluation.drift import LEVELS, denoising_loss, drift_at_images, drift_on_own_paths, noises_of
+from workers.diffusion.samplers import evaluations
+from workers.evaluation.drift import (
+    LEVELS,
+    denoising_loss,
+    drift_at_images,
+    drift_on_own_paths,
+    evaluations_at_images,
+    evaluations_on_own_paths,
+    noises_of,
+)
 from workers.evaluation.features import Extractor
 from workers.evaluation.measures import spread
 from workers.evaluation.precision import whole_float32
@@ -72,22 +81,23 @@ class Exam:
     @property
     def timeline(self) -> list[Piece]:
         """The same latents with few steps and more: few-step quality at a glance, from checkpoint to checkpoint."""
-        return [
-            Piece(self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, _later(self._few_steps, steps))
-            for steps in self.spec.timeline_steps
-        ]
+        return [self._few_steps(steps) for steps in self.spec.timeline_steps]
 
     @property
     def drift(self) -> list[Piece]:
         """How the network denoises, and how consistently, at some of the training images and on its own paths."""
-        return self._by_level("drift", self._drift, self.images)
+        passes = evaluations_at_images(self.levels) + evaluations_on_own_paths(
+            self.levels, self.brush.sampler.sigma_max
+        )
+        return self._by_level("drift", self._drift, self.images, passes)
 
     @property
     def held_out_drift(self) -> list[Piece]:
         """The same at images that it has not seen."""
         if self.held_out is None:
             return []
-        return self._by_level("held-out", partial(self._held_out_drift, self.held_out), self.held_out)
+        make = partial(self._held_out_drift, self.held_out)
+        return self._by_level("held-out", make, self.held_out, evaluations_at_images(self.levels))
 
     @property
     def exact_denoiser(self) -> Denoiser:
@@ -122,11 +132,13 @@ class Exam:
     def contributions(self, pieces: Sequence[Piece], name: str) -> Float[Tensor, "levels images"]:
         return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces], dim=1)
 
-    def _by_level(self, name: str, make: Callable[[range], Tensors], images: ImageSet) -> list[Piece]:
+    def _by_level(self, name: str, make: Callable[[range], Tensors], images: ImageSet, passes: int) -> list[Piece]:
         if not self.levels:
             return []
         parts = cut(min(self.spec.drift_images, len(images)), self.spec.pass_images)
-        return [Piece(self.keys.piece(f"{name}-{part.start:06d}"), len(part), _later(make, part)) for part in parts]
+        return [
+            Piece(self.keys.piece(f"{name}-{part.start:06d}"), len(part), _later(make, part), passes) for part in parts
+        ]
 
     def _read(self, pieces: Sequence[Piece], name: str) -> Tensor:
         return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces])
@@ -141,11 +153,16 @@ class Exam:
             pixels = self.brush.draw(seeds)
             return {"pixels": pixels, "features": self.extractor(pixels).cpu()}
 
-        return Piece(self.keys.piece(f"drawn-{seeds.start:016d}"), len(seeds), make)
+        passes = evaluations(self.brush.sampler) + 1  # and one through the network of features
+        return Piece(self.keys.piece(f"drawn-{seeds.start:016d}"), len(seeds), make, passes)
 
-    def _few_steps(self, steps: int) -> Tensors:
-        sampler = self.brush.sampler.model_copy(update={"steps": steps})
-        return {"pixels": replace(self.brush, sampler=sampler).draw(_TIMELINE_SEEDS)}
+    def _few_steps(self, steps: int) -> Piece:
+        brush = replace(self.brush, sampler=self.brush.sampler.model_copy(update={"steps": steps}))
+
+        def make() -> Tensors:
+            return {"pixels": brush.draw(_TIMELINE_SEEDS)}
+
+        return Piece(self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, make, evaluations(brush.sampler))
 
     def _of_real(self, part: range) -> Tensors:
         return {"features": self.extractor(self.images.images(np.asarray(part))).cpu()}

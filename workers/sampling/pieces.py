@@ -29,6 +29,7 @@ class Piece:
     key: str
     num_images: int
     make: Callable[[], Tensors]
+    passes: int = 1  # of each image through a network: what it costs beside the images of other pieces
 
 
 @dataclass(slots=True)
@@ -39,23 +40,23 @@ class Workshop:
     world: World
     watchdog: Watchdog
     wants_to_leave: Callable[[], bool]  # asked in every process at a time
-    told: Callable[[int, int], None]  # hears how many images are done, and of how many
+    told: Callable[[int, int, float], None]  # hears how many images are done, of how many, and the share of the work
     done: int = 0  # images
     _looked_at: float = 0.0
 
     def work_through(self, pieces: Sequence[Piece]) -> bool:
         """Make the pieces that are not there yet, each process one at a time; False if asked to leave before that."""
-        missing = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
-        total = sum(piece.num_images for piece in pieces)
-        self._step(total - sum(pieces[n].num_images for n in missing), total)
+        numbers = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
+        missing = [pieces[number] for number in numbers]
+        self._tell(pieces, missing)
         for first in range(0, len(missing), self.world.size):
             if self._leaves():
                 return False
             together = missing[first : first + self.world.size]
             if self.world.rank < len(together):
-                piece = pieces[together[self.world.rank]]
+                piece = together[self.world.rank]
                 self.store.put(piece.key, safetensors.torch.save({**piece.make()}))
-            self._step(sum(pieces[n].num_images for n in together), total)
+            self._tell(pieces, missing[first + self.world.size :])
         self.world.meet()  # all are there before anybody reads them
         return not self._leaves(at_once=True)
 
@@ -71,16 +72,20 @@ class Workshop:
         self._looked_at = now
         return any_says(self.world, self.wants_to_leave())
 
-    def _step(self, images: int, total: int) -> None:
-        self.done += images
-        self.watchdog.images_seen = self.done
-        self.told(self.done, total)
+    def _tell(self, pieces: Sequence[Piece], missing: Sequence[Piece]) -> None:
+        total = sum(piece.num_images for piece in pieces)
+        self.done = self.watchdog.images_seen = total - sum(piece.num_images for piece in missing)
+        self.told(self.done, total, 1 - _passes(missing) / _passes(pieces))
 
     def _missing(self, pieces: Sequence[Piece]) -> list[int]:
         there: set[str] = set()
         for folder in {piece.key.rpartition("/")[0] for piece in pieces}:
             there |= {*self.store.list(folder + "/")}
         return [number for number, piece in enumerate(pieces) if piece.key not in there]
+
+
+def _passes(pieces: Sequence[Piece]) -> int:
+    return sum(piece.num_images * piece.passes for piece in pieces)
 
 
 def let_go(store: ObjectStore, keys: JobKeys, source: CheckpointSource) -> None:

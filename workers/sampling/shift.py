@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from workers.contract.compute import Workers
 from workers.contract.keys import RESULT
@@ -59,25 +60,28 @@ def is_done(run: Run, world: World, store: ObjectStore) -> bool:
 
 
 class _Teller:
-    """Says in the job's progress how many images are done, and how fast."""
+    """Says in the job's progress how many images are done, how fast, and when all will be."""
 
     def __init__(self, store: ObjectStore, run: Run, world: World, phase: Phase) -> None:
         self._device, self._phase = world.device, phase
         restarts = History.read(store, run.keys, run.attempt).restarts
         status = Status(0, world.size, device=device_name(world.device), restarts=restarts)
         self._heartbeat = Heartbeat(store, run.keys.attempt(run.attempt).progress, status)
-        self._begin: tuple[float, int] | None = None
+        self._begin: tuple[float, int, float] | None = None
 
-    def tell(self, done: int, total: int) -> None:
+    def tell(self, done: int, total: int, share: float) -> None:
+        now = time.monotonic()
         if self._begin is None or done == 0:  # the clock runs from when something is done
-            self._begin = (time.monotonic(), done)
-        since, before = self._begin
+            self._begin = (now, done, share)
+        since, before, share_before = self._begin
+        left = (now - since) * (1 - share) / (share - share_before) if share > share_before else None
         self._heartbeat.update(
             phase=self._phase,
             total_images=total,
             images_seen=done,
             last_checkpoint_images=done,
-            images_per_second=(done - before) / (time.monotonic() - since) if done > before else 0.0,
+            images_per_second=(done - before) / (now - since) if done > before else 0.0,
+            expected_end=datetime.now(UTC) + timedelta(seconds=left) if left is not None else None,
             peak_memory_bytes=peak_memory_bytes(self._device),
         )
 
@@ -85,4 +89,4 @@ class _Teller:
         self._heartbeat.close()
 
 
-def _nobody_listens(_done: int, _total: int) -> None: ...
+def _nobody_listens(_done: int, _total: int, _share: float) -> None: ...

@@ -23,6 +23,7 @@ class Status:
     phase: Phase = "preparing"
     images_seen: int = 0
     images_per_second: float = 0.0
+    expected_end: datetime | None = None  # None: as the speed tells, which images of equal cost are done at
     losses: dict[str, float] = field(default_factory=dict)
     last_checkpoint_images: int | None = None
     mlflow_run_id: str | None = None
@@ -83,13 +84,12 @@ class Heartbeat:
 
 def progress_of(status: Status) -> Progress:
     """The record of a status, now."""
-    remaining = max(0, status.total_images - status.images_seen)
     return Progress(
         phase=status.phase,
         images_seen=status.images_seen,
         total_images=status.total_images,
         images_per_second=status.images_per_second,
-        eta_seconds=remaining / status.images_per_second if status.images_per_second else None,
+        eta_seconds=_eta_seconds(status),
         losses=status.losses,
         last_checkpoint_images=status.last_checkpoint_images,
         num_workers=status.num_workers,
@@ -104,3 +104,10 @@ def progress_of(status: Status) -> Progress:
         restarts=status.restarts,
         advised_checkpoint_images=status.advised_checkpoint_images,
     )
+
+
+def _eta_seconds(status: Status) -> float | None:
+    if status.expected_end:
+        return max(0.0, (status.expected_end - datetime.now(UTC)).total_seconds())
+    remaining = max(0, status.total_images - status.images_seen)
+    return remaining / status.images_per_second if status.images_per_second else None

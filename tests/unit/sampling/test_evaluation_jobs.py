@@ -1,12 +1,14 @@
 """Evaluation jobs: the same numbers on any number of workers, joined to the checkpoint, and compared with chance."""
 
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from tests.support.drawn import CPU, TRAINED, Gallery
 from workers.contract.data import DatasetManifest, NpzDataset
@@ -14,10 +16,12 @@ from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
 from workers.data import import_dataset
+from workers.diffusion.denoiser import Denoiser
+from workers.evaluation.features import Extractor
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.exam import Exam
-from workers.sampling.pieces import Workshop
+from workers.sampling.pieces import Piece, Workshop
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
 
@@ -191,6 +195,35 @@ def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.Monk
 
     in_one_piece = max(beats.count(done) for done in {*beats})
     assert in_one_piece > 50  # the passes of a piece of the drift
+
+
+def test_pieces_take_as_many_passes_as_they_say(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_through, images = Workshop.work_through, [0]
+    promised, taken = {}, {}
+
+    def counted(passes: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def passed(network: object, x: Tensor, *rest: object) -> Tensor:
+            images[0] += len(x)
+            return passes(network, x, *rest)
+
+        return passed
+
+    def one_by_one(workshop: Workshop, pieces: Sequence[Piece]) -> bool:
+        for piece in pieces:
+            before = images[0]
+            piece.make()
+            taken[piece.key] = (images[0] - before) / piece.num_images
+            promised[piece.key] = piece.passes
+        return work_through(workshop, pieces)
+
+    monkeypatch.setattr(Denoiser, "forward", counted(Denoiser.forward))
+    monkeypatch.setattr(Extractor, "__call__", counted(Extractor.__call__))
+    monkeypatch.setattr(Workshop, "work_through", one_by_one)
+    seen = np.load(small.cache / "images.npz")["images"]
+    small.run("costs", "evaluate", **SMALL, held_out=imported(small, seen[:8] // 8))
+
+    assert len(taken) == 1 + 2 + 2 + 1 + 1  # features of training images, drawn, timeline, drift there and held out
+    assert taken == promised
 
 
 def test_memory_that_will_not_do_names_what_to_lower() -> None:

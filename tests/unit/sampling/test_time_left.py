@@ -1,0 +1,52 @@
+"""The time that is left of a job goes by what its pieces cost, not by how many images they are of."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from workers.contract.compute import Workers
+from workers.sampling.pieces import Piece, Tensors
+from workers.sampling.shift import shift
+from workers.storage.memory import MemoryStore
+from workers.tracking.heartbeat import Heartbeat, Status, progress_of
+from workers.training.agreement import Wishes
+from workers.training.scribe import Run
+from workers.training.world import World
+
+
+def test_dear_images_are_reckoned_with_before_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six pieces of ten images take a second each, then one of ten takes forty."""
+    seconds, told = [0.0], []
+    monkeypatch.setattr("workers.sampling.shift.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+
+    def update(_heartbeat: Heartbeat, **changes: Any) -> None:
+        if "total_images" in changes:
+            told.append(round(progress_of(Status(num_workers=1, **changes)).eta_seconds or 0))
+
+    def piece(name: str, passes: int) -> Piece:
+        def make() -> Tensors:
+            seconds[0] += passes
+            return {"done": torch.ones(1)}
+
+        return Piece(f"pieces/{name}", 10, make, passes)
+
+    monkeypatch.setattr(Heartbeat, "update", update)
+    MemoryStore.named("time-left")
+    run, world = Run("memory://time-left", "job", 1, ""), World.alone(torch.device("cpu"))
+    with shift(
+        run, world, Workers(), phase="evaluating", heard=lambda: Wishes(stop=False), last_words=lambda _: None
+    ) as workshop:
+        assert workshop.work_through([*(piece(f"cheap{n}", 1) for n in range(6)), piece("dear", 40)])
+
+    assert told == [0, 45, 44, 43, 42, 41, 40, 0]  # before the first is done nothing is known
+
+
+def test_time_left_runs_down_while_nothing_is_told() -> None:
+    """And it never is less than none."""
+    past = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert progress_of(Status(100, 1, images_seen=10, images_per_second=1.0, expected_end=past)).eta_seconds == 0
+    assert progress_of(Status(100, 1, images_seen=10, images_per_second=2.0)).eta_seconds == 45
