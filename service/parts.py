@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from service.clock import Clock
 from service.cluster import Cluster, open_cluster
+from service.cluster.base import Resources
 from service.database import Database, open_database
 from service.datasets.objects import DatasetObjects
 from service.datasets.store import DatasetStore
@@ -90,7 +91,11 @@ async def open_parts(
     """What is not given is opened from the settings."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url))
-        engine = cluster or open_cluster(settings.ray_url, token=settings.ray_token, can_grow=settings.ray_can_grow)
+        engine = cluster or open_cluster(
+            settings.ray_url,
+            token=settings.ray_token,
+            grows_to=Resources(cpus=settings.ray_grows_to.cpus, gpus=settings.ray_grows_to.gpus),
+        )
         stack.push_async_callback(engine.close)
         tracker = mlflow or Mlflow(settings.mlflow_url)
         stack.push_async_callback(tracker.close)

@@ -26,6 +26,13 @@ class Oidc(_Group):
     default_project: Annotated[str | None, Field(description="Of tokens that name none; null: they are refused")] = None
 
 
+class RayGrowsTo(_Group):
+    """What all nodes together have once Ray's autoscaler has added the last: jobs may fill that, and others wait."""
+
+    cpus: Annotated[float, Field(ge=0, description="0: as many as there are")] = 0.0
+    gpus: Annotated[float, Field(ge=0, description="0: as many as there are")] = 0.0
+
+
 class Requests(_Group):
     """How much one client may ask."""
 
@@ -85,9 +92,6 @@ class Settings(BaseSettings):
         default_factory=_database_in_state_folder
     )
     ray_token: Annotated[SecretStr | None, Field(description="Ray's token, if its head asks for one")] = None
-    ray_can_grow: Annotated[bool, Field(description="Ray's autoscaler adds nodes: jobs need not fit what there is")] = (
-        False
-    )
     mlflow_public_url: Annotated[str, Field(description="MLflow, as users' browsers reach it")] = Field(
         default_factory=lambda values: values["mlflow_url"]
     )
@@ -113,6 +117,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(gt=0, description="A replica that sleeps longer loses its jobs")] = 60.0
 
     oidc: Oidc = Oidc()
+    ray_grows_to: RayGrowsTo = RayGrowsTo()
     requests: Requests = Requests()
     uploads: UploadLimits = UploadLimits()
     retries: Retries = Retries()

@@ -66,6 +66,10 @@ class Resources:
         """What is left; never less than nothing."""
         return Resources(cpus=max(0.0, self.cpus - used.cpus), gpus=max(0.0, self.gpus - used.gpus))
 
+    def at_least(self, other: "Resources") -> "Resources":
+        """Of each the greater."""
+        return Resources(cpus=max(self.cpus, other.cpus), gpus=max(self.gpus, other.gpus))
+
 
 NOTHING = Resources(cpus=0.0, gpus=0.0)
 
@@ -74,12 +78,11 @@ NOTHING = Resources(cpus=0.0, gpus=0.0)
 class Capacity:
     """What the living nodes have, and have left now, whoever uses the rest. It may be some seconds old.
 
-    `can_grow` says that nodes come when more is asked for than there is; how many, nobody knows.
+    Nodes that come when more is asked for than there is count as if they were there, with nothing on them.
     """
 
     total: Resources
     free: Resources
-    can_grow: bool
 
 
 class ClusterUnreachable(Exception):

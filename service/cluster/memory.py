@@ -55,8 +55,8 @@ async def wait_for_stop(process: Process) -> int:
 class MemoryCluster:
     """Runs `driver` for each submission; its result is the exit code.
 
-    Set `reachable` to False to cut the line; set `num_slots` to make further submissions wait; set `total` and
-    `can_grow` to what `capacity` shall tell; `forget` everything to play a head that was restarted.
+    Set `reachable` to False to cut the line; set `num_slots` to make further submissions wait; set `total` to
+    what `capacity` shall tell; `forget` everything to play a head that was restarted.
     """
 
     _named: ClassVar[dict[str, "MemoryCluster"]] = {}
@@ -65,7 +65,6 @@ class MemoryCluster:
         self.driver = driver
         self.num_slots = num_slots
         self.total = Resources(cpus=1000.0, gpus=1000.0)
-        self.can_grow = False
         self.reachable = True
         self._session = _new_session()
         self._runs: dict[str, Run] = {}
@@ -140,7 +139,7 @@ class MemoryCluster:
         for submission_id, run in self._runs.items():
             if not run.status.is_terminal:
                 free = free.without(self._processes[submission_id].holds)
-        return Capacity(total=self.total, free=free, can_grow=self.can_grow)
+        return Capacity(total=self.total, free=free)
 
     async def probe(self) -> None:
         await asyncio.sleep(0)  # as any call over a network would, let others run

@@ -12,9 +12,11 @@ from pydantic import SecretStr
 from service.cluster import ray_answers as answers
 from service.cluster import ray_capacity
 from service.cluster.base import (
+    NOTHING,
     AlreadySubmitted,
     Capacity,
     ClusterUnreachable,
+    Resources,
     Run,
     Submission,
     SubmissionRefused,
@@ -27,18 +29,18 @@ _MAX_ENTRIES = 10_000  # of a listing: Ray gives no more
 
 
 class RayCluster:
-    """A Ray head with its dashboard. `can_grow`: it has an autoscaler, which its interface does not tell."""
+    """A Ray head with its dashboard. `grows_to`: with all nodes that its autoscaler may add, which it does not tell."""
 
     def __init__(
         self,
         url: str,
         *,
         token: SecretStr | None = None,
-        can_grow: bool = False,
+        grows_to: Resources = NOTHING,
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self._http = RayHttp(url, token=token, timeout_seconds=timeout_seconds)
-        self._can_grow = can_grow
+        self._grows_to = grows_to
 
     async def session(self) -> str:
         return answers.read(answers.Version, await self._get("/api/version")).session_name
@@ -89,8 +91,8 @@ class RayCluster:
                 self._get(_entries("placement_groups", state="CREATED")), self._get(_entries("actors", state="ALIVE"))
             )
             used = ray_capacity.held(answers.read(answers.Groups, groups), answers.read(answers.Actors, actors))
-        total = ray_capacity.total_of(nodes)
-        return Capacity(total=total, free=total.without(used), can_grow=self._can_grow)
+        total = ray_capacity.total_of(nodes).at_least(self._grows_to)
+        return Capacity(total=total, free=total.without(used))
 
     async def probe(self) -> None:
         # The dashboard answers long before, and long after, there is an agent that takes submissions. The agent checks

@@ -45,7 +45,7 @@ async def _about_room(job: JobRecord, cluster: Cluster) -> list[str]:
     except ClusterUnreachable as error:
         return [f"the engine does not answer ({error}): the job would wait until it does"]
     there = _workers_there(job, capacity)
-    if job.workers > there and not capacity.can_grow:
+    if job.workers > there:
         return [f"it needs {job.workers} {job.accelerator} workers, and all nodes together have room for {there:g}"]
     return []
 

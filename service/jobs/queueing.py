@@ -55,10 +55,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What all nodes have, and what of it nobody uses, as the engine says.
-
-    A cluster that grows on demand grows only for what was started: count what it may still become in both.
-    """
+    """What all nodes have, and what of it nobody uses, as the engine says."""
 
     total: Room
     free: Room

@@ -1,6 +1,5 @@
 """The queue above Ray, which must not queue itself: it can neither order, nor explain, nor cancel what waits in it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,7 +69,7 @@ class Scheduler:
         return admit_gangs(
             [_waiting(job) for job in queued],
             [_holding(job) for job in active],
-            capacity=_capacity(capacity),
+            capacity=Capacity(_room(capacity.total), _room(capacity.free)),
             quotas=await self._quotas(),
             max_active_jobs=self.max_active_jobs,
             now=self.actions.clock(),
@@ -115,14 +114,8 @@ class Scheduler:
         await confirm(connection, _LEASE, self.token)
 
 
-def _capacity(said: engine.Capacity) -> Capacity:
-    """A cluster that grows on demand has room for whatever it is asked for; that is how it learns what to become."""
-    if said.can_grow:
-        return Capacity(total=_ENDLESS, free=_ENDLESS)
-    return Capacity(Room(said.total.cpus, said.total.gpus), Room(said.free.cpus, said.free.gpus))
-
-
-_ENDLESS = Room(math.inf, math.inf)
+def _room(said: engine.Resources) -> Room:
+    return Room(said.cpus, said.gpus)
 
 
 def _waiting(job: QueuedJob) -> Waiting:

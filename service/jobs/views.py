@@ -29,7 +29,12 @@ _LabelValue = Annotated[str, Field(max_length=100, pattern=PLAIN_TEXT)]
 Labels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=32, description="For people and filters")]
 MaxRuntime = Annotated[
     float | None,
-    Field(gt=0, le=1e8, allow_inf_nan=False, description="Seconds it may hold its workers; lets it fill gaps, too"),
+    Field(
+        gt=0,
+        le=1e8,
+        allow_inf_nan=False,
+        description="Seconds from when it leaves the queue, also while nodes come; lets it fill gaps",
+    ),
 ]
 
 

@@ -192,11 +192,17 @@ async def test_capacity_is_found_with_and_without_the_heads_own_accounts(
     assert after.free == after.total
 
 
-async def test_only_who_set_it_up_knows_whether_it_can_grow(ray: ScriptedRay) -> None:
-    cluster = RayCluster(ray.url, can_grow=True)
+async def test_nodes_that_may_come_count_as_if_they_were_there(ray: ScriptedRay) -> None:
+    cluster = RayCluster(ray.url, grows_to=Resources(cpus=2.0, gpus=16.0))
+    ray.total = Resources(cpus=8.0, gpus=2.0)
+    await cluster.submit(ONE)
+    ray.jobs[ID].holds = Resources(cpus=0.0, gpus=1.0)
 
-    assert (await cluster.capacity()).can_grow
+    capacity = await cluster.capacity()
     await cluster.close()
+
+    assert capacity.total == Resources(cpus=8.0, gpus=16.0), "of the CPUs more are there than were told of"
+    assert capacity.free == Resources(cpus=8.0, gpus=15.0)
 
 
 async def test_a_status_that_ray_does_not_have_is_no_answer(ray: ScriptedRay, cluster: RayCluster) -> None:

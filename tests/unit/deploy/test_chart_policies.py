@@ -136,22 +136,22 @@ def test_settings_are_ones_that_the_service_knows(documents: list[Document]) -> 
     assert {one["name"].split("__")[0] for one in container["env"] if one["name"].startswith("CDM_")} <= known
 
 
-def test_an_autoscaler_is_told_to_the_api() -> None:
-    def can_grow(**values: Any) -> str:
+def test_the_api_is_told_what_an_autoscaler_may_add() -> None:
+    def grows_to(**values: Any) -> tuple[str, ...]:
         environment = pods(rendered("trial", **values))["api"]["spec"]["containers"][0]["env"]
-        (value,) = [one["value"] for one in environment if one["name"] == "CDM_RAY_CAN_GROW"]
-        return str(value)
+        told = {one["name"]: one.get("value") for one in environment}
+        return told["CDM_RAY_GROWS_TO__CPUS"], told["CDM_RAY_GROWS_TO__GPUS"]
 
     existing = {
         "ray.bundled": False,
         "ray.url": "http://head:8265",
         "secrets.existingSecret": "mine",
-        "ray.canGrow": True,
+        "ray.growsTo": {"gpus": 64},
     }
 
-    assert can_grow() == "false"
-    assert can_grow(**{"ray.autoscaling.enabled": True}) == "true"
-    assert can_grow(**existing) == "true"
+    assert grows_to() == ("0", "0")
+    assert grows_to(**{"ray.autoscaling.enabled": True, "ray.workers": EVERYTHING["ray.workers"]}) == ("40", "8")
+    assert grows_to(**existing) == ("0", "64")
 
 
 def test_the_autoscaler_is_left_to_say_how_many_nodes_there_are() -> None:

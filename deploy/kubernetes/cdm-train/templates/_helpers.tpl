@@ -138,6 +138,18 @@ AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
 {{- if .Values.ray.bundled }}http://{{ include "cdm.fullname" . }}-ray-head-svc:8265{{ else }}{{ .Values.ray.url }}{{ end -}}
 {{- end }}
 
+{{/* What all nodes together may have, of the whole release. */}}
+{{- define "cdm.rayGrowsTo" -}}
+{{- $most := dict "cpus" (.Values.ray.growsTo.cpus | default 0) "gpus" (.Values.ray.growsTo.gpus | default 0) -}}
+{{- if .Values.ray.autoscaling.enabled }}
+{{- range $group := .Values.ray.workers }}
+{{- $_ := set $most "cpus" (add $most.cpus (mul $group.maxReplicas $group.cpus)) }}
+{{- $_ := set $most "gpus" (add $most.gpus (mul $group.maxReplicas ($group.gpus | default 0))) }}
+{{- end }}
+{{- end }}
+{{- toYaml $most }}
+{{- end }}
+
 {{/* A claim of a StatefulSet, which is all the state of a bundled server. */}}
 {{- define "cdm.claims" -}}
 - metadata: {name: data}
