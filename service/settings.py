@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     ] = False
     s3_sources: Annotated[
         tuple[Annotated[str, Field(pattern=r"^s3://[^/?#]+(/[^?#]*)?$")], ...],
-        Field(description="s3://bucket/prefix that data sets may be read from, by the workers' own rights"),
+        Field(description="s3://bucket/prefix that jobs' files may be read from, by the workers' own rights"),
     ] = ()
     allow_private_addresses: Annotated[bool, Field(description="Webhooks may go to loopback and private addresses")] = (
         False

@@ -29,7 +29,7 @@ from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
 
-_POINTER = "/spec/dataset/path"
+_POINTER, _WEIGHTS = "/spec/dataset/path", "/spec/initial_weights"
 _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
 
 _Wrong = tuple[str, str]  # code and message
@@ -47,21 +47,28 @@ def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[s
     """What of the files that a job names is nobody's to bring, however well the workers can read it.
 
     The service's own store, where those of all projects lie; and of buckets, which the workers read by their own rights
-    and not by those of who asks, all but what the operator has opened.
+    and not by those of who asks, all but what the operator has opened. (Weights may lie in the store, as a job's:
+    `references` sees whose.)
     """
     named, source = _files_of(request), _dataset_path(request.spec)
     reason = "lies in the store of the service itself; bring a file of your own"
-    problems = [
-        Problem(pointer, "not_allowed", reason)
-        for pointer, location in named.items()
-        if location and key_in(location, store_url) is not None
-    ]
+    there = f"in {' or '.join(s3_sources)}" if s3_sources else "in no bucket (CDM_S3_SOURCES of the service)"
+    problems = []
+    for pointer, location in named.items():
+        if pointer != _WEIGHTS and key_in(location, store_url) is not None:
+            problems.append(Problem(pointer, "not_allowed", reason))
+        elif _is_closed(location, store_url, *s3_sources):
+            problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; give a path or an https:// URL"))
     if source and _is_or_holds(source, store_url):
         problems.append(Problem(_POINTER, "not_allowed", reason))
-    elif source and bucket_and_key(source) and not any(key_in(source, opened) for opened in s3_sources):
-        there = f"in {' or '.join(s3_sources)}" if s3_sources else "in no bucket (CDM_S3_SOURCES of the service)"
+    elif source and _is_closed(source, *s3_sources):
         problems.append(Problem(_POINTER, "not_allowed", f"data sets may lie {there}; upload the file instead"))
     return problems
+
+
+def _is_closed(location: str, *opened: str) -> bool:
+    """Whether it lies in a bucket, and in none of these places."""
+    return bucket_and_key(location) is not None and not any(key_in(location, place) for place in opened)
 
 
 def _is_or_holds(source: str, store_url: str) -> bool:
@@ -76,9 +83,11 @@ def _dataset_path(spec: AnySpec) -> str | None:
     return None if dataset is None or isinstance(dataset, BuiltinDataset | ImportedDataset) else dataset.path
 
 
-def _files_of(request: JobCreate) -> dict[str, str | None]:
-    """Every file that a worker would read and show something of."""
+def _files_of(request: JobCreate) -> dict[str, str]:
+    """Every file that a worker would read and show something of, beside the data set."""
     spec, wanted, named = request.spec, request.evaluations, dict[str, str | None]()
+    if isinstance(spec, TrainSpec):
+        named[_WEIGHTS] = spec.initial_weights
     if isinstance(spec, SampleSpec) and spec.inpainting:
         named |= {"/spec/inpainting/image": spec.inpainting.image, "/spec/inpainting/mask": spec.inpainting.mask}
     if isinstance(spec, EvaluateSpec):
@@ -88,7 +97,7 @@ def _files_of(request: JobCreate) -> dict[str, str | None]:
             "/evaluations/reference": wanted.reference,
             "/evaluations/features/weights": _weights(wanted.features),
         }
-    return named
+    return {pointer: location for pointer, location in named.items() if location}
 
 
 def _measured_with(pointer: str, features: Features, reference: str | None) -> list[Problem]:
@@ -104,7 +113,7 @@ def path_problems(spec: AnySpec) -> list[Problem]:
     """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
     match spec:
         case TrainSpec():
-            weights = _file_problems("/spec/initial_weights", spec.initial_weights)
+            weights = _file_problems(_WEIGHTS, spec.initial_weights)
             return _dataset_problems(spec.dataset) + weights
         case ImportSpec():
             return _dataset_problems(spec.dataset)

@@ -320,6 +320,7 @@ async def test_what_is_to_follow_a_training_is_looked_at_when_the_training_is_su
 
 
 BUCKETS = ("s3://public", "s3://shared/sets")
+INCEPTION = {"kind": "inception", "weights": "s3://public/inception.pth", "sha256": DIGEST}
 
 
 @pytest.mark.parametrize(
@@ -349,6 +350,40 @@ async def test_workers_read_for_others_only_the_buckets_that_the_operator_has_op
             own = "lies in the store of the service itself; bring a file of your own"
             wanted = own if path.startswith("s3://ours/cdm/") else expected
             assert await refused(served, spec) == {"/spec/dataset/path": wanted}
+
+
+@pytest.mark.parametrize(
+    ("pointer", "fields"),
+    [
+        ("/spec/inpainting/image", {"inpainting": {"image": "s3://private/a.png", "mask": "s3://public/b.png"}}),
+        ("/spec/inpainting/mask", {"inpainting": {"image": "s3://public/a.png", "mask": "s3://private/b.png"}}),
+        ("/spec/reference", {"features": INCEPTION, "reference": "s3://private/statistics.npz"}),
+        ("/spec/features/weights", {"features": INCEPTION | {"weights": "s3://private/inception.pth"}}),
+    ],
+)
+async def test_nor_does_any_other_file_of_a_job_open_a_bucket(
+    tmp_path: Path, pointer: str, fields: dict[str, Any]
+) -> None:
+    kind = "sample" if "inpainting" in fields else "evaluate"
+    opened = "in s3://public or s3://shared/sets"
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=BUCKETS) as served:
+        job_id = await trained(served, (160, 1))
+
+        assert await refused(served, drawing(kind, job_id) | fields) == {
+            pointer: f"files may lie {opened}; give a path or an https:// URL"
+        }
+
+
+async def test_nor_do_initial_weights_or_the_evaluations_of_a_training(tmp_path: Path) -> None:
+    measured = {"every_images": 80, "features": INCEPTION}
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=BUCKETS) as served:
+        weights = await refused(served, SMOKE | {"initial_weights": "s3://private/weights.safetensors"})
+        answer = await served.api.post(
+            "/v1/jobs", json={"spec": SMOKE, "evaluations": measured | {"reference": "s3://private/statistics.npz"}}
+        )
+
+    assert weights.keys() == {"/spec/initial_weights"}
+    assert [each["pointer"] for each in answer.json()["errors"]] == ["/evaluations/reference"]
 
 
 async def test_the_services_own_store_stays_closed_though_its_bucket_is_open(tmp_path: Path) -> None:
