@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from service.errors import StorageUnavailable
@@ -9,11 +12,24 @@ from service.errors import StorageUnavailable
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
+_LONGEST_SECONDS = 60.0
+
+# A store that takes requests and does not answer keeps a thread for minutes; the event loop's own are few, and names
+# are looked up on them: without one, Ray and MLflow would seem to be away, too.
+_THREADS = ThreadPoolExecutor(32, thread_name_prefix="store")
+
 
 async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-    """What a blocking method of the store returns; each backend fails in its own way, all mean the same here."""
+    """What a blocking method of the store returns, within a minute; backends fail each in its way, and all mean one.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        StorageUnavailable: the store does not answer.
+    """
+    call = partial(copy_context().run, method, *args, **kwargs)
     try:
-        return await asyncio.to_thread(method, *args, **kwargs)
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
     except FileNotFoundError:
         raise
     except Exception as error:

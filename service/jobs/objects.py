@@ -214,7 +214,7 @@ class JobObjects:
     async def ping(self) -> None:
         """Return if the store answers."""
         with suppress(FileNotFoundError):
-            await asyncio.to_thread(self._store.get, "readiness")
+            await called(self._store.get, "readiness")
 
     async def _bytes(self, key: str) -> bytes | None:
         try:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.metrics.downsampling import finite
 from service.metrics.views import MetricRow
+from service.storage import called
 from workers.contract.keys import JobKeys
 from workers.storage import ObjectStore
 
@@ -148,12 +149,9 @@ class Tail:
     async def _get(self, number: int) -> bytes | None:
         key = self._keys.attempt(self._attempt).metrics_chunk(number)
         try:
-            return await asyncio.to_thread(self._store.get, key)
+            return await called(self._store.get, key)
         except FileNotFoundError:
             return None
-        except Exception as error:
-            what = f"the object store does not answer ({type(error).__name__}): try again"
-            raise StorageUnavailable(what) from error
 
 
 class _Line(BaseModel):
