@@ -13,7 +13,6 @@ from torch import Tensor
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import CheckpointSource
 from workers.storage import ObjectStore
-from workers.training.agreement import any_says
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 
@@ -57,20 +56,23 @@ class Workshop:
                 piece = together[self.world.rank]
                 self.store.put(piece.key, safetensors.torch.save({**piece.make()}))
             self._tell(pieces, missing[first + self.world.size :])
-        self.world.meet()  # all are there before anybody reads them
-        return not self._leaves(at_once=True)
+        return not self._leaves(at_once=True)  # all are there before anybody reads them
 
     def beat(self) -> None:
         """Something has been computed: a piece may take longer than a watchdog waits."""
         self.watchdog.beats += 1
 
     def _leaves(self, *, at_once: bool = False) -> bool:
-        """The same in every process. Asking takes a moment, so it is done every two seconds at most."""
-        now = time.monotonic()
-        if not self.world.from_first(at_once or now - self._looked_at >= _LOOK_EVERY_SECONDS):
-            return False
-        self._looked_at = now
-        return any_says(self.world, self.wants_to_leave())
+        """The same in every process. Asking takes a moment, so it is done every two seconds at most.
+
+        Who waits here for one with a long piece is not hung; of that one its own watchdog takes care.
+        """
+        with self.watchdog.paused():
+            now = time.monotonic()
+            if not self.world.from_first(at_once or now - self._looked_at >= _LOOK_EVERY_SECONDS):
+                return False
+            self._looked_at = now
+            return self.world.any(self.wants_to_leave())
 
     def _tell(self, pieces: Sequence[Piece], missing: Sequence[Piece]) -> None:
         total = sum(piece.num_images for piece in pieces)

@@ -22,12 +22,6 @@ class Wishes:
         return Wishes(self.stop or other.stop, self.checkpoint or other.checkpoint)
 
 
-def any_says(world: World, mine: bool) -> bool:
-    """Whether any process says so. Every process calls this at the same step."""
-    said = torch.tensor(float(mine), device=world.device)
-    return bool(world.sum(said) > 0)
-
-
 class Agreement:
     """Brings all processes to the same wishes within about two seconds, for one small reduction in that time.
 

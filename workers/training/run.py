@@ -13,7 +13,7 @@ from workers.contract.records import Reason
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.storage import open_store
-from workers.training.agreement import Agreement, Wishes, any_says
+from workers.training.agreement import Agreement, Wishes
 from workers.training.backend import configure_backend
 from workers.training.history import History
 from workers.training.loop import train
@@ -146,7 +146,7 @@ class _Session:
             return False
         if cadence.keep_every_images and self._passed(seen, cadence.keep_every_images):
             return True
-        return any_says(self.world, self.scribe is not None and self.scribe.checkpoint_pays)
+        return self.world.any(self.scribe is not None and self.scribe.checkpoint_pays)
 
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every

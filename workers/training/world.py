@@ -95,10 +95,16 @@ class World:
         dist.all_gather(parts, share.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
+    def any(self, mine: bool) -> bool:
+        """Whether any process says so; every process calls this, and waits for the last, however late it is."""
+        said = torch.tensor(float(mine))
+        if self.size > 1:
+            dist.all_reduce(said, group=self.decisions)
+        return bool(said > 0)
+
     def meet(self) -> None:
         """Wait until every process is here."""
-        if self.size > 1:
-            dist.all_reduce(torch.zeros(1), group=self.decisions)
+        self.any(False)
 
     def from_first(self, value: T) -> T:
         """What the first process says, on every process; any picklable value."""

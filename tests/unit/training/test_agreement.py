@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workers.training import agreement
-from workers.training.agreement import Agreement, Wishes, any_says
+from workers.training.agreement import Agreement, Wishes
 from workers.training.world import World
 
 
@@ -49,12 +49,3 @@ def test_most_steps_cost_nothing() -> None:
         alone.reached(lambda: Wishes(stop=bool(looks.append(1))))
 
     assert 1 <= len(looks) < 50
-
-
-@pytest.mark.parametrize(("mine", "theirs"), [(False, False), (False, True), (True, False), (True, True)])
-def test_what_one_says_goes_for_all(mine: bool, theirs: bool) -> None:
-    class Other(World):
-        def sum(self, values: Tensor) -> Tensor:
-            return values + float(theirs)
-
-    assert any_says(Other(1, 2, torch.device("cpu")), mine) == (mine or theirs)

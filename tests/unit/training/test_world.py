@@ -1,36 +1,39 @@
-"""Processes that work together: waiting for each other."""
+"""Processes that work together: waiting for each other, and what one says."""
 
-from datetime import timedelta
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-from torch.multiprocessing import start_processes
-
-from tests.support.ray_head import free_ports
+from tests.support.gloo import in_processes, joined
 from tests.support.waiting import wait_until
-from workers.training.world import World
 
 SIZE = 4
 
 
 def test_whoever_meets_waits_for_the_last(tmp_path: Path) -> None:
     """The last one comes only when the first has been there for a while, by what it can see."""
-    start_processes(_meet, (tmp_path, free_ports(1)[0]), nprocs=SIZE, start_method="fork")  # type: ignore[no-untyped-call] # untyped in torch
+    in_processes(SIZE, _meet, tmp_path)
 
     assert (tmp_path / "seen").read_text() == "the last was there"
 
 
-def _meet(rank: int, folder: Path, port: int) -> None:
-    store = dist.TCPStore("127.0.0.1", port, SIZE, is_master=rank == 0, timeout=timedelta(seconds=60))
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=SIZE, timeout=timedelta(seconds=60))
-    world = World.of_process_group(torch.device("cpu"))
-    if rank == 0:
-        (folder / "first").touch()
-    if rank == SIZE - 1:
-        wait_until(lambda: (folder / "first").exists(), timeout_seconds=60)
-        (folder / "last").touch()
-    world.meet()
-    if rank == 0:
-        (folder / "seen").write_text("the last was there" if (folder / "last").exists() else "the last was missing")
-    world.leave()
+def _meet(rank: int, port: int, folder: Path) -> None:
+    with joined(rank, SIZE, port) as world:
+        if rank == 0:
+            (folder / "first").touch()
+        if rank == SIZE - 1:
+            wait_until(lambda: (folder / "first").exists(), timeout_seconds=60)
+            (folder / "last").touch()
+        world.meet()
+        if rank == 0:
+            (folder / "seen").write_text("the last was there" if (folder / "last").exists() else "the last was missing")
+
+
+def test_what_one_says_goes_for_all(tmp_path: Path) -> None:
+    in_processes(SIZE, _say, tmp_path)
+
+    assert {name.read_text() for name in tmp_path.iterdir()} == {"nobody: False, the second: True, all: True"}
+
+
+def _say(rank: int, port: int, folder: Path) -> None:
+    with joined(rank, SIZE, port) as world:
+        said = f"nobody: {world.any(False)}, the second: {world.any(rank == 1)}, all: {world.any(True)}"
+    (folder / str(rank)).write_text(said)
