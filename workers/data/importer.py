@@ -49,7 +49,12 @@ class Imported:
 
 
 def import_dataset(
-    dataset: Dataset, store: ObjectStore, *, on_progress: Progress = _unseen, shard_bytes: int = SHARD_BYTES
+    dataset: Dataset,
+    store: ObjectStore,
+    *,
+    on_progress: Progress = _unseen,
+    on_bytes: OnBytes = _unseen,
+    shard_bytes: int = SHARD_BYTES,
 ) -> DatasetManifest:
     """The image set in the store, imported if it is not there yet; every image must be usable.
 
@@ -57,7 +62,8 @@ def import_dataset(
         DatasetError: as `import_images`; or it is said to be there, and is not.
     """
     if not isinstance(dataset, ImportedDataset):
-        return import_images(dataset, store, on_progress=on_progress, shard_bytes=shard_bytes).manifest
+        imported = import_images(dataset, store, on_progress=on_progress, on_bytes=on_bytes, shard_bytes=shard_bytes)
+        return imported.manifest
     try:
         return DatasetManifest.model_validate_json(store.get(dataset_folder(dataset.digest) + MANIFEST))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from workers.contract.spec import TrainSpec, sharing_problems
 from workers.environment import cache_folder, imports_to_stay, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, name_of, place_spec
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.jobs.failures import STORE_ERRORS, LeftEarlyError, UsageError
 from workers.jobs.kinds import WORK, prepare
 from workers.jobs.stop import StopFlag
 from workers.tracking.output import shipped_output
@@ -44,7 +44,7 @@ def run_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
         connect_to_ray()
         stop.listen()  # after Ray, which installs its own handlers when it connects
-        outcome = _outcome_of(job, number, lambda: run_group(_prepared(job, number), job.spec, stop))
+        outcome = _outcome_of(job, number, lambda: run_group(_prepared(job, number, stop), job.spec, stop))
     conclude(job, number, outcome)  # the last that is written: the log is whole by now
     return outcome
 
@@ -76,7 +76,7 @@ def _run_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Outc
     with shipped_output(job.open_store(), job.keys.attempt(number), source) as last_words:
 
         def body() -> Ending:
-            run = _decided_by_first(world, lambda: _prepared(job, number))
+            run = _decided_by_first(world, lambda: _prepared(job, number, stop))
             work = WORK[job.spec.kind]
             return work(run, world, heard=lambda: Wishes(stop=stop.is_set()), last_words=last_words)
 
@@ -97,10 +97,10 @@ def _begin(job: Job, attempt: int | None) -> int:
     return number
 
 
-def _prepared(job: Job, attempt: int) -> Run:
+def _prepared(job: Job, attempt: int, stop: StopFlag) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
     store = job.open_store()
-    prepare(job.spec, job.keys, store)
+    prepare(job.spec, job.keys, store, wants_to_leave=stop.is_set)
     return Run(job.store_url, job.job_id, attempt, str(cache_folder()), name_of(store, job.keys))
 
 
@@ -127,6 +127,8 @@ def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
     """Run a job to its end, whatever end that is, and put it in the words of the contract."""
     try:
         ending = body()
+    except LeftEarlyError:
+        ending = Ending(0, stopped=True, message="asked to stop while images were imported; nothing of it is kept")
     except Exception as error:
         reason, message = diagnosed(error, pass_images=job.spec.pass_images, kind=job.spec.kind)
         log.error("job.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)

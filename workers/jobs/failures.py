@@ -22,5 +22,9 @@ class ClusterTooSmallError(Exception):
     """The cluster will never have what the job asks for; the message names the field and what there is."""
 
 
+class LeftEarlyError(Exception):
+    """It was asked to leave before there was anything to keep."""
+
+
 class WorkersLostError(Exception):
     """Worker processes died more often than the job allows."""

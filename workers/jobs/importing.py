@@ -13,6 +13,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport, ImportSpec
 from workers.contract.keys import RESULT
 from workers.data import ImageSet, Imported, import_images
+from workers.jobs.failures import LeftEarlyError
 from workers.pictures import grid_png
 from workers.sampling.pieces import Workshop
 from workers.sampling.shift import shift
@@ -28,10 +29,6 @@ PREVIEW = "preview.png"
 _PREVIEW_IMAGES, _PREVIEW_COLUMNS = 64, 8
 _NAMED = 1000
 _LOOK_EVERY_SECONDS = 2.0
-
-
-class _LeftEarly(Exception):
-    """It was asked to."""
 
 
 def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
@@ -52,7 +49,7 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
                 on_progress=step,
                 on_bytes=lambda _done, _total: step(0, 0),
             )
-        except _LeftEarly:
+        except LeftEarlyError:
             return Ending(0, stopped=True, message="asked to stop; nothing of it is kept")
         _report(imported, run, store)
     return Ending(imported.manifest.num_images)
@@ -70,7 +67,7 @@ def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
         if time.monotonic() - looked_at >= _LOOK_EVERY_SECONDS:  # asking may take as long as an image
             looked_at = time.monotonic()
             if workshop.wants_to_leave():
-                raise _LeftEarly
+                raise LeftEarlyError
 
     return step
 

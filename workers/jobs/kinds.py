@@ -42,11 +42,15 @@ WORK: Mapping[str, Work] = {
 }
 
 
-def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore) -> None:
-    """Do, and refuse, whatever can be before any worker starts."""
+def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]) -> None:
+    """Do, and refuse, whatever can be before any worker starts.
+
+    Raises:
+        LeftEarlyError: that takes long, and it was asked to leave meanwhile.
+    """
     match spec:
         case TrainSpec():
-            prepare_training(spec, keys, store)
+            prepare_training(spec, keys, store, wants_to_leave=wants_to_leave)
         case SampleSpec():
             prepare_sampling(spec, keys, store)
         case EvaluateSpec():

@@ -1,5 +1,7 @@
 """What a training job does before its workers start; what these do is `workers/training/run.py`."""
 
+from collections.abc import Callable
+
 import structlog
 import torch
 
@@ -7,7 +9,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
-from workers.jobs.failures import SpecMismatchError
+from workers.jobs.failures import LeftEarlyError, SpecMismatchError
 from workers.storage import ObjectStore
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
@@ -17,18 +19,29 @@ from workers.training.weights import check_initial_weights
 log = structlog.get_logger()
 
 
-def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore) -> None:
+def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]) -> None:
     """Import the image set unless it already is, and see that the network fits it.
 
     Raises:
         SpecMismatchError: something in the document does not fit; the message names the field.
         DatasetError: the images cannot be used.
+        LeftEarlyError: `wants_to_leave`, which is asked while images are fetched and imported, says so.
     """
+
+    def on_bytes(_done: int, _total: int | None) -> None:
+        if wants_to_leave():
+            raise LeftEarlyError
+
+    def on_progress(done: int, total: int) -> None:
+        on_bytes(done, total)
+        if done == total or done % 10_000 == 0:
+            log.info("dataset.importing", images=done, of=total)
+
     try:
         manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     except FileNotFoundError:
         _check_start(spec, keys, store, None)
-        manifest = import_dataset(spec.dataset, store, on_progress=log_import)
+        manifest = import_dataset(spec.dataset, store, on_progress=on_progress, on_bytes=on_bytes)
         if not store.put_if_absent(keys.dataset, manifest.model_dump_json().encode()):  # another was first
             manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
@@ -39,11 +52,6 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore) -> None
         raise SpecMismatchError(str(error)) from error
     if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again
         _check_start(spec, keys, store, manifest)
-
-
-def log_import(done: int, total: int) -> None:
-    if done == total or done % 10_000 == 0:
-        log.info("dataset.importing", images=done, of=total)
 
 
 def _check_start(spec: TrainSpec, keys: JobKeys, store: ObjectStore, images: DatasetManifest | None) -> None:
