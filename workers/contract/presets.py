@@ -23,8 +23,12 @@ def _edm(
     augmentation: float | None,
     duration_millions: int = 200,
     halflife_millions: float = 0.5,
+    keep_every_millions: int = 10,
 ) -> TrainSpec:
-    """A training run with the constants of EDM (Karras et al. 2022, appendix F), and the consistency term."""
+    """A training run with the constants of EDM (Karras et al. 2022, appendix F), and the consistency term.
+
+    Of its checkpoints, of a gigabyte and more, some twenty stay: enough to choose the best, as published figures do.
+    """
     return TrainSpec(
         kind="train",
         dataset=ZipDataset(kind="zip", path=f"datasets/{zip_file}"),
@@ -38,7 +42,12 @@ def _edm(
         compute=compute,
         batch_images=batch_images,
         duration_images=duration_millions * _MILLION,
-        cadence=Cadence(log_images=100 * batch_images, checkpoint_images=2_500_000),
+        cadence=Cadence(
+            log_images=100 * batch_images,
+            checkpoint_images=2_500_000,
+            keep_last=2,
+            keep_every_images=keep_every_millions * _MILLION,
+        ),
     )
 
 
@@ -140,5 +149,6 @@ PRESETS: dict[str, TrainSpec] = {
         augmentation=None,
         duration_millions=2500,
         halflife_millions=50,
+        keep_every_millions=100,
     ),
 }

@@ -1,5 +1,6 @@
 """An object store in an S3-compatible bucket."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
@@ -49,7 +50,8 @@ class S3Store:
         """
         session = botocore.session.get_session()
         session.register_component("data_loader", _MODELS)
-        region = session.get_config_variable("region") or "us-east-1"  # others than AWS ignore it; signing needs one
+        # botocore knows AWS_DEFAULT_REGION alone. Servers other than AWS ignore it; signing needs one.
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
 
         def client(endpoint: str | None) -> "S3Client":
             made = session.create_client("s3", region_name=region, config=_CONFIG, endpoint_url=endpoint)
