@@ -36,7 +36,8 @@ labels: {{- include "cdm.labels" . | nindent 2 }}
 {{- define "cdm.image" -}}
 {{- $images := .root.Values.images -}}
 {{- $image := get $images .image -}}
-{{- with $images.registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- $registry := ternary $images.registry "" (has .image (list "service" "worker" "mlflow")) -}}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
 {{/* What all pods have: "user" is who runs in them, "placement" where; "account" a service account of its own. */}}
