@@ -22,18 +22,19 @@ Environments = dict[str, dict[str, str]]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The compose file, and the secrets that it asks for."""
+    for file in ("docker-compose.yml", "docker-compose.gpu.yml"):
+        shutil.copy(ROOT / file, tmp_path)
     compose = (ROOT / "docker-compose.yml").read_text()
-    (tmp_path / "docker-compose.yml").write_text(compose)
     secrets = sorted(set(re.findall(r"\$\{(\w+):\?", compose)))
     (tmp_path / ".env").write_text("".join(f"{name}=secret-of-{name}\n" for name in secrets))
     return tmp_path
 
 
-def _services(folder: Path) -> dict[str, Any]:
+def _services(folder: Path, *files: str) -> dict[str, Any]:
     if shutil.which("docker") is None:
         pytest.skip("docker is not installed")
     nothing_else = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = ["docker", "compose", "config", "--format", "json"]
+    command = ["docker", "compose", *(f"--file={file}" for file in files), "config", "--format", "json"]
     answer = subprocess.run(
         command, cwd=folder, env=nothing_else, capture_output=True, text=True, timeout=60, check=False
     )
@@ -90,3 +91,19 @@ def test_settings_that_the_documentation_names_are_there() -> None:
         group, _, setting = name.lower().partition("__")
         assert group in Settings.model_fields, name
         assert not setting or setting in type(Settings.model_fields[group].default).model_fields, name
+
+
+def test_pytorch_for_gpus_comes_from_an_index_of_its_own(folder: Path) -> None:
+    def indexes(*more: str) -> tuple[set[str], set[str]]:
+        """Where the nodes' images get PyTorch, without and with the file for GPUs."""
+        (folder / ".env").write_text(secrets + "".join(f"{line}\n" for line in more))
+        found = _services(folder), _services(folder, "docker-compose.yml", "docker-compose.gpu.yml")
+        cpu, gpu = ({one[name]["build"]["args"]["TORCH_INDEX"] for name in ("ray-head", "ray-worker")} for one in found)
+        return cpu, gpu
+
+    secrets = (folder / ".env").read_text()
+    cpu = {"https://download.pytorch.org/whl/cpu"}
+
+    assert indexes() == (cpu, {""})
+    assert indexes("TORCH_CUDA_INDEX=https://example.org/cu") == (cpu, {"https://example.org/cu"})
+    assert indexes("TORCH_INDEX=https://example.org/rocm") == ({"https://example.org/rocm"}, {""})
