@@ -17,7 +17,10 @@ EVERYTHING: dict[str, Any] = {
     "api.replicas": 2,
     "ray.workers": [
         {"name": "cpu", "replicas": 0, "minReplicas": 0, "maxReplicas": 4, "cpus": 2, "memory": "8Gi"},
-        {"name": "gpu", "replicas": 0, "minReplicas": 0, "maxReplicas": 4, "cpus": 8, "memory": "64Gi", "gpus": 2},
+        {
+            **{"name": "gpu", "replicas": 0, "minReplicas": 0, "maxReplicas": 4, "cpus": 8, "memory": "64Gi"},
+            **{"gpus": 2, "resources": {"rdma/shared": "1"}},
+        },
     ],
 }
 _RESTRICTED_VOLUMES = {
@@ -166,6 +169,17 @@ def test_gpus_are_asked_of_kubernetes_and_told_to_ray() -> None:
 
     assert group["rayStartParams"]["num-gpus"] == "2"
     assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+
+
+def test_what_other_device_plugins_hand_out_is_asked_for_by_the_group_that_names_it() -> None:
+    cpu, gpu = (
+        pods(rendered("trial", **EVERYTHING))[f"ray-{group}"]["spec"]["containers"][0]["resources"]
+        for group in ("cpu", "gpu")
+    )
+
+    assert gpu["requests"] == gpu["limits"]
+    assert gpu["limits"] == {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "2", "rdma/shared": "1"}
+    assert cpu["limits"] == {"cpu": "2", "memory": "8Gi"}
 
 
 def test_replicas_outlive_disruptions_and_upgrades() -> None:

@@ -19,6 +19,7 @@ from tests.support.chart import CHART, helm, path_of, rendered
         ({"mlflow.url": "mlflow:5000"}, "at '/mlflow/url'"),
         ({"s3.publicUrl": "s3:8333"}, "at '/s3/publicUrl'"),
         ({"ray.workers": [{"name": "gpu"}]}, "missing properties"),
+        ({"ray.workers": [{"name": "gpu", "resources": {"memory": "8Gi"}}]}, "'memory' does not match"),
         ({"ray.autoscaling.enable": True}, "'enable' not allowed"),
         ({"networkPolicy.to.s3": [{"cidr": "10.0.0.0/8"}]}, "'cidr' not allowed"),
         ({"database.bundled": False}, "secrets.existingSecret"),
