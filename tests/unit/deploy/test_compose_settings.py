@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import Settings
-
 ROOT = Path(__file__).parents[3]
 FILES = {"api": "api.env", "migrate": "api.env", "ray-head": "ray.env", "ray-worker": "ray.env"}
 
@@ -80,17 +78,6 @@ def test_the_files_need_not_be_there_and_never_come_into_git() -> None:
         name: [{"path": file, "required": False}] for name, file in FILES.items()
     }
     assert {f"/{file}" for file in FILES.values()} <= set(ignored)
-
-
-def test_settings_that_the_documentation_names_are_there() -> None:
-    (row,) = re.findall(r"^\| `api\.env` \|.*$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
-    named = set(re.findall(r"CDM_(\w+)", row))
-
-    assert named
-    for name in named:
-        group, _, setting = name.lower().partition("__")
-        assert group in Settings.model_fields, name
-        assert not setting or setting in type(Settings.model_fields[group].default).model_fields, name
 
 
 def test_pytorch_for_gpus_comes_from_an_index_of_its_own(folder: Path) -> None:
