@@ -28,6 +28,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "monitoring.podMonitor": True,
         },
     ),
+    "maintenance": ("trial", {"api.maintenance": True, "mlflow.maintenance": True}),
     "open": ("trial", {"networkPolicy.enabled": False, "images.pullSecrets": ["pull"]}),
     "bare": (
         "production",

@@ -94,6 +94,11 @@ resources: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* What a pod does in which an operator works: nothing. A shell, since what is process 1 of a container ignores SIGTERM otherwise. */}}
+{{- define "cdm.idle" -}}
+command: [sh, -c, "trap 'exit 0' TERM; sleep infinity & wait"]
+{{- end }}
+
 {{/* A list of variables; what is a map names a key of the Secret. */}}
 {{- define "cdm.environment" -}}
 {{- range $name, $value := .environment }}
