@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.cli.errors import CommandFailed
-from service.client import Client, NotFound, ServiceUnreachable
+from service.client import Client, Gone, NotFound, ServiceUnreachable
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from service.jobs.views import Job
@@ -49,6 +49,8 @@ def find(client: Client, name: str, *, kind: str | None = None) -> Job:
         return newest
     try:
         return client.jobs.retrieve(name)
+    except Gone:  # a whole id, and it says since when
+        raise
     except NotFound:
         return _only(name, [job for job in client.jobs.list() if _begins(job, name)])
 
