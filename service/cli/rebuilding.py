@@ -38,7 +38,7 @@ def backup(file: Copy, home: Home = None) -> None:
 def restore(file: Copy, home: Home = None) -> None:
     """Put a copy of the database back into a stopped stack that has none, with what has happened since.
 
-    Move the database away first (api/service.db*).
+    Stop the stack first, then move its database away (api/service.db*).
     """
     _beside_its_store(home, "restore", str(file.absolute()))
 
@@ -47,7 +47,7 @@ def restore(file: Copy, home: Home = None) -> None:
 def rebuild(home: Home = None) -> None:
     """Restore lost jobs of this machine's stack from its object store.
 
-    For when its database is lost or damaged: move that away (api/service.db*), stop the stack, and run this.
+    For when its database is lost or damaged: stop the stack, move the database away (api/service.db*), and run this.
     Jobs that the database knows stay as they are, unless the object store has heard of them since.
     """
     _beside_its_store(home, "rebuild")
