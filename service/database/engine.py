@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
+import structlog
 from sqlalchemy import Engine, Table, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -21,10 +22,13 @@ from service.database.schema import upgrade
 from service.database.tables import jobs, leases
 from service.errors import DatabaseUnavailable
 
+log = structlog.get_logger()
+
 # Classes of SQLSTATE by which Postgres says that it cannot go on now, and not that we asked for something wrong: broken
 # connections, aborted transactions, no such database, deadlocks, no resources, locks, shutdowns, system errors.
 _CANNOT_GO_ON = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 _IDLE_SECONDS = 10.0
+_MEND = "try again; if that does not help, the service's log says what its operator has to mend"
 _PATIENCE_SECONDS = 15.0  # longer than a frozen replica holds its locks, and half of the shortest lease
 
 
@@ -112,18 +116,26 @@ async def _free_leases(database: Database) -> None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
+    """The driver's words go to the log alone: they may name hosts and users, and a 503 is read by strangers."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailable(f"{error.orig}: nothing was changed; see to it, then try again") from error
+        _log_words_of(error.orig)
+        raise DatabaseUnavailable(f"the database cannot be used, and nothing was changed: {_MEND}") from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or ""
         if not (error.connection_invalidated or state.startswith(_CANNOT_GO_ON)):
             raise
-        raise DatabaseUnavailable(f"{error.orig}: try again") from error
+        _log_words_of(error.orig)
+        raise DatabaseUnavailable(f"the database cannot go on: {_MEND}") from error
     except PoolTimeout as error:
         raise DatabaseUnavailable("too much is asked of the database at once: try again") from error
     except TimeoutError as error:  # perhaps it was done, and only the answer is late
         raise DatabaseUnavailable("the database does not answer: try again") from error
     except OSError as error:  # what asyncpg lets through while it connects
-        raise DatabaseUnavailable(f"cannot reach the database: {error}") from error
+        _log_words_of(error)
+        raise DatabaseUnavailable(f"the database cannot be reached: {_MEND}") from error
+
+
+def _log_words_of(error: BaseException | None) -> None:
+    log.warning("database.unavailable", error=f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import SQLAlchemyError
+from structlog.testing import capture_logs
 
 from service.database import Database, open_database
 from service.database.leases import hold
@@ -157,11 +158,22 @@ async def test_a_postgres_that_ends_our_connections_is_reached_again_at_once(
         assert await _counted(database) == "1"
 
 
-async def test_a_database_that_is_not_there_is_unavailable(postgres: Postgres) -> None:
-    for url in (postgres.url("nowhere"), postgres.url("nowhere").replace(str(postgres.port), "1")):
-        with pytest.raises(DatabaseUnavailable):
-            async with open_database(url):
+async def test_a_database_that_is_not_there_is_unavailable_and_the_log_alone_says_where_and_whose_it_is(
+    postgres: Postgres,
+) -> None:
+    url = postgres.url("nowhere")
+    wrong = {
+        "nowhere": url,
+        "127.0.0.1": url.replace(str(postgres.port), "1"),
+        "stranger": url.replace("cdm@", "stranger@"),
+    }
+    for secret, wrong_url in wrong.items():
+        with capture_logs() as logged, pytest.raises(DatabaseUnavailable, match="the service's log says") as refused:
+            async with open_database(wrong_url):
                 pass
+
+        assert secret not in str(refused.value)
+        assert secret in logged[-1]["error"]
 
 
 async def test_a_full_disk_is_said_to_be_one_and_changes_nothing(tmp_path: Path) -> None:
@@ -173,8 +185,9 @@ async def test_a_full_disk_is_said_to_be_one_and_changes_nothing(tmp_path: Path)
                 await connection.exec_driver_sql("CREATE TABLE big (data BLOB)")
                 await connection.exec_driver_sql("INSERT INTO big VALUES (zeroblob(1000000))")
 
-        with pytest.raises(DatabaseUnavailable, match="full"):
+        with capture_logs() as logged, pytest.raises(DatabaseUnavailable, match="nothing was changed: try again"):
             await write_too_much()
+        assert "full" in logged[-1]["error"]
 
         async with database.reading() as connection:
             names = await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'big'")

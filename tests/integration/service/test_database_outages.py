@@ -1,6 +1,7 @@
 """A database that is stopped, slow, or takes connections and answers nobody: refused in time, and found again."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +15,7 @@ from service.database import Database, open_database
 from service.database.tables import installation
 from service.errors import DatabaseUnavailable
 from service.jobs.views import JobCreate
+from service.web.api_keys import MARK
 from tests.support.fresh_databases import PostgresDatabases
 from tests.support.plane import DEADLINE_SECONDS, Plane, Served, served_in
 from tests.support.postgres import Postgres
@@ -125,6 +127,10 @@ async def test_while_the_server_is_down_requests_are_answered_503_and_then_as_be
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.headers["Retry-After"] == "5"
             assert answer.json()["code"] == "database_unavailable"
+        stranger = {"Authorization": f"Bearer {MARK}made-up"}
+        refused = await served.api.get("/v1/jobs", headers=stranger)
+        assert refused.status_code == 503
+        assert not re.search(rf"{postgres.port}|127\.0\.0\.1|Errno|Error", refused.json()["detail"])
         told = await _told_that_it_is_away(served)
         assert "cdm_jobs{" not in told
         assert float(told.split("\ncdm_collect_failures_total ")[1].split()[0]) >= 3
