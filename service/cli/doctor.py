@@ -29,7 +29,10 @@ _PATIENCE_SECONDS = 10.0  # the service itself waits up to five for what it need
 _MENDS = {
     "database": ("api", "see that its disk has room and can be written, or that Postgres runs and admits it"),
     "object_store": ("s3", "see that the S3 server runs, has the bucket, and admits the service's AWS_* keys"),
-    "ray": ("ray", "see that Ray's head runs (`ray status`) and takes submissions; jobs wait until it does"),
+    "ray": (
+        "ray",
+        "see that Ray's head runs and takes submissions; jobs wait until it does, and `cdm queue` says what is wrong",
+    ),
     "mlflow": ("mlflow", "see that the MLflow server runs; jobs go on without it and hand in their curves later"),
 }
 

@@ -36,6 +36,7 @@ class Service:
     client: Client
     store: ObjectStore
     script: Script
+    cluster: MemoryCluster
     mlflow: FakeMlflow
     cdm: Command
 
@@ -76,7 +77,8 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
     if "store_url" in changes:
         store = open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
-    app = create_app(settings, cluster=MemoryCluster(script), store=store, mlflow=mlflow.client())
+    cluster = MemoryCluster(script)
+    app = create_app(settings, cluster=cluster, store=store, mlflow=mlflow.client())
     (port,) = free_ports(1)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -87,6 +89,6 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
     connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
     connection.write(home.connection)
     with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
-        yield Service(connection.url, client, store, script, mlflow, cdm)
+        yield Service(connection.url, client, store, script, cluster, mlflow, cdm)
     server.should_exit = True
     thread.join()

@@ -6,6 +6,7 @@ from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from tests.support.command import Answer, Command
 from tests.support.served import Service
+from tests.support.waiting import wait_until
 
 
 def checks(answer: Answer) -> dict[str, bool]:
@@ -37,6 +38,17 @@ def test_what_the_service_lacks_is_named_with_its_mend_and_its_log(service: Serv
     assert line.startswith("mlflow")
     assert "see that the MLflow server runs" in line
     assert line.endswith(str(Folder.at(None).log("mlflow")))
+
+
+def test_without_ray_the_queue_says_what_doctor_promises(service: Service) -> None:
+    service.cluster.reachable = False
+    service.submit()
+
+    (line,) = [line for line in service.cdm("doctor").out.splitlines() if "NOT OK" in line]
+
+    assert line.startswith("ray")
+    assert "`cdm queue` says what is wrong" in line
+    wait_until(lambda: "the line is cut" in service.cdm("queue").out)
 
 
 def test_a_stack_that_is_down_and_one_that_never_was_are_told_apart(cdm: Command, tmp_path: Path) -> None:
