@@ -126,17 +126,24 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a job that has ended, for ever."""
+    """Remove a job that has ended, for ever.
+
+    What it has left in the object store, checkpoints above all, stays there unless --purge names it; afterwards no
+    command reaches that.
+    """
     found = find(client, job)
     parts = [part.value for part in dict.fromkeys(purge)]
     what = f"{found.id}{f' ({found.name})' if found.name else ''}{', with its ' if parts else ''}{' and '.join(parts)}"
+    kept = [part.value for part in Part if part.value not in parts]
+    left = f"; what {', '.join(kept)} it has left stay in the object store" if kept else ""
+    unless = f"{left} unless --purge names them" if kept else ""
     if not yes:
         if not sys.stdin.isatty():
-            raise CommandFailed(f"deleting {what} cannot be undone: say so with --yes")
-        if not typer.confirm(f"Delete {what}? This cannot be undone.", err=True):
+            raise CommandFailed(f"deleting {what} cannot be undone{unless}: say so with --yes")
+        if not typer.confirm(f"Delete {what}? This cannot be undone{unless}.", err=True):
             raise CommandFailed("nothing was deleted")
     client.jobs.delete(found.id, purge=parts)
-    tell({"deleted": found.id, "purged": parts}, f"deleted {what}", as_json=as_json)
+    tell({"deleted": found.id, "purged": parts, "kept": kept}, f"deleted {what}{left}", as_json=as_json)
 
 
 def _tell(job: Job, *, as_json: bool, done: str | None = None) -> None:
