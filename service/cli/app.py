@@ -25,6 +25,7 @@ from service.cli import (
     results,
     stack,
     submission,
+    uploads,
     verbs,
     webhooks,
 )
@@ -48,6 +49,7 @@ _GROUPS = {
 }
 _APPS = {
     "datasets": datasets.datasets,
+    "uploads": uploads.uploads,
     "webhooks": webhooks.webhooks,
     "keys": administration.keys,
     "projects": administration.projects,

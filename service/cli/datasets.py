@@ -1,27 +1,20 @@
 """`cdm datasets`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from service.cli.errors import CommandFailed
+from service.cli.groups import ListsByDefault
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
 from service.client import Client
 from service.datasets.views import Dataset, DatasetDetails
 
-
-class _ListsByDefault(TyperGroup):
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        is_list = not args or (args[0].startswith("-") and args[0] != "--help")
-        return super().parse_args(ctx, ["list", *args] if is_list else args)
-
-
 datasets = typer.Typer(
-    cls=_ListsByDefault, help="Image sets that were imported; without a command, a list.", rich_markup_mode=None
+    cls=ListsByDefault, help="Image sets that were imported; without a command, a list.", rich_markup_mode=None
 )
 
 Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="As listed, or the beginning of it.")]

@@ -1,5 +1,6 @@
 """The REST interface of uploads: files that are too large for a request, sent to the object store itself."""
 
+import asyncio
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -8,10 +9,11 @@ from service.errors import StorageUnavailable
 from service.settings import Settings
 from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.uploads.usecases import LINK_SECONDS, Uploads
-from service.uploads.views import Sources, Upload, UploadCreate, UploadPart, UploadPartList
+from service.uploads.views import Sources, Upload, UploadCreate, UploadPage, UploadPart, UploadPartList
 from service.web.audit import RequestOrigin
 from service.web.auth import documented_key
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Reader, Writer
 from service.web.problems import EVERY_POST, EVERYWHERE, documented
 from service.web.views import PLAIN_TEXT
@@ -60,6 +62,21 @@ async def create_upload(
     upload_id = await uploads.create(body, origin=origin, reserved_ulid=ulid)
     response.headers["Location"] = f"/v1/uploads/{upload_id}"
     return await _shown(upload_id, await uploads.find(upload_id, project=origin.project), uploads)
+
+
+@router.get(
+    "/uploads",
+    summary="List uploads that take room of the project, newest first",
+    responses=documented(StorageUnavailable),
+)
+async def list_uploads(
+    reader: Reader, uploads: Service, cursor: CursorParameter = None, limit: LimitParameter = 50
+) -> UploadPage:
+    before = read_cursor(cursor, kind="uploads")
+    found = await uploads.page(project=reader.project, before=before, limit=limit + 1)
+    page = page_of(found, limit=limit, kind="uploads", key=lambda row: row[0])
+    shown = await asyncio.gather(*(_shown(upload_id, record, uploads) for upload_id, record in page.rows))
+    return UploadPage(data=tuple(shown), has_more=page.has_more, next_cursor=page.next_cursor)
 
 
 @router.get("/uploads/{upload_id}", summary="Show an upload", responses=documented(*_FOUND))

@@ -80,6 +80,13 @@ class Uploads:
                 f"{len(held)} uploads take {so_far} of the project's {limit} bytes, no room for {num_bytes}: {mend}"
             )
 
+    async def page(self, *, project: str, before: str | None, limit: int) -> list[tuple[str, UploadRecord]]:
+        """All that take room of the project, newest first; also what has expired and jobs still read."""
+        found = await self.objects.records()
+        theirs = [upload_id for upload_id, record in found.items() if record.project == project]
+        ids = sorted((each for each in theirs if before is None or each < before), reverse=True)
+        return [(upload_id, found[upload_id]) for upload_id in ids[:limit]]
+
     async def find(self, upload_id: str, *, project: str) -> UploadRecord:
         """Raises UploadNotFound; also if it has expired."""
         record = await self._find(upload_id, project=project)

@@ -40,6 +40,14 @@ class Upload(View):
     links: dict[str, str]
 
 
+class UploadPage(View):
+    """Uploads, newest first."""
+
+    data: tuple[Upload, ...]
+    has_more: bool
+    next_cursor: str | None
+
+
 class UploadPart(View):
     """A part of a file."""
 

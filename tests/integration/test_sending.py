@@ -11,6 +11,7 @@ from PIL import Image
 from service.client import Client, Timing, UploadFailed
 from service.uploads import usecases
 from tests.support.command import Command
+from tests.support.faulty_s3 import Weather, faulty_way_to
 from tests.support.plane import KEY
 from tests.support.seaweed import Seaweed, seaweed
 from tests.support.served import Service, served
@@ -34,11 +35,16 @@ def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.fixture
-def service(cdm: Command, tmp_path: Path, server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def store_url(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(usecases, "PART_BYTES", 1000)
-    with served(cdm, tmp_path, store_url=f"s3://{server.bucket}/{uuid4()}") as service:
+    return f"s3://{server.bucket}/{uuid4()}"
+
+
+@pytest.fixture
+def service(cdm: Command, tmp_path: Path, store_url: str) -> Iterator[Service]:
+    with served(cdm, tmp_path, store_url=store_url) as service:
         yield service
 
 
@@ -140,20 +146,76 @@ def test_parts_that_did_not_arrive_are_sent_again(service: Service, tmp_path: Pa
     assert upload.num_missing_parts == 0
 
 
-def test_a_store_that_is_not_there_is_named_and_its_links_are_not(
-    cdm: Command, tmp_path: Path, server: Seaweed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    np.savez(tmp_path / "noise.npz", X=noise(2))
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    elsewhere = {"store_url": f"s3://{server.bucket}/{uuid4()}", "store_public_endpoint": "http://127.0.0.1:1"}
-
+def failure(service: Service, file: Path) -> str:
+    """Of sending it, by a client that never rests."""
     with (
-        served(cdm, tmp_path, **elsewhere) as service,
-        Client(service.client._connection.address, KEY, timing=Timing(sleep=lambda _: None)) as client,
+        Client(service.url, KEY, timing=Timing(sleep=lambda _: None)) as client,
         pytest.raises(UploadFailed) as failed,
     ):
-        client.uploads.send(tmp_path / "noise.npz")
+        client.uploads.send(file)
+    return str(failed.value)
 
-    assert "cannot reach the object store at 127.0.0.1" in str(failed.value)
-    assert "X-Amz" not in str(failed.value)
+
+def test_a_store_that_is_not_there_is_named_and_its_links_are_not(cdm: Command, tmp_path: Path, store_url: str) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(2))
+
+    with served(cdm, tmp_path, store_url=store_url, store_public_endpoint="http://127.0.0.1:1") as service:
+        said = failure(service, tmp_path / "noise.npz")
+
+    assert "cannot reach the object store at 127.0.0.1" in said
+    assert "X-Amz" not in said
+
+
+def test_a_store_that_takes_parts_and_keeps_none_is_given_up_and_so_is_the_upload(
+    cdm: Command, tmp_path: Path, store_url: str, server: Seaweed
+) -> None:
+    (tmp_path / "small.npz").write_bytes(b"one part")
+
+    with (
+        faulty_way_to(server.endpoint) as way,
+        served(cdm, tmp_path, store_url=store_url, store_public_endpoint=way.endpoint) as service,
+    ):
+        way.weather = Weather.FORGETFUL
+        said = failure(service, tmp_path / "small.npz")
+        left = service.store.list("uploads/")
+
+    assert said.startswith("small.npz did not arrive: the object store took its parts and has not kept them")
+    assert way.num_spoilt == 4
+    assert left == []
+
+
+def test_sending_that_is_interrupted_leaves_nothing_that_takes_room(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+
+    def interrupt(sent: int, total: int) -> None:
+        if sent > 1000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        service.client.uploads.send(tmp_path / "noise.npz", on_bytes=interrupt)
+
+    assert service.store.list("uploads/") == []
+
+
+def test_what_was_sent_is_listed_and_deleted_by_the_beginning_of_its_id(service: Service, tmp_path: Path) -> None:
+    nothing = service.cdm("uploads")
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+    read, unread = (service.client.uploads.send(tmp_path / "noise.npz", name=f"{n}.npz") for n in ("read", "unread"))
+    service.cdm("import", read.path, "--format", "npz")
+
+    head, *lines = service.cdm("uploads").out.splitlines()
+    document = service.cdm("uploads", "list", "--limit", "1", "--json").document
+    kept, vague = service.cdm("uploads", "delete", read.id), service.cdm("uploads", "delete", "upl_")
+    deleted = service.cdm("uploads", "delete", unread.id.lower())
+
+    assert nothing.out == "no uploads: `cdm import` sends what it has to\n"
+    assert head.split() == ["UPLOAD", "NAME", "MIB", "MISSING", "PARTS", "EXPIRES"]
+    assert {tuple(line.split()[:4]) for line in lines} == {
+        (read.id, "read.npz", "0.0", "0"),
+        (unread.id, "unread.npz", "0.0", "0"),
+    }
+    assert [one["id"] for one in document] == [max(read.id, unread.id)]
+    assert "may still read it: wait, or cancel" in kept.err
+    assert vague.err == "error: 2 uploads begin with upl_: `cdm uploads` lists them\n"
+    assert deleted.out == f"deleted {unread.id}\n"
+    assert [one.id for one in service.client.uploads.list()] == [read.id]

@@ -18,6 +18,7 @@ class Weather(Enum):
     ERROR = "answers 500"
     BUSY = "answers 503"
     SLOW = "answers two seconds late"
+    FORGETFUL = "answers 200 and keeps nothing"
     CUT = "closes the connection when half of a body has arrived"
 
 
@@ -66,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         match weather:
             case Weather.ERROR:
                 self._send(500, {}, b"")
+            case Weather.FORGETFUL:
+                self._send(200, {}, b"")
             case Weather.BUSY:
                 self._send(503, {"Retry-After": "1"}, b"")
             case _:

@@ -140,6 +140,24 @@ async def test_an_upload_of_another_project_is_not_there(api: httpx2.AsyncClient
     assert (await api.get(this, headers={"Cdm-Project": "other"})).status_code == 200
 
 
+async def test_uploads_are_listed_page_by_page_with_what_they_lack(api: httpx2.AsyncClient, archive: bytes) -> None:
+    assert (await api.post("/v1/projects", json={"name": "other"})).status_code == 201
+    theirs = await announced(api, archive, **{"Cdm-Project": "other"})
+    ours = [await announced(api, archive) for _ in range(3)]
+    await send(api, ours[0], archive, but=1)
+    newest_first = sorted((each["id"] for each in ours), reverse=True)
+
+    first = (await api.get("/v1/uploads", params={"limit": 2})).json()
+    rest = (await api.get("/v1/uploads", params={"cursor": first["next_cursor"]})).json()
+    other = (await api.get("/v1/uploads", headers={"Cdm-Project": "other"})).json()
+
+    listed = [*first["data"], *rest["data"]]
+    assert [each["id"] for each in listed] == newest_first
+    assert (first["has_more"], rest["has_more"], len(first["data"])) == (True, False, 2)
+    assert [each["num_missing_parts"] for each in listed if each["id"] == ours[0]["id"]] == [1]
+    assert [each["id"] for each in other["data"]] == [theirs["id"]]
+
+
 async def test_who_may_only_read_may_not_send(api: httpx2.AsyncClient, archive: bytes) -> None:
     upload, reader = await announced(api, archive), await key(api, "jobs:read")
     this, document = upload["links"]["self"], {"name": "a.zip", "num_bytes": 5}
@@ -246,6 +264,7 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
         expired = await announced(api, bytes(999))
         clock.advance(73 * 3600)
         still_there = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 2})
+        listed = (await api.get("/v1/uploads")).json()["data"]
         assert (await api.delete(expired["links"]["self"])).status_code == 204
         held = []
         for num_bytes in (100, 200, 300, 400):
@@ -264,6 +283,7 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
     until = [datetime.fromisoformat(each["expires_at"]).isoformat() for each in held]
     assert f": delete {ids[0]} and {ids[1]}, or wait until {until[1]} and until no job reads them" in few
     assert code(still_there) == (409, "upload_quota_exceeded"), "what a job still keeps counts"
+    assert [each["id"] for each in listed] == [expired["id"]], "and is listed, or nobody could delete it"
     assert f": delete {ids[0]} and {ids[1]} and {ids[2]} and 1 more, or wait until {until[3]} and" in all_of_them
     assert too_large.endswith("it is more than a project may have; let the workers read it at a path")
     assert [row["target"] for row in audited if row["action"] == "upload.create"] == [*reversed(ids), expired["id"]]

@@ -1,0 +1,59 @@
+"""`cdm uploads`."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli.errors import CommandFailed
+from service.cli.groups import ListsByDefault
+from service.cli.options import AsJson, on_service
+from service.cli.output import tell
+from service.cli.text import local, table
+from service.client import Client
+
+uploads = typer.Typer(
+    cls=ListsByDefault,
+    help="Files that were sent to be imported, and take room; without a command, a list.",
+    rich_markup_mode=None,
+)
+
+UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Its id, as listed, or the beginning of it.")]
+
+
+@uploads.command("list")
+@on_service
+def list_uploads(
+    client: Client,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List what was sent, newest first; also what has expired and jobs still read."""
+    found = list(client.uploads.list(limit=limit))
+    head = ("UPLOAD", "NAME", "MIB", "MISSING PARTS", "EXPIRES")
+    rows = (
+        (one.id, one.name, f"{one.num_bytes / 2**20:,.1f}", str(one.num_missing_parts), local(one.expires_at))
+        for one in found
+    )
+    documents = [one.model_dump(mode="json") for one in found]
+    tell(documents, table([head, *rows]) if found else "no uploads: `cdm import` sends what it has to", as_json=as_json)
+
+
+@uploads.command()
+@on_service
+def delete(client: Client, upload: UploadId, as_json: AsJson = False) -> None:
+    """Remove a file that was sent, and that no job is to read; what was imported of it stays."""
+    whole = _whole(client, upload)
+    client.uploads.delete(whole)
+    tell({"deleted": whole}, f"deleted {whole}", as_json=as_json)
+
+
+def _whole(client: Client, upload: str) -> str:
+    """The only id that begins so."""
+    found = [one.id for one in client.uploads.list() if _without_mark(one.id).startswith(_without_mark(upload))]
+    if len(found) != 1:
+        raise CommandFailed(f"{len(found) or 'no'} uploads begin with {upload}: `cdm uploads` lists them")
+    return found[0]
+
+
+def _without_mark(upload_id: str) -> str:
+    return upload_id.lower().removeprefix("upl_")
