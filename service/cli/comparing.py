@@ -1,8 +1,11 @@
 """`cdm compare` and `cdm study`."""
 
 import hashlib
+import re
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -13,7 +16,8 @@ from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime,
 from service.cli.output import say
 from service.cli.submission import hand_in
 from service.client import Client
-from service.jobs.views import COMPARES, OF_JOB, EvaluateEach, Job, JobState
+from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
+from service.web.views import PLAIN_TEXT
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import BuiltinDataset, ImportedDataset
 from workers.contract.evaluation import FEWEST_IMAGES
@@ -21,6 +25,9 @@ from workers.contract.importing import ImportReport, ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import RESULT
 from workers.contract.spec import TrainSpec
+
+_STUDY, _REQUEST = "study", "study.request"  # labels: whose jobs these are, and the digest of what each was asked for
+_LONGEST_NAME = 90  # with what a job is in a study it is a job's name
 
 
 @on_service
@@ -61,6 +68,7 @@ def study(
     The control is the same training by denoising score matching alone, with the same images in the same order and the
     same noise. May be interrupted and given again.
     """
+    _check_name(name)
     spec = documents.load(source, changes)
     if not isinstance(spec, TrainSpec) or spec.objective.consistency is None:
         raise CommandFailed(f"{source}: a study takes a training with objective.consistency")
@@ -77,21 +85,49 @@ def study(
     results.show(client, course.end(course.comparison(job)), output, as_json=as_json)
 
 
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= _LONGEST_NAME or not re.fullmatch(PLAIN_TEXT, name):
+        raise CommandFailed(f"--name {name!r}: give 1 to {_LONGEST_NAME} characters, no control characters among them")
+
+
 class _Study:
-    """The jobs of a study: the same request makes the same job, however often it is given."""
+    """The jobs of a study: the same request makes the same job, however often and late it is given."""
 
     def __init__(self, client: Client, name: str, *, as_json: bool) -> None:
         self._client, self._name, self._as_json = client, name, as_json
 
-    def begin(self, role: str, spec: AnySpec, **options: Any) -> Job:
-        text_of_all = f"{spec.model_dump_json()}{options}"
-        digest = hashlib.sha256(text_of_all.encode()).hexdigest()[:24]
-        key = f"study-{self._name}-{role}-{digest}"
-        job = self._client.jobs.create(
-            spec, name=f"{self._name} {role}", labels={"study": self._name}, idempotency_key=key, **options
+    def begin(
+        self,
+        role: str,
+        spec: AnySpec,
+        *,
+        evaluations: EvaluateEach | None = None,
+        control: Literal["edm"] | None = None,
+    ) -> Job:
+        request = JobCreate(
+            name=f"{self._name} {role}",
+            spec=spec,
+            labels={_STUDY: self._name},
+            evaluations=evaluations,
+            control=control,
+        )
+        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        labels = {**request.labels, _REQUEST: digest}
+        job = self._begun(labels) or self._client.jobs.create(
+            spec,
+            name=request.name,
+            labels=labels,
+            evaluations=evaluations,
+            control=control,
+            idempotency_key=f"study-{digest}",  # two that look at the same time make one
         )
         say(f"{role}: {job.id}", as_json=self._as_json)
         return job
+
+    def _begun(self, labels: Mapping[str, str]) -> Job | None:
+        """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""
+        found = (self._client.jobs.list(labels=labels, archived=archived) for archived in (None, True))
+        return next((job for job in chain(*found) if CONTROL_OF not in job.labels), None)
 
     def end(self, job: Job) -> Job:
         """Wait for it; raises CommandFailed if it does not succeed."""
@@ -100,7 +136,8 @@ class _Study:
             self._client.jobs.follow(job.id, poll_seconds=watching.POLL_SECONDS), as_json=self._as_json
         )
         if ended.state is not JobState.SUCCEEDED:
-            raise CommandFailed(f"{ended.id} ended otherwise than hoped: {text.state(ended)}")
+            mend = f"see `cdm logs {ended.id}`, then `cdm retry {ended.id}`, and give this again"
+            raise CommandFailed(f"{ended.id} ended otherwise than hoped: {text.state(ended)}; {mend}")
         return ended
 
     def with_imported_images(self, spec: TrainSpec) -> TrainSpec:

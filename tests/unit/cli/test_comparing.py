@@ -1,0 +1,75 @@
+"""`cdm study` against the real application: what it submits, and that it goes on with it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from service.jobs.views import CONTROL_OF, Job
+from tests.support.command import Answer
+from tests.support.served import Service
+from tests.support.waiting import wait_until
+
+STUDY = ("study", "smoke", "--name", "my faces: ä", "--drift", "2")
+
+
+def failing(service: Service, *arguments: str) -> Answer:
+    """A study whose training fails as soon as it runs; one that has ended already is not waited for."""
+    before = {job.id for job in service.client.jobs.list()}
+
+    def fail() -> None:
+        new = wait_until(lambda: [job for job in service.client.jobs.list() if job.id not in before])
+        (job,) = [job for job in new if CONTROL_OF not in job.labels]
+        service.end(job.id, "failed", reason="data_error")
+
+    ending = Thread(target=fail)
+    ending.start()
+    answer = service.cdm(*STUDY, *arguments)
+    ending.join()
+    return answer
+
+
+def trainings(service: Service) -> list[Job]:
+    """Without their controls, newest first."""
+    return [job for job in service.client.jobs.list(labels={"study": "my faces: ä"}) if CONTROL_OF not in job.labels]
+
+
+def test_a_study_that_is_given_again_when_its_idempotency_keys_are_forgotten_goes_on_with_its_jobs(
+    service: Service, tmp_path: Path
+) -> None:
+    first = failing(service)
+    (job,) = trainings(service)
+    with closing(sqlite3.connect(tmp_path / "service.db")) as database, database:
+        database.execute("DELETE FROM idempotency_keys")
+
+    again = service.cdm(*STUDY)
+    service.client.jobs.archive(job.id)
+    archived = service.cdm(*STUDY)
+
+    for answer in (first, again, archived):
+        assert answer.out.startswith(f"job: {job.id}\n")
+        assert answer.err.startswith(f"error: {job.id} ended otherwise than hoped: failed (done); see `cdm logs")
+    assert trainings(service) == []
+    assert job.name == "my faces: ä job"
+
+
+def test_another_document_or_other_evaluations_are_other_jobs_of_the_study(service: Service) -> None:
+    failing(service)
+    failing(service, "--images", "2000")
+    failing(service, "--set", "seed=7")
+
+    assert [(job.spec.seed, job.evaluations and job.evaluations.num_images) for job in trainings(service)] == [
+        (7, 1000),
+        (0, 2000),
+        (0, 1000),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "n" * 91, "a\tb", "a\n"])
+def test_a_name_that_no_job_can_have_is_refused_before_anything_is_sent(service: Service, name: str) -> None:
+    answer = service.cdm("study", "smoke", "--name", name)
+
+    assert answer.err == f"error: --name {name!r}: give 1 to 90 characters, no control characters among them\n"
+    assert list(service.client.jobs.list()) == []
