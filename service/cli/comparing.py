@@ -59,6 +59,12 @@ def study(
     images: Annotated[int, typer.Option("--images", "-n", min=FEWEST_IMAGES, help="Drawn for each distance.")] = 1000,
     repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images.")] = 1,
     drift: Annotated[int, typer.Option(min=0, help="Images that consistency is measured on; 0: none.")] = 256,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YAML", help="For FID: '{kind: inception, weights: FILE, sha256: DIGEST}'; default: of the package."
+        ),
+    ] = None,
     changes: Changes = [],  # noqa: B006 (Typer's way)
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
     as_json: AsJson = False,
@@ -72,7 +78,10 @@ def study(
     spec = documents.load(source, changes)
     if not isinstance(spec, TrainSpec) or spec.objective.consistency is None:
         raise CommandFailed(f"{source}: a study takes a training with objective.consistency")
-    evaluations = EvaluateEach(every_images=every, num_images=images, repeats=repeats, drift_images=drift)
+    fields = {"every_images": every, "num_images": images, "repeats": repeats, "drift_images": drift}
+    if features is not None:
+        fields["features"] = documents.features(features)
+    evaluations = documents.evaluations(fields)
     course = _Study(client, name, as_json=as_json)
     spec = course.with_imported_images(spec)
     job = course.begin("job", spec, evaluations=evaluations, control="edm")

@@ -1,13 +1,16 @@
 """Job documents: from a preset or a file, with single fields changed, checked before anything is sent."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.cli.errors import CommandFailed
+from service.jobs.views import EvaluateEach
 from workers.contract.document import problems_of
 from workers.contract.jobs import AnySpec, job_schema, parse_job
 from workers.contract.merging import UNION_FIELDS, merged
@@ -15,6 +18,8 @@ from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
 
 Document = dict[str, Any]
+
+_EXAMPLES = {"--set": "--set compute.workers=1", "--evaluate": "--evaluate num_images=5000"}
 
 
 def load(source: str, changes: Sequence[str] = ()) -> AnySpec:
@@ -47,12 +52,46 @@ def completed(document: Document, changes: Sequence[str]) -> AnySpec:
         CommandFailed: naming every wrong field at once.
     """
     for change in changes:
-        _apply(document, change)
+        _apply(document, change, option="--set")
     _make_paths_absolute(document, Path.cwd())
-    try:
+    with _named():
         return parse_job(document)
+
+
+def evaluations(fields: Document, changes: Sequence[str] = ()) -> EvaluateEach:
+    """What is said of evaluations that follow a training: `fields` after `changes`, each `dotted.key=value`.
+
+    Raises:
+        CommandFailed: naming every wrong field at once.
+    """
+    document = dict(fields)
+    for change in changes:
+        _apply(document, change, option="--evaluate")
+    _make_paths_absolute(document, Path.cwd())
+    with _named(under="/evaluations"):
+        return EvaluateEach.model_validate(document)
+
+
+def features(text: str) -> Any:
+    """What `--features` says, not checked yet.
+
+    Raises:
+        CommandFailed: it is not YAML.
+    """
+    try:
+        return read_document(text)
+    except ValueError:
+        example = "'{kind: inception, weights: FILE, sha256: DIGEST}'"
+        raise CommandFailed(f"--features {text}: the value is not YAML; write it as {example}") from None
+
+
+@contextmanager
+def _named(*, under: str = "") -> Iterator[None]:
+    """Every field that is wrong in one line. `under`: where this document lies in the request."""
+    try:
+        yield
     except ValidationError as error:
-        problems = [str(problem) for problem in problems_of(error)]
+        problems = [str(replace(problem, pointer=under + problem.pointer)) for problem in problems_of(error)]
         count = "1 field is" if len(problems) == 1 else f"{len(problems)} fields are"
         raise CommandFailed(f"{count} wrong: {'; '.join(problems)}") from None
 
@@ -85,23 +124,23 @@ def _on_its_base(document: Document) -> Document:
     return merged(PRESETS[name].model_dump(mode="json"), document)
 
 
-def _apply(document: Document, change: str) -> None:
+def _apply(document: Document, change: str, *, option: str) -> None:
     key, sign, text = change.partition("=")
     *parents, last = key.strip().split(".")
     if not sign or not all((*parents, last)):
-        raise CommandFailed(f"--set {change}: write it as key=value, for example --set compute.workers=1")
+        raise CommandFailed(f"{option} {change}: write it as key=value, for example {_EXAMPLES[option]}")
     place = document
     for parent in parents:
         if place.get(parent) is None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise CommandFailed(f"--set {change}: {parent} is a single value and has no fields")
+            raise CommandFailed(f"{option} {change}: {parent} is a single value and has no fields")
     try:
         value = read_document(text)
     except ValueError:
         raise CommandFailed(
-            f"--set {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
+            f"{option} {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
         ) from None
     if last in UNION_FIELDS and place.get(last) not in (None, value):
         _switch(place, last, value)

@@ -1,6 +1,6 @@
 """`cdm submit` and `cdm presets`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -30,6 +30,19 @@ def submit(
     label: LabelList = [],  # noqa: B006 (Typer's way)
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(metavar="IMAGES", min=1, help="Evaluate a training's checkpoints, so far apart.")
+    ] = None,
+    evaluate: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE", help="How they are evaluated, for example num_images=5000; may be given several times."
+        ),
+    ] = [],  # noqa: B006 (Typer's way)
+    control: Annotated[
+        Literal["edm"] | None,
+        typer.Option(help="Also train without the consistency term, and compare the two by their evaluations."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")] = False,
     watch: Watch = False,
     url: Url = None,
@@ -41,10 +54,18 @@ def submit(
     """Start a job: a training, or whatever the file says.
 
     A file may say `preset: NAME` and only what it changes of that preset. A data set of one's own:
-    --set 'dataset={kind: folder, path: photos, resolution: 32}'.
+    --set 'dataset={kind: folder, path: photos, resolution: 32}'. Evaluations may measure FID:
+    --evaluate 'features={kind: inception, weights: FILE, sha256: DIGEST}'.
     """
     spec = documents.load(source, changes)
     options = values.job_options(name, label, priority, max_runtime)
+    if evaluate_every is not None or evaluate:
+        every = {} if evaluate_every is None else {"every_images": evaluate_every}
+        options["evaluations"] = documents.evaluations(every, evaluate)
+    if control:
+        if "evaluations" not in options:
+            raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
+        options["control"] = control
     with connected(url, key, home, project=project) as client:
         if dry_run:
             plan = client.jobs.plan(spec, **options)

@@ -7,10 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from service.cli.documents import load
+from service.jobs.views import CONTROL_OF, EvaluateEach
 from tests.support.command import Answer, Command
 from tests.support.served import Service
 from tests.support.waiting import wait_until
+from workers.contract.features import FID_SHA256, Inception
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.contract.records import Behind
@@ -35,6 +39,44 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert "first" in service.cdm("show", job.id).out
     assert [each["id"] for each in service.cdm("jobs", "--json").document] == [job.id]
     assert service.cdm("show", job.id, "--json").document["allowed"]
+
+
+def test_a_training_is_submitted_with_evaluations_that_follow_it_and_a_control(
+    service: Service, tmp_path: Path
+) -> None:
+    features = "{kind: inception, weights: fid.pth, sha256: " + FID_SHA256 + "}"
+    job = service.client.jobs.retrieve(
+        service.submit(
+            *("--evaluate-every", "160", "--evaluate", "num_images=2000", "--evaluate", f"features={features}"),
+            *("--control", "edm"),
+        )
+    )
+
+    inception = Inception(kind="inception", weights=str(tmp_path / "fid.pth"), sha256=FID_SHA256)
+    assert job.evaluations == EvaluateEach(every_images=160, num_images=2000, features=inception)
+    assert service.client.jobs.retrieve(job.control_job_id or "").labels == {CONTROL_OF: job.id}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--control", "edm"), "--control: a control is compared by evaluations: give --evaluate-every IMAGES, too"),
+        (("--evaluate", "num_images"), "--evaluate num_images: write it as key=value, for example --evaluate num_im"),
+        (("--evaluate", "num_images=1"), "1 field is wrong: evaluations.num_images: "),
+        (
+            ("--evaluate-every", "9", "--control", "edm", "--set", "objective.consistency=null"),
+            "control: only trainings with objective.consistency have one; leave it out",
+        ),
+    ],
+)
+def test_what_cannot_follow_a_training_is_refused_in_one_line(
+    service: Service, arguments: tuple[str, ...], message: str
+) -> None:
+    answer = service.cdm("submit", "smoke", *arguments)
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert answer.err.startswith(f"error: {message}")
+    assert list(service.client.jobs.list()) == []
 
 
 def test_the_command_says_of_which_release_it_is(cdm: Command) -> None:

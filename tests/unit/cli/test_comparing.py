@@ -11,6 +11,7 @@ from service.jobs.views import CONTROL_OF, Job
 from tests.support.command import Answer
 from tests.support.served import Service
 from tests.support.waiting import wait_until
+from workers.contract.features import FID_SHA256, Inception
 
 STUDY = ("study", "smoke", "--name", "my faces: ä", "--drift", "2")
 
@@ -65,6 +66,45 @@ def test_another_document_or_other_evaluations_are_other_jobs_of_the_study(servi
         (0, 2000),
         (0, 1000),
     ]
+
+
+def test_images_are_imported_once_for_both_and_that_is_gone_on_with_as_well(service: Service) -> None:
+    images = ("--set", "dataset={kind: npz, path: /data/images.npz, channels: 1}")
+
+    first, again = failing(service, *images), service.cdm(*STUDY, *images)
+
+    (job,) = service.client.jobs.list()
+    assert (job.name, job.spec.kind) == ("my faces: ä import", "import")
+    for answer in (first, again):
+        assert answer.out.startswith(f"import: {job.id}\n")
+        assert f"`cdm retry {job.id}`" in answer.err
+
+
+def test_distances_are_measured_in_features_of_ones_own(service: Service, tmp_path: Path) -> None:
+    failing(service, "--features", f"{{kind: inception, weights: fid.pth, sha256: {FID_SHA256}}}", "--repeats", "3")
+
+    (job,) = trainings(service)
+    assert job.evaluations
+    assert job.evaluations.features == Inception(kind="inception", weights=str(tmp_path / "fid.pth"), sha256=FID_SHA256)
+    assert job.evaluations.repeats == 3
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ("{kind: ", "--features {kind: : the value is not YAML; write it as '{kind: inception, weights: FILE"),
+        ("{kind: inception}", "2 fields are wrong: evaluations.features.weights: this field is required; "),
+        ("lite0", "1 field is wrong: evaluations.features: "),
+    ],
+)
+def test_features_that_are_none_are_refused_before_anything_is_sent(
+    service: Service, features: str, message: str
+) -> None:
+    answer = service.cdm(*STUDY, "--features", features)
+
+    assert answer.err.startswith(f"error: {message}")
+    assert answer.err.count("\n") == 1
+    assert list(service.client.jobs.list()) == []
 
 
 @pytest.mark.parametrize("name", ["", "n" * 91, "a\tb", "a\n"])
