@@ -159,11 +159,13 @@ def test_the_only_node_is_killed_and_another_one_comes(
 
 
 def test_workers_become_fewer_with_a_node_and_more_with_another(ground: Ground, tally: Tally) -> None:
-    """What they train is the same: of every number, rows of the same images are compared as after any restart."""
+    """What they train is the same: of every number, rows of the same images are compared as after any restart.
+
+    Ray asks for more room once a minute, and until then the one worker that is left must have something to do.
+    """
+    total = 6 * TOTAL_IMAGES
     with ground.head(num_cpus=0) as head, ray_node(head, num_cpus=1) as one, ray_node(head, num_cpus=1) as other:
-        training = ground.begin(
-            "elastic", head, duration_images=2 * TOTAL_IMAGES, compute={"workers": 2, "min_workers": 1}
-        )
+        training = ground.begin("elastic", head, duration_images=total, compute={"workers": 2, "min_workers": 1})
         at = training.reach(moment())
         next(node for node in (one, other) if node is not home_of(training, [one, other])).raylet.kill()
         training.reach(at + CHECKPOINT_IMAGES)
@@ -175,7 +177,7 @@ def test_workers_become_fewer_with_a_node_and_more_with_another(ground: Ground, 
     starts, log = starts_of(training), training.log()
     assert [workers for _, workers in starts] == [2, 1, 2]
     assert "checkpoint.urgent" in log
-    (grown_at, _), due = starts[-1], set(range(LOG_IMAGES, 2 * TOTAL_IMAGES + 1, LOG_IMAGES))
+    (grown_at, _), due = starts[-1], set(range(LOG_IMAGES, total + 1, LOG_IMAGES))
     assert set(training.points_in_mlflow()) == due | {grown_at}
     assert "verdict=diverged" not in log
     assert "verdict=within_tolerance" in log or "verdict=bit_exact" in log
