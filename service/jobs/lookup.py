@@ -36,6 +36,14 @@ _IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import'
 _TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
 _QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
 _QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
+_PLACES = select(jobs.c.id, func.row_number().over(order_by=_TURN).label("place")).where(_IS_QUEUED).subquery()
+_QUEUE_OF_PROJECT = (
+    _QUEUED.add_columns(_PLACES.c.place)
+    .join(_PLACES, _PLACES.c.id == jobs.c.id)
+    .where(_IS_QUEUED, jobs.c.project == bindparam("project"))
+    .order_by(_PLACES.c.place)
+    .limit(bindparam("most"))
+)
 _TURNS = select(
     jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=_TURN).label("turn")
 ).where(_IS_QUEUED)
@@ -94,6 +102,13 @@ class JobLookup:
         async with self._database.reading() as connection:
             rows = await connection.execute(_QUEUE, {"most": limit})
             return [QueuedJob(**row) for row in rows.mappings()]
+
+    async def queue_of(self, project: str, *, limit: int) -> list[tuple[int, QueuedJob]]:
+        """Those of a project whose turn comes first, each with its place among the jobs of all; 1 = next."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_QUEUE_OF_PROJECT, {"project": project, "most": limit})
+            found = [dict(row) for row in rows.mappings()]
+        return [(row.pop("place"), QueuedJob(**row)) for row in found]
 
     async def contenders(self, *, most: int) -> list[QueuedJob]:
         """Those whose turn comes first among the jobs of their project that want the same accelerator.

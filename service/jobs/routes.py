@@ -213,9 +213,8 @@ async def fork_job(
 
 @router.get("/queue", summary="The jobs that wait, in their order, and why")
 async def show_queue(jobs: Service, principal: Reader) -> Queue:
-    waiting = enumerate(await jobs.store.queue(limit=1000), start=1)
-    ours = [(position, job) for position, job in waiting if job.project == principal.project]
-    return Queue(data=tuple(queue_entry(job, position=position) for position, job in ours))
+    waiting = await jobs.store.queue_of(principal.project, limit=1000)
+    return Queue(data=tuple(queue_entry(job, position=position) for position, job in waiting))
 
 
 def _json(text: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -122,6 +122,28 @@ async def test_however_many_jobs_of_one_project_wait_the_first_of_every_other_ar
     assert {job.id for job in found} == {job.id for job in (urgent, waiting[0], waiting[5], waiting[6])}
 
 
+async def test_however_many_jobs_of_others_wait_before_them_a_project_sees_its_own_and_their_places(
+    database: Database,
+) -> None:
+    store = JobStore(database)
+    waiting = [
+        replace(made(number), state=JobState.QUEUED, project=project, queued_at=START + timedelta(minutes=number))
+        for number, project in enumerate(["big"] * 5 + ["small", "big", "small", "small"])
+    ]
+    urgent = replace(made(50), state=JobState.QUEUED, project="small", queued_at=START, priority=2)
+    ended = replace(made(51), state=JobState.SUCCEEDED, project="small", queued_at=START)
+    for job in (*waiting, urgent, ended):
+        await store.create(job)
+
+    found = await store.queue_of("small", limit=3)
+
+    assert [(place, job.id) for place, job in found] == [(1, urgent.id), (7, waiting[5].id), (9, waiting[7].id)]
+    for place, job in found:
+        shown = await store.find(job.id)
+        assert shown
+        assert await store.ahead(shown) + 1 == place
+
+
 async def test_why_jobs_wait_is_said_of_those_that_still_do(database: Database) -> None:
     store = JobStore(database)
     waiting, gone = replace(made(1), state=JobState.QUEUED), replace(made(2), state=JobState.CANCELLED)
