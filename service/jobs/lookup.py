@@ -47,7 +47,7 @@ _QUEUE_OF_PROJECT = (
 _TURNS = select(
     jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=_TURN).label("turn")
 ).where(_IS_QUEUED)
-_THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
+THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
 
@@ -74,7 +74,7 @@ class JobLookup:
     async def find(self, job_id: str, *, project: str | None = None) -> JobRecord | None:
         """A job, of this project if one is given; one that was deleted, too."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(_THIS_JOB, {"job_id": job_id})).mappings().one_or_none()
+            row = (await connection.execute(THIS_JOB, {"job_id": job_id})).mappings().one_or_none()
         return job_of(row) if row and project in {None, row["project"]} else None
 
     async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:

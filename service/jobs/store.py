@@ -12,12 +12,14 @@ from service.database import Database
 from service.database.tables import attempts, events, installation, job_labels, jobs
 from service.errors import JobGone
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import ACTIVE, COLUMNS, UNFINISHED, JobLookup
+from service.jobs.lookup import ACTIVE, COLUMNS, THIS_JOB, UNFINISHED, JobLookup
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
-from service.jobs.rows import changed_row, event_row, job_of, job_row
+from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
 
 Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
 
+_THIS_JOB_LOCKED = THIS_JOB.with_for_update()
+_PASSING = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}  # or an event tells
 _NEW_EVENT, _NEW_LABEL = insert(events), insert(job_labels)  # made once: making one takes half as long as running it
 
 
@@ -165,8 +167,9 @@ class JobStore(JobLookup):
 
     async def record_saved(self, job: JobRecord) -> None:
         """Its copy is as new as `job`. If it has changed since, another is due: this may have replaced a newer one."""
-        is_newer = jobs.c.event_sequence != job.event_sequence
         async with self._database.writing() as connection:
+            found = (await connection.execute(_THIS_JOB_LOCKED, {"job_id": job.id})).mappings().one()
+            is_newer = _lasting(job_of(found)) != _lasting(job)
             await connection.execute(update(jobs).where(jobs.c.id == job.id).values(record_due=is_newer))
 
     async def update_attempt(self, attempt: AttemptRecord, **values: Any) -> None:
@@ -218,6 +221,12 @@ async def _add_labels(connection: AsyncConnection, job: JobRecord) -> None:
     if job.labels:
         rows = [{"job_id": job.id, "key": key, "value": value} for key, value in job.labels.items()]
         await connection.execute(_NEW_LABEL, rows)
+
+
+def _lasting(job: JobRecord) -> dict[str, Any]:
+    """What makes a copy old when it changes, with an event or without: all but what the next look may change again."""
+    lasting = {name: getattr(job, name) for name in JOB_FIELDS if name not in _PASSING}
+    return lasting | {"dataset": job.dataset or None}  # that it is of none would be found out again
 
 
 def _is(attempt: AttemptRecord) -> ColumnElement[bool]:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.cluster import MemoryCluster
+from service.datasets.store import DatasetStore
 from service.errors import JobGone, JobNotFound, StateConflict
 from service.identifiers import new_id
 from service.jobs.rebuild import read_record
@@ -80,6 +82,55 @@ async def test_a_copy_that_was_saved_late_by_another_replica_is_made_again(plane
     await plane.aftercare.tick()
 
     assert copy_of(plane, job_id).state == "cancelled"
+
+
+async def evaluation_noted(plane: Plane, job: JobRecord) -> None:
+    await plane.jobs.give_evaluation_up(job, 160)
+
+
+async def comparison_noted(plane: Plane, job: JobRecord) -> None:
+    await plane.jobs.comparison_done(job)
+
+
+async def run_noted(plane: Plane, job: JobRecord) -> None:
+    await plane.jobs.apply(job, replace(job, mlflow_run_id="run9", record_due=True), at=plane.clock())
+
+
+async def dataset_forgotten(plane: Plane, job: JobRecord) -> None:
+    async with plane.parts.database.writing() as connection:
+        await DatasetStore(plane.parts.database).forget(connection, job.dataset or "", project=job.project)
+
+
+@pytest.mark.parametrize("change", [evaluation_noted, comparison_noted, run_noted, dataset_forgotten])
+async def test_what_changes_without_an_event_while_its_copy_is_saved_is_in_the_next_copy(
+    tmp_path: Path, script: Script, database_url: str, change: Callable[[Plane, JobRecord], Awaitable[None]]
+) -> None:
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
+        job_id = await plane.started(evaluations={}, control="edm")
+        first = await plane.job(job_id)
+        await plane.jobs.apply(first, replace(first, dataset="0" * 64), at=plane.clock())
+        read = await plane.job(job_id)
+        assert read.record_due
+
+        await change(plane, read)
+        await plane.aftercare._save_record(read)
+        assert copy_of(plane, job_id) == read
+        await plane.aftercare.tick()
+
+        assert not (await plane.job(job_id)).record_due
+        assert copy_of(plane, job_id) == replace(await plane.job(job_id), record_due=True) != read
+
+
+async def test_a_heartbeat_while_its_copy_is_saved_makes_no_second_one(plane: Plane) -> None:
+    job_id = await plane.started()
+    read = await plane.job(job_id)
+    plane.worker(job_id).progress(at="2026-11-01T12:00:00Z", images_seen=160)
+    await plane.settle()
+    assert (await plane.job(job_id)).progress != read.progress
+
+    await plane.aftercare._save_record(read)
+
+    assert not (await plane.job(job_id)).record_due
 
 
 async def test_who_may_not_see_a_job_is_told_nothing_of_its_forks(plane: Plane) -> None:
