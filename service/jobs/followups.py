@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -58,9 +59,12 @@ class FollowUps:
 
     async def _follow(self, job: JobRecord) -> None:
         wanted = EvaluateEach.model_validate_json(job.evaluations or "{}")
-        made_at = {each.images_seen: each.created_at for _, each in await self.objects.checkpoints(job.id)}
-        there = sorted(made_at)
-        for images_seen in due(there, wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal):
+        which = partial(due, wanted=wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal)
+        made_at = dict[int, datetime]()
+        if which(await self.objects.checkpoint_images(job.id)):  # most of the time there is none, and nothing to read
+            found = await self.objects.checkpoints(job.id, above=job.evaluated_images)
+            made_at = {each.images_seen: each.created_at for _, each in found}
+        for images_seen in which(sorted(made_at)):
             try:
                 await self._submit(job, wanted, images_seen, at=made_at[images_seen])
             except (CheckpointNotFound, InvalidRequest) as error:  # it has been removed to make room; so has a file

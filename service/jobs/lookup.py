@@ -29,6 +29,7 @@ from service.jobs.rows import JOB_FIELDS, event_of, job_of
 
 ACTIVE = tuple(state for state in JobState if state.is_active)
 UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_NOT_SUCCEEDED = tuple(state for state in JobState if state is not JobState.SUCCEEDED)
 COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*COLUMNS)
 _IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")  # spelt out, or the partial indexes are not used
@@ -152,9 +153,16 @@ class JobLookup:
         return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
 
     async def with_comparison_due(self) -> list[JobRecord]:
-        """Trainings that are to be compared with their control, once both are done."""
+        """Trainings that succeeded and are to be compared with their control, which did, too, or is there no more.
+
+        One that has ended otherwise may be retried: until then nobody need look at the two.
+        """
         due: ColumnElement[bool] = literal_column("jobs.comparison_due")  # as above
-        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
+        control = jobs.alias()
+        is_to_come = (control.c.id == jobs.c.control_job_id) & control.c.deleted_at.is_(None)
+        waits = exists().where(is_to_come, control.c.state.in_(_NOT_SUCCEEDED))
+        is_done = jobs.c.state.not_in(_NOT_SUCCEEDED)  # with =, SQLite would go through all that have succeeded
+        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None), is_done, ~waits))
 
     async def labelled_unfinished(self, project: str, key: str, values: Sequence[str]) -> bool:
         """Whether a job of a project with one of these values of a label has not ended."""

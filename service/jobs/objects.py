@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -160,16 +160,25 @@ class JobObjects:
         for key in await called(self._store.list, prefix):
             await called(self._store.delete, key)
 
-    async def checkpoints(self, job_id: str) -> list[tuple[str, CheckpointManifest]]:
-        """Folder and manifest of each committed checkpoint, oldest first; one that lacks a file is none."""
-        keys = await called(self._store.list, JobKeys(job_id).checkpoints)
+    async def checkpoint_images(self, job_id: str) -> list[int]:
+        """Images seen at each checkpoint, ascending, by the names of those that have a manifest: none is read."""
+        return [images_seen for images_seen, _ in _committed(await self._checkpoint_keys(job_id), JobKeys(job_id))]
+
+    async def checkpoints(self, job_id: str, *, above: int = 0) -> list[tuple[str, CheckpointManifest]]:
+        """Folder and manifest of each committed checkpoint above so many images, oldest first.
+
+        One that lacks a file is none.
+        """
+        keys = await self._checkpoint_keys(job_id)
         present, found = set(keys), []
-        for key in keys:
-            folder, _, name = key.rpartition("/")
-            manifest = await self._record(CheckpointManifest, key) if name == MANIFEST else None
+        for images_seen, folder in _committed(keys, JobKeys(job_id)):
+            manifest = await self._record(CheckpointManifest, f"{folder}/{MANIFEST}") if images_seen > above else None
             if manifest and all(f"{folder}/{file.name}" in present for file in manifest.files):
                 found.append((folder, manifest))
         return found
+
+    async def _checkpoint_keys(self, job_id: str) -> list[str]:
+        return await called(self._store.list, JobKeys(job_id).checkpoints)
 
     async def samples(self, job_id: str) -> list[int]:
         """Images seen at each sample grid, ascending."""
@@ -229,6 +238,12 @@ class JobObjects:
         if data and record is None:
             log.warning("record.unreadable", key=key)
         return record
+
+
+def _committed(keys: Iterable[str], job: JobKeys) -> list[tuple[int, str]]:
+    """The folders that have a manifest, each with the images of its name."""
+    folders = [key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")]
+    return [(job.of_checkpoint(folder)[0], folder) for folder in folders]
 
 
 def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:

@@ -153,6 +153,7 @@ async def test_a_pair_of_which_one_failed_is_compared_when_that_has_been_retried
     await end(plane, control, "failed")
     assert (await plane.job(control.id)).state is JobState.FAILED
     await tick(plane)
+    assert await plane.jobs.with_comparison_due() == [], "nobody looks at the two meanwhile"
 
     await plane.service.retry(control.id, origin=ORIGIN)
     await plane.settle()
@@ -165,6 +166,25 @@ async def test_a_pair_of_which_one_failed_is_compared_when_that_has_been_retried
     await tick(plane)
 
     assert len(await of_kind(plane, "compare")) == 1
+
+
+async def test_a_pair_is_looked_at_when_both_have_succeeded_and_no_sooner(plane: Plane) -> None:
+    job, control = await paired(plane)
+    await trained(plane, control)
+    await plane.cancel(job.id)
+    await plane.settle()
+    plane.worker(job.id).outcome("stopped", at=plane.clock())
+    await plane.settle()
+    assert (await plane.job(job.id)).state is JobState.CANCELLED
+    assert await plane.jobs.with_comparison_due() == []
+
+    await plane.service.retry(job.id, origin=ORIGIN)
+    await plane.settle()
+    assert await plane.jobs.with_comparison_due() == []
+    plane.worker(job.id, 2).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+
+    assert [due.id for due in await plane.jobs.with_comparison_due()] == [job.id]
 
 
 async def test_one_whose_control_was_deleted_is_not_waited_for(plane: Plane) -> None:

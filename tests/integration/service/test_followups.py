@@ -11,7 +11,7 @@ from service.jobs.records import JobRecord
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate
 from tests.support.plane import ORIGIN, Plane
 from workers.contract.evaluation import EvaluateSpec
-from workers.contract.keys import JobKeys
+from workers.contract.keys import MANIFEST, JobKeys
 
 
 def loop_of(plane: Plane) -> FollowUps:
@@ -75,6 +75,27 @@ async def test_every_checkpoint_is_evaluated_once_in_the_lowest_class(plane: Pla
     }
     assert {(job.labels[OF_JOB], job.priority, job.project) for job in found} == {(job_id, 0, "default")}
     assert len(plane.store.list(JobKeys(job_id).pins)) == 3
+
+
+async def test_a_look_that_finds_nothing_due_reads_no_manifest_and_others_only_new_ones(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await followed(plane, 100, 160, every_images=100)
+    await tick(plane)
+    read, get = list[str](), plane.store.get
+
+    def noted(key: str) -> bytes:
+        read.append(key)
+        return get(key)
+
+    monkeypatch.setattr(plane.store, "get", noted)
+    await tick(plane)
+    plane.worker(job_id).checkpoint(170, at=plane.clock())
+    await tick(plane)
+    assert read == []
+
+    assert [each.images_seen for _, each in await plane.objects.checkpoints(job_id, above=160)] == [170]
+    assert read == [f"{JobKeys(job_id).checkpoint(170, 1)}{MANIFEST}"]
 
 
 async def test_two_replicas_submit_no_evaluation_twice(plane: Plane) -> None:
