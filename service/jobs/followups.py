@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
@@ -24,12 +25,13 @@ from service.jobs.usecases import Jobs
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
 from service.web.audit import Origin
 from workers.contract.evaluation import EvaluateSpec
-from workers.contract.sampling import CheckpointSource
 from workers.contract.spec import TrainSpec
 
 log = structlog.get_logger()
 
 ACTOR = "service"
+# It has been removed to make room; so has a file; an earlier release took a document that is none.
+_NEVER_MORE = (CheckpointNotFound, InvalidRequest, ValidationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +61,33 @@ class FollowUps:
 
     async def _follow(self, job: JobRecord) -> None:
         wanted = EvaluateEach.model_validate_json(job.evaluations or "{}")
-        which = partial(due, wanted=wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal)
-        made_at = dict[int, datetime]()
-        if which(await self.objects.checkpoint_images(job.id)):  # most of the time there is none, and nothing to read
-            found = await self.objects.checkpoints(job.id, above=job.evaluated_images)
-            made_at = {each.images_seen: each.created_at for _, each in found}
-        for images_seen in which(sorted(made_at)):
+        for images_seen, made_at in await self._due(job, wanted):
+            trained = TrainSpec.model_validate_json(job.spec)
             try:
-                await self._submit(job, wanted, images_seen, at=made_at[images_seen])
-            except (CheckpointNotFound, InvalidRequest) as error:  # it has been removed to make room; so has a file
+                spec = wanted.spec_of(trained, job_id=job.id, images_seen=images_seen)
+                await self._submit(job, spec, images_seen, at=made_at)
+            except _NEVER_MORE as error:
                 log.warning("followup.refused", job_id=job.id, images_seen=images_seen, error=str(error))
                 await self.store.give_evaluation_up(job, images_seen)
         if job.state.is_terminal:
             await self.store.evaluations_done(job)
 
-    async def _submit(self, job: JobRecord, wanted: EvaluateEach, images_seen: int, *, at: datetime) -> None:
+    async def _due(self, job: JobRecord, wanted: EvaluateEach) -> list[tuple[int, datetime]]:
+        """Images seen at the checkpoints that are to be evaluated now, and when each was made."""
+        which = partial(due, wanted=wanted, evaluated=job.evaluated_images, has_ended=job.state.is_terminal)
+        if not which(await self.objects.checkpoint_images(job.id)):  # most of the time; then no manifest is read
+            return []
+        there = await self.objects.checkpoints(job.id, above=job.evaluated_images)
+        made_at = {each.images_seen: each.created_at for _, each in there}
+        return [(images_seen, made_at[images_seen]) for images_seen in which(sorted(made_at))]
+
+    async def _submit(self, job: JobRecord, spec: EvaluateSpec, images_seen: int, *, at: datetime) -> None:
         async def written_down(connection: AsyncConnection) -> None:
             await mark_evaluated(connection, job.id, images_seen)
 
         create = JobCreate(
             name=f"{job.name[:80]} at {images_seen:,}" if job.name else None,
-            spec=_spec(job, wanted, images_seen),
+            spec=spec,
             labels={OF_JOB: job.id, AT_IMAGES: str(images_seen)},
             priority=Priority.LOW,
         )
@@ -116,19 +124,3 @@ def due(there: Sequence[int], wanted: EvaluateEach, *, evaluated: int, has_ended
             found.append(images_seen)
             evaluated = images_seen
     return found
-
-
-def _spec(job: JobRecord, wanted: EvaluateEach, images_seen: int) -> EvaluateSpec:
-    trained = TrainSpec.model_validate_json(job.spec)
-    compute = {"accelerator": trained.compute.accelerator, "precision": trained.compute.precision}
-    fields = wanted.model_dump(exclude={"every_images", "average", "workers", "pass_images"}, exclude_unset=True)
-    checkpoint = CheckpointSource(job_id=job.id, images_seen=images_seen, average=wanted.average)
-    return EvaluateSpec.model_validate(
-        fields
-        | {
-            "kind": "evaluate",
-            "checkpoint": checkpoint,
-            "compute": compute | {"workers": wanted.workers},
-            "pass_images": wanted.pass_images or min(trained.pass_images, 65_536),
-        }
-    )

@@ -1,21 +1,22 @@
 """What clients send and get. Pydantic and the job contract only, because the SDK is built on it."""
 
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
-from workers.contract.document import Document, Problem, crossed
-from workers.contract.evaluation import FEWEST_IMAGES, TimelineSteps
+from workers.contract.document import Document, Problem, crossed, problems_of
+from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
 from workers.contract.model import Sampler
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
-from workers.contract.sampling import Classes, PassImages, Seed
+from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed
 from workers.contract.spec import TrainSpec
 
 __all__ = ["JobState"]
@@ -80,6 +81,27 @@ class EvaluateEach(Document):
     workers: Annotated[int, Field(gt=0, le=1024, description="Of the kind that the training has")] = 1
     pass_images: Annotated[PassImages | None, Field(description="null: as a worker of the training")] = None
 
+    def spec_of(self, training: TrainSpec, *, job_id: str, images_seen: int | None) -> EvaluateSpec:
+        """The evaluation of a checkpoint of this training.
+
+        Raises:
+            ValidationError: fields are wrong together, or with the training.
+        """
+        same = self.model_dump(exclude={"every_images", "average", "workers", "pass_images"})
+        return EvaluateSpec.model_validate(
+            same
+            | {
+                "kind": "evaluate",
+                "checkpoint": {"job_id": job_id, "images_seen": images_seen, "average": self.average},
+                "compute": {
+                    "accelerator": training.compute.accelerator,
+                    "precision": training.compute.precision,
+                    "workers": self.workers,
+                },
+                "pass_images": self.pass_images or min(training.pass_images, MOST_PASS_IMAGES),
+            }
+        )
+
 
 class JobCreate(Document):
     """A request for a job: to train, to draw images from a checkpoint, to evaluate one, to import images."""
@@ -104,7 +126,9 @@ class JobCreate(Document):
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         problems = []
-        if self.evaluations and self.spec.kind != "train":
+        if self.evaluations and self.spec.kind == "train":
+            problems += _evaluation_problems(self.evaluations, self.spec)
+        elif self.evaluations:
             problems.append(Problem("/evaluations", "no_effect", "only trainings have checkpoints; leave it out"))
         if self.control and (self.spec.kind != "train" or self.spec.objective.consistency is None):
             reason = "only trainings with objective.consistency have one; leave it out"
@@ -114,6 +138,16 @@ class JobCreate(Document):
             problems.append(Problem("/evaluations", "required", reason))
         crossed(*problems)
         return self
+
+
+def _evaluation_problems(wanted: EvaluateEach, training: TrainSpec) -> list[Problem]:
+    """What would be wrong with each evaluation that follows, said before there is any."""
+    try:
+        wanted.spec_of(training, job_id="job_of_the_training", images_seen=None)
+    except ValidationError as error:
+        found = problems_of(error)
+        return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
+    return []
 
 
 class JobUpdate(Document):

@@ -18,7 +18,8 @@ Classes = Annotated[
     Strict(False),
     Field(min_length=1, max_length=100_000),
 ]
-PassImages = Annotated[int, Field(gt=0, le=65_536, description="Images that a worker holds at once")]
+MOST_PASS_IMAGES = 65_536
+PassImages = Annotated[int, Field(gt=0, le=MOST_PASS_IMAGES, description="Images that a worker holds at once")]
 
 
 JobId = Annotated[str, Field(pattern=rf"^{JOB_ID_PATTERN}$", max_length=200)]

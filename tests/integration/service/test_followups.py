@@ -1,6 +1,8 @@
 """Evaluations that follow a training: each checkpoint that is due gets one, and never two."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,10 @@ from service.errors import InvalidRequest
 from service.jobs.followups import FollowUps, due
 from service.jobs.records import JobRecord
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate
-from tests.support.plane import ORIGIN, Plane
+from tests.support.plane import ORIGIN, Plane, served_in
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.presets import PRESETS
 
 
 def loop_of(plane: Plane) -> FollowUps:
@@ -163,6 +166,45 @@ async def test_what_follows_a_training_may_have_fields_of_its_own(plane: Plane) 
     assert spec.sampler is not None
     assert (spec.repeats, spec.sampler.steps, spec.timeline_steps, spec.drift_images) == (2, 7, (3,), 0)
     assert spec.pass_images == 5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pointer"),
+    [
+        ({"drift_images": 1}, "/evaluations/drift_images"),
+        ({"average": "EMA"}, "/evaluations/average"),
+        ({"average": "ema-0.05x"}, "/evaluations/average"),
+        ({"reference": "https://example.com/statistics.npz"}, "/evaluations/reference"),
+        ({"first_seed": 2**53 - 100, "num_images": 50, "repeats": 3}, "/evaluations/first_seed"),
+        ({"sampler": {"sigma_min": 90.0, "sigma_max": 80.0}}, "/evaluations/sampler/sigma_min"),
+    ],
+)
+async def test_what_would_be_wrong_with_each_evaluation_is_said_when_the_training_is_submitted(
+    tmp_path: Path, wanted: dict[str, Any], pointer: str
+) -> None:
+    spec = PRESETS["smoke"].model_dump(mode="json")
+
+    async with served_in(tmp_path) as served:
+        answer = await served.api.post("/v1/jobs", json={"spec": spec, "evaluations": wanted})
+
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [problem["pointer"] for problem in answer.json()["errors"]] == [pointer]
+
+
+async def test_a_document_of_evaluations_that_can_never_be_is_not_tried_again_and_again(plane: Plane) -> None:
+    """An earlier release took such ones."""
+    job_id = await followed(plane, 100)
+    job = await plane.job(job_id)
+    await plane.jobs.apply(job, replace(job, evaluations='{"drift_images": 1}'), at=plane.clock())
+
+    await tick(plane)
+    assert (await plane.job(job_id)).evaluated_images == 100
+    await ended(plane, job_id)
+    await tick(plane)
+
+    assert await evaluations(plane) == []
+    assert await plane.jobs.with_evaluations_due() == []
 
 
 async def test_only_trainings_are_followed(plane: Plane) -> None:
