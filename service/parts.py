@@ -154,9 +154,8 @@ def assemble(
         installation=installation,
         measures=measures,
     )
-    scheduler = Scheduler(
-        actions=actions, database=database, max_active_jobs=settings.max_active_jobs, token=secrets.token_hex(8)
-    )
+    token = secrets.token_hex(8)
+    scheduler = Scheduler(actions=actions, database=database, max_active_jobs=settings.max_active_jobs, token=token)
     return Parts(
         settings=settings,
         clock=clock,
@@ -171,7 +170,9 @@ def assemble(
         curves=curves,
         scheduler=scheduler,
         reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
-        aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock),
+        aftercare=Aftercare(
+            store=store, database=database, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock, token=token
+        ),
         housekeeping=Housekeeping(
             purges=(
                 IdempotencyStore(database).purge,

@@ -1,10 +1,14 @@
 """Named leases: of several replicas one at a time does what must be done by one."""
 
+import asyncio
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.clock import Clock
 from service.database.engine import Database
 from service.database.tables import leases
 
@@ -32,3 +36,23 @@ async def confirm(connection: AsyncConnection, name: str, token: str) -> None:
     holder = await connection.scalar(select(leases.c.token).where(leases.c.name == name).with_for_update(read=True))
     if holder != token:
         raise LeaseLost(name)
+
+
+async def work_under(
+    database: Database, name: str, token: str, work: Coroutine[Any, Any, None], *, clock: Clock, seconds: float
+) -> None:
+    """Do what may take longer than the lease lasts: the lease, which this replica has, is kept until it is done.
+
+    Raises:
+        LeaseLost: somebody else has it by now, and the work was cut off.
+        DatabaseUnavailable: nobody knows who has it; the work was cut off, too.
+    """
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=seconds / 3))[0]:
+            if not await hold(database, name, token, now=clock(), seconds=seconds):
+                raise LeaseLost(name)
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -11,6 +11,8 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
+from service.database import Database
+from service.database.leases import LeaseLost, hold, work_under
 from service.errors import StorageUnavailable
 from service.jobs.learning import note_dataset
 from service.jobs.lifecycle import JobState
@@ -25,6 +27,7 @@ from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
+_LEASE, _LEASE_SECONDS = "tracking", 30.0
 _RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -36,13 +39,15 @@ _MLFLOW_STATUS: dict[JobState, RunStatus] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftercare:
     """Copies logs out of the engine, brings MLflow's runs to their end, keeps the store's copy of jobs true, and notes
-    which image set each of them is about."""
+    which image set each of them is about. `token` tells this replica from others."""
 
     store: JobStore
+    database: Database
     objects: JobObjects
     cluster: Cluster
     mlflow: Mlflow
     clock: Clock
+    token: str
 
     async def tick(self) -> bool:
         """One try at everything that is due but MLflow's; False, since what failed had better wait."""
@@ -61,7 +66,22 @@ class Aftercare:
         return False
 
     async def tend_runs(self) -> bool:
-        """One try at all that MLflow has to be told. A loop of its own: the curves of a long job take minutes."""
+        """One try at all that MLflow has to be told, by one replica at a time: two would make two runs of a job.
+
+        A loop of its own: the curves of a long job take minutes.
+        """
+        lease = (self.database, _LEASE, self.token)
+        if not await self.store.with_mlflow_due():
+            return False
+        if not await hold(*lease, now=self.clock(), seconds=_LEASE_SECONDS):
+            return False
+        try:
+            await work_under(*lease, self._tend_due(), clock=self.clock, seconds=_LEASE_SECONDS)
+        except LeaseLost:
+            log.warning("aftercare.overtaken")
+        return False
+
+    async def _tend_due(self) -> None:
         places = asyncio.Semaphore(_RUNS_AT_A_TIME)
 
         async def tend(job: JobRecord) -> None:
@@ -69,7 +89,6 @@ class Aftercare:
                 await self._tend_run(job)
 
         await asyncio.gather(*self._each(tend, await self.store.with_mlflow_due()))
-        return False
 
     def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:
         return [self._isolated(work, thing) for thing in things]

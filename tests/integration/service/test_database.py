@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from service.database import Database, open_database
-from service.database.leases import hold
-from service.database.tables import installation
+from service.database.leases import LeaseLost, hold, work_under
+from service.database.tables import installation, leases
 from service.errors import DatabaseInUse, DatabaseUnavailable
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import ManualClock, settings_in
+from tests.support.plane import ManualClock, eventually, settings_in
 from tests.support.postgres import Postgres
 
 HOLDER = """
@@ -95,6 +96,42 @@ async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long
         clock.advance(2)
         assert await take(other)
         assert not await take(holder)
+
+
+async def test_a_lease_is_kept_while_work_takes_longer_than_it_lasts(database_url: str) -> None:
+    clock, seconds = ManualClock(), 0.06
+    async with open_database(database_url) as database:
+
+        async def lasting() -> bool:
+            async with database.reading() as connection:
+                until = await connection.scalar(select(leases.c.until))
+            return until is not None and until == clock() + timedelta(seconds=seconds)
+
+        async def work() -> None:
+            for _ in range(5):
+                clock.advance(seconds / 2)
+                await eventually(lasting, what="the lease is renewed")
+                assert not await hold(database, "looking", "other", now=clock(), seconds=seconds)
+
+        assert await hold(database, "looking", "ours", now=clock(), seconds=seconds)
+        await work_under(database, "looking", "ours", work(), clock=clock, seconds=seconds)
+
+
+async def test_work_whose_lease_has_passed_to_somebody_else_is_cut_off(database_url: str) -> None:
+    clock, was_cut_off = ManualClock(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            was_cut_off.set()
+
+    async with open_database(database_url) as database:
+        assert await hold(database, "looking", "other", now=clock(), seconds=60)
+        with pytest.raises(LeaseLost):
+            await work_under(database, "looking", "ours", work(), clock=clock, seconds=0.03)
+
+    assert was_cut_off.is_set()
 
 
 async def test_leases_of_a_process_that_had_the_file_and_is_gone_are_void(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Curves that MLflow missed are brought to it out of the object store; over a real MLflow."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -162,6 +163,22 @@ async def test_a_run_that_somebody_deleted_is_made_anew(url: str, mlflow: Mlflow
     assert second
     assert second != first
     assert curve(url, second) == expected(AN_HOUR[:3])
+
+
+async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow: Mlflow, plane: Plane) -> None:
+    job_id = await plane.started()
+    Journal(plane.store, JobKeys(job_id), 1).deliver(AN_HOUR[:3])
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await plane.settle()
+    replicas = [replace(plane.aftercare, mlflow=mlflow, token=f"replica {number}") for number in range(3)]
+
+    await asyncio.gather(*(replica.tend_runs() for replica in replicas))
+
+    (run,) = MlflowClient(url).search_runs(
+        [str((await plane.job(job_id)).mlflow_experiment_id)], f"tags.`cdm.job_id` = '{job_id}'"
+    )
+    assert run.info.run_id == (await plane.job(job_id)).mlflow_run_id
+    assert curve(url, run.info.run_id) == expected(AN_HOUR[:3])
 
 
 async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks(plane: Plane, tmp_path: Path) -> None:
