@@ -103,7 +103,7 @@ class _Download:
         """The answer behind all redirects, its content still to come."""
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._sent(url, headers)
-            if not response.is_redirect:
+            if not response.has_redirect_location:
                 return response
             response.close()
             url = self._followed(url, response.headers["location"])

@@ -180,6 +180,13 @@ def test_a_redirect_that_leads_nowhere_ends_it(site: Site, location: str, words:
     assert "hunter2" not in message
 
 
+@pytest.mark.parametrize("status", [300, 302, 304, 308])
+def test_an_answer_that_points_elsewhere_without_saying_where_is_no_file(site: Site, status: int) -> None:
+    site.answers["/a"] = lambda handler: handler.answer(status, Content_Length="0")
+
+    assert refusal(site.url("/a")) == f"{site.url('/a')}: site.test answered {status}; see the URL"
+
+
 def test_what_is_cut_off_is_asked_for_from_there_on(site: Site) -> None:
     total, half = len(CONTENT), len(CONTENT) // 2
 
