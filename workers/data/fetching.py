@@ -15,6 +15,7 @@ from workers.contract.addresses import INSIDE
 from workers.contract.data import BuiltinDataset, DatasetToImport, FolderDataset
 from workers.contract.locations import bucket_and_key, is_path, uploaded_id
 from workers.data.errors import DatasetError
+from workers.data.files import require_regular
 from workers.data.remotes import Remote, of_bucket, uploaded
 from workers.environment import max_download_bytes, may_go_inside
 from workers.storage import ObjectStore
@@ -40,6 +41,7 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
         yield dataset
         return
     if is_path(dataset.path):
+        require_regular(Path(dataset.path))
         if dataset.sha256:
             _compare(_sha256_of(Path(dataset.path)), dataset.sha256, dataset.path)
         yield dataset

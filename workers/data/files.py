@@ -4,6 +4,7 @@ import errno
 import gzip
 import lzma
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from threading import Lock
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
+from workers.storage.files import open_regular
 
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
@@ -31,6 +33,34 @@ class Files:
     read: Callable[[str], bytes]
 
 
+def files_at(path: Path, suffix: str) -> list[Path]:
+    """The file at a path, or those of a folder that end so, by their names.
+
+    Raises:
+        DatasetError: there is none in it, or something that is no file.
+    """
+    found = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
+    if not found:
+        raise DatasetError(f"{path}: no {suffix} file in it")
+    for each in found:
+        require_regular(each)
+    return found
+
+
+def require_regular(path: Path) -> None:
+    """Let through files, folders, and what cannot be looked at: its reader says why.
+
+    Raises:
+        DatasetError: it is something else: a pipe would be waited for, and a device may have no end.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DatasetError(f"{path}: is no regular file; name one where the workers run")
+
+
 def folder_files(root: Path) -> Files:
     if root.is_file():
         raise DatasetError(f'{root}: is a file, not a folder; for a ZIP use "kind": "zip"')
@@ -39,8 +69,10 @@ def folder_files(root: Path) -> Files:
 
     def read(name: str) -> bytes:
         try:
-            _check_size((root / name).stat().st_size)
-            return (root / name).read_bytes()
+            with open_regular(root / name) as file:
+                size = os.fstat(file.fileno()).st_size
+                _check_size(size)
+                return file.read(size)
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from error
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from workers.contract.data import ParquetDataset
 from workers.data.errors import DatasetError, ImageError
+from workers.data.files import files_at
 from workers.data.labels import Labels, in_range, number_classes
 from workers.data.pixels import decode
 from workers.data.source import Source
@@ -28,10 +29,7 @@ def parquet_source(dataset: ParquetDataset) -> Iterator[Source]:
     Raises:
         DatasetError: a file cannot be read, or it does not say which column the images are.
     """
-    place, path = dataset.path, Path(dataset.path)
-    paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not paths:
-        raise DatasetError(f"{place}: no .parquet file in it")
+    place, paths = dataset.path, files_at(Path(dataset.path), ".parquet")
     with ExitStack() as stack:
         try:
             files = {each.stem: stack.enter_context(pq.ParquetFile(each)) for each in paths}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workers.contract.data import IMAGE_SUFFIXES, WebDataset
 from workers.data.errors import DatasetError, Faults, ImageError
-from workers.data.files import Files, tar_files
+from workers.data.files import Files, files_at, tar_files
 from workers.data.labels import Labels, in_range, number_classes
 from workers.data.pixels import decode
 from workers.data.source import Source
@@ -23,10 +23,7 @@ def webdataset_source(dataset: WebDataset) -> Iterator[Source]:
     Raises:
         DatasetError: there is none, or some images have labels and others have not.
     """
-    place, path = dataset.path, Path(dataset.path)
-    shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
-    if not shards:
-        raise DatasetError(f"{place}: no .tar file in it")
+    place, shards = dataset.path, files_at(Path(dataset.path), ".tar")
     with ExitStack() as stack:
         opened = {f"{shard.stem}/": stack.enter_context(tar_files(shard, compressed=False)) for shard in shards}
         files = _joined(opened)

@@ -15,6 +15,7 @@ from workers.sampling.network import SourceError
 from workers.storage import read_location
 
 _WHITE = 128
+_MOST_BYTES = 64 << 20  # several times the largest image that a network draws, unpacked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +40,8 @@ def read_known(inpainting: Inpainting, images: DatasetManifest, device: torch.de
 
 def _pixels(location: str, field: str, channels: int, images: DatasetManifest) -> Tensor:
     try:
-        pixels = to_pixels(decode(read_location(location)), channels=3 if channels == 3 else 1, resolution=None)
+        data = read_location(location, most_bytes=_MOST_BYTES)
+        pixels = to_pixels(decode(data), channels=3 if channels == 3 else 1, resolution=None)
     except ImageError as error:
         raise SourceError(f"inpainting.{field}: {location} {error}") from None
     except (OSError, ValueError) as error:

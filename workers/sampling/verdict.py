@@ -23,6 +23,7 @@ from workers.storage import read_location
 from workers.training.hardware import device_name
 
 GRID, NEAREST, DRIFT, TIMELINE = "grid.png", "nearest.png", "drift.png", "timeline.png"
+_MOST_BYTES = 256 << 20  # of statistics; 2048 dimensions take 32 MiB
 _GRID_IMAGES, _COLUMNS, _GALLERY_ROWS = 64, 8, 4
 _LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
 _GAPS = {GAP: "at training images", OWN_GAP: "on own paths", HELD_OUT_GAP: "at held-out images"}
@@ -35,7 +36,7 @@ def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]
         StatisticsError: they cannot be read, or are of other features.
     """
     try:
-        data = read_location(location)
+        data = read_location(location, most_bytes=_MOST_BYTES)
         statistics = Statistics.from_npz(data)
     except (OSError, ValueError) as error:
         raise StatisticsError(f"reference: {error}") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from workers.storage.base import ObjectStore
+from workers.storage.files import read_regular, too_large
 
 __all__ = ["ObjectStore", "key_in", "open_store", "read_location"]
 
@@ -37,18 +38,23 @@ def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
             raise ValueError(f"cannot open a store at {url!r}: use s3://bucket/prefix, file:///folder or memory://name")
 
 
-def read_location(location: str | Path) -> bytes:
+def read_location(location: str | Path, *, most_bytes: int) -> bytes:
     """A file at a path or URL such as `s3://bucket/prefix/file`; of a path, `~` is not expanded.
 
     Raises:
-        OSError: there is none, or it cannot be read; the message names the location.
+        OSError: there is none, it is larger, no regular file, or cannot be read; the message names the location.
         ValueError: a URL of a kind that there is no store for.
     """
     parts = urlsplit(str(location))
     try:
         if isinstance(location, str) and parts.scheme and parts.scheme != "file":
-            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
-        return Path(unquote(parts.path) if parts.scheme == "file" else location).read_bytes()
+            store = open_store(f"{parts.scheme}://{parts.netloc}")
+            data = store.part(parts.path.lstrip("/"), 0, most_bytes + 1)
+            if len(data) > most_bytes:
+                raise too_large(most_bytes)
+            return data
+        path = Path(unquote(parts.path) if parts.scheme == "file" else location)
+        return read_regular(path, most_bytes=most_bytes)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {location} where the workers run") from None
     except OSError as error:

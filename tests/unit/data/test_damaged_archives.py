@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from tests.support.archives import cifar10_files, pickled_by_python2, write_parquet, write_tar
 from tests.support.image_sets import (
@@ -27,7 +28,8 @@ from tests.support.image_sets import (
     refusal,
     webdataset,
 )
-from tests.support.pictures import write_zip
+from tests.support.pictures import write_folder, write_zip
+from workers.contract.data import Dataset, FolderDataset
 from workers.data import DatasetError, import_dataset, npz
 from workers.storage.memory import MemoryStore
 
@@ -159,6 +161,34 @@ def test_any_byte_changed_is_refused_in_words_or_loses_no_image(
     assert after.num_images == before.num_images
     if kind in {"cifar", "npz"}:
         assert after.digest == before.digest
+
+
+@pytest.mark.parametrize("kind", [*MAKERS, "zip"])
+def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Path, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        for digest in (None, "0" * 64):
+            dataset = TypeAdapter(Dataset).validate_python({"kind": kind, "path": str(path), "sha256": digest})
+            assert refusal(dataset) == f"{path}: is no regular file; name one where the workers run"
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("parquet", "parquet"), ("webdataset", "tar")])
+def test_nor_among_the_files_of_a_folder(tmp_path: Path, kind: str, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"a.{suffix}")
+
+    assert f"a.{suffix}: is no regular file" in refusal(MAKERS[kind](tmp_path))
+
+
+def test_nor_among_its_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, PNGS)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+
+    message = refusal(FolderDataset(kind="folder", path=str(tmp_path)))
+
+    assert "'pipe.png' cannot be read: it is no regular file" in message
+    assert "'zero.png' cannot be read: it is no regular file" in message
 
 
 def test_an_archive_of_other_things_than_arrays_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from workers.contract.features import FID_SHA256, Features, Inception, Lite0
-from workers.evaluation import features
+from workers.evaluation import features, weights
 from workers.evaluation.features import Extractor, FeaturesError, open_features
 from workers.evaluation.inception import InceptionFeatures
 from workers.storage import open_store
@@ -176,6 +176,24 @@ def test_weights_are_read_from_a_store(tmp_path: Path, inception: Extractor) -> 
     found = open_features(config.model_copy(update={"weights": "memory://feature-weights/folder/a.pth"}))
 
     assert torch.equal(found(images(1, 3, 8)), inception(images(1, 3, 8)))
+
+
+def test_weights_that_never_end_or_are_absurdly_large_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = saved(tmp_path / "a.pth", made_up_weights())
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(weights, "_MOST_BYTES", 1 << 20)
+    open_store("memory://absurd-weights").put("a.pth", bytes((1 << 20) + 1))
+
+    for location, reason in (
+        ("/dev/zero", "it is no regular file; name one"),
+        (str(tmp_path / "pipe"), "it is no regular file; name one"),
+        (config.weights, "it is larger than 1 MiB; name a smaller file"),
+        ("memory://absurd-weights/a.pth", "it is larger than 1 MiB; name a smaller file"),
+    ):
+        with pytest.raises(FeaturesError, match=f"^features.weights: cannot read {location}: {reason}$"):
+            open_features(config.model_copy(update={"weights": location}))
 
 
 def test_weights_of_another_digest_are_not_looked_into(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from workers.contract.records import Reason
 from workers.data import import_dataset
 from workers.diffusion.denoiser import Denoiser
 from workers.evaluation.features import Extractor
+from workers.evaluation.statistics import StatisticsError
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.exam import Exam
 from workers.sampling.pieces import Piece, Workshop
+from workers.sampling.verdict import read_statistics
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
 
@@ -132,6 +134,11 @@ def test_features_of_the_training_images_are_computed_once(
 def test_published_statistics_take_the_features_they_were_made_with(small: Gallery) -> None:
     with pytest.raises(ValueError, match="published statistics are of other features"):
         small.run("never", "evaluate", **SMALL, reference="reference.npz")
+
+
+def test_statistics_that_never_end_are_not_read() -> None:
+    with pytest.raises(StatisticsError, match=r"^reference: cannot read /dev/zero: it is no regular file; name one$"):
+        read_statistics("/dev/zero", dimensions=8)
 
 
 def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small: Gallery, tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def test_known_pixels_of_another_size_are_refused(gallery: Gallery, tmp_path: Pa
         gallery.run("text", "sample", inpainting={"image": str(tmp_path / "text.png"), "mask": small})
     with pytest.raises(SpecMismatchError, match=r"inpainting.image: there is no /nowhere"):
         gallery.run("none", "sample", inpainting={"image": "/nowhere", "mask": small})
+    with pytest.raises(SpecMismatchError, match=r"inpainting.image: cannot read /dev/zero: it is no regular file"):
+        gallery.run("endless", "sample", inpainting={"image": "/dev/zero", "mask": small})
 
 
 def test_an_attempt_that_was_superseded_leaves_and_writes_nothing_more(gallery: Gallery) -> None:

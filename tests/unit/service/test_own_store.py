@@ -21,7 +21,7 @@ def test_whatever_is_read_from_the_store_is_known_to_lie_there(head: str, parts:
     open_store("memory://spelt").put(f"prefix/{KEY}", b"theirs")
     location = f"{head}spelt/{'/'.join([*parts, 'prefix'])}/{KEY}{tail}"
     try:
-        is_read = read_location(location) == b"theirs"
+        is_read = read_location(location, most_bytes=100) == b"theirs"
     except FileNotFoundError:
         is_read = False
 
