@@ -56,7 +56,7 @@ def cifar10_files(batches: Sequence[tuple[np.ndarray, list[int]]], names: list[b
 def write_parquet(
     path: Path,
     images: Sequence[bytes | None],
-    labels: Sequence[int] | None,
+    labels: Sequence[Any] | None,
     *,
     classes: Sequence[str] | None = None,
     column: str = "image",
@@ -69,7 +69,7 @@ def write_parquet(
     columns |= {name: pa.array(values) for name, values in more.items()}
     features: dict[str, Any] = {column: {"_type": "Image"}}
     if labels is not None:
-        columns["label"] = pa.array(labels, pa.int64())
+        columns["label"] = pa.array(labels)
         features["label"] = {"names": classes, "_type": "ClassLabel"}
     table = pa.table(columns)
     if classes is not None:

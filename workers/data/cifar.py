@@ -63,7 +63,7 @@ def cifar_source(dataset: CifarDataset) -> Source:
     values = [value for batch in batches for value in _labels(batch.get(layout.labels), len(classes), place)]
     if not values or len(values) != len(pixels):
         raise DatasetError(f"{place}: has {len(pixels)} images and {len(values)} labels; {_MEND}")
-    labels = Labels(tuple(values), classes)
+    labels = Labels.of(values, classes)
     return of_arrays(pixels, labels, place=place, channels=dataset.channels, resolution=dataset.resolution)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 _SHOWN = 20
+_MOST = 1_000_000  # as many as may be left out
 
 
 class DatasetError(ValueError):
@@ -26,7 +27,14 @@ class Faults:
     _found: dict[str, ImageError] = field(default_factory=dict)
 
     def add(self, name: str, error: ImageError) -> None:
-        self._found.setdefault(name, error)
+        """Keep what is to be said ; the error holds on to the image's bytes, in the frames that it came through.
+
+        Raises:
+            DatasetError: there are more than a million.
+        """
+        self._found.setdefault(name, ImageError(str(error), mend=error.mend))
+        if len(self._found) > _MOST:
+            self.refuse()
 
     def __len__(self) -> int:
         return len(self._found)

@@ -19,7 +19,7 @@ from workers.storage.files import open_regular
 
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
-_MAX_FILE_BYTES = 256 << 20  # no image of a sane number of pixels is larger; a ZIP can hide one that is
+_MAX_FILE_BYTES = 256 << 20
 
 # RuntimeError: encrypted, or packed in a way that Python does not know
 _UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
@@ -71,7 +71,7 @@ def folder_files(root: Path) -> Files:
         try:
             with open_regular(root / name) as file:
                 size = os.fstat(file.fileno()).st_size
-                _check_size(size)
+                check_size(size)
                 return file.read(size)
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from error
@@ -105,7 +105,7 @@ def zip_files(path: Path) -> Iterator[Files]:
 
     def read(name: str) -> bytes:
         try:
-            _check_size(members[name].file_size)
+            check_size(members[name].file_size)
             return archive.read(members[name])  # to the end, which is where the checksum is compared
         except _UNPACKING_ERRORS as error:
             raise ImageError(f"cannot be unpacked: {error}") from error
@@ -136,7 +136,7 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
         lock = Lock()  # all members are read through one open file
 
         def read(name: str) -> bytes:
-            _check_size(members[name].size)
+            check_size(members[name].size)
             try:
                 with lock:
                     file = archive.extractfile(members[name])
@@ -173,6 +173,11 @@ def _is_of_many_files(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EMFILE
 
 
-def _check_size(num_bytes: int) -> None:
+def check_size(num_bytes: int) -> None:
+    """Before that many bytes of an image are unpacked.
+
+    Raises:
+        ImageError: no image of a sane number of pixels has so many.
+    """
     if num_bytes > _MAX_FILE_BYTES:
         raise ImageError(f"is larger than {_MAX_FILE_BYTES >> 20} MiB", mend="make the images smaller")

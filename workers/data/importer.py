@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections import deque
+from array import array
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -93,11 +94,11 @@ def import_images(
         here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
         source = stack.enter_context(open_source(here))
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cdm-import-")))
-        log.info("dataset.opened", place=source.place, num_images=len(source.names), num_ignored=source.num_ignored)
+        log.info("dataset.opened", place=source.place, num_images=source.num_images, num_ignored=source.num_ignored)
         spool = Spool(folder, shard_bytes=shard_bytes)
         filled = _fill(spool, source, on_progress, max_faulty_images)
         if source.labels:
-            kept = np.asarray(source.labels.values, dtype="<i4")[filled.kept]
+            kept = np.asarray(source.labels.values, dtype="<i4")[np.asarray(filled.kept)]
             (folder / _LABELS).write_bytes(kept.tobytes())
         manifest = _manifest(source, spool, filled.resolution, folder)
         return Imported(_upload(manifest, folder, store), filled.left_out, source.num_ignored)
@@ -106,40 +107,46 @@ def import_images(
 @dataclass(frozen=True, slots=True)
 class _Filled:
     resolution: int
-    kept: list[int]
+    kept: "array[int]"
     left_out: Faults
 
 
 def _fill(spool: Spool, source: Source, on_progress: Progress, max_faulty_images: int) -> _Filled:
     """Pass on to the spool every image that can be used, all of one resolution."""
-    faults, kept = Faults(source.place), []
-    sizes: dict[int, list[str]] = {}
-    for index, (name, pixels) in enumerate(zip(source.names, _decoded(source), strict=True)):
+    faults, kept = Faults(source.place), _numbers()
+    sizes: defaultdict[int, array[int]] = defaultdict(_numbers)
+    for index, pixels in enumerate(_decoded(source)):
         match pixels:
             case ImageError():
-                faults.add(name, pixels)
+                faults.add(source.name(index), pixels)
             case _:
-                sizes.setdefault(pixels.shape[-1], []).append(name)
+                sizes[pixels.shape[-1]].append(index)
                 # otherwise only the remaining faults are of interest
                 if len(sizes) == 1 and len(faults) <= max_faulty_images:
                     spool.append(pixels)
                     kept.append(index)
-        on_progress(index + 1, len(source.names))
+        on_progress(index + 1, source.num_images)
     usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
     for size in sizes.keys() - {usual}:
-        for name in sizes[size]:
-            faults.add(name, ImageError(f"is {size} x {size} pixels, most are {usual} x {usual}", mend=RESIZE))
+        unusual = ImageError(f"is {size} x {size} pixels, most are {usual} x {usual}", mend=RESIZE)
+        for index in sizes[size]:
+            faults.add(source.name(index), unusual)
     if len(sizes) != 1 or len(faults) > max_faulty_images:
         faults.refuse()
     spool.flush()
     return _Filled(usual, kept, faults)
 
 
+def _numbers() -> "array[int]":
+    """None yet; of hundreds of millions of images a list would take gigabytes."""
+    return array("I")
+
+
 def _decoded(source: Source) -> Iterator[Pixels | ImageError]:
     """All images in their order, a few ahead of the reader."""
     with ThreadPoolExecutor(_THREADS) as pool:
         ahead: deque[Future[Pixels | ImageError]] = deque()
-        for index in range(len(source.names)):
+        for index in range(source.num_images):
             ahead.append(pool.submit(_pixels, source, index))
             if len(ahead) > 4 * _THREADS:
                 yield ahead.popleft().result()

@@ -3,31 +3,39 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int32
 
 from workers.data.errors import DatasetError, Faults, ImageError
 
 LABEL_FILE = "dataset.json"
-_MAX_CLASSES = 100_000  # a label is an index of a class; one beyond this is an id of something else
+MAX_CLASSES = 100_000  # a label is an index of a class; one beyond this is an id of something else
 _RELABEL = f"make {LABEL_FILE} list every image once, with a whole number from 0"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Labels:
     """One class per image, in the order of the images, as an index into the names of the classes."""
 
-    values: tuple[int, ...]
+    values: Int32[np.ndarray, "images"]
     classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[int] | np.ndarray, classes: tuple[str, ...]) -> Self:
+        """Of whole numbers that are in range."""
+        return cls(np.asarray(values, dtype=np.int32), classes)
 
 
 def in_range(label: int) -> bool:
     """Whether it can be the number of a class."""
-    return 0 <= label < _MAX_CLASSES
+    return 0 <= label < MAX_CLASSES
 
 
-def number_classes(values: Sequence[int]) -> tuple[str, ...]:
+def number_classes(values: Sequence[int] | np.ndarray) -> tuple[str, ...]:
     """Names for classes that have none: their numbers."""
-    return tuple(map(str, range(max(values) + 1)))
+    return tuple(map(str, range(int(np.max(values)) + 1)))
 
 
 def folder_labels(names: Sequence[str], *, place: str) -> Labels | None:
@@ -43,7 +51,7 @@ def folder_labels(names: Sequence[str], *, place: str) -> Labels | None:
     if faults:
         faults.refuse()
     index = {name: number for number, name in enumerate(classes)}
-    return Labels(tuple(index[folder] for folder in folders), classes)
+    return Labels.of([index[folder] for folder in folders], classes)
 
 
 def file_labels(document: bytes, names: Sequence[str], *, place: str) -> Labels | None:
@@ -69,7 +77,7 @@ def file_labels(document: bytes, names: Sequence[str], *, place: str) -> Labels 
     if faults:
         faults.refuse()
     values = tuple(given[name] for name in names)
-    return Labels(values, _classes(content.get("classes"), values, place))
+    return Labels.of(values, _classes(content.get("classes"), values, place))
 
 
 def _parsed(document: bytes, place: str) -> dict[str, Any]:

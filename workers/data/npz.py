@@ -8,7 +8,7 @@ import numpy as np
 
 from workers.contract.data import NpzDataset
 from workers.data.errors import DatasetError
-from workers.data.labels import Labels, in_range, number_classes
+from workers.data.labels import MAX_CLASSES, Labels, number_classes
 from workers.data.source import Source, of_arrays
 
 _MAX_BYTES = 16 << 30  # it has to fit into memory; a small file can unpack to more
@@ -70,10 +70,11 @@ def _holds_images(array: np.ndarray) -> bool:
 
 
 def _labels(numbers: np.ndarray, strings: list[np.ndarray], place: str) -> Labels:
-    values = tuple(numbers.tolist())
-    if wrong := next((value for value in values if not in_range(value)), None):
-        raise DatasetError(f"{place}: has the label {wrong}; number the classes from 0")
-    classes = tuple(strings[0].tolist()) if len(strings) == 1 else number_classes(values)
-    if len(set(classes)) != len(classes) or len(classes) <= max(values):
-        raise DatasetError(f"{place}: names {len(classes)} classes, some alike or too few for label {max(values)}")
-    return Labels(values, classes)
+    if len(wrong := numbers[(numbers < 0) | (numbers >= MAX_CLASSES)]):
+        raise DatasetError(f"{place}: has the label {wrong[0]}; number the classes from 0")
+    if len(strings) == 1 and len(strings[0]) > MAX_CLASSES:
+        raise DatasetError(f"{place}: names {len(strings[0]):,} classes; at most {MAX_CLASSES:,} are taken")
+    classes, largest = tuple(strings[0].tolist()) if len(strings) == 1 else number_classes(numbers), int(numbers.max())
+    if len(set(classes)) != len(classes) or len(classes) <= largest:
+        raise DatasetError(f"{place}: names {len(classes)} classes, some alike or too few for label {largest}")
+    return Labels.of(numbers, classes)

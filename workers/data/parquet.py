@@ -1,24 +1,30 @@
 """Parquet files of images, as Hugging Face's `datasets` writes them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from workers.contract.data import ParquetDataset
 from workers.data.errors import DatasetError, ImageError
-from workers.data.files import files_at
-from workers.data.labels import Labels, in_range, number_classes
+from workers.data.files import check_size, files_at
+from workers.data.labels import MAX_CLASSES, Labels, number_classes
 from workers.data.pixels import decode
-from workers.data.source import Source
+from workers.data.source import Source, check_count
 
-_ROWS_AT_A_TIME = 64  # a value may unpack to far more than it takes in the file
-_ROWS_HELD = 4 * _ROWS_AT_A_TIME  # images are read in their order, some threads a little ahead of others
+_ROWS_AT_A_TIME = 8  # a value takes its place in memory for each row, however often it is repeated in a few bytes
+_LABELS_AT_A_TIME = 1 << 16
+_ROWS_HELD = 64  # images are read in their order, some threads a little ahead of others
 _ERRORS = (pa.ArrowException, OSError, ValueError, IndexError)  # the last two: damaged names and sizes
 
 
@@ -45,10 +51,10 @@ def parquet_source(dataset: ParquetDataset) -> Iterator[Source]:
 
 def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Source:
     """Of files that have the same columns, and describe them alike."""
-    place = dataset.path
-    names = tuple(f"{name}/{row:08d}" for name, file in files.items() for row in range(file.metadata.num_rows))
-    if not names:
+    place, num_images = dataset.path, sum(file.metadata.num_rows for file in files.values())
+    if num_images <= 0:
         raise DatasetError(f"{place}: no rows in it")
+    check_count(num_images, place)
     (first, schema), *others = ((name, file.schema_arrow) for name, file in files.items())
     features = _features(schema)
     for name, other in others:
@@ -60,8 +66,9 @@ def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Sou
     rows = _Rows(tables, _image_column(schema, features, dataset.column, place))
     return Source(
         place=place,
-        names=names,
-        labels=_labels(tables, features, place),
+        num_images=num_images,
+        name=_naming(files),
+        labels=_labels(tables, features, num_images, place),
         channels=dataset.channels,
         resolution=dataset.resolution,
         num_ignored=0,
@@ -69,8 +76,22 @@ def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Sou
     )
 
 
+def _naming(files: Mapping[str, pq.ParquetFile]) -> Callable[[int], str]:
+    """Rows are called by their file and their number in it."""
+    stems, starts = list(files), [0, *accumulate(file.metadata.num_rows for file in files.values())]
+
+    def name(index: int) -> str:
+        number = bisect_right(starts, index) - 1
+        return f"{stems[number]}/{index - starts[number]:08d}"
+
+    return name
+
+
 class _Rows:
-    """The images of a column by their number over all files, in about their order; may be asked by several threads."""
+    """The images of a column by their number over all files, in about their order; may be asked by several threads.
+
+    One that was read is let go of: it keeps all those in memory that came with it.
+    """
 
     def __init__(self, files: Sequence[pq.ParquetFile], column: str) -> None:
         self._files, self._column, self._lock = files, column, Lock()
@@ -82,15 +103,8 @@ class _Rows:
                 self._begin()
             while index >= self._next:
                 self._read_on()
-            held = self._held[index]
-        try:
-            value = held.as_py()
-        except ValueError as error:  # a name that is no text
-            raise ImageError(f"cannot be unpacked: {error}") from error
-        data = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(data, bytes):
-            raise ImageError("has no bytes, only a path", mend="save the table with its images embedded")
-        return data
+            value = self._held.pop(index)
+        return _bytes_of(value)
 
     def _begin(self) -> None:
         self._batches = (
@@ -120,6 +134,19 @@ class _Rows:
             del self._held[row]
 
 
+def _bytes_of(value: pa.Scalar) -> bytes:
+    while isinstance(value, pa.StructScalar):
+        try:
+            value = value["bytes"]
+        except KeyError:  # there are several
+            raise ImageError("has bytes more than once", mend="save the table with one column of them") from None
+    data: pa.Buffer | None = value.as_buffer()
+    if data is None:
+        raise ImageError("has no bytes, only a path", mend="save the table with its images embedded")
+    check_size(data.size)
+    return bytes(data)
+
+
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
     """What `datasets` has written of the columns; nothing if something else has made the file."""
     try:
@@ -146,15 +173,43 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _labels(files: Sequence[pq.ParquetFile], features: Mapping[str, Any], place: str) -> Labels | None:
+def _labels(files: Sequence[pq.ParquetFile], features: Mapping[str, Any], count: int, place: str) -> Labels | None:
     columns = [name for name, each in features.items() if each.get("_type") == "ClassLabel"]
     if len(columns) != 1:
         return None
     (column,) = columns
-    values = tuple(value for file in files for value in file.read(columns=[column]).column(0).to_pylist())
     names = features[column].get("names")
-    classes = tuple(map(str, names)) if isinstance(names, list) else None
-    for row, value in enumerate(values):
-        if type(value) is not int or not in_range(value) or (classes and value >= len(classes)):
-            raise DatasetError(f"{place}: row {row} has the label {value!r} in {column}; number the classes from 0")
+    classes = tuple(map(str, names)) if isinstance(names, list) else ()
+    values, done = np.empty(count, dtype=np.int32), 0
+    for part in _label_parts(files, column, min(len(classes) or MAX_CLASSES, MAX_CLASSES), place):
+        if (end := done + len(part)) > count:
+            raise DatasetError(f"{place}: has {count} rows, and more labels in {column}; save the table again")
+        values[done:end] = part
+        done = end
+    if done < count:
+        raise DatasetError(f"{place}: has {count} rows, and {done} labels in {column}; save the table again")
     return Labels(values, classes or number_classes(values))
+
+
+def _label_parts(
+    files: Sequence[pq.ParquetFile], column: str, num_classes: int, place: str
+) -> Iterator[Int64[np.ndarray, "rows"]]:
+    """Those of a few rows at a time.
+
+    Raises:
+        DatasetError: naming the first row that has no label, or one that is no class.
+    """
+    kind = files[0].schema_arrow.field(column).type
+    if not pa.types.is_integer(kind):
+        raise DatasetError(f"{place}: the labels in {column} are {kind}, no whole numbers; number the classes from 0")
+    row = 0
+    for file in files:
+        for batch in file.iter_batches(batch_size=_LABELS_AT_A_TIME, columns=[column]):
+            given = batch.column(0)
+            numbers = pc.fill_null(given.cast(pa.int64(), safe=False), -1).to_numpy()
+            if (wrong := (numbers < 0) | (numbers >= num_classes)).any():
+                at = int(wrong.argmax())
+                said = f"row {row + at} has the label {given[at].as_py()!r} in {column}"
+                raise DatasetError(f"{place}: {said}; number the classes from 0")
+            yield numbers
+            row += len(numbers)

@@ -1,4 +1,4 @@
-"""What all kinds of image collections are turned into: a list of images that are decoded one by one."""
+"""What all kinds of image collections are turned into: images by their number, decoded one by one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,22 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from workers.data.errors import DatasetError
 from workers.data.labels import Labels
+
+MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Images in a fixed order, sorted by name. `image(i)` decodes one, raises ImageError, and may run in any thread."""
+    """Images in a fixed order, sorted by name. `image(i)` decodes one, raises ImageError, and may run in any thread.
+
+    A small file can hold very many: `name(i)` makes a name for who asks for it.
+    """
 
     place: str
-    names: tuple[str, ...]
+    num_images: int
+    name: Callable[[int], str]
     labels: Labels | None
     channels: Literal[1, 3]
     resolution: int | None
@@ -32,16 +39,31 @@ def of_arrays(
     channels: Literal[1, 3],
     resolution: int | None,
 ) -> Source:
-    """Images that are in memory already, in their order."""
+    """Images that are in memory already, in their order.
+
+    Raises:
+        DatasetError: they are too many.
+    """
+    check_count(len(pixels), place)
 
     def image(index: int) -> Image.Image:
         one = pixels[index]
         return Image.fromarray(one[:, :, 0] if one.ndim == 3 and one.shape[2] == 1 else one)
 
-    return Source(place, numbered(len(pixels)), labels, channels, resolution, num_ignored=0, image=image)
+    return Source(place, len(pixels), numbered(len(pixels)), labels, channels, resolution, num_ignored=0, image=image)
 
 
-def numbered(count: int) -> tuple[str, ...]:
-    """Names for images that have none, in their order."""
+def numbered(count: int) -> Callable[[int], str]:
+    """Names for images that have none: their numbers."""
     width = max(6, len(str(count)))
-    return tuple(f"{number:0{width}d}" for number in range(count))
+    return lambda number: f"{number:0{width}d}"
+
+
+def check_count(num_images: int, place: str) -> None:
+    """Of a format that can say so in a few bytes, before anything is made for each of them.
+
+    Raises:
+        DatasetError: they are too many.
+    """
+    if num_images > MAX_IMAGES:
+        raise DatasetError(f"{place}: has {num_images:,} images; bring it as sets of at most {MAX_IMAGES:,}")

@@ -64,7 +64,7 @@ def open_source(dataset: DatasetToImport) -> Iterator[Source]:
 def _builtin(name: str) -> Source:
     with np.load(_BUILTIN[name], allow_pickle=False) as arrays:
         pixels, values, classes = arrays["X"], arrays["Y"], arrays["classes"]
-    labels = Labels(tuple(values.tolist()), tuple(classes.tolist()))
+    labels = Labels.of(values, tuple(classes.tolist()))
     return of_arrays(pixels, labels, place=name, channels=1, resolution=None)
 
 
@@ -78,7 +78,8 @@ def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
         raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {known}")
     return Source(
         place=place,
-        names=names,
+        num_images=len(names),
+        name=names.__getitem__,
         labels=_labels(files, names, place) if LABEL_FILE in visible else folder_labels(names, place=place),
         channels=dataset.channels,
         resolution=dataset.resolution,

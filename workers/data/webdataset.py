@@ -34,7 +34,8 @@ def webdataset_source(dataset: WebDataset) -> Iterator[Source]:
             raise DatasetError(f"{place}: no images in it; known are {', '.join(IMAGE_SUFFIXES)}")
         yield Source(
             place=place,
-            names=names,
+            num_images=len(names),
+            name=names.__getitem__,
             labels=labels,
             channels=dataset.channels,
             resolution=dataset.resolution,
@@ -75,7 +76,7 @@ def _labels(files: Files, names: Sequence[str], place: str) -> tuple[Labels | No
     labels = [value for value in values.values() if value is not None]
     if not labels:
         return None, 0
-    return Labels(tuple(labels), number_classes(labels)), sum(len(found) for found in by_suffix)
+    return Labels.of(labels, number_classes(labels)), sum(len(found) for found in by_suffix)
 
 
 def _label(files: Files, name: str) -> int | None:
