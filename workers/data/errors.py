@@ -27,7 +27,7 @@ class Faults:
     _found: dict[str, ImageError] = field(default_factory=dict)
 
     def add(self, name: str, error: ImageError) -> None:
-        """Keep what is to be said ; the error holds on to the image's bytes, in the frames that it came through.
+        """Keep what is to be said; the error holds on to the image's bytes, in the frames that it came through.
 
         Raises:
             DatasetError: there are more than a million.
