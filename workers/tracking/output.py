@@ -4,7 +4,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO, cast
 
 from workers.contract.keys import AttemptKeys
@@ -22,8 +22,9 @@ def shipped_output(
 ) -> Iterator[Callable[[str], None]]:
     """Inside, all that Python code prints also goes to the log `source` of an attempt, without the known secrets.
 
-    It still comes out where it did. An exception that leaves this block ends the log with its traceback. Leaving waits
-    for at most 20 seconds until all has arrived; until then, nothing waits.
+    It still comes out where it did; if that fails, as on a full disk, nothing ends. An exception that leaves this block
+    ends the log with its traceback. Leaving waits for at most 20 seconds until all has arrived; until then, nothing
+    waits.
 
     A process that is about to end hard calls what this yields with its last words: they are shipped behind all else,
     in as much time, and end the log.
@@ -59,7 +60,8 @@ class _Output:
         self._adding = threading.RLock()  # a signal's handler may print while its thread prints
 
     def write(self, text: str) -> int:
-        self._original.write(self._redaction(text))  # the engine keeps this, and users see it
+        with suppress(OSError):
+            self._original.write(self._redaction(text))  # the engine keeps this, and users see it
         with self._adding:
             lines, newline, self._part = (self._part + text).rpartition("\n")
             self._hand_on(lines + newline)
@@ -70,6 +72,10 @@ class _Output:
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._original.flush()
 
     def finish(self) -> None:
         """Hand on a last line that has no end."""

@@ -48,7 +48,7 @@ class CheckpointWriter:
         """Take a snapshot to be written; False if the one before is still being written.
 
         Raises:
-            Exception: the one before could not be written, and not because of the store.
+            Exception: the one before could not be written, and not because of the store, or not be told of.
         """
         if not self.is_idle:
             log.warning("checkpoint.skipped", images_seen=state.images_seen, error=_said(self._failure) or "still busy")
@@ -65,7 +65,7 @@ class CheckpointWriter:
 
         Raises:
             CheckpointNotTakenError: it is not, after so long.
-            Exception: it cannot be written, and not because of the store.
+            Exception: it cannot be written, and not because of the store, or not be told of.
         """
         if not self._is_idle.wait(patience_seconds):
             what = f"the checkpoint at {self._snapshot.images_seen} images within {patience_seconds:g} s"
@@ -83,11 +83,18 @@ class CheckpointWriter:
     def _run(self) -> None:
         while self._is_due.wait() and not self._is_over.is_set():
             self._is_due.clear()
-            self._failure = self._attempted()
+            try:
+                self._failure = self._attempted()
+            except Exception as error:  # noqa: BLE001 - training learns of it at its next checkpoint
+                self._failure = error
             self._is_idle.set()
 
     def _attempted(self) -> Exception | None:
-        """Try until it is written, a later attempt has begun, it cannot be, or nobody waits for it any more."""
+        """Try until it is written, a later attempt has begun, or nobody waits for it any more.
+
+        Raises:
+            Exception: it cannot be written, and not because of the store, or not be told of.
+        """
         pause = _FIRST_PAUSE_SECONDS
         while True:
             begun = time.monotonic()
@@ -103,8 +110,6 @@ class CheckpointWriter:
                 if self._is_over.wait(pause):
                     return error
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            except Exception as error:  # noqa: BLE001 - training learns of it at its next checkpoint
-                return error
             else:
                 self._told(self._snapshot.images_seen, time.monotonic() - begun)
                 return None

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -68,6 +70,19 @@ def test_an_exception_ends_the_log_with_its_traceback() -> None:
     first, second, *_, last = shipped(store).splitlines()
     assert (first, second) == ("before it", "Traceback (most recent call last):")
     assert last == "LookupError: nothing there"
+
+
+def test_a_full_disk_behind_standard_output_ends_nothing_and_the_log_has_all_of_it() -> None:
+    store, longer_than_its_buffer = MemoryStore(), "." * 100_000
+    full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
+
+    with redirect_stdout(full), shipped_output(store, KEYS, "rank-0000"):
+        sys.stdout.write(f"step 1\n{longer_than_its_buffer}\n")
+        print("step 2", flush=True)  # noqa: T201 - what this is about
+    with suppress(OSError):
+        full.close()
+
+    assert shipped(store) == f"step 1\n{longer_than_its_buffer}\nstep 2\n"
 
 
 def test_secrets_of_the_environment_reach_neither_the_log_nor_what_the_engine_keeps(

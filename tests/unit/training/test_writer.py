@@ -124,3 +124,22 @@ def test_a_superseded_attempt_learns_of_it_and_writes_nothing(guarded: Guarded, 
 
     assert guarded.writer.fenced
     assert guarded.store.list("") == []
+
+
+def test_a_checkpoint_that_cannot_be_told_of_is_a_failure_and_the_next_is_not_left_out_for_ever(
+    guarded: Guarded, images: ImageSet
+) -> None:
+    def told(images_seen: int, seconds: float) -> None:
+        raise OSError("the log's disk is full")
+
+    writer, state = CheckpointWriter(guarded.save, told=told), new_state(SPEC, images.manifest, CPU)
+    guarded.is_open.set()
+
+    assert writer.offer(state)
+    with pytest.raises(OSError, match="the log's disk is full"):
+        writer.settle(PATIENCE_SECONDS)
+
+    assert writer.is_idle
+    with pytest.raises(OSError, match="the log's disk is full"):
+        writer.offer(state)
+    writer.close(0.0)
