@@ -38,12 +38,13 @@ class Snapshot:
 
     def take(self, state: TrainState) -> None:
         self.images_seen, self._sigma_data = state.images_seen, state.denoiser.sigma_data
-        for name, tensors in _tensors(state).items():
+        files = _tensors(state)
+        for name, tensors in files.items():
             if name not in self._files or not self._files[name].fits(tensors):
                 self._files[name] = TensorFile(tensors)
             self._files[name].copy(tensors)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # the copies were only asked for
+        for gpu in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(gpu)  # the copies were only asked for; on a GPU of others it would take memory
 
     def files(self) -> Iterator[tuple[str, memoryview]]:
         """The files of a checkpoint by name. They are the snapshot itself: read them before the next is taken."""

@@ -143,3 +143,14 @@ def test_a_checkpoint_that_cannot_be_told_of_is_a_failure_and_the_next_is_not_le
     with pytest.raises(OSError, match="the log's disk is full"):
         writer.offer(state)
     writer.close(0.0)
+
+
+def test_a_copy_of_what_lies_on_the_cpu_touches_no_gpu(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks a GPU for anything makes a context there: hundreds of MiB of what may be another job's."""
+    touched: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", touched.append)
+
+    Snapshot.of(trained(new_state(SPEC, images.manifest, CPU), images, until=16))
+
+    assert touched == []
