@@ -49,6 +49,7 @@ class AttemptKeys:
         return f"{self.root}/metrics/"
 
     def metrics_chunk(self, sequence: int) -> str:
+        """A chunk never changes; there is none without all those before it."""
         return f"{self.metrics}{sequence:06d}.jsonl"
 
 

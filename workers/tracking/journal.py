@@ -14,7 +14,11 @@ log = structlog.get_logger()
 
 
 class Journal:
-    """Writes metric rows as JSON-lines chunks of one attempt, pictures under the job."""
+    """Writes metric rows as JSON-lines chunks of one attempt, pictures under the job.
+
+    No chunk is ever overwritten: workers that restart within an attempt may not be its only ones, since the first of
+    those before may live on where Ray no longer sees it. If both write, their chunks follow each other.
+    """
 
     def __init__(self, store: ObjectStore, job: JobKeys, attempt: int) -> None:
         self._store = store
@@ -40,8 +44,18 @@ class Journal:
                     assert_never(event)
         if lines:
             chunk = "".join(json.dumps(line) + "\n" for line in lines)
-            self._store.put(self._attempt.metrics_chunk(self._next_chunk), chunk.encode())
-            self._next_chunk += 1
+            self._next_chunk = self._append(chunk.encode(), self._next_chunk) + 1
+
+    def _append(self, chunk: bytes, number: int) -> int:
+        """Put it at the first number from this one on that is free, and return that.
+
+        Where it is already, an earlier try has arrived, and only its answer got lost.
+        """
+        while not self._store.put_if_absent(key := self._attempt.metrics_chunk(number), chunk):
+            if self._store.get(key) == chunk:
+                break
+            number += 1
+        return number
 
     def _keep(self, grid: Grid) -> None:
         """All attempts share the places of pictures: one that has been superseded leaves them alone."""

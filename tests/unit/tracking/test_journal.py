@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Checkpointed, Event, Grid, Metrics
@@ -28,6 +30,42 @@ def test_rows_and_pictures_are_kept_and_workers_that_restart_go_on_behind_them()
         {"images_seen": 128, "time": 11.0, "loss/dsm": 0.4},
     ]
     assert store.get(KEYS.sample(64)) == b"png"
+
+
+def test_a_worker_that_lives_on_behind_those_that_restarted_overwrites_no_row_and_loses_none() -> None:
+    store = MemoryStore()
+    old, new = Journal(store, KEYS, 1), Journal(store, KEYS, 1)
+    told: list[tuple[Journal, int]] = [(old, 64), (new, 128), (old, 65), (old, 66), (new, 192), (new, 256), (old, 67)]
+
+    for journal, seen in told:
+        journal.deliver([Metrics(seen, 10.0, {"loss/dsm": 0.5})])
+
+    assert [row["images_seen"] for row in rows(store)] == [seen for _, seen in told]
+
+
+class LostAnswers(MemoryStore):
+    """Takes what it is given, and is then cut off, while `is_cut`."""
+
+    is_cut = True
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        is_first = super().put_if_absent(key, data)
+        if self.is_cut:
+            raise ConnectionError("cut off")
+        return is_first
+
+
+def test_rows_whose_arrival_was_not_heard_of_are_not_written_again() -> None:
+    store, batch = LostAnswers(), list[Event]([Metrics(64, 10.0, {"loss/dsm": 0.5})])
+    journal = Journal(store, KEYS, 1)
+
+    with pytest.raises(ConnectionError):
+        journal.deliver(batch)
+    store.is_cut = False
+    journal.deliver(batch)
+    journal.deliver([Metrics(128, 11.0, {"loss/dsm": 0.4})])
+
+    assert [row["images_seen"] for row in rows(store)] == [64, 128]
 
 
 def test_a_superseded_attempt_leaves_the_pictures_alone() -> None:

@@ -28,6 +28,11 @@ class ForgetfulStore(MemoryStore):
             raise ConnectionError("away")
         super().put(key, data)
 
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self.away:
+            raise ConnectionError("away")
+        return super().put_if_absent(key, data)
+
 
 def progress_in(store: MemoryStore) -> Progress:
     return Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
