@@ -107,7 +107,10 @@ Curve = Annotated[tuple[Level, ...], Strict(False)]
 
 
 class Evaluation(Document):
-    """What an evaluation job has found. Numbers compare only where `features_fingerprint` and counts are the same."""
+    """What an evaluation job has found. Numbers compare only where `features_fingerprint` and counts are the same.
+
+    Losses and gaps compare where `drift_images` are, and those at held-out images where `held_out` is the same, too.
+    """
 
     job_id: Annotated[str, Field(description="Of the evaluation")]
     checkpoint: CheckpointSource
@@ -120,6 +123,13 @@ class Evaluation(Document):
     repeats: int
     first_seed: int
     sampler: Sampler
+    drift_images: Annotated[
+        int | None, Field(description="Images that losses and gaps were asked for at; null: recorded before this was")
+    ] = None
+    held_out: Annotated[
+        Digest | None,
+        Field(description="The image set of measures `..._at_held_out`; null: none, or recorded before this was"),
+    ] = None
     measures: dict[str, Measure]
     curves: Annotated[
         dict[str, Curve], Field(description="By noise level, at training images, at held-out ones, on its own paths")

@@ -13,7 +13,8 @@ from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.records import Origin
 
 _T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # of 1, 2 ... degrees of freedom
-LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
+_AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
+LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", *_AT_SOME_IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,29 +51,43 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One measure along a training."""
+    """One measure along a training; courses that were `measured_at` the same compare."""
 
     images: tuple[int, ...]
     seconds: tuple[float, ...]
     measures: tuple[Measure, ...]
+    measured_at: tuple[object, ...] = ()
 
 
 def courses(history: History, like: Evaluation) -> dict[str, Course]:
-    """The measures of all evaluations that were made like this one, but of other checkpoints."""
+    """The measures of all evaluations that were made like this one, but of other checkpoints.
+
+    Of a measure that they have taken at various images, those at which the last one has.
+    """
     same = [each for each in history.evaluations if is_alike(each, like)]
-    latest = {each.checkpoint.images_seen or 0: each for each in same}
-    seconds = history.seconds
-    names = dict.fromkeys(name for each in latest.values() for name in each.measures)
-    found = {}
-    for name in names:
-        having = {seen: each.measures[name] for seen, each in sorted(latest.items()) if name in each.measures}
-        spent = tuple(_interpolated(seen, seconds) for seen in having)
-        found[name] = Course(tuple(having), spent, tuple(having.values()))
-    return found
+    names = dict.fromkeys(name for each in same for name in each.measures)
+    return {name: _course(name, [each for each in same if name in each.measures], history.seconds) for name in names}
+
+
+def _course(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> Course:
+    at = _measured_at(name, max(having, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at)))
+    alike = [each for each in having if _measured_at(name, each) == at]
+    latest = {each.checkpoint.images_seen or 0: each.measures[name] for each in alike}
+    images = tuple(sorted(latest))
+    spent = tuple(_interpolated(seen, seconds) for seen in images)
+    return Course(images, spent, tuple(latest[seen] for seen in images), at)
+
+
+def _measured_at(name: str, evaluation: Evaluation) -> tuple[object, ...]:
+    """What a measure depends on beside that which evaluations must have in common to be alike."""
+    if not name.startswith(_AT_SOME_IMAGES):
+        return ()
+    held_out = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
+    return evaluation.drift_images, held_out
 
 
 def is_alike(a: Evaluation, b: Evaluation) -> bool:
-    """Whether their numbers compare."""
+    """Whether their numbers compare; losses and gaps only if they were measured at the same images, too."""
 
     def how(each: Evaluation) -> tuple[object, ...]:
         drawn = (each.num_images, each.repeats, each.first_seed, each.sampler, each.checkpoint.average)
@@ -81,9 +96,14 @@ def is_alike(a: Evaluation, b: Evaluation) -> bool:
     return how(a) == how(b)
 
 
+def shared(job: Mapping[str, Course], control: Mapping[str, Course]) -> list[str]:
+    """Measures that both have, at the same images."""
+    return [name for name in job if name in control and job[name].measured_at == control[name].measured_at]
+
+
 def pairs(job: Mapping[str, Course], control: Mapping[str, Course]) -> Iterator[Pair]:
-    """Every measure where both have it: at equal images, and the last that the control's seconds reach."""
-    for name in [name for name in job if name in control]:
+    """Every measure that they share: at equal images, and the last that the control's seconds reach."""
+    for name in shared(job, control):
         ours, theirs = job[name], control[name]
         for seen, measure in zip(ours.images, ours.measures, strict=True):
             if seen in theirs.images:

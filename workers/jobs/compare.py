@@ -12,7 +12,7 @@ from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import RESULT, JobKeys
 from workers.contract.merging import differences
-from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs
+from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.network import SourceError, Trained
@@ -79,7 +79,7 @@ def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> N
         files=(REPORT, PLOT),
         ended_at=datetime.now(UTC),
     )
-    shown = [name for name in ours if name in theirs and name.startswith(LOWER_IS_BETTER)]
+    shown = [name for name in shared(ours, theirs) if name.startswith(LOWER_IS_BETTER)]
     plot = draw_courses(ours, theirs, shown)
     page = report_html(comparison, plot, _pictures(store, job, control, last))
     store.put(run.keys.results + PLOT, plot)

@@ -83,6 +83,8 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         repeats=spec.repeats,
         first_seed=spec.first_seed,
         sampler=exam.brush.sampler,
+        drift_images=spec.drift_images,
+        held_out=spec.held_out,
         measures=measures,
         curves=curves,
         versions={

@@ -183,6 +183,54 @@ def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -
     assert courses(History("job", 1, {}, [other]), LIKE) == {}
 
 
+LOSSES = {name: measure([1.0, 2.0]) for name in ("KD-ENL0", "loss", "gap_on_own_paths", "loss_at_held_out")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "compared"),
+    [
+        ({}, ["KD-ENL0", "loss", "gap_on_own_paths", "loss_at_held_out"]),
+        ({"held_out": "e" * 64}, ["KD-ENL0", "loss", "gap_on_own_paths"]),
+        ({"drift_images": 100}, ["KD-ENL0"]),
+        ({"held_out": None, "drift_images": None}, ["KD-ENL0"]),
+    ],
+    ids=["the same", "other held-out images", "fewer images", "an old record, which does not say"],
+)
+def test_losses_and_gaps_at_other_images_are_not_compared(changes: dict[str, object], compared: list[str]) -> None:
+    known = {"held_out": "d" * 64, "drift_images": 256, "measures": LOSSES}
+    ours, theirs = (History("job", 1, {}, [evaluation(300, 0.0, **known | how)]) for how in ({}, changes))
+
+    assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == compared
+
+
+def test_old_records_compare_with_each_other() -> None:
+    old = evaluation(300, 0.0, measures=LOSSES).model_dump(exclude={"held_out", "drift_images"})
+    ours, theirs = (History(job, 1, {}, [Evaluation.model_validate(old)]) for job in ("a", "b"))
+
+    assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == [*LOSSES]
+
+
+def test_a_course_is_of_the_images_that_were_looked_at_last() -> None:
+    """Whatever else was found of the same checkpoint, or of another one, without them."""
+    first, then = ({"held_out": digest * 64, "drift_images": 256} for digest in "de")
+    plain = {name: LOSSES[name] for name in ("KD-ENL0", "loss")}
+    looked = [
+        evaluation(100, 0.0, measures=LOSSES, **first),
+        evaluation(200, 0.0, measures=LOSSES, **then),
+        evaluation(200, 0.0, measures=plain, drift_images=256),
+        evaluation(300, 0.0, measures=LOSSES, **then),
+    ]
+
+    found = courses(History("job", 1, {}, looked), LIKE)
+
+    assert {name: course.images for name, course in found.items()} == {
+        "KD-ENL0": (100, 200, 300),
+        "loss": (100, 200, 300),
+        "gap_on_own_paths": (100, 200, 300),
+        "loss_at_held_out": (200, 300),
+    }
+
+
 def test_the_words_are_chosen_by_the_numbers() -> None:
     found = list(pairs(courses(JOB, LIKE), courses(CONTROL, LIKE)))
 

@@ -174,6 +174,9 @@ def test_the_loss_is_measured_at_images_that_were_not_learned_from(small: Galler
     assert same.curves["loss_at_held_out"] == same.curves["loss"] == found.curves["loss"]
     assert same.curves["gap_at_held_out"] == same.curves["gap_at_images"]
     assert dark.measures["loss_at_held_out"].value != pytest.approx(dark.measures["loss"].value, rel=0.05)
+    assert found.held_out is None
+    assert dark.held_out not in {None, same.held_out}
+    assert (dark.drift_images, found.drift_images) == (6, 6)
     assert dark.points["eval/loss_at_held_out"] == dark.measures["loss_at_held_out"].value
     assert small.store.list(JobKeys("dark").pieces) == []
 
