@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_a_batch_that_is_sent_twice_is_logged_once(client: MlflowClient) -> None
 
     assert steps_of(client, run) == [64, 128]
     assert len(pictures_of(client, run)) == 2
+
+
+def test_rows_and_pictures_of_two_threads_make_one_run(client: MlflowClient) -> None:
+    run, batches = new_run("job_threads"), [rows(64), [Grid(64, 1_700_000_000.0, png())]]
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(run.deliver, batches))
+
+    of_job = client.search_runs([client.get_run(run.run_id).info.experiment_id], "tags.`cdm.job_id` = 'job_threads'")
+    assert [found.info.run_id for found in of_job] == [run.run_id]
+    assert steps_of(client, run) == [64]
+    assert len(pictures_of(client, run)) == 1
 
 
 def test_a_later_attempt_goes_on_in_the_same_run_without_repeating_steps(client: MlflowClient) -> None:

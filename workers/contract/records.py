@@ -82,7 +82,10 @@ class Progress(Document):
     resume: Annotated[Resume | None, Field(description="Since the last start from a checkpoint")] = None
     tracking_behind: Annotated[
         dict[str, Behind],
-        Field(description="Who has taken nothing for a minute: `mlflow`, or the `journal` in the store"),
+        Field(
+            description="Who has taken nothing for a minute: `mlflow`, `mlflow_pictures` (MLflow, of pictures), or the "
+            "`journal` in the store"
+        ),
     ] = Field(default_factory=dict)
     restarts: Annotated[int, Field(description="How often workers of this attempt were begun again")] = 0
     waiting_for: Annotated[str | None, Field(description="What the cluster lacks, in words, while it waits")] = None

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import threading
 from collections.abc import Sequence
 from typing import assert_never
 from urllib.parse import urlsplit
@@ -42,27 +43,36 @@ class MlflowRun:
         self._params = params
         self._tags = tags
         self._client: MlflowClient | None = None
+        self._connecting = threading.Lock()  # of two threads that both find no run, each would make one
         self._logged_until = -1
         self.run_id: str | None = None
 
     def deliver(self, events: list[Event]) -> None:
-        """Write events; raises whatever MLflow raises, and may then be called again with the same ones."""
-        if self._client is None or self.run_id is None:
-            self._client, self.run_id = self._connect()
+        """Write events; raises whatever MLflow raises, and may then be called again with the same ones.
+
+        Several threads may, if all rows come from one of them.
+        """
+        client, run_id = self._connected()
         metrics = [event for event in events if isinstance(event, Metrics)]
-        self._log_metrics(self._client, self.run_id, metrics)
+        self._log_metrics(client, run_id, metrics)
         for event in events:
             match event:
                 case Metrics():
                     pass
                 case Grid():
-                    self._log_grid(self._client, self.run_id, event)
+                    self._log_grid(client, run_id, event)
                 case Checkpointed(uri=uri):
-                    self._client.set_tag(self.run_id, "cdm.checkpoint", uri)
+                    client.set_tag(run_id, "cdm.checkpoint", uri)
                 case Ended(status=status):
-                    self._client.set_terminated(self.run_id, status)
+                    client.set_terminated(run_id, status)
                 case _:
                     assert_never(event)
+
+    def _connected(self) -> tuple[MlflowClient, str]:
+        with self._connecting:
+            if self._client is None or self.run_id is None:
+                self._client, self.run_id = self._connect()
+            return self._client, self.run_id
 
     def _connect(self) -> tuple[MlflowClient, str]:
         client = MlflowClient()

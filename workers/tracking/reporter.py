@@ -36,9 +36,14 @@ class Reporter:
     ) -> None:
         keys = job.attempt(attempt)
         self._store_url = store_url
-        self._receivers = [_in_background("journal", Journal(store, job, attempt).deliver)]
+        journal = _in_background("journal", Journal(store, job, attempt).deliver)
+        self._of_rows, self._of_pictures = [journal], [journal]
         if os.environ.get("MLFLOW_TRACKING_URI"):
-            self._receivers.append(_in_background("mlflow", self._to_mlflow(job.job_id, name, params, tags)))
+            deliver = self._to_mlflow(job.job_id, name, params, tags)
+            self._of_rows.append(_in_background("mlflow", deliver))
+            # It keeps files in a place of its own, and may not reach that: rows do not wait behind a picture.
+            self._of_pictures.append(_in_background("mlflow_pictures", deliver))
+        self._receivers = list(dict.fromkeys(self._of_rows + self._of_pictures))
         self._heartbeat = Heartbeat(store, keys.progress, status, behind=self._behind)
 
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
@@ -96,7 +101,7 @@ class Reporter:
         return self._heartbeat.status.mlflow_run_id
 
     def _tell(self, event: Event) -> None:
-        for receiver in self._receivers:
+        for receiver in self._of_pictures if isinstance(event, Grid) else self._of_rows:
             receiver.offer(event)
 
     def _behind(self) -> dict[str, Behind]:

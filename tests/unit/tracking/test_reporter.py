@@ -11,7 +11,8 @@ from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
 from workers.contract.records import Progress
 from workers.storage.memory import MemoryStore
-from workers.tracking import background
+from workers.tracking import background, mlflow_run, reporter
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 from workers.tracking.heartbeat import Status
 from workers.tracking.reporter import Reporter
 
@@ -32,6 +33,20 @@ class ForgetfulStore(MemoryStore):
         if self.away:
             raise ConnectionError("away")
         return super().put_if_absent(key, data)
+
+
+class NoPlaceForFiles:
+    """An MLflow that takes rows and cannot keep a picture."""
+
+    run_id = "run"
+
+    def __init__(self) -> None:
+        self.taken: list[Event] = []
+
+    def deliver(self, events: list[Event]) -> None:
+        if any(isinstance(event, Grid) for event in events):
+            raise PermissionError("no bucket")
+        self.taken += events
 
 
 def progress_in(store: MemoryStore) -> Progress:
@@ -68,3 +83,27 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     assert store.get(KEYS.sample(10_000)) == b"png"
     assert progress_in(store).tracking_behind == {}
     assert open_files_in(tmp_path) == 0
+
+
+def test_pictures_that_mlflow_refuses_keep_no_row_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow, store = NoPlaceForFiles(), MemoryStore()
+    monkeypatch.setenv("CDM_CACHE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.test")
+    monkeypatch.setattr(mlflow_run, "MlflowRun", lambda *_, **__: mlflow)
+    monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
+    monkeypatch.setattr(reporter, "_CLOSE_SECONDS", 0.5)
+    told = Reporter(store, KEYS, 1, store_url="memory://x", status=Status(192, 1), params={}, tags={})
+
+    for seen in (64, 128):
+        told.grid(seen, b"png")
+        told.metrics(seen, losses={"dsm": 0.5}, rate=50.0, telemetry={})
+        told.checkpoint(seen, "jobs/job_1/checkpoints/x/", seconds=1.0)
+    wait_until(lambda: len(mlflow.taken) == 6)
+    wait_until(lambda: progress_in(store).tracking_behind.keys() == {"mlflow_pictures"})
+    behind = progress_in(store).tracking_behind["mlflow_pictures"]
+    run_id = told.close("FINISHED")
+
+    assert behind.waiting == 2
+    assert run_id == "run"
+    assert [type(event) for event in mlflow.taken] == [Metrics, Checkpointed, Metrics] * 2 + [Ended]
+    assert store.get(KEYS.sample(64)) == store.get(KEYS.sample(128)) == b"png"
