@@ -26,7 +26,11 @@ def configure_backend(compute: Workers) -> None:
 
 
 def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None]) -> None:
-    """Compile the networks and try them on `trial`; where that fails, say so and go on without."""
+    """Compile the networks and try them on `trial`; where that fails, say so and go on without.
+
+    Raises:
+        Exception: without, `trial` fails as well, for example for want of memory.
+    """
     denoisers = tuple(denoisers)
     for denoiser in denoisers:
         denoiser.compiled = torch.compile(denoiser.network.forward, dynamic=False)
@@ -34,5 +38,8 @@ def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None]) -
         trial()
     except Exception as error:  # noqa: BLE001 - compilers fail in all ways there are, and none is worth a run
         log.warning("compile.failed", error=f"{type(error).__name__}: {str(error)[:500]}", goes_on="uncompiled")
-        for denoiser in denoisers:
-            denoiser.compiled = None
+    else:
+        return
+    for denoiser in denoisers:
+        denoiser.compiled = None
+    trial()  # only here, where the error no longer holds what the first one had in memory

@@ -19,7 +19,7 @@ from workers.diffusion.transfer import sent
 from workers.networks import after_step
 from workers.training.backend import compile_networks
 from workers.training.feed import Feed
-from workers.training.state import TrainState
+from workers.training.state import TrainState, make_moments
 from workers.training.world import World
 
 
@@ -74,6 +74,7 @@ class Trainer:
             dropout=spec.network.dropout,
             dropout_elements=state.denoiser.network.dropout_elements,
         )
+        make_moments(state.optimizer)  # their memory is a part of what a trial finds out
         if spec.compute.compile:
             targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
             compile_networks((state.denoiser, *targets), self._trial)
@@ -153,11 +154,13 @@ class Trainer:
         """What a run will come to: a pass without the consistency term and one with it, their gradients thrown away."""
         for sub in sorted({consistency_images(self._spec, self._state.images_seen), self._spec.consistency_images}):
             first = next(self._drawn(sub))
-            terms = self._objective(
-                first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
-            )
-            self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
-            self._state.optimizer.zero_grad(set_to_none=True)
+            try:
+                terms = self._objective(
+                    first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
+                )
+                self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
+            finally:
+                self._state.optimizer.zero_grad(set_to_none=True)
 
 
 def _steps(trainer: Trainer, state: TrainState, spec: TrainSpec) -> Iterator[Step]:

@@ -71,6 +71,16 @@ def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) ->
     return TrainState(denoiser, averages, names, optimizer)
 
 
+def make_moments(optimizer: torch.optim.Adam) -> None:
+    """Have Adam make what its first step would, by a step that it skips: weights, moments and counts stay."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.found_inf = torch.ones((), device=parameters[0].device)  # type: ignore[attr-defined] # see Trainer.step
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def augmentation_features(spec: TrainSpec) -> int:
     """How many numbers about its augmentation the network is told."""
     return AUGMENTATION_FEATURES if spec.augmentation else 0

@@ -15,6 +15,7 @@ from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.training.backend import compile_networks, configure_backend
+from workers.training.contents import Snapshot
 from workers.training.loop import Step, Trainer, consistency_images, learning_rate, train
 from workers.training.state import TrainState, new_state
 from workers.training.world import World
@@ -115,18 +116,66 @@ def test_compiled_or_not_it_is_the_same_step(images: ImageSet) -> None:
 
 
 def test_where_nothing_compiles_training_goes_on_and_says_so() -> None:
-    denoiser = small_denoiser()
+    denoiser, tried = small_denoiser(), list[bool]()
 
     def trial() -> None:
-        assert denoiser.compiled is not None
-        raise RuntimeError("no compiler here")
+        tried.append(denoiser.compiled is not None)
+        if denoiser.compiled is not None:
+            raise RuntimeError("no compiler here")
 
     with capture_logs() as logs:
         compile_networks([denoiser], trial)
 
+    assert tried == [True, False]
     assert denoiser.compiled is None
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("compile.failed", "warning")]
     assert "no compiler here" in logs[0]["error"]
+
+
+def test_memory_that_will_not_do_is_no_fault_of_the_compiler() -> None:
+    def trial() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        compile_networks([small_denoiser()], trial)
+
+
+def test_a_trial_that_fails_leaves_no_gradients(images: ImageSet) -> None:
+    spec = spec_with()
+    state = new_state(spec, images.manifest, CPU)
+    trainer = Trainer(state, images, spec, ALONE)
+    first = next(state.denoiser.parameters())
+    first.register_hook(lambda _: {}["no memory"])
+
+    with pytest.raises(KeyError):
+        trainer._trial()
+
+    assert all(parameter.grad is None for parameter in state.denoiser.parameters())
+
+
+def test_what_adam_keeps_is_there_before_the_first_step_and_changes_nothing_of_it(images: ImageSet) -> None:
+    spec = spec_with()
+    state, late = new_state(spec, images.manifest, CPU), new_state(spec, images.manifest, CPU)
+    trainer, late_trainer = (Trainer(each, images, spec, ALONE) for each in (state, late))
+    late.optimizer.state.clear()  # its first step makes it
+
+    assert len(state.optimizer.state) == len([*state.denoiser.parameters()])
+    assert all(not any(bool(each[name].any()) for name in each) for each in state.optimizer.state.values())
+    assert torch.equal(weights(state), weights(new_state(spec, images.manifest, CPU)))
+    for _ in range(3):
+        assert torch.equal(trainer.step().gradient_norm, late_trainer.step().gradient_norm)
+
+    assert dict(Snapshot.of(state).files()) == dict(Snapshot.of(late).files())
+
+
+def test_a_state_that_goes_on_is_as_it_was_left(images: ImageSet) -> None:
+    spec = spec_with()
+    state, _ = after(2, spec, images)
+    left = {name: bytes(data) for name, data in Snapshot.of(state).files()}
+
+    Trainer(state, images, spec, ALONE)
+
+    assert dict(Snapshot.of(state).files()) == left
 
 
 def test_how_an_image_is_flipped_tells_nothing_of_its_noise(images: ImageSet) -> None:
