@@ -1,5 +1,7 @@
 """What every object store promises, asked of each of them: memory, a folder, and S3 on two real servers."""
 
+import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -372,6 +374,21 @@ def test_a_failed_write_leaves_nothing_behind_in_a_folder(tmp_path: Path) -> Non
         store.put("a", b"where a folder is")
 
     assert [path.name for path in tmp_path.rglob("*")] == ["store", "a", "b"]
+
+
+def test_what_a_killed_writer_has_left_in_a_folder_goes_when_that_is_listed(tmp_path: Path) -> None:
+    """What is being written stays."""
+    store = open_store(f"file://{tmp_path}")
+    store.put("jobs/1/a", b"")
+    left, written = (tmp_path / "jobs/1" / f".writing-{name}" for name in ("left", "written"))
+    left.write_bytes(b"half")
+    written.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(left, (two_days_ago, two_days_ago))
+
+    assert store.list("jobs/1/") == ["jobs/1/a"]
+    assert not left.exists()
+    assert written.exists()
 
 
 @pytest.mark.parametrize("url", ["bucket/prefix", "s3://", "http://host/bucket"])

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import structlog
 
@@ -17,6 +16,7 @@ from workers.contract.locations import bucket_and_key, is_path, uploaded_id
 from workers.data.errors import DatasetError
 from workers.data.files import require_regular
 from workers.data.remotes import Remote, of_bucket, uploaded
+from workers.data.scratch import scratch_folder
 from workers.environment import max_download_bytes, may_go_inside
 from workers.storage import ObjectStore
 
@@ -47,8 +47,8 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
         yield dataset
         return
     is_known = dataset.sha256 is not None
-    with TemporaryDirectory(prefix="cdm-fetch-") as name, _remote(dataset.path, store, is_known=is_known) as remote:
-        file = Path(name) / "images"
+    with scratch_folder() as folder, _remote(dataset.path, store, is_known=is_known) as remote:
+        file = folder / "images"
         found = fetch(remote, file, on_bytes=on_bytes)
         for expected in filter(None, (remote.sha256, dataset.sha256)):
             _compare(found, expected, remote.name)

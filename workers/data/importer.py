@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import structlog
@@ -21,6 +20,7 @@ from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.pixels import RESIZE, to_pixels
+from workers.data.scratch import scratch_folder
 from workers.data.source import Source
 from workers.data.sources import open_source
 from workers.data.spool import SHARD_BYTES, Spool
@@ -93,7 +93,7 @@ def import_images(
     with ExitStack() as stack:
         here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
         source = stack.enter_context(open_source(here))
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cdm-import-")))
+        folder = stack.enter_context(scratch_folder())
         log.info("dataset.opened", place=source.place, num_images=source.num_images, num_ignored=source.num_ignored)
         spool = Spool(folder, shard_bytes=shard_bytes)
         filled = _fill(spool, source, on_progress, max_faulty_images)

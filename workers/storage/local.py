@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,8 +64,13 @@ class LocalStore:
             return []
 
     def list(self, prefix: str) -> list[str]:
-        start = self._path(prefix.rpartition("/")[0])
-        files = (path for path in start.rglob("*") if path.is_file() and not path.name.startswith(_TEMPORARY))
+        """Whoever removes a folder lists it first, so what killed writers have left in it goes here."""
+        start, files = self._path(prefix.rpartition("/")[0]), []
+        for path in start.rglob("*"):
+            if path.name.startswith(_TEMPORARY):
+                _remove_if_left(path)
+            elif path.is_file():
+                files.append(path)
         keys = (path.relative_to(self._root).as_posix() for path in files)
         return sorted(key for key in keys if key.startswith(prefix))
 
@@ -92,3 +98,11 @@ class LocalStore:
 
 
 _TEMPORARY = ".writing-"
+_LEFT_AFTER_SECONDS = 86400.0  # clocks of machines that share a folder may differ by hours
+
+
+def _remove_if_left(path: Path) -> None:
+    """A file that nobody has written to for so long."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > _LEFT_AFTER_SECONDS:
+            path.unlink()

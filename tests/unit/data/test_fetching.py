@@ -1,8 +1,15 @@
 """Images that are not on this machine: brought here, looked at, and gone again."""
 
+import errno
+import fcntl
 import io
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -129,6 +136,60 @@ def test_what_is_wrong_with_a_file_is_told_under_the_name_that_its_owner_knows(s
 
 def test_an_upload_that_has_expired_is_asked_for_again(scratch: Path) -> None:
     assert refusal(MemoryStore()) == f"upload://{ID}: there is no such upload any more; upload the file again"
+
+
+@pytest.mark.parametrize("is_uploaded", [True, False])
+def test_what_a_killed_process_has_left_goes_when_the_next_begins(
+    scratch: Path, tmp_path: Path, is_uploaded: bool
+) -> None:
+    """What one that lives is using stays."""
+    (tmp_path / "noise.npz").write_bytes(archive())
+    path = UPLOADED.path if is_uploaded else str(tmp_path / "noise.npz")
+    with unpacking(scratch) as (killed, left), unpacking(scratch) as (_, used):
+        killed.kill()
+        killed.wait()
+        assert (left / "images").exists()
+
+        import_images(NpzDataset(kind="npz", path=path), uploaded(archive()))
+
+        assert list(scratch.iterdir()) == [used]
+        assert (used / "images").exists()
+    assert list(scratch.iterdir()) == [used]
+
+
+def test_on_a_file_system_without_locks_nothing_is_taken_for_left(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (scratch / "cdm-images-used").mkdir()
+
+    import_images(UPLOADED, uploaded(archive()))
+
+    assert [path.name for path in scratch.iterdir()] == ["cdm-images-used"]
+
+
+@contextmanager
+def unpacking(scratch: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that is using a folder until it is killed."""
+    program = """
+from workers.data.scratch import scratch_folder
+with scratch_folder() as folder:
+    (folder / "images").write_bytes(b"many")
+    print(folder, flush=True)
+    input()
+"""
+    command, environment = [sys.executable, "-c", program], os.environ | {"TMPDIR": str(scratch)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, Path(process.stdout.readline().rstrip())
+        finally:
+            process.kill()
 
 
 class _Disk(NamedTuple):
