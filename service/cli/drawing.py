@@ -11,6 +11,7 @@ from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime,
 from service.cli.submission import hand_in
 from service.client import Client
 from workers.contract.evaluation import FEWEST_IMAGES
+from workers.contract.sampling import MOST_PASS_IMAGES
 
 At = Annotated[int | None, typer.Option("--at", metavar="IMAGES", min=1, help="The checkpoint there; default: newest.")]
 Average = Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network; default: as sample grids.")]
@@ -85,5 +86,5 @@ def _document(client: Client, kind: str, job: str, at: int | None, average: str 
         "kind": kind,
         "checkpoint": {"job_id": trained.id, "images_seen": at, "average": average},
         "compute": {"workers": 1, "accelerator": compute.accelerator, "precision": compute.precision},
-        "pass_images": min(trained.spec.pass_images, 65_536),
+        "pass_images": min(trained.spec.pass_images, MOST_PASS_IMAGES),
     }

@@ -20,7 +20,7 @@ _HEARTBEAT_STALE = timedelta(seconds=90)
 _LONGEST_BACK_OFF_SECONDS = 600.0
 _DOUBLINGS = 64  # more would not fit into a float
 _STALL_REPORTS = 10
-_RECEIVERS = {"journal": "the object store", "mlflow": "MLflow"}
+_RECEIVERS = {"journal": "the object store", "mlflow": "MLflow", "mlflow_pictures": "MLflow (pictures)"}
 
 
 @dataclass(frozen=True, slots=True)
