@@ -17,6 +17,7 @@ from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
 from workers.networks.matching import tensor_mismatch
 from workers.storage import open_store
+from workers.storage.files import open_regular
 from workers.training.state import TrainState
 from workers.training.weights_header import FORMAT, WeightsHeader, denoiser_difference, images_difference
 
@@ -132,7 +133,7 @@ def _read(location: str | Path, *, header_only: bool = False) -> bytes:
     try:
         if isinstance(location, str) and parts.scheme and parts.scheme != "file":
             return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
-        with Path(unquote(parts.path) if parts.scheme == "file" else location).open("rb") as file:
+        with open_regular(Path(unquote(parts.path) if parts.scheme == "file" else location)) as file:
             return _leading_part(file) if header_only else file.read()
     except FileNotFoundError:
         raise WeightsError(f"there is no {location}") from None

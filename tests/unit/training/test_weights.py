@@ -1,6 +1,7 @@
 """Weights outside a run: written whole, read without trust, and put into a job of the same denoiser only."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,14 @@ def test_the_weights_of_others_are_refused(tmp_path: Path, metadata: dict[str, s
 
     with pytest.raises(WeightsError, match=message):
         read_weights(tmp_path / "other")
+
+
+def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    for place in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(WeightsError, match=f"cannot read {place}: it is no regular file; name one"):
+            read_weights(place)
 
 
 def test_what_is_not_there_is_named_and_a_url_of_another_kind_refused(tmp_path: Path) -> None:
