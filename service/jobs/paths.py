@@ -58,7 +58,7 @@ def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[s
         if pointer != _WEIGHTS and key_in(location, store_url) is not None:
             problems.append(Problem(pointer, "not_allowed", reason))
         elif _is_closed(location, store_url, *s3_sources):
-            problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; give a path or an https:// URL"))
+            problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; give a path of the workers"))
     if source and _is_or_holds(source, store_url):
         problems.append(Problem(_POINTER, "not_allowed", reason))
     elif source and _is_closed(source, *s3_sources):
