@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from service.errors import StorageUnavailable
 
@@ -15,8 +16,9 @@ _Result = TypeVar("_Result")
 _LONGEST_SECONDS = 60.0
 
 # A store that takes requests and does not answer keeps a thread for minutes; the event loop's own are few, and names
-# are looked up on them: without one, Ray and MLflow would seem to be away, too.
-_THREADS = ThreadPoolExecutor(32, thread_name_prefix="store")
+# are looked up on them: without one, Ray and MLflow would seem to be away, too. They end with their loop.
+_MOST_THREADS = 32
+_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
 
 
 async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -26,10 +28,11 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
         FileNotFoundError: there is no such object.
         StorageUnavailable: the store does not answer.
     """
-    call = partial(copy_context().run, method, *args, **kwargs)
+    call, loop = partial(copy_context().run, method, *args, **kwargs), asyncio.get_running_loop()
+    threads = _threads.get(loop) or _threads.setdefault(loop, ThreadPoolExecutor(_MOST_THREADS, "store"))
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+            return await loop.run_in_executor(threads, call)
     except FileNotFoundError:
         raise
     except Exception as error:
