@@ -38,6 +38,7 @@ class Background(Generic[T]):
         self._num_dropped = 0
         self._is_dropping = False
         self._changed = threading.Condition()
+        self._hurried = threading.Event()  # somebody waits for what has gathered
         self._closing = threading.Event()
         self._given_up = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -50,7 +51,13 @@ class Background(Generic[T]):
                 self._waiting.put(item)
             except OSError as error:
                 self._drop(1, error)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Have all that waits delivered at once; whether it was, within so long."""
+        with self._changed:
+            self._hurried.set()
+            return self._changed.wait_for(lambda: not (self._waiting or self._in_flight), timeout_seconds)
 
     def behind(self) -> Behind | None:
         """How much waits, and since when, if the receiver has taken nothing for a minute though there was something."""
@@ -64,7 +71,8 @@ class Background(Generic[T]):
         """Deliver what is left, for at most so long; return how many items never arrived."""
         with self._changed:
             self._closing.set()
-            self._changed.notify()
+            self._hurried.set()
+            self._changed.notify_all()
         self._thread.join(timeout_seconds)
         with self._changed:
             self._given_up = True
@@ -86,7 +94,7 @@ class Background(Generic[T]):
             else:
                 pause = self._every_seconds
                 if self._arrived() < _BATCH:
-                    self._rest(pause)
+                    self._hurried.wait(pause)  # items gather meanwhile
 
     def _take(self) -> bool:
         """Wait for items and put a batch in flight, unless one already is; False when there is nothing left to do."""
@@ -111,6 +119,9 @@ class Background(Generic[T]):
         """The batch in flight has been delivered; how many items wait behind it."""
         with self._changed:
             self._in_flight, self._tried_since = [], None
+            if not self._waiting and not self._closing.is_set():
+                self._hurried.clear()
+            self._changed.notify_all()
             if self._is_dropping and not self._waiting:
                 log.warning("tracking.dropped", to=self.name, items=self._num_dropped)
                 self._is_dropping = False
@@ -124,10 +135,9 @@ class Background(Generic[T]):
         self._num_dropped += items
 
     def _rest(self, seconds: float) -> None:
-        """Let items gather, or a failing receiver recover; someone who is closing waits only for the latter."""
-        if not self._closing.wait(seconds) or not self._in_flight:
-            return
-        threading.Event().wait(min(seconds, _PAUSE_WHEN_CLOSING_SECONDS))
+        """Let a failing receiver recover; someone who is closing waits for less."""
+        if self._closing.wait(seconds):
+            threading.Event().wait(min(seconds, _PAUSE_WHEN_CLOSING_SECONDS))
 
 
 def _told(error: Exception) -> str:

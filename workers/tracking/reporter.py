@@ -17,6 +17,7 @@ from workers.tracking.journal import Journal
 from workers.tracking.spool import Spool
 
 _CLOSE_SECONDS = 30.0
+_RECORD_SECONDS = 10.0
 
 
 class Reporter:
@@ -36,8 +37,8 @@ class Reporter:
     ) -> None:
         keys = job.attempt(attempt)
         self._store_url = store_url
-        journal = _in_background("journal", Journal(store, job, attempt).deliver)
-        self._of_rows, self._of_pictures = [journal], [journal]
+        self._journal = _in_background("journal", Journal(store, job, attempt).deliver)
+        self._of_rows, self._of_pictures = [self._journal], [self._journal]
         if os.environ.get("MLFLOW_TRACKING_URI"):
             deliver = self._to_mlflow(job.job_id, name, params, tags)
             self._of_rows.append(_in_background("mlflow", deliver))
@@ -74,6 +75,10 @@ class Reporter:
         self._heartbeat.update(last_checkpoint_images=images_seen)  # training is further on by now
         self._tell(Checkpointed(images_seen, key))
         self._tell(Metrics(images_seen, time.time(), {"time/checkpoint_seconds": seconds}))
+
+    def record(self) -> None:
+        """Have what was told so far in the journal; given up after ten seconds, if the store does not take it."""
+        self._journal.flush(_RECORD_SECONDS)
 
     def ledger(self, ledger: Ledger) -> None:
         self._heartbeat.update(ledger=ledger, ledger_at=datetime.now(UTC))

@@ -198,6 +198,7 @@ class Scribe:
 
     def _save(self, snapshot: Snapshot) -> None:
         run = self._run
+        self._reporter.record()  # who goes on from the checkpoint does not measure again what led to it
         save_checkpoint(snapshot, self._store, run.keys, attempt=run.attempt, spec_sha256=self._spec_sha256)
         try:
             remove_old_checkpoints(

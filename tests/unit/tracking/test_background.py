@@ -49,6 +49,31 @@ def test_items_arrive_once_and_in_order(tmp_path: Path) -> None:
     assert arrived == items
 
 
+def test_who_cannot_wait_has_delivered_what_has_gathered(tmp_path: Path) -> None:
+    """Again and again, while an hour is between deliveries otherwise."""
+    arrived: Items = []
+    background = Background("test", lambda items: arrived.extend(items), text_spool(tmp_path), every_seconds=3600.0)
+
+    for round_ in range(20):
+        for number in range(round_):
+            background.offer(f"{round_}-{number}")
+        assert background.flush(30)
+        assert len(arrived) == sum(range(round_ + 1))
+    assert background.close(10) == 0
+
+
+def test_nobody_waits_for_a_failing_receiver_longer_than_said(tmp_path: Path) -> None:
+    receiver = Receiver(away=True)
+    background = Background("test", receiver.deliver, event_spool(tmp_path), every_seconds=3600.0)
+    background.offer(Metrics(1, 0.0, {}))
+
+    assert not background.flush(0.1)
+    assert not background.flush(0.1)
+
+    assert receiver.tries <= 1, "it is not asked more often for that"
+    background.close(0.01)
+
+
 def test_a_failing_receiver_gets_the_same_items_again(tmp_path: Path) -> None:
     tries: list[Items] = []
 
