@@ -82,6 +82,8 @@ def study(
     if features is not None:
         fields["features"] = documents.features(features)
     evaluations = documents.evaluations(fields)
+    with documents.named():  # before images are imported
+        JobCreate(spec=spec, evaluations=evaluations, control="edm")
     course = _Study(client, name, as_json=as_json)
     spec = course.with_imported_images(spec)
     job = course.begin("job", spec, evaluations=evaluations, control="edm")

@@ -54,7 +54,7 @@ def completed(document: Document, changes: Sequence[str]) -> AnySpec:
     for change in changes:
         _apply(document, change, option="--set")
     _make_paths_absolute(document, Path.cwd())
-    with _named():
+    with named():
         return parse_job(document)
 
 
@@ -68,7 +68,7 @@ def evaluations(fields: Document, changes: Sequence[str] = ()) -> EvaluateEach:
     for change in changes:
         _apply(document, change, option="--evaluate")
     _make_paths_absolute(document, Path.cwd())
-    with _named(under="/evaluations"):
+    with named(under="/evaluations"):
         return EvaluateEach.model_validate(document)
 
 
@@ -86,7 +86,7 @@ def features(text: str) -> Any:
 
 
 @contextmanager
-def _named(*, under: str = "") -> Iterator[None]:
+def named(*, under: str = "") -> Iterator[None]:
     """Every field that is wrong in one line. `under`: where this document lies in the request."""
     try:
         yield

@@ -113,3 +113,14 @@ def test_a_name_that_no_job_can_have_is_refused_before_anything_is_sent(service:
 
     assert answer.err == f"error: --name {name!r}: give 1 to 90 characters, no control characters among them\n"
     assert list(service.client.jobs.list()) == []
+
+
+def test_evaluations_that_could_never_be_made_are_refused_before_anything_is_imported(service: Service) -> None:
+    images = ("--set", "dataset={kind: npz, path: /data/images.npz, channels: 1}")
+
+    answer = service.cdm("study", "smoke", "--name", "alone", "--drift", "1", *images)
+
+    assert answer.err == (
+        "error: 1 field is wrong: evaluations.drift_images: a spread takes two images or more; 0: none\n"
+    )
+    assert list(service.client.jobs.list()) == []
