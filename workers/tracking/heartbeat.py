@@ -38,7 +38,9 @@ class Status:
 
 
 class Heartbeat:
-    """Writes the current status every two seconds on its own thread; a store that fails is tried again at the next.
+    """Writes the current status every two seconds on its own thread, and at once when another phase begins.
+
+    A store that fails is tried again at the next beat.
 
     `behind` is asked each time who does not get what there is to tell.
     """
@@ -51,6 +53,7 @@ class Heartbeat:
         self._status = status
         self._behind = behind
         self._changing = threading.Lock()
+        self._at_once = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -62,15 +65,20 @@ class Heartbeat:
     def update(self, **changes: object) -> None:
         """Change some fields of the status; they are written with the next beat."""
         with self._changing:
+            before = self._status.phase
             self._status = replace(self._status, **changes)  # type: ignore[arg-type] # the fields of Status
+        if self._status.phase != before:  # a short one would be over before anybody heard of it
+            self._at_once.set()
 
     def close(self) -> None:
         """Write the last status and stop."""
         self._closing.set()
+        self._at_once.set()
         self._thread.join(timeout=10)
 
     def _run(self) -> None:
         while True:
+            self._at_once.clear()
             last = self._closing.is_set()
             self.update(tracking_behind=self._behind())
             try:
@@ -79,7 +87,7 @@ class Heartbeat:
                 log.warning("heartbeat.failed", error=f"{type(error).__name__}: {error}"[:300])
             if last:
                 return
-            self._closing.wait(_EVERY_SECONDS)
+            self._at_once.wait(_EVERY_SECONDS)
 
 
 def progress_of(status: Status) -> Progress:
