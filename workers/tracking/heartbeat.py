@@ -63,7 +63,7 @@ class Heartbeat:
         return self._status
 
     def update(self, **changes: object) -> None:
-        """Change some fields of the status; they are written with the next beat."""
+        """Change some fields of the status; they are written with the next beat, which another phase brings at once."""
         with self._changing:
             before = self._status.phase
             self._status = replace(self._status, **changes)  # type: ignore[arg-type] # the fields of Status
