@@ -12,7 +12,7 @@ import structlog
 
 log = structlog.get_logger()
 
-_NEW, _USED = "cdm-new-", "cdm-images-"
+_NEW, _USED = "cdm-new-", "cdm-scratch-"
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A group of workers on Ray Train: restarted from what is in the store when one dies, stopped cooperatively."""
 
 import gc
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +18,7 @@ from ray.train.v2._internal.exceptions import RayTrainError
 from workers.contract.compute import Workers
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import rank_log
+from workers.data.scratch import scratch_folder
 from workers.environment import configure_logging
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, was_hung
@@ -59,7 +59,7 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
         _check_room(spec.compute)
     signals = Signals.open()
     signals.forward(stop)
-    with tempfile.TemporaryDirectory(prefix="cdm-ray-") as scratch:
+    with scratch_folder() as scratch:
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"run": asdict(run), "kind": spec.kind, "signals": signals},
@@ -67,7 +67,7 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
             # Ray Train keeps nothing of ours: checkpoints have their own manifests, so its folder may vanish.
             run_config=RunConfig(
                 name=f"{run.job_id}-a{run.attempt}",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 failure_config=FailureConfig(max_failures=spec.compute.max_worker_failures),
                 callbacks=[ControllerWatch(run, spec, signals)],
             ),

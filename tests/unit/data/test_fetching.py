@@ -164,11 +164,11 @@ def test_on_a_file_system_without_locks_nothing_is_taken_for_left(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    (scratch / "cdm-images-used").mkdir()
+    (scratch / "cdm-scratch-used").mkdir()
 
     import_images(UPLOADED, uploaded(archive()))
 
-    assert [path.name for path in scratch.iterdir()] == ["cdm-images-used"]
+    assert [path.name for path in scratch.iterdir()] == ["cdm-scratch-used"]
 
 
 @contextmanager
