@@ -1,6 +1,7 @@
 """A group of workers on Ray Train: restarted from what is in the store when one dies, stopped cooperatively."""
 
 import gc
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -37,6 +38,7 @@ from workers.training.world import World, collective_seconds
 log = structlog.get_logger()
 
 _RESIZE_SECONDS = 60.0  # at least, between two groups of other sizes
+_WATCHDOGS_FIRST_SECONDS = 30  # the watchdogs of those that wait for a frozen worker also tell where they stood
 
 
 def connect_to_ray() -> None:
@@ -59,6 +61,9 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
         _check_room(spec.compute)
     signals = Signals.open()
     signals.forward(stop)
+    # Who only waits for others' pieces has no watchdog that minds, so Ray Train ends workers that do not answer it.
+    silence = spec.compute.hang_seconds + _WATCHDOGS_FIRST_SECONDS
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(silence))
     with scratch_folder() as scratch:
         trainer = TorchTrainer(
             _worker,
