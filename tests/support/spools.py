@@ -3,16 +3,16 @@
 import os
 from pathlib import Path
 
-from workers.tracking.events import Event, decode, encode
+from workers.tracking.events import Event, decode, encode, num_bytes
 from workers.tracking.spool import DISK_BYTES, MEMORY_BYTES, Spool
 
 
 def text_spool(folder: Path, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES) -> Spool[str]:
-    return Spool(str.encode, bytes.decode, folder=folder, memory_bytes=memory_bytes, disk_bytes=disk_bytes)
+    return Spool(str.encode, bytes.decode, len, folder=folder, memory_bytes=memory_bytes, disk_bytes=disk_bytes)
 
 
 def event_spool(folder: Path, *, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES) -> Spool[Event]:
-    return Spool(encode, decode, folder=folder, memory_bytes=memory_bytes, disk_bytes=disk_bytes)
+    return Spool(encode, decode, num_bytes, folder=folder, memory_bytes=memory_bytes, disk_bytes=disk_bytes)
 
 
 def open_files_in(folder: Path) -> int:

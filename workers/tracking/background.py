@@ -27,7 +27,7 @@ class Background(Generic[T]):
     """
 
     def __init__(
-        self, name: str, deliver: Callable[[list[T]], None], waiting: Spool[T], *, every_seconds: float = 1.0
+        self, name: str, deliver: Callable[[list[T]], None], waiting: Spool[T], *, every_seconds: float = 3.0
     ) -> None:
         self.name = name
         self._deliver = deliver

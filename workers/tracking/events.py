@@ -40,7 +40,20 @@ class Ended:
 
 Event = Metrics | Grid | Checkpointed | Ended
 
+_EVENT_BYTES, _VALUE_BYTES = 200, 150  # a value with its name and its place in a dictionary
+
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def num_bytes(event: Event) -> int:
+    """About what an event takes in memory."""
+    match event:
+        case Metrics():
+            return _EVENT_BYTES + _VALUE_BYTES * len(event.values)
+        case Grid():
+            return _EVENT_BYTES + len(event.png)
+        case _:
+            return _EVENT_BYTES
 
 
 def encode(event: Event) -> bytes:

@@ -32,7 +32,7 @@ def add_to_run(
         if run_id is None:
             log.warning("mlflow.no_run", job_id=job_id)
             return
-        log_points(client, run_id, images_seen, dict(points), milliseconds := int(at.timestamp() * 1000))
+        log_points(client, run_id, images_seen, points, milliseconds := int(at.timestamp() * 1000))
         for name, data in pictures.items():
             image, key = Image.open(io.BytesIO(data)), f"evaluation_{name.partition('.')[0]}"
             client.log_image(run_id, image, key=key, step=images_seen, timestamp=milliseconds, synchronous=True)

@@ -11,7 +11,7 @@ from workers.contract.records import Behind, Ledger, Resume
 from workers.environment import cache_folder
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
-from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, decode, encode
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, decode, encode, num_bytes
 from workers.tracking.heartbeat import Heartbeat, Status
 from workers.tracking.journal import Journal
 from workers.tracking.spool import Spool
@@ -127,4 +127,4 @@ class Reporter:
 
 
 def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event]:
-    return Background(name, deliver, Spool(encode, decode, folder=cache_folder()))
+    return Background(name, deliver, Spool(encode, decode, num_bytes, folder=cache_folder()))

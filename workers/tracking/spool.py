@@ -11,7 +11,7 @@ from typing import IO, Generic, TypeVar
 
 T = TypeVar("T")
 
-MEMORY_BYTES = 4 << 20  # some 5,000 rows of twenty values each
+MEMORY_BYTES = 4 << 20  # some 1,400 rows of twenty values each
 DISK_BYTES = 1 << 30  # 1.3 million such rows: two a second for a week, or fifty for seven hours
 _BATCH_BYTES = 4 << 20
 _LENGTH = struct.Struct("<I")
@@ -29,13 +29,15 @@ class Spool(Generic[T]):
         self,
         encode: Callable[[T], bytes],
         decode: Callable[[bytes], T],
+        num_bytes: Callable[[T], int],
         *,
         folder: Path,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
     ) -> None:
-        self._encode, self._decode = encode, decode
-        self._memory: deque[bytes] = deque()
+        """`num_bytes` says about what an item takes in memory. There it waits as it is: training waits for encoding."""
+        self._encode, self._decode, self._num_bytes = encode, decode, num_bytes
+        self._memory: deque[tuple[T, int]] = deque()
         self._free_memory = memory_bytes
         self._disk = _Ring(folder, disk_bytes)
 
@@ -48,13 +50,13 @@ class Spool(Generic[T]):
         Raises:
             OSError: there is no room for it; all others are still there.
         """
-        record = self._encode(item)
+        size = self._num_bytes(item)
         is_first = not len(self)  # the only one is kept in memory, however large it is
-        if is_first or (not len(self._disk) and len(record) <= self._free_memory):
-            self._memory.append(record)
-            self._free_memory -= len(record)
+        if is_first or (not len(self._disk) and size <= self._free_memory):
+            self._memory.append((item, size))
+            self._free_memory -= size
         else:
-            self._disk.put(record)
+            self._disk.put(self._encode(item))
 
     def take(self, most: int) -> list[T]:
         """Remove the first items, up to `most` or 4 MiB of them, and at least one if there is any.
@@ -62,25 +64,27 @@ class Spool(Generic[T]):
         Raises:
             OSError, ValueError: the file cannot be read, or is not as it was written.
         """
-        records: list[bytes] = []
-        size = 0
-        while len(self) and len(records) < most and size < _BATCH_BYTES:
-            records.append(self._first())
-            size += len(records[-1])
-        return [self._decode(record) for record in records]
+        items: list[T] = []
+        total = 0
+        while len(self) and len(items) < most and total < _BATCH_BYTES:
+            item, size = self._first()
+            items.append(item)
+            total += size
+        return items
 
     def clear(self) -> None:
         """Remove everything."""
-        self._free_memory += sum(map(len, self._memory))
+        self._free_memory += sum(size for _, size in self._memory)
         self._memory.clear()
         self._disk.clear()
 
-    def _first(self) -> bytes:
+    def _first(self) -> tuple[T, int]:
         if not self._memory:
-            return self._disk.take()
-        record = self._memory.popleft()
-        self._free_memory += len(record)
-        return record
+            record = self._disk.take()
+            return self._decode(record), len(record)
+        item, size = self._memory.popleft()
+        self._free_memory += size
+        return item, size
 
 
 class _Ring:
