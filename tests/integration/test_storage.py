@@ -10,15 +10,11 @@ from uuid import uuid4
 
 import boto3
 import httpx2
-import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.support.seaweed import S3Server, seaweed
-from workers.contract.data import NpzDataset
-from workers.data import DatasetError, import_images
 from workers.storage import ObjectStore, open_store
-from workers.storage.memory import MemoryStore
 
 BACKENDS = ["memory", "folder", "moto", "seaweed"]
 
@@ -395,22 +391,3 @@ def test_what_a_killed_writer_has_left_in_a_folder_goes_when_that_is_listed(tmp_
 def test_a_url_of_an_unknown_kind_is_refused_with_the_known_ones(url: str) -> None:
     with pytest.raises(ValueError, match="s3://bucket/prefix, file:///folder or memory://name"):
         open_store(url)
-
-
-def test_an_object_of_a_bucket_is_imported_and_what_cannot_be_read_is_named(
-    seaweed_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in seaweed_server.environment.items():
-        monkeypatch.setenv(name, value)
-    place = f"s3://{seaweed_server.bucket}/{uuid4()}"
-    np.savez(tmp_path / "noise.npz", X=np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8))
-    open_store(place).put("noise.npz", (tmp_path / "noise.npz").read_bytes())
-
-    imported = import_images(NpzDataset(kind="npz", path=f"{place}/noise.npz"), MemoryStore())
-
-    assert imported.manifest.num_images == 6
-    with pytest.raises(DatasetError, match=r"missing\.npz: there is no such object"):
-        import_images(NpzDataset(kind="npz", path=f"{place}/missing.npz"), MemoryStore())
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(DatasetError, match=r"noise\.npz: the workers may not read it"):
-        import_images(NpzDataset(kind="npz", path=f"{place}/noise.npz"), MemoryStore())

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
+from http import HTTPStatus
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,13 +93,8 @@ class S3Store:
             raise
 
     def size(self, key: str) -> int:
-        try:
-            with _named(key):
-                return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
-        except ClientError as error:
-            if _code(error) == "403":
-                raise PermissionError(key) from None
-            raise
+        with _named(key):
+            return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
 
     def link(self, key: str, *, seconds: int) -> str | None:
         place = {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -127,12 +124,14 @@ class S3Store:
 
 @contextmanager
 def _named(key: str) -> Iterator[None]:
-    """Say of a missing object which it is."""
+    """Say which object is missing, or closed to us."""
     try:
         yield
     except ClientError as error:
         if _code(error) in {"NoSuchKey", "404"}:  # the latter of HEAD, whose answers have no body
             raise FileNotFoundError(key) from None
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.FORBIDDEN:
+            raise PermissionError(EACCES, "access is denied", key) from None
         raise
 
 

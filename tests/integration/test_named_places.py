@@ -1,0 +1,59 @@
+"""Files of buckets that documents name: whoever may not read one learns which, and nothing is tried again for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from tests.support.seaweed import S3Server, seaweed
+from workers.contract.data import NpzDataset
+from workers.data import DatasetError, import_images
+from workers.storage import open_store, read_location
+from workers.storage.memory import MemoryStore
+
+_MOST_BYTES = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with seaweed() as server:
+        yield server
+
+
+@pytest.fixture
+def place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of a bucket, to which the environment has the key."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{server.bucket}/{uuid4()}"
+
+
+def test_an_object_of_a_bucket_is_imported_and_what_cannot_be_read_is_named(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "noise.npz", X=np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8))
+    open_store(place).put("noise.npz", (tmp_path / "noise.npz").read_bytes())
+
+    imported = import_images(NpzDataset(kind="npz", path=f"{place}/noise.npz"), MemoryStore())
+
+    assert imported.manifest.num_images == 6
+    with pytest.raises(DatasetError, match=r"missing\.npz: there is no such object"):
+        import_images(NpzDataset(kind="npz", path=f"{place}/missing.npz"), MemoryStore())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(DatasetError, match=r"noise\.npz: the workers may not read it"):
+        import_images(NpzDataset(kind="npz", path=f"{place}/noise.npz"), MemoryStore())
+
+
+def test_a_file_of_a_bucket_is_read_and_what_cannot_be_read_is_named(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(place).put("mask.png", b"a mask")
+
+    assert read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES) == b"a mask"
+    with pytest.raises(FileNotFoundError, match=rf"there is no {place}/missing\.png where the workers run"):
+        read_location(f"{place}/missing.png", most_bytes=_MOST_BYTES)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(OSError, match=rf"cannot read {place}/mask\.png: access is denied"):
+        read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES)
