@@ -101,6 +101,7 @@ jobs = Table(
     Column("lease_until", Instant),
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_project", "project", "id"),
+    Index("jobs_by_kind", "project", "kind", "id"),
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
     Index("jobs_by_project_and_state", "project", "state", "id"),
@@ -200,6 +201,8 @@ audit = Table(
     Column("before_sha256", String),
     Column("after_sha256", String),
     Index("audit_by_project", "project", "id"),
+    Index("audit_by_actor", "actor", "id"),
+    Index("audit_by_target", "target", "id"),
 )
 
 idempotency_keys = Table(

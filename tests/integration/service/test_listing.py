@@ -18,6 +18,7 @@ from service.jobs.lookup import Filters
 from service.jobs.presentation import job_page, job_view
 from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
+from service.keys.store import AuditFilter, KeyStore
 from service.web.pagination import Page
 from tests.support.fresh_databases import Databases, SqliteFiles
 from workers.contract.presets import PRESETS
@@ -207,6 +208,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_dataset_due()
         await store.with_dataset_due(project="default")
         await store.with_log_due()
+        keys = KeyStore(database)
+        for wanted in (AuditFilter(actor="key_1"), AuditFilter(target="job_1"), AuditFilter(project="default")):
+            await keys.audit(wanted, before=None, limit=51)
         for filters in (
             Filters(project="default"),
             Filters(project="default", state=JobState.PAUSED),
@@ -222,8 +226,15 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             for statement, parameters in asked:
                 plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
                 steps = [row.detail for row in plan]
-                assert not [step for step in steps if step in {"SCAN jobs", "SCAN attempts"}], (statement, steps)
+                assert not [step for step in steps if step in {"SCAN jobs", "SCAN attempts", "SCAN audit"}], (
+                    statement,
+                    steps,
+                )
                 for due in re.findall(r"WHERE.*\bjobs\.(\w+_due)\b", " ".join(statement.split())):
                     assert any(f"jobs_by_{due}" in step for step in steps), (statement, steps)
+                assert "jobs.kind =" not in statement or any("jobs_by_kind" in step for step in steps), (
+                    statement,
+                    steps,
+                )
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)
         assert len(asked) > 14
