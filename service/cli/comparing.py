@@ -15,7 +15,8 @@ from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
 from service.cli.submission import hand_in
-from service.client import Client
+from service.client import Client, Gone
+from service.client.jobs import JobOptions
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
 from service.web.views import PLAIN_TEXT
 from workers.contract.comparing import CompareSpec
@@ -124,16 +125,21 @@ class _Study:
         )
         digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
         labels = {**request.labels, _REQUEST: digest}
-        job = self._begun(labels) or self._client.jobs.create(
-            spec,
-            name=request.name,
-            labels=labels,
-            evaluations=evaluations,
-            control=control,
-            idempotency_key=f"study-{digest}",  # two that look at the same time make one
-        )
+        options = JobOptions(name=request.name, labels=labels, evaluations=evaluations, control=control)
+        job = self._begun(labels) or self._created(spec, options, digest)
         say(f"{role}: {job.id}", as_json=self._as_json)
         return job
+
+    def _created(self, spec: AnySpec, options: JobOptions, digest: str, *, deleted: str = "") -> Job:
+        """Of two that look at the same time one makes it: a key that the service knows is answered as then.
+
+        That job may have been deleted since; then a new one follows it.
+        """
+        job = self._client.jobs.create(spec, **options, idempotency_key=f"study-{digest}{deleted}")
+        try:
+            return self._client.jobs.retrieve(job.id)
+        except Gone:
+            return self._created(spec, options, digest, deleted=f"-{job.id}")
 
     def _begun(self, labels: Mapping[str, str]) -> Job | None:
         """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""

@@ -56,6 +56,18 @@ def test_a_study_that_is_given_again_when_its_idempotency_keys_are_forgotten_goe
     assert job.name == "my faces: ä job"
 
 
+def test_a_job_of_a_study_that_was_deleted_is_followed_by_another(service: Service) -> None:
+    for _ in range(3):
+        failing(service)
+        (job,) = trainings(service)
+        service.client.jobs.delete(job.id)
+
+    assert trainings(service) == []
+    answer = failing(service)
+    (new,) = trainings(service)
+    assert answer.out.startswith(f"job: {new.id}\n")
+
+
 def test_another_document_or_other_evaluations_are_other_jobs_of_the_study(service: Service) -> None:
     failing(service)
     failing(service, "--images", "2000")
