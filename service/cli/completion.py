@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Thread
 
 import typer
 
 from service.cli.connection import connected
+from service.client import Client
 from workers.contract.presets import PRESETS
 
 _PATIENCE_SECONDS = 1.5  # of which finding the address of a name knows no limit of its own
@@ -17,8 +17,23 @@ Offer = list[tuple[str, str]]
 
 
 def job_ids(context: typer.Context) -> Offer:
-    """The newest jobs of the service that the command so far names, each with its state and name."""
-    return in_time(lambda: _jobs(**{name: context.params.get(name) for name in ("url", "key", "home", "project")}))
+    """The newest jobs, each with its state and name."""
+
+    def jobs(client: Client) -> Offer:
+        found = client.jobs.list(limit=_OFFERED)
+        return [("latest", "the newest"), *((job.id, " ".join(filter(None, (job.state, job.name)))) for job in found)]
+
+    return _of_service(context, jobs)
+
+
+def digests(context: typer.Context) -> Offer:
+    """The newest image sets, each with its name."""
+    return _of_service(context, lambda it: [(one.digest, one.name or "") for one in it.datasets.list(limit=_OFFERED)])
+
+
+def upload_ids(context: typer.Context) -> Offer:
+    """The newest files that were sent, each with its name."""
+    return _of_service(context, lambda it: [(one.id, one.name) for one in it.uploads.list(limit=_OFFERED)])
 
 
 def presets() -> Offer:
@@ -39,7 +54,12 @@ def in_time(find: Callable[[], Offer], *, patience_seconds: float = _PATIENCE_SE
     return list(found)
 
 
-def _jobs(*, url: str | None, key: str | None, home: Path | None, project: str | None) -> Offer:
-    with connected(url, key, home, project=project, max_retries=0, timeout_seconds=1.0) as client:
-        jobs = list(client.jobs.list(limit=_OFFERED))
-    return [("latest", "the newest"), *((job.id, " ".join(filter(None, (job.state, job.name)))) for job in jobs)]
+def _of_service(context: typer.Context, find: Callable[[Client], Offer]) -> Offer:
+    """What is found with the service that the command so far names."""
+    url, key, home, project = (context.params.get(name) for name in ("url", "key", "home", "project"))
+
+    def ask() -> Offer:
+        with connected(url, key, home, project=project, max_retries=0, timeout_seconds=1.0) as client:
+            return find(client)
+
+    return in_time(ask)

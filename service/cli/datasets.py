@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli import completion
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.options import AsJson, on_service
@@ -17,7 +18,10 @@ datasets = typer.Typer(
     cls=ListsByDefault, help="Image sets that were imported; without a command, a list.", rich_markup_mode=None
 )
 
-Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="As listed, or the beginning of it.")]
+Digest = Annotated[
+    str,
+    typer.Argument(metavar="DIGEST", help="As listed, or the beginning of it.", autocompletion=completion.digests),
+]
 
 
 @datasets.command("list")

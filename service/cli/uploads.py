@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli import completion
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.options import AsJson, on_service
@@ -17,7 +18,12 @@ uploads = typer.Typer(
     rich_markup_mode=None,
 )
 
-UploadId = Annotated[str, typer.Argument(metavar="UPLOAD", help="Its id, as listed, or the beginning of it.")]
+UploadId = Annotated[
+    str,
+    typer.Argument(
+        metavar="UPLOAD", help="Its id, as listed, or the beginning of it.", autocompletion=completion.upload_ids
+    ),
+]
 
 
 @uploads.command("list")

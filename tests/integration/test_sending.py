@@ -205,6 +205,7 @@ def test_what_was_sent_is_listed_and_deleted_by_the_beginning_of_its_id(service:
 
     head, *lines = service.cdm("uploads").out.splitlines()
     document = service.cdm("uploads", "list", "--limit", "1", "--json").document
+    offered = service.cdm.offered("cdm uploads delete ")
     kept, vague = service.cdm("uploads", "delete", read.id), service.cdm("uploads", "delete", "upl_")
     deleted = service.cdm("uploads", "delete", unread.id.lower())
 
@@ -215,6 +216,7 @@ def test_what_was_sent_is_listed_and_deleted_by_the_beginning_of_its_id(service:
         (unread.id, "unread.npz", "0.0", "0"),
     }
     assert [one["id"] for one in document] == [max(read.id, unread.id)]
+    assert offered == sorted([read.id, unread.id], reverse=True)
     assert "may still read it: wait, or cancel" in kept.err
     assert vague.err == "error: 2 uploads begin with upl_: `cdm uploads` lists them\n"
     assert deleted.out == f"deleted {unread.id}\n"

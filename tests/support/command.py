@@ -37,3 +37,14 @@ class Command:
             main()
         out, err = self._capsys.readouterr()
         return Answer(int(ended.value.code or 0), out, err)
+
+    def offered(self, words: str) -> list[str]:
+        """What bash is offered for the last word."""
+        number = str(len(words.split(" ")) - 1)
+        asked = {"_CDM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": number}
+        with self._monkeypatch.context() as patched:
+            for name, value in asked.items():
+                patched.setenv(name, value)
+            answer = self()
+        assert (answer.code, answer.err) == (0, "")
+        return answer.out.split()

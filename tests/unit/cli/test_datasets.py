@@ -55,6 +55,7 @@ def test_image_sets_are_listed_and_shown_by_the_beginning_of_their_digest(servic
     head, newest, oldest = service.cdm("datasets").out.splitlines()
     shown = service.cdm("datasets", "show", FACES[:6]).out
 
+    assert service.cdm.offered(f"cdm datasets show {FACES[:3]}") == [FACES]
     assert head.split()[:3] == ["DIGEST", "NAME", "IMAGES"]
     assert newest.split()[:5] == [CATS[:16], "cats", "1,500", "32x32x3", "2"]
     assert oldest.split()[:2] == [FACES[:16], "faces"]
