@@ -1,61 +1,28 @@
 """The networks: as large as the published ones, equal to their equations, and honest about what they are told."""
 
-from dataclasses import dataclass, field
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from tests.support.reference_networks import ReferenceNetwork
-from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp
-from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions, draw_dropout
-from workers.networks import FullyConnected, Network, after_step, build
-from workers.networks import magnitude as magnitudes
-from workers.networks.edm2 import MagnitudePreservingUNet
+from tests.support.small_networks import (
+    KINDS,
+    NUM_CLASSES,
+    PUBLISHED,
+    SHAPE,
+    SIZE,
+    UNETS,
+    config,
+    inputs,
+    randomised,
+    small_network,
+    told,
+)
+from workers.contract.networks import ADM, MLP, DDPMpp, NCSNpp
+from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions
+from workers.networks import FullyConnected, build
 from workers.networks.layers import attention, heads_of, num_heads
-
-KINDS = ["ddpmpp", "ncsnpp", "adm", "edm2", "mlp"]
-UNETS = KINDS[:4]
-PUBLISHED = KINDS[:3]
-CONFIGS = {"ddpmpp": DDPMpp, "ncsnpp": NCSNpp, "adm": ADM, "edm2": EDM2, "mlp": MLP}
-NUM_CLASSES = 3
-SIZE = 8
-SHAPE = (2, SIZE, SIZE)
-
-
-def config(kind: str, **changes: object) -> DDPMpp | NCSNpp | ADM | EDM2 | MLP:
-    small = {"channels": 16, "channel_multipliers": (1, 2), "blocks_per_level": 1, "attention_resolutions": (4,)}
-    return CONFIGS[kind].model_validate({"kind": kind, **({} if kind == "mlp" else small), **changes})
-
-
-def small_network(kind: str, *, seed: int = 0, **changes: object) -> Network:
-    """With all parameters drawn anew: output layers of zeros would hide every difference."""
-    torch.manual_seed(seed)
-    network = build(
-        config(kind, **{"class_conditional": True, **changes}),
-        image_channels=SHAPE[0],
-        resolution=SIZE,
-        num_classes=NUM_CLASSES,
-        augmentation_features=9 if kind in PUBLISHED else 0,
-    )
-    return randomised(network)
-
-
-def randomised(network: Network) -> Network:
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            normal = torch.randn_like(parameter)
-            if parameter.ndim > 1:
-                parameter.copy_(normal / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.2 * normal + (1.0 if "norm" in name or "gain" in name else 0.0))
-    return network
-
-
-def inputs(batch: int = 3) -> tuple[Tensor, Tensor]:
-    return torch.randn(batch, *SHAPE), torch.randn(batch)
-
 
 # Sizes
 
@@ -94,19 +61,6 @@ def test_the_networks_are_as_large_as_the_published_ones(
 
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert len(list(network.parameters())) == tensors
-
-
-@pytest.mark.parametrize(("channels", "millions"), [(64, 31.3), (128, 124.7), (192, 280.2)])
-def test_edm2_is_as_large_as_the_published_one(channels: int, millions: float) -> None:
-    with torch.device("meta"):
-        network = build(
-            EDM2(kind="edm2", channels=channels, class_conditional=True),
-            image_channels=3,
-            resolution=64,
-            num_classes=1000,
-        )
-
-    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -243,135 +197,6 @@ def test_no_augmentation_is_an_augmentation_by_nothing(kind: str) -> None:
 
     assert torch.allclose(network(x, c_noise, NOTHING), given(torch.zeros(3, 9)))
     assert not torch.allclose(network(x, c_noise, NOTHING), given(torch.ones(3, 9)))
-
-
-# Dropout
-
-
-@dataclass
-class Recorder:
-    """In place of dropout: notes where it would be."""
-
-    layers: list[int] = field(default_factory=list)
-    elements: list[int] = field(default_factory=list)
-
-    def applied(self, x: Tensor, layer: int) -> Tensor:
-        self.layers.append(layer)
-        self.elements.append(x[0].numel())
-        return x
-
-
-def told(network: Network, *, batch: int, probability: float) -> Conditions:
-    generator = torch.Generator().manual_seed(0)
-    dropout = draw_dropout(generator, num_images=batch, probability=probability, largest_layer=network.dropout_elements)
-    return Conditions(dropout=dropout)
-
-
-@pytest.mark.parametrize("kind", UNETS)
-def test_every_block_has_a_dropout_layer_of_its_own(kind: str) -> None:
-    network = small_network(kind, dropout=0.1)
-    recorder = Recorder()
-
-    network(*inputs(), Conditions(dropout=recorder))
-
-    assert recorder.layers == list(range(len(recorder.layers)))
-    assert len(recorder.layers) == 3 + 2 + 5  # encoder with one step down; in0 and in1; decoder with one step up
-    assert max(recorder.elements) == network.dropout_elements
-    assert small_network(kind).dropout_elements == 0
-
-
-@pytest.mark.parametrize("kind", UNETS)
-def test_evaluations_of_an_image_share_its_dropout_and_images_do_not(kind: str) -> None:
-    network = small_network(kind, dropout=0.3)
-    x, c_noise = torch.randn(1, *SHAPE).repeat(2, 1, 1, 1), torch.zeros(2)  # the same image twice
-    conditions = told(network, batch=2, probability=0.3)
-
-    both = network(x, c_noise, conditions)
-    again = network(x.repeat(2, 1, 1, 1), c_noise.repeat(2), conditions.repeated(2))
-
-    assert torch.allclose(again, both.repeat(2, 1, 1, 1), atol=1e-6)
-    assert not torch.allclose(both[0], both[1], atol=1e-3)
-
-
-@pytest.mark.parametrize("kind", UNETS)
-def test_dropout_is_what_the_conditions_say_in_training_and_evaluation(kind: str) -> None:
-    network = small_network(kind, dropout=0.3)
-    x, c_noise = inputs()
-    conditions = told(network, batch=3, probability=0.3)
-
-    for given in (conditions, conditions.without_dropout()):
-        assert torch.equal(network.train()(x, c_noise, given), network.eval()(x, c_noise, given))
-    assert not torch.allclose(network(x, c_noise, conditions), network(x, c_noise, NOTHING), atol=1e-3)
-
-
-# EDM2
-
-
-def test_the_parts_of_edm2_keep_the_magnitude_of_normal_numbers() -> None:
-    torch.manual_seed(0)
-    a, b = torch.randn(64, 30, 20, 20), torch.randn(64, 10, 20, 20)
-
-    def magnitude(x: Tensor) -> float:
-        return float(x.detach().square().mean().sqrt())
-
-    joined = magnitudes.concatenated(a, b)
-    for kept in (
-        magnitudes.silu(a),
-        magnitudes.weighted_sum(a, torch.randn_like(a), 0.3),
-        magnitudes.with_unit_pixels(3 * a),
-        magnitudes.UnitLayer(30, 512, 1)(a),
-        magnitudes.FourierFeatures(4096)(torch.randn(64)),
-        joined,
-    ):
-        assert magnitude(kept) == pytest.approx(1, rel=0.02)
-    assert joined[:, :30].square().sum() == pytest.approx(float(joined[:, 30:].square().sum()), rel=0.02)
-
-
-def test_edm2_keeps_the_magnitude_of_what_passes_through() -> None:
-    torch.manual_seed(0)
-    edm2 = config("edm2", channels=64, channel_multipliers=(1, 2, 2), blocks_per_level=2, class_conditional=True)
-    network = build(edm2, image_channels=3, resolution=16, num_classes=NUM_CLASSES)
-    assert isinstance(network, MagnitudePreservingUNet)
-    noted = {}
-
-    def note(module: nn.Module, _: object, output: Tensor) -> None:
-        noted[module] = float(output.square().mean().sqrt())
-
-    for block in [network.first, *network.encoder.values(), *network.decoder.values(), network.embed_noise]:
-        block.register_forward_hook(note)
-
-    with torch.no_grad():
-        network(torch.randn(8, 3, 16, 16), torch.randn(8), Conditions(torch.randint(NUM_CLASSES, (8,))))
-
-    assert len(noted) == 1 + 8 + 13 + 1
-    assert all(0.8 < magnitude < 1.25 for magnitude in noted.values()), sorted(noted.values())
-
-
-def test_forced_normalisation_of_edm2_changes_weights_and_no_output() -> None:
-    network = small_network("edm2")
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(3)
-    x, c_noise = inputs()
-    before = network(x, c_noise, NOTHING)
-
-    after_step(nn.Sequential(network))  # also inside another module
-
-    weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    for weight in weights:
-        norms = weight.flatten(1).norm(dim=1) / weight[0].numel() ** 0.5
-        assert torch.allclose(norms, torch.ones(len(weight)), atol=1e-3)
-    assert torch.allclose(network(x, c_noise, NOTHING), before, rtol=1e-3, atol=1e-4)
-
-
-def test_other_networks_are_left_alone_after_a_step() -> None:
-    network = small_network("ddpmpp")
-    before = {name: parameter.clone() for name, parameter in network.named_parameters()}
-
-    after_step(network)
-
-    assert all(torch.equal(parameter, before[name]) for name, parameter in network.named_parameters())
 
 
 # MLP

@@ -8,7 +8,15 @@ import pytest
 
 from tests.support.archives import cifar10_files
 from tests.support.pictures import encoded, picture
-from workers.contract.data import CifarDataset, Dataset, NpzDataset, ParquetDataset, WebDataset
+from workers.contract.data import (
+    CifarDataset,
+    Dataset,
+    FolderDataset,
+    NpzDataset,
+    ParquetDataset,
+    WebDataset,
+    ZipDataset,
+)
 from workers.data import DatasetError, import_dataset
 from workers.storage.memory import MemoryStore
 
@@ -21,6 +29,14 @@ PIXELS = np.stack([np.asarray(image) for image in IMAGES])
 CIFAR = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
 CIFAR_BATCHES = [(CIFAR[first : first + 2], [first % 10, first % 7]) for first in range(0, 12, 2)]
 TEN = [b"airplane", b"automobile", b"bird", b"cat", b"deer", b"dog", b"frog", b"horse", b"ship", b"truck"]
+
+
+def folder(path: Path | str, **options: Any) -> FolderDataset:
+    return FolderDataset(kind="folder", path=str(path), **options)
+
+
+def zipped(path: Path | str, **options: Any) -> ZipDataset:
+    return ZipDataset(kind="zip", path=str(path), **options)
 
 
 def cifar(path: Path | str, **options: Any) -> CifarDataset:

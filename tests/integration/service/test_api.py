@@ -1,44 +1,27 @@
 """The REST interface as a client without our SDK sees it."""
 
 import json
-import struct
-import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from tests.support.pictures import of_a_later_version, write_zip
-from tests.support.plane import KEY, Served, Worker, eventually, running, served_in, settings_in
+from tests.support.plane import Served, Worker, eventually, running, served_in, settings_in
+from tests.support.problems import PROBLEM, assert_problem
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
 SMOKE = PRESETS["smoke"].model_dump(mode="json")
-PROBLEM = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
 
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with served_in(tmp_path) as served:
         yield served
-
-
-def assert_problem(response: httpx2.Response, *, status: int, code: str) -> dict[str, Any]:
-    body: dict[str, Any] = response.json()
-    assert (response.status_code, body["status"], body["code"]) == (status, status, code)
-    assert response.headers["Content-Type"] == "application/problem+json"
-    assert response.headers["X-Request-Id"] == body["request_id"]
-    assert set(body) >= PROBLEM
-    return body
-
-
-def pointers(body: dict[str, Any]) -> set[str]:
-    return {error["pointer"] for error in body["errors"]}
 
 
 async def submitted(served: Served, **fields: Any) -> str:
@@ -190,179 +173,6 @@ async def test_samples_are_listed_and_fetched_by_number_or_latest(served: Served
     assert (latest.content, latest.headers["Content-Type"]) == (b"PNG 320", "image/png")
     assert_problem(await served.api.get(f"{url}/161"), status=404, code="sample_not_found")
     assert_problem(await served.api.get(f"{url}/newest"), status=422, code="validation_failed")
-
-
-async def test_every_wrong_field_is_named_at_once(served: Served) -> None:
-    wrong = {
-        **SMOKE,
-        "seed": "5",
-        "colour": "red",
-        "network": {**SMOKE["network"], "channels": 7},
-        "dataset": {"kind": "folder", "path": "", "resolution": 2},
-    }
-
-    response = await served.api.post("/v1/jobs", json={"name": "", "spec": wrong, "priority": 1})
-
-    body = assert_problem(response, status=422, code="validation_failed")
-    assert pointers(body) == {
-        "/name",
-        "/priority",
-        "/spec/seed",
-        "/spec/colour",
-        "/spec/network/channels",
-        "/spec/dataset/path",
-        "/spec/dataset/resolution",
-    }
-    assert body["instance"] == "/v1/jobs"
-
-
-async def test_fields_that_contradict_each_other_are_named_too(served: Served) -> None:
-    wrong = {**SMOKE, "batch_images": 15, "cadence": {"log_images": 1, "checkpoint_images": 1}}
-
-    response = await served.api.post("/v1/jobs", json={"spec": wrong})
-
-    body = assert_problem(response, status=422, code="validation_failed")
-    assert pointers(body) == {"/spec/batch_images", "/spec/cadence/log_images", "/spec/cadence/checkpoint_images"}
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (b"{", 400, "malformed_json"),
-        (b"", 422, "validation_failed"),
-        (b"null", 422, "validation_failed"),
-        (b"[]", 422, "validation_failed"),
-        (b'{"spec": {"kind": "train"}}', 422, "validation_failed"),
-        (b'{"spec": 3, "name": "\\ud800"}', 422, "validation_failed"),
-        (b'{"spec": ' + b"[" * 900 + b"]" * 900 + b"}", 422, "validation_failed"),
-        (b"\xff\xfe", 400, "malformed_json"),
-    ],
-)
-async def test_a_body_that_is_no_job_is_a_problem_and_not_a_crash(
-    served: Served, body: bytes, status: int, code: str
-) -> None:
-    response = await served.api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-
-    assert_problem(response, status=status, code=code)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/jobs?limit=0",
-        "/v1/jobs?limit=x",
-        "/v1/jobs?state=happy",
-        "/v1/jobs?created_after=5",
-        "/v1/jobs?created_after=2026-11-01T00:00:00",
-        "/v1/jobs?label=team",
-        "/v1/jobs/{job_id}/events?after=-1",
-        "/v1/jobs/{job_id}/events?after=99999999999999999999999",
-        "/v1/jobs/{job_id}/logs?attempt=0",
-        "/v1/jobs/{job_id}/logs?offset=-1",
-        "/v1/jobs/{job_id}/logs?source=rank-1",
-        "/v1/jobs/{job_id}/samples/99999999999999999999999",
-    ],
-)
-async def test_wrong_parameters_are_problems(served: Served, path: str) -> None:
-    url = path.format(job_id=await submitted(served))
-    assert_problem(await served.api.get(url), status=422, code="validation_failed")
-
-
-async def test_unknown_jobs_and_paths_and_methods_are_problems(served: Served) -> None:
-    for path in ("", "/events", "/logs", "/checkpoints", "/samples", "/samples/latest"):
-        assert_problem(await served.api.get(f"/v1/jobs/job_none{path}"), status=404, code="job_not_found")
-    assert_problem(await served.api.post("/v1/jobs/job_none/cancel"), status=404, code="job_not_found")
-    assert_problem(await served.api.get("/v2/jobs"), status=404, code="not_found")
-    refused = await served.api.delete("/v1/jobs")
-    assert_problem(refused, status=405, code="method_not_allowed")
-    assert refused.headers["Allow"] == "GET, POST"
-
-
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ü"])
-async def test_nothing_but_health_and_documentation_is_served_without_the_key(tmp_path: Path, header: str) -> None:
-    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=MemoryStore())
-    async with running(app, key=None) as api:
-        headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
-
-        for path in ("/v1/jobs", "/v1/presets", "/v1/jobs/job_1", "/nowhere"):
-            refused = await api.get(path, headers=headers)
-            assert_problem(refused, status=401, code="not_authenticated")
-            assert KEY not in refused.text
-        for path in ("/healthz", "/docs", "/openapi.json"):
-            assert (await api.get(path, headers=headers)).status_code == 200
-
-
-async def test_a_failure_of_ours_is_a_problem_with_the_request_id_and_no_detail(tmp_path: Path) -> None:
-    class Broken(MemoryCluster):
-        async def logs(self, submission_id: str) -> str:
-            raise RuntimeError(f"secret {KEY}")
-
-    cluster = Broken()
-    app = create_app(settings_in(tmp_path), cluster=cluster, store=MemoryStore())
-    async with running(app) as api:
-        job_id = (await api.post("/v1/jobs", json={"spec": SMOKE})).json()["id"]
-
-        async def has_begun() -> bool:
-            return bool((await api.get(f"/v1/jobs/{job_id}")).json()["attempt"])
-
-        await eventually(has_begun, what="the first attempt")
-        response = await api.get(f"/v1/jobs/{job_id}/logs?source=engine", headers={"X-Request-Id": "mine-1"})
-
-    assert assert_problem(response, status=500, code="internal")["request_id"] == "mine-1"
-    assert "secret" not in response.text
-
-
-async def test_a_store_that_is_down_refuses_the_job_and_leaves_none_behind(tmp_path: Path) -> None:
-    class Down(MemoryStore):
-        def put(self, key: str, data: bytes) -> None:
-            raise ConnectionError("no route")
-
-    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=Down())
-    async with running(app) as api:
-        assert_problem(await api.post("/v1/jobs", json={"spec": SMOKE}), status=503, code="storage_unavailable")
-
-        assert (await api.get("/v1/jobs")).json()["data"] == []
-
-
-async def test_a_data_set_that_is_not_there_or_holds_no_image_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "not.zip").write_bytes(b"PK")
-    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
-        archive.writestr("readme.txt", "no image")
-    (tmp_path / "good").mkdir()
-    (tmp_path / "good" / "one.PNG").write_bytes(struct.pack("8s", b"\x89PNG"))
-    wrong = [("folder", "nowhere"), ("folder", "empty"), ("folder", "not.zip"), ("zip", "nowhere.zip")]
-    wrong += [("zip", "not.zip"), ("zip", "texts.zip"), ("zip", "good"), ("folder", "a\x00b")]
-    wrong += [("cifar", "good"), ("npz", "nowhere.npz"), ("parquet", "nowhere"), ("webdataset", "nowhere.tar")]
-
-    async with served_in(tmp_path / "state", local_paths=True) as served:
-
-        async def posted(kind: str, path: str) -> httpx2.Response:
-            dataset = {"kind": kind, "path": path}
-            return await served.api.post("/v1/jobs", json={"spec": {**SMOKE, "dataset": dataset}})
-
-        for kind, name in wrong:
-            body = assert_problem(await posted(kind, str(tmp_path / name)), status=422, code="validation_failed")
-            assert pointers(body) == {"/spec/dataset/path"}, (kind, name)
-        assert pointers((await posted("folder", "good")).json()) == {"/spec/dataset/path"}
-        for kind, name in (("folder", "good"), ("npz", "not.zip"), ("parquet", "good"), ("webdataset", "not.zip")):
-            assert (await posted(kind, str(tmp_path / name))).status_code == 201
-
-
-async def test_paths_that_are_too_long_and_archives_that_python_cannot_read_are_problems_of_their_field(
-    tmp_path: Path,
-) -> None:
-    too_long = str(tmp_path / ("x" * 300))
-    of_tomorrow = of_a_later_version(Path(write_zip(tmp_path / "a.zip", {"a.png": b""})))
-    datasets = [{"kind": "folder", "path": too_long}, {"kind": "zip", "path": too_long}]
-    datasets += [{"kind": "zip", "path": str(of_tomorrow)}]
-    wrong = [("/spec/dataset/path", {"dataset": dataset}) for dataset in datasets]
-    wrong += [("/spec/initial_weights", {"initial_weights": too_long})]
-
-    async with served_in(tmp_path / "state", local_paths=True) as served:
-        for pointer, changes in wrong:
-            response = await served.api.post("/v1/jobs", json={"spec": {**SMOKE, **changes}})
-            assert pointers(assert_problem(response, status=422, code="validation_failed")) == {pointer}
 
 
 async def test_a_restarted_service_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+"""What evidence leads to, for tests of it: two jobs, and what becomes of them."""
+
+from service.jobs.evidence import Limits, Observed, known
+from service.jobs.lifecycle import Verdict
+from service.jobs.records import AttemptRecord, JobRecord
+from tests.support.jobs import NOW, ago, attempt, job, progress
+
+LIMITS = Limits(platform_retries=2, user_retries=1, back_off_seconds=10.0)
+SILENT = job(heard_at=ago(91), advanced_at=ago(91), progress=progress())
+BEATING = job(heard_at=ago(5), advanced_at=ago(5), progress=progress())
+
+
+def verdict(
+    of: JobRecord, seen: Observed, *, on: AttemptRecord | None = None, limits: Limits = LIMITS
+) -> Verdict | None:
+    return known(of, on or attempt(), seen, now=NOW, limits=limits).verdict
