@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from workers.storage import ObjectStore
 log = structlog.get_logger()
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
+_CALLS_AT_A_TIME, _ROWS_AT_A_TIME = 8, 500
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
 
 
@@ -75,10 +76,9 @@ class JobObjects:
 
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
-        keys = JobKeys(job_id)
-        for folder in reversed(await called(self._store.folders, keys.attempts)):
-            if folder.isdecimal() and await self._bytes(keys.attempt(int(folder)).claim) is not None:
-                return int(folder)
+        for number in reversed(await self._attempts(job_id)):
+            if await self._bytes(JobKeys(job_id).attempt(number).claim) is not None:
+                return number
         return 0
 
     async def log_sources(self, job_id: str, attempt: int) -> list[str]:
@@ -149,16 +149,26 @@ class JobObjects:
         await called(self._store.delete, pin)
         return True
 
-    async def metric_rows(self, job_id: str) -> list[MetricRow]:
-        """All that was ever measured of a job, as it was told: attempt by attempt, then by its evaluations."""
-        rows = await called(_metric_rows, self._store, JobKeys(job_id))
-        found = [(each.checkpoint.images_seen, each) for each in await self.evaluations(job_id)]
-        return rows + [MetricRow(seen, each.ended_at.timestamp(), each.points) for seen, each in found if seen]
+    async def metric_rows(self, job_id: str) -> AsyncIterator[list[MetricRow]]:
+        """All that was ever measured of a job, some rows at a time: attempt by attempt, then by its evaluations.
+
+        A long training has left a chunk for each row: tens of thousands.
+        """
+        keys, rows = JobKeys(job_id), list[MetricRow]()
+        for number in await self._attempts(job_id):
+            for some in _cut(await called(self._store.list, keys.attempt(number).metrics)):
+                for found in await asyncio.gather(*(called(_rows_of, self._store, key) for key in some)):
+                    rows += found
+                if len(rows) >= _ROWS_AT_A_TIME:
+                    yield rows
+                    rows = []
+        measured = [(each.checkpoint.images_seen, each) for each in await self.evaluations(job_id)]
+        yield rows + [MetricRow(seen, each.ended_at.timestamp(), each.points) for seen, each in measured if seen]
 
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""
-        for key in await called(self._store.list, prefix):
-            await called(self._store.delete, key)
+        for some in _cut(await called(self._store.list, prefix)):
+            await asyncio.gather(*(called(self._store.delete, key) for key in some))
 
     async def checkpoint_images(self, job_id: str) -> list[int]:
         """Images seen at each checkpoint, ascending, by the names of those that have a manifest: none is read."""
@@ -225,6 +235,10 @@ class JobObjects:
         with suppress(FileNotFoundError):
             await called(self._store.get, "readiness")
 
+    async def _attempts(self, job_id: str) -> list[int]:
+        names = await called(self._store.folders, JobKeys(job_id).attempts)
+        return sorted(int(name) for name in names if name.isdecimal())
+
     async def _bytes(self, key: str) -> bytes | None:
         try:
             return await called(self._store.get, key)
@@ -250,12 +264,11 @@ def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:
     return [(key.removeprefix(prefix), store.link(key, seconds=_LINK_SECONDS)) for key in store.list(prefix)]
 
 
-def _metric_rows(store: ObjectStore, job: JobKeys) -> list[MetricRow]:
-    attempts = sorted(int(name) for name in store.folders(job.attempts) if name.isdecimal())
-    lines = [
-        json.loads(line)
-        for number in attempts
-        for key in store.list(job.attempt(number).metrics)
-        for line in store.get(key).splitlines()
-    ]
+def _rows_of(store: ObjectStore, key: str) -> list[MetricRow]:
+    lines = map(json.loads, store.get(key).splitlines())
     return [MetricRow(line.pop("images_seen"), line.pop("time"), line) for line in lines]
+
+
+def _cut(keys: Sequence[str]) -> list[Sequence[str]]:
+    """As many at a time as may take the store's threads, which all others need, too."""
+    return [keys[first : first + _CALLS_AT_A_TIME] for first in range(0, len(keys), _CALLS_AT_A_TIME)]

@@ -1,7 +1,6 @@
 """Curves that MLflow missed, out of the object store, where every row of metrics is."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -21,24 +20,32 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
     stay where they are, in the object store: MLflow keeps files in a place of its own, which only workers know.
     """
     run_id = await mlflow.run_of(job.id, objects.url, known=job.mlflow_run_id)  # first: it may not answer for days
-    rows = await objects.metric_rows(job.id)
-    if not rows:
-        return run_id
-    if run_id is None:
-        params = flattened(TrainSpec.model_validate_json(job.spec))
-        run_id = await mlflow.make_run(job.id, objects.url, name=job.name or job.id, params=params)
-    there = {key: await mlflow.steps(run_id, key) for key in {key for row in rows for key in row.values}}
-    missing = [point for point in _points(rows) if point.step not in there[point.key]]
-    if missing:
+    there, num_missing = dict[str, set[int]](), 0
+    async for rows in objects.metric_rows(job.id):
+        if not rows:
+            continue
+        if run_id is None:
+            params = flattened(TrainSpec.model_validate_json(job.spec))
+            run_id = await mlflow.make_run(job.id, objects.url, name=job.name or job.id, params=params)
+        for key in {key for row in rows for key in row.values} - there.keys():
+            there[key] = await mlflow.steps(run_id, key)
+        missing = _missing(rows, there)
         await mlflow.log_points(run_id, missing)
-        log.info("mlflow.completed", job_id=job.id, run_id=run_id, points=len(missing))
+        num_missing += len(missing)
+    if num_missing:
+        log.info("mlflow.completed", job_id=job.id, run_id=run_id, points=num_missing)
     return run_id
 
 
-def _points(rows: Iterable[MetricRow]) -> list[Point]:
-    """One at each step of each curve: the first that was measured, as the workers themselves tell it."""
-    found: dict[str, dict[int, Point]] = defaultdict(dict)
+def _missing(rows: Iterable[MetricRow], there: Mapping[str, set[int]]) -> list[Point]:
+    """One at each step of each curve that has none: the first that was measured, as the workers themselves tell it.
+
+    `there` has these steps afterwards.
+    """
+    found = []
     for row in rows:
         for key, value in row.values.items():
-            found[key].setdefault(row.images_seen, Point(key, row.images_seen, value, int(row.time * 1000)))
-    return [point for curve in found.values() for point in curve.values()]
+            if row.images_seen not in there[key]:
+                there[key].add(row.images_seen)
+                found.append(Point(key, row.images_seen, value, int(row.time * 1000)))
+    return found

@@ -2,16 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from service import storage
 from service.clock import utc_now
 from service.identifiers import new_id
-from service.jobs.mlflow import Mlflow
+from service.jobs.mlflow import Mlflow, Point
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
@@ -163,6 +165,42 @@ async def test_a_run_that_somebody_deleted_is_made_anew(url: str, mlflow: Mlflow
     assert second
     assert second != first
     assert curve(url, second) == expected(AN_HOUR[:3])
+
+
+async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at_a_time(
+    url: str, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of a store may take a minute and no longer: one that read all of them would never end."""
+    kept, most = Kept(), 0
+    journal = Journal(kept.store, JobKeys(kept.job.id), 1)
+    for row in AN_HOUR:
+        journal.deliver([row])
+    log_points = Mlflow.log_points
+
+    async def counted(self: Mlflow, run_id: str, points: Sequence[Point]) -> None:
+        nonlocal most
+        most = max(most, len(points))
+        await log_points(self, run_id, points)
+
+    monkeypatch.setattr(Mlflow, "log_points", counted)
+    monkeypatch.setattr(storage, "_LONGEST_SECONDS", 0.2)
+    monkeypatch.setattr(kept.store, "get", slowly(kept.store.get))
+
+    run_id = await complete_run(kept.job, kept.objects, mlflow)
+
+    assert run_id
+    assert curve(url, run_id) == expected(AN_HOUR)
+    assert most < len(AN_HOUR) / 2
+
+
+def slowly(get: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """A store that takes a millisecond for each object."""
+
+    def wait(key: str) -> bytes:
+        time.sleep(0.001)
+        return get(key)
+
+    return wait
 
 
 async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow: Mlflow, plane: Plane) -> None:
