@@ -72,6 +72,19 @@ async def test_opening_again_changes_nothing_and_keeps_what_was_written(database
         assert (await connection.exec_driver_sql("SELECT id FROM installation")).scalars().all() == ["us"]
 
 
+async def test_a_release_works_with_the_tables_of_a_later_one(databases: Databases) -> None:
+    """It may be gone back to, and one of its replicas may start again while they are replaced."""
+    url = databases.empty()
+    async with open_database(url) as database, database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await connection.exec_driver_sql("ALTER TABLE jobs ADD COLUMN later VARCHAR")
+
+    async with open_database(url) as database:
+        assert await JobStore(database).active() == []
+
+    assert await _versions(url) == ["9999"]
+
+
 async def test_a_file_of_the_first_release_is_brought_up_to_date_with_all_its_rows(tmp_path: Path) -> None:
     """It had no migrations; what a job asks for was in its document only, and a cancellation in its state only."""
     file, at = tmp_path / "service.db", "2026-10-01T12:00:00.000000+00:00"
