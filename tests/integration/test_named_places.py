@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.support.seaweed import S3Server, seaweed
+from tests.support.seaweed import STRANGER, S3Server, seaweed
 from workers.contract.data import NpzDataset
 from workers.data import DatasetError, import_images
 from workers.storage import open_store, read_location
@@ -54,6 +55,15 @@ def test_a_file_of_a_bucket_is_read_and_what_cannot_be_read_is_named(
     assert read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES) == b"a mask"
     with pytest.raises(FileNotFoundError, match=rf"there is no {place}/missing\.png where the workers run"):
         read_location(f"{place}/missing.png", most_bytes=_MOST_BYTES)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", STRANGER)
     with pytest.raises(OSError, match=rf"cannot read {place}/mask\.png: access is denied"):
+        read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES)
+
+
+def test_a_key_that_is_being_changed_is_no_fault_of_the_document(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a clock that is wrong for a while; what S3 says of both is tried again."""
+    open_store(place).put("mask.png", b"a mask")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of yesterday")
+
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES)

@@ -18,6 +18,8 @@ import httpx2
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+STRANGER = "stranger"  # an access key that opens no object; its secret is the other's
+
 _START_SECONDS = 60  # one on a quiet machine
 
 
@@ -80,7 +82,11 @@ def seaweed(bucket: str = "tests") -> Iterator[Seaweed]:
 def _command(server: Seaweed) -> list[str]:
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identities = [{"name": "tester", "credentials": credentials, "actions": actions}]
+    strangers = [{"accessKey": STRANGER, "secretKey": server.secret_key}]
+    identities = [
+        {"name": "tester", "credentials": credentials, "actions": actions},
+        {"name": "stranger", "credentials": strangers, "actions": ["List"]},
+    ]
     config = server.folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))
     data = server.folder / "data"

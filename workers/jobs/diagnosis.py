@@ -34,7 +34,7 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str = "train") -> tup
             return Reason.CLUSTER_TOO_SMALL, str(error)
         case WorkersLostError():
             return Reason.WORKERS_LOST, str(error)
-        case BotoCoreError() | ClientError() | PermissionError() | CheckpointNotTakenError():
+        case BotoCoreError() | ClientError() | CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
         case _ if is_out_of_memory(error):
             mend = _MENDS.get(kind, _MEND)

@@ -17,13 +17,13 @@ class ObjectStore(Protocol):
         """Write an object unless there is one; of several writers one gets True."""
 
     def get(self, key: str) -> bytes:
-        """Read an object; raises FileNotFoundError with the key if there is none, PermissionError if it is closed."""
+        """Read an object; raises FileNotFoundError with the key if there is none."""
 
     def part(self, key: str, offset: int, size: int) -> bytes:
-        """At most `size` bytes of an object from `offset` on; none behind its end. Raises as `get`."""
+        """At most `size` bytes of an object from `offset` on; none behind its end. Raises as `size`."""
 
     def size(self, key: str) -> int:
-        """How many bytes an object has; raises as `get`."""
+        """How many bytes an object has; raises as `get`, and PermissionError if that is nobody's business here."""
 
     def link(self, key: str, *, seconds: int) -> str | None:
         """Where anybody can fetch an object without credentials for so long; None: nowhere."""

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EACCES
-from http import HTTPStatus
 from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, RawIOBase
 from typing import TYPE_CHECKING, Any, cast
 
@@ -85,7 +84,7 @@ class S3Store:
     def part(self, key: str, offset: int, size: int) -> bytes:
         span = f"bytes={offset}-{offset + size - 1}"
         try:
-            with _named(key):
+            with _named(key), _for_us(key):
                 return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)["Body"].read()
         except ClientError as error:
             if _code(error) == "InvalidRange":  # behind its end
@@ -93,7 +92,7 @@ class S3Store:
             raise
 
     def size(self, key: str) -> int:
-        with _named(key):
+        with _named(key), _for_us(key):
             return self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["ContentLength"]
 
     def link(self, key: str, *, seconds: int) -> str | None:
@@ -124,13 +123,22 @@ class S3Store:
 
 @contextmanager
 def _named(key: str) -> Iterator[None]:
-    """Say which object is missing, or closed to us."""
+    """Say which object is missing."""
     try:
         yield
     except ClientError as error:
         if _code(error) in {"NoSuchKey", "404"}:  # the latter of HEAD, whose answers have no body
             raise FileNotFoundError(key) from None
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.FORBIDDEN:
+        raise
+
+
+@contextmanager
+def _for_us(key: str) -> Iterator[None]:
+    """Say of an object that our key does not open which it is; a wrong clock, or a key that is changed, may pass."""
+    try:
+        yield
+    except ClientError as error:
+        if _code(error) in {"AccessDenied", "403"}:  # the latter of HEAD
             raise PermissionError(EACCES, "access is denied", key) from None
         raise
 
