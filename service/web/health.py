@@ -49,7 +49,8 @@ async def _tried(name: str, check: Callable[[], Awaitable[None]]) -> DependencyR
     except TimeoutError:
         return DependencyReadiness(ready=False, detail=f"no answer in {_PATIENCE_SECONDS:g} s")
     except Exception as error:  # noqa: BLE001 (each client fails in its own way; none may hide the others)
+        cause = error.__cause__ or error  # ours says only that it does not answer
+        log.warning("dependency.not_ready", dependency=name, error=f"{type(cause).__name__}: {cause}")
         kind = type(error).__name__
-        log.warning("dependency.not_ready", dependency=name, error=f"{kind}: {error}")
         return DependencyReadiness(ready=False, detail=kind)  # strangers read it: its text may name hosts and users
     return DependencyReadiness(ready=True, detail=None)
