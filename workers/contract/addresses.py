@@ -7,7 +7,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-# For operators who trust their users with what is near. Link-local is not among it: clouds keep credentials there.
+# Where clouds keep the credentials of a machine (AWS and EKS, Google, Azure): nothing opens these.
+_CLOSED = (*map(ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "168.63.129.16/32")),)
+# For operators who trust their users with what is near.
 INSIDE: tuple[Network, ...] = tuple(
     map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
@@ -16,11 +18,17 @@ INSIDE: tuple[Network, ...] = tuple(
 def is_open(address: Address, networks: Sequence[Network] = ()) -> bool:
     """Whether it is public, or in one of these networks."""
     final = _inner(address)
-    if any(final in network for network in networks if network.version == final.version):
+    if _is_in(final, _CLOSED):
+        return False
+    if _is_in(final, networks):
         return True
     if isinstance(final, IPv6Address) and final.is_site_local:  # out of use, not out of networks; counts as global
         return False
     return final.is_global and not final.is_multicast and not final.is_reserved and not final.is_unspecified
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
 def _inner(address: Address) -> Address:

@@ -106,7 +106,17 @@ async def test_networks_that_the_operator_opened_are_open_and_no_others() -> Non
 
 @pytest.mark.parametrize(
     ("address", "is_open"),
-    [("127.0.0.1", True), ("::1", True), ("10.0.0.1", True), ("fd00::1", True), ("169.254.169.254", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("10.0.0.1", True),
+        ("fd00::1", True),
+        ("169.254.169.254", False),
+        ("::ffff:169.254.169.254", False),
+        ("fd00:ec2::254", False),
+        ("fd20:ce::254", False),
+        ("168.63.129.16", False),
+    ],
 )
 async def test_what_is_near_can_be_opened_but_not_where_clouds_keep_credentials(address: str, is_open: bool) -> None:
     guard = AddressGuard(networks=INSIDE, resolve=Names(address))
