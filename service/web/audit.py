@@ -26,11 +26,13 @@ from service.errors import DatabaseUnavailable
 from service.identifiers import new_id
 from service.web.errors import Forbidden
 from service.web.principal import Principal
+from service.web.rates import Window
 
 log = structlog.get_logger()
 
 REFUSED = "refused"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_KEPT_REFUSALS_PER_MINUTE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +126,15 @@ def _sha256(text: str | None) -> str | None:
 
 
 class RefusalAuditMiddleware:
-    """Keeps attempted changes that were forbidden. Finds the Database in `request.state.database`."""
+    """Keeps attempted changes that were forbidden. Finds the Database in `request.state.database`.
+
+    Of each actor a few a minute, since what is kept stays for good; the log has the others.
+    """
 
     def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
         self._app = app
         self._clock = clock
+        self._kept = Window(_KEPT_REFUSALS_PER_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in _READING:
@@ -148,8 +154,12 @@ class RefusalAuditMiddleware:
 
     async def _note(self, scope: Scope) -> None:
         entry = _origin(scope).entry(REFUSED, at=self._clock(), target=None, status=Forbidden.status)
+        is_kept = await self._kept.take(entry.actor)
         try:
-            async with cast(Database, scope["state"]["database"]).writing() as connection:
-                await record_audit(connection, entry)
+            if is_kept:
+                async with cast(Database, scope["state"]["database"]).writing() as connection:
+                    await record_audit(connection, entry)
         except DatabaseUnavailable:
+            is_kept = False
+        if not is_kept:
             log.warning("audit.refusal_not_kept", actor=entry.actor, method=entry.method, path=entry.path)

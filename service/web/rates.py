@@ -19,7 +19,7 @@ from service.web.problems import refusal
 _WINDOW_SECONDS = 60
 
 
-class _Window:
+class Window:
     """At most so many in any minute, by name."""
 
     def __init__(self, per_minute: int) -> None:
@@ -40,7 +40,7 @@ class FailedLogins:
     """Wrong credentials by address. Whoever has an IPv6 address has 2^64 of them, which count as one."""
 
     def __init__(self, *, per_minute: int) -> None:
-        self._window = _Window(per_minute)
+        self._window = Window(per_minute)
 
     async def seconds_to_wait(self, address: str) -> int:
         """0 if the address may try."""
@@ -67,7 +67,7 @@ class RateLimitMiddleware:
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self._app = app
-        self._window = _Window(per_minute)
+        self._window = Window(per_minute)
         self._policy = f'"principal";q={per_minute};w={_WINDOW_SECONDS}'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

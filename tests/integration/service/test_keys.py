@@ -180,6 +180,16 @@ async def test_forbidden_changes_are_kept_whether_a_route_refuses_or_the_project
     assert {(row["path"], row["status"]) for row in refused} == {("/v1/projects", 403), ("/v1/things", 403)}
 
 
+async def test_of_forbidden_changes_a_few_a_minute_are_kept(door: Gate) -> None:
+    """Rows of the audit are for good: whoever may only read must not fill the database."""
+    secret = await door.new_key("jobs:read")
+
+    answers = [await door.api.post("/v1/projects", json={}, headers=door.using(secret)) for _ in range(30)]
+
+    assert {answer.status_code for answer in answers} == {403}
+    assert len([row for row in await door.audit() if row["action"] == "refused"]) == 10
+
+
 async def test_lists_page_from_newest_to_oldest_without_gaps(door: Gate) -> None:
     for _ in range(5):
         door.clock.advance(0.01)
