@@ -47,6 +47,7 @@ class UploadLimits(_Group):
 
     max_bytes: Annotated[int, Field(ge=1, description="Of one file")] = 100 << 30
     project_bytes: Annotated[int, Field(ge=1, description="Of all that a project has at a time")] = 1 << 40
+    project_files: Annotated[int, Field(ge=1, description="That a project has at a time")] = 1000
     keep_hours: Annotated[float, Field(gt=0, description="From when it is announced until it is removed")] = 72.0
 
 

@@ -72,6 +72,10 @@ class Uploads:
         """Several that come at once may each find the same room, and go beyond it together by as much as they are."""
         found = (await self.objects.records()).items()
         held = {each: record for each, record in found if each != upload_id and record.project == project}
+        if len(held) >= self.limits.project_files:  # all of all projects are looked at whenever one is announced
+            raise UploadQuotaExceeded(
+                f"a project may have {self.limits.project_files} uploads at a time: {_mend(held, lacking=1)}"
+            )
         limit = self.limits.project_bytes
         so_far = sum(record.num_bytes for record in held.values())
         if so_far + num_bytes > limit:

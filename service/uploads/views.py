@@ -55,7 +55,10 @@ class UploadPart(View):
     num_bytes: int
     url: Annotated[
         str | None,
-        Field(description="Where to PUT exactly these bytes, without a key, for a day; null: it is there already"),
+        Field(
+            description="Where to PUT exactly these bytes, without a key, for a day (less where the service's own "
+            "credentials for S3 end sooner: ask again); null: it is there already"
+        ),
     ]
 
 

@@ -290,6 +290,21 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
     assert {key.split("/")[1] for key in store.list("uploads/")} == {*ids}, "nothing was spent on a refusal"
 
 
+async def test_a_project_may_have_so_many_uploads_at_a_time_however_small(store_url: str, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, store_url=store_url, uploads=UploadLimits(project_files=2))
+    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
+    async with running(app) as api:
+        first, second = [await announced(api, bytes(1)) for _ in range(2)]
+
+        refused = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 1})
+        assert (await api.delete(second["links"]["self"])).status_code == 204
+        taken = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 1})
+
+    assert code(refused) == (409, "upload_quota_exceeded")
+    assert refused.json()["detail"].startswith(f"a project may have 2 uploads at a time: delete {first['id']}, or wait")
+    assert taken.status_code == 201
+
+
 async def test_an_upload_can_be_removed_unless_a_job_may_still_read_it(
     api: httpx2.AsyncClient, store: ObjectStore, archive: bytes
 ) -> None:
