@@ -88,7 +88,7 @@ def study(
     course = _Study(client, name, as_json=as_json)
     spec = course.with_imported_images(spec)
     job = course.begin("job", spec, evaluations=evaluations, control="edm")
-    pair = [job, client.jobs.retrieve(cast(str, job.control_job_id))]
+    pair = [job, course.control(job)]
     for each in pair:
         course.end(each)
     for each in pair:
@@ -145,6 +145,13 @@ class _Study:
         """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""
         found = (self._client.jobs.list(labels=labels, archived=archived) for archived in (None, True))
         return next((job for job in chain(*found) if CONTROL_OF not in job.labels), None)
+
+    def control(self, trained: Job) -> Job:
+        try:
+            return self._client.jobs.retrieve(cast(str, trained.control_job_id))
+        except Gone:
+            mend = f"`cdm delete {trained.id}`, too, and give this again: both are trained anew"
+            raise CommandFailed(f"the control of {trained.id} was deleted; {mend}") from None
 
     def end(self, job: Job) -> Job:
         """Wait for it; raises CommandFailed if it does not succeed."""
