@@ -184,7 +184,7 @@ def learning_rate(spec: TrainSpec, images_seen: int) -> float:
 
 
 def _step_seeds(seed: int, images_seen: int) -> tuple[int, int]:
-    """Well-mixed 63-bit seeds for noise and for geometry; neighbouring steps of neighbouring seeds share none.
+    """Well-mixed seeds for noise and for geometry, of which a GPU takes 63 bits and a CPU 32.
 
     Two of them: drawn alike on a CPU, the flips of images would tell how noisy they are.
     """
