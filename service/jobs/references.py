@@ -1,7 +1,7 @@
 """What a job document refers to: looked up when it is submitted, and written into it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from service.errors import InvalidRequest
@@ -11,7 +11,7 @@ from service.jobs.store import JobStore
 from service.uploads.objects import UploadObjects
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import BuiltinDataset, ImportedDataset
-from workers.contract.document import Problem
+from workers.contract.document import Problem, read_leniently
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
@@ -120,8 +120,16 @@ async def _whole_upload(
 async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:
     wanted = spec.checkpoint
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
+    _require_sampler(spec, job)
     there = [manifest for _, manifest in await objects.checkpoints(job.id)]
     return _chosen(job, wanted, there)
+
+
+def _require_sampler(spec: SampleSpec | EvaluateSpec, training: JobRecord) -> None:
+    trained = read_leniently(TrainSpec, training.spec.encode())
+    if trained and (problems := spec.sampler_problems_for(trained.sampler)):
+        found = [replace(each, pointer=f"/spec{each.pointer}") for each in problems]
+        raise InvalidRequest("the training's sampler cannot be changed so", problems=found)
 
 
 async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:

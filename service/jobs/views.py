@@ -13,7 +13,7 @@ from workers.contract.document import Document, Problem, crossed, problems_of
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
-from workers.contract.model import Sampler
+from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
 from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed
@@ -71,7 +71,7 @@ class EvaluateEach(Document):
     num_images: Annotated[int, Field(ge=FEWEST_IMAGES, le=1_000_000)] = 1000
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     first_seed: Seed = 0
-    sampler: Sampler | None = None
+    sampler: SamplerChanges | None = None
     classes: Classes | None = None
     features: Features = Lite0(kind="lite0")
     reference: Annotated[str | None, Field(min_length=1)] = None
@@ -143,11 +143,12 @@ class JobCreate(Document):
 def _evaluation_problems(wanted: EvaluateEach, training: TrainSpec) -> list[Problem]:
     """What would be wrong with each evaluation that follows, said before there is any."""
     try:
-        wanted.spec_of(training, job_id="job_of_the_training", images_seen=None)
+        spec = wanted.spec_of(training, job_id="job_of_the_training", images_seen=None)
     except ValidationError as error:
         found = problems_of(error)
-        return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
-    return []
+    else:
+        found = spec.sampler_problems_for(training.sampler)
+    return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
 
 
 class JobUpdate(Document):

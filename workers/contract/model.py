@@ -99,21 +99,46 @@ class Churn(Document):
     noise_scale: Positive = 1.003
 
 
-class Sampler(Document):
-    """How the images of the sample grid are drawn, on the noise levels of EDM, equation 5."""
+Method = Annotated[
+    Literal["heun", "euler", "ancestral", "dpmpp_2m"],
+    Field(description="heun: 2 steps - 1 evaluations, second order; ancestral: the stochastic one"),
+]
+Steps = Annotated[int, Field(ge=2, le=1000)]
+Guidance = Annotated[
+    NotNegative, Field(description="Weight of classifier-free guidance, at twice the evaluations; 1: none")
+]
+_WITH_CHURN = frozenset({"heun", "euler"})
 
-    method: Annotated[
-        Literal["heun", "euler", "ancestral", "dpmpp_2m"],
-        Field(description="heun: 2 steps - 1 evaluations, second order; ancestral: the stochastic one"),
-    ] = "heun"
-    steps: Annotated[int, Field(ge=2, le=1000)] = 18
+
+class Sampler(Document):
+    """How images are drawn, on the noise levels of EDM, equation 5."""
+
+    method: Method = "heun"
+    steps: Steps = 18
     sigma_min: Positive = 0.002
     sigma_max: Positive = 80.0
     rho: Positive = 7.0
     churn: Annotated[Churn | None, Field(description="For heun and euler; null: deterministic")] = None
-    guidance: Annotated[
-        NotNegative, Field(description="Weight of classifier-free guidance, at twice the evaluations; 1: none")
-    ] = 1.0
+    guidance: Guidance = 1.0
+
+
+class SamplerChanges(Document):
+    """What is drawn otherwise than in the training. What is null is as in the training's own sampler."""
+
+    method: Method | None = None
+    steps: Steps | None = None
+    sigma_min: Positive | None = None
+    sigma_max: Positive | None = None
+    rho: Positive | None = None
+    churn: Annotated[Churn | None, Field(description="For heun and euler; `amount` 0: deterministic")] = None
+    guidance: Guidance | None = None
+
+    def applied_to(self, sampler: Sampler) -> Sampler:
+        """The training's churn is left out where the method given takes none."""
+        given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        if self.method and self.method not in _WITH_CHURN and self.churn is None:
+            given["churn"] = None
+        return sampler.model_copy(update=given)
 
 
 def sampler_problems(sampler: Sampler) -> list[Problem]:
@@ -121,7 +146,7 @@ def sampler_problems(sampler: Sampler) -> list[Problem]:
     problems = []
     if sampler.sigma_min >= sampler.sigma_max:
         problems.append(Problem("/sigma_min", "range", "must be below sigma_max"))
-    if sampler.churn and sampler.method not in ("heun", "euler"):
+    if sampler.churn and sampler.method not in _WITH_CHURN:
         problems.append(Problem("/churn", "no_effect", f"{sampler.method} takes none; set it to null"))
     if sampler.churn and sampler.churn.sigma_min >= sampler.churn.sigma_max:
         problems.append(Problem("/churn/sigma_min", "range", "must be below churn.sigma_max"))

@@ -8,7 +8,7 @@ from workers.contract.compute import Workers
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, crossed
 from workers.contract.keys import JOB_ID_PATTERN
-from workers.contract.model import Images, Sampler, sampler_problems
+from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems
 from workers.contract.records import Timestamp
 
 MAX_SEED = 2**53  # above, JSON's numbers are no longer all different
@@ -46,7 +46,7 @@ class Drawing(Document):
     """How images are drawn from a checkpoint."""
 
     checkpoint: CheckpointSource
-    sampler: Annotated[Sampler | None, Field(description="null: the training job's")] = None
+    sampler: Annotated[SamplerChanges | None, Field(description="null: the training's")] = None
     classes: Annotated[
         Classes | None, Field(description="The image of a seed has the class at `seed modulo their number`; null: all")
     ] = None
@@ -54,10 +54,18 @@ class Drawing(Document):
     pass_images: PassImages = 64
     compute: Workers = Workers()
 
+    def sampler_for(self, training: Sampler) -> Sampler:
+        """What it draws with from a training that has this sampler."""
+        return self.sampler.applied_to(training) if self.sampler else training
+
+    def sampler_problems_for(self, training: Sampler) -> list[Problem]:
+        """What is wrong with that."""
+        found = sampler_problems(self.sampler_for(training))
+        return [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in found]
+
     def drawing_problems(self, num_images: int) -> list[Problem]:
         """Fields that are right one by one and wrong together, where so many images are drawn."""
-        sampler = sampler_problems(self.sampler) if self.sampler else []
-        problems = [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in sampler]
+        problems = []
         if self.first_seed + num_images > MAX_SEED:
             reason = f"with {num_images} images the last seed would be above {MAX_SEED - 1}; choose a lower one"
             problems.append(Problem("/first_seed", "out_of_range", reason))

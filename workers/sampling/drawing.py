@@ -47,7 +47,7 @@ class Brush:
         classes = None
         if trained.spec.network.class_conditional:
             classes = drawing.classes or tuple(range(images.num_classes))
-        sampler = drawing.sampler or trained.spec.sampler
+        sampler = drawing.sampler_for(trained.spec.sampler)
         shape = (images.channels, images.resolution, images.resolution)
         return cls(denoiser, sampler, shape, classes, device, known)
 
@@ -85,14 +85,15 @@ def check_drawing(drawing: Drawing, trained: Trained) -> None:
     Raises:
         SourceError: naming every field that it cannot.
     """
-    problems, spec = [], trained.spec
+    spec = trained.spec
+    problems = drawing.sampler_problems_for(spec.sampler)
     if drawing.classes and not spec.network.class_conditional:
         reason = f"{drawing.checkpoint.job_id} trains without classes; leave it out"
         problems.append(Problem("/classes", "no_effect", reason))
     elif drawing.classes and (highest := max(drawing.classes)) >= trained.images.num_classes:
         reason = f"there is no class {highest}; the last is {trained.images.num_classes - 1}"
         problems.append(Problem("/classes", "out_of_range", reason))
-    if drawing.sampler and drawing.sampler.guidance != 1 and not spec.objective.label_dropout:
+    if drawing.sampler_for(spec.sampler).guidance != 1 and not spec.objective.label_dropout:
         reason = f"{drawing.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
         problems.append(Problem("/sampler/guidance", "not_supported", reason))
     if problems:

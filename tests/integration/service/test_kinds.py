@@ -76,6 +76,15 @@ async def test_a_job_that_has_no_such_checkpoint_is_refused_with_those_it_has(se
     assert await refused(served, drawing(kind, young), dry_run="true"), "a plan is refused, too"
 
 
+@pytest.mark.parametrize("kind", ["sample", "evaluate"])
+async def test_what_does_not_go_with_the_trainings_sampler_is_refused(served: Served, kind: str) -> None:
+    job_id = await trained(served, (100, 1))
+
+    wrong = await refused(served, drawing(kind, job_id) | {"sampler": {"sigma_min": 80.0}})
+
+    assert wrong == {"/spec/sampler/sigma_min": "must be below sigma_max"}
+
+
 async def test_a_deleted_job_and_one_of_another_project_are_not_there(served: Served) -> None:
     job_id = await trained(served, (100, 1))
     assert (await served.api.post("/v1/projects", json={"name": "other"})).status_code == 201

@@ -14,7 +14,7 @@ from tests.support.served import Service
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Inception
 from workers.contract.merging import merged
-from workers.contract.model import Sampler
+from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
 from workers.contract.sampling import SampleSpec
 
@@ -90,8 +90,8 @@ def test_fields_inside_one_that_is_null_are_set(service: Service) -> None:
     service.cdm("sample", job, "--set", "sampler.steps=41", "--set", "compute.workers=2", "--set", "archive=null")
     field = sampled(service.client)
 
-    assert (whole.sampler, whole.classes, whole.archive) == (Sampler(steps=40), (3,), "npz")
-    assert (field.sampler, field.compute.workers, field.archive) == (Sampler(steps=41), 2, None)
+    assert (whole.sampler, whole.classes, whole.archive) == (SamplerChanges(steps=40), (3,), "npz")
+    assert (field.sampler, field.compute.workers, field.archive) == (SamplerChanges(steps=41), 2, None)
 
 
 def test_features_of_ones_own_are_files_that_are_found_from_here(service: Service, tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Documents of sample jobs: what they leave open is as in the training."""
+
+import pytest
+
+from workers.contract.model import Churn, Sampler, SamplerChanges
+from workers.contract.sampling import SampleSpec
+
+TRAINED = Sampler(method="heun", steps=256, sigma_min=0.02, sigma_max=100.0, churn=Churn(), guidance=2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "drawn_with"),
+    [
+        (None, TRAINED),
+        ({}, TRAINED),
+        ({"steps": 40}, TRAINED.model_copy(update={"steps": 40})),
+        ({"guidance": 1.0}, TRAINED.model_copy(update={"guidance": 1.0})),
+        ({"churn": {"amount": 0.0}}, TRAINED.model_copy(update={"churn": Churn(amount=0.0)})),
+        ({"method": "dpmpp_2m"}, TRAINED.model_copy(update={"method": "dpmpp_2m", "churn": None})),
+        ({"method": "euler"}, TRAINED.model_copy(update={"method": "euler"})),
+        (Sampler().model_dump() | {"churn": {"amount": 0.0}}, Sampler(churn=Churn(amount=0.0))),
+    ],
+)
+def test_of_a_sampler_only_what_is_given_is_otherwise_than_in_the_training(
+    changes: dict[str, object] | None, drawn_with: Sampler
+) -> None:
+    spec = SampleSpec.model_validate({"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": changes})
+
+    assert spec.sampler_for(TRAINED) == drawn_with
+    assert spec.sampler_problems_for(TRAINED) == []
+
+
+def test_what_does_not_go_with_the_trainings_sampler_is_named() -> None:
+    spec = SampleSpec.model_validate(
+        {"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": {"sigma_min": 100.0}}
+    )
+
+    (problem,) = spec.sampler_problems_for(TRAINED)
+
+    assert problem.pointer == "/sampler/sigma_min"
+    assert SamplerChanges(sigma_min=100.0) == spec.sampler
