@@ -131,6 +131,7 @@ def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[s
         Loop("scheduler", schedule, interval_seconds=interval),
         Loop("reconciler", parts.reconciler.tick, interval_seconds=interval),
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
+        Loop("purges", parts.aftercare.purge, interval_seconds=interval),
         Loop("tracking", parts.aftercare.tend_runs, interval_seconds=interval),
         Loop("followups", followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),

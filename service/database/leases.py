@@ -1,16 +1,19 @@
 """Named leases: of several replicas one at a time does what must be done by one."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.clock import Clock
 from service.database.engine import Database
 from service.database.tables import leases
+
+log = structlog.get_logger()
 
 
 class LeaseLost(Exception):
@@ -38,20 +41,31 @@ async def confirm(connection: AsyncConnection, name: str, token: str) -> None:
         raise LeaseLost(name)
 
 
-async def work_under(
-    database: Database, name: str, token: str, work: Coroutine[Any, Any, None], *, clock: Clock, seconds: float
+async def alone(
+    database: Database,
+    name: str,
+    token: str,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    clock: Clock,
+    seconds: float,
 ) -> None:
-    """Do what may take longer than the lease lasts: the lease, which this replica has, is kept until it is done.
+    """Do what one replica at a time does, unless another is at it.
+
+    The lease is kept until it is done, which may take longer than that lasts. Where somebody else has it by now, the
+    work is cut off.
 
     Raises:
-        LeaseLost: somebody else has it by now, and the work was cut off.
         DatabaseUnavailable: nobody knows who has it; the work was cut off, too.
     """
-    task = asyncio.create_task(work)
+    if not await hold(database, name, token, now=clock(), seconds=seconds):
+        return
+    task = asyncio.create_task(work())
     try:
         while not (await asyncio.wait([task], timeout=seconds / 3))[0]:
             if not await hold(database, name, token, now=clock(), seconds=seconds):
-                raise LeaseLost(name)
+                log.warning("lease.lost", name=name)
+                return
         await task
     finally:
         task.cancel()

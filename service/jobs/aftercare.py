@@ -12,7 +12,7 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.database import Database
-from service.database.leases import LeaseLost, hold, work_under
+from service.database.leases import alone
 from service.errors import StorageUnavailable
 from service.jobs.learning import note_dataset
 from service.jobs.lifecycle import JobState
@@ -27,7 +27,7 @@ from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
-_LEASE, _LEASE_SECONDS = "tracking", 30.0
+_LEASE_SECONDS = 30.0
 _RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -50,19 +50,26 @@ class Aftercare:
     token: str
 
     async def tick(self) -> bool:
-        """One try at everything that is due but MLflow's; False, since what failed had better wait."""
-        logs, records, purges, datasets = (  # all known before any is begun: the database may fail at any of them
+        """One try at everything that is soon done; False, since what failed had better wait."""
+        logs, records, datasets = (  # all known before any is begun: the database may fail at any of them
             await self.store.with_log_due(),
             await self.store.with_record_due(),
-            await self.store.with_purge_due(),
             await self.store.with_dataset_due(),
         )
         await asyncio.gather(
             *self._each(self._copy_log, logs),
             *self._each(self._save_record, records),
-            *self._each(self._purge, purges),
             *self._each(self._note_dataset, datasets),
         )
+        return False
+
+    async def purge(self) -> bool:
+        """One try at all that is to be removed, by one replica at a time.
+
+        A loop of its own: ten thousand objects take minutes.
+        """
+        if await self.store.with_purge_due():
+            await alone(self.database, "purges", self.token, self._purge_due, clock=self.clock, seconds=_LEASE_SECONDS)
         return False
 
     async def tend_runs(self) -> bool:
@@ -70,15 +77,8 @@ class Aftercare:
 
         A loop of its own: the curves of a long job take minutes.
         """
-        lease = (self.database, _LEASE, self.token)
-        if not await self.store.with_mlflow_due():
-            return False
-        if not await hold(*lease, now=self.clock(), seconds=_LEASE_SECONDS):
-            return False
-        try:
-            await work_under(*lease, self._tend_due(), clock=self.clock, seconds=_LEASE_SECONDS)
-        except LeaseLost:
-            log.warning("aftercare.overtaken")
+        if await self.store.with_mlflow_due():
+            await alone(self.database, "tracking", self.token, self._tend_due, clock=self.clock, seconds=_LEASE_SECONDS)
         return False
 
     async def _tend_due(self) -> None:
@@ -89,6 +89,10 @@ class Aftercare:
                 await self._tend_run(job)
 
         await asyncio.gather(*self._each(tend, await self.store.with_mlflow_due()))
+
+    async def _purge_due(self) -> None:
+        for purging in self._each(self._purge, await self.store.with_purge_due()):
+            await purging
 
     def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:
         return [self._isolated(work, thing) for thing in things]

@@ -87,6 +87,7 @@ class Teller:
             parts.scheduler.tick,
             parts.reconciler.tick,
             parts.aftercare.tick,
+            parts.aftercare.purge,
             parts.aftercare.tend_runs,
             parts.sweep.tick,
         )

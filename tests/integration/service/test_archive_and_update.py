@@ -1,5 +1,7 @@
 """What is done to a job's record: archive, restore, delete, update; and what is not possible."""
 
+import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from service.jobs.lookup import Filters
 from service.jobs.views import JobUpdate
 from service.web.errors import PreconditionFailed
 from service.web.etags import etag
-from tests.support.plane import ORIGIN, Plane, served_in
+from tests.support.plane import ORIGIN, Plane, eventually, served_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 
@@ -58,7 +60,7 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
     plane.store.put(keys.attempt(1).log_chunk("driver", 0), b"log")
 
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints", "logs"))
-    await plane.aftercare.tick()
+    await plane.aftercare.purge()
 
     with pytest.raises(JobGone) as caught:
         await plane.job(job_id)
@@ -86,10 +88,43 @@ async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
     keys = JobKeys(job_id)
     plane.store.delete(plane.store.list(keys.checkpoints)[0])
 
-    await plane.aftercare.tick()
-    await plane.aftercare.tick()
+    await plane.aftercare.purge()
+    await plane.aftercare.purge()
 
     assert await plane.jobs.with_purge_due() == []
+
+
+async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas_business(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, other_id = await ended(plane), await ended(plane)
+    checkpoint = JobKeys(job_id).checkpoint(160, 1)
+    plane.worker(job_id).checkpoint(160, at=plane.clock())
+    deleted, may_go_on, delete = list[str](), threading.Event(), plane.store.delete
+
+    def slowly(key: str) -> None:
+        deleted.append(key)
+        may_go_on.wait(30)
+        delete(key)
+
+    async def has_begun() -> bool:
+        return bool(deleted)
+
+    monkeypatch.setattr(plane.store, "delete", slowly)
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    purging = asyncio.create_task(plane.aftercare.purge())
+    await eventually(has_begun, what="the purge has begun")
+    num_begun = len(deleted)
+
+    await replace(plane.aftercare, token="another replica").purge()
+    await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN, if_match=None)
+    await plane.aftercare.tick()
+
+    assert len(deleted) == num_begun
+    assert b"renamed" in plane.store.get(JobKeys(other_id).record)
+    may_go_on.set()
+    await purging
+    assert plane.store.list(checkpoint) == []
 
 
 async def test_fields_that_are_given_are_changed_and_no_others(plane: Plane) -> None:

@@ -91,7 +91,7 @@ async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has
     plane.store.put(evaluation, find(job_id, 160, drawn_id, FD=1.5).model_dump_json().encode())
 
     await plane.service.delete(drawn_id, origin=ORIGIN, purge=("results",))
-    await plane.aftercare.tick()
+    await plane.aftercare.purge()
 
     keys = JobKeys(drawn_id)
     assert plane.store.list(keys.results) == plane.store.list(keys.pieces) == []
@@ -126,7 +126,7 @@ async def test_checkpoints_are_not_purged_while_something_may_still_be_drawn_fro
         await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
     await plane.cancel(waiting)
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
-    await plane.aftercare.tick()
+    await plane.aftercare.purge()
 
     assert plane.store.list(JobKeys(job_id).checkpoints) == []
 
