@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import assert_never
 
 from service.errors import InvalidRequest
 from service.jobs.objects import JobObjects
@@ -59,7 +60,7 @@ async def settle(
         case ImportSpec():
             return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
         case _:
-            return Settled(spec)
+            assert_never(spec)
 
 
 def imported_digest(spec: AnySpec) -> str | None:
