@@ -6,10 +6,9 @@ from service.datasets.store import Known
 from service.datasets.views import ClassCount, Dataset, DatasetDetails
 from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport
-from workers.contract.keys import RESULT
+from workers.contract.keys import PREVIEW, RESULT
 
 _LABEL_BYTES = 4
-_PREVIEW = "preview.png"
 
 
 def dataset_view(known: Known, manifest: DatasetManifest) -> Dataset:
@@ -32,7 +31,7 @@ def details_view(known: Known, manifest: DatasetManifest, report: ImportReport |
 def _fields(known: Known, manifest: DatasetManifest, *, has_report: bool) -> dict[str, Any]:
     job, files = known.job, f"/v1/jobs/{known.job.id}/files"
     image_bytes = manifest.channels * manifest.resolution**2 + (_LABEL_BYTES if manifest.labels else 0)
-    reports = {"report": f"{files}/{RESULT}", "preview": f"{files}/{_PREVIEW}"} if has_report else {}
+    reports = {"report": f"{files}/{RESULT}", "preview": f"{files}/{PREVIEW}"} if has_report else {}
     return {
         "digest": manifest.digest,
         "name": job.name,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 MANIFEST = "MANIFEST.json"
 JOBS, UPLOADS, UNWANTED = "jobs/", "uploads/", "unwanted/"
 RESULT = "result.json"  # the last file of what a job is run for that is not a training
+PREVIEW, GRID = "preview.png", "grid.png"  # pictures beside it: of what was imported, and of what was drawn
 INSTALLATION = "installation"  # the id of the service whose jobs these are
 DRIVER_LOG, ENGINE_LOG = "driver", "engine"  # sources of logs beside the ranks: the job's driver, and what Ray kept
 JOB_ID_PATTERN = "[A-Za-z0-9_-]+"  # what Ray takes for a submission, too

@@ -10,14 +10,14 @@ import structlog
 from workers.contract.comparing import CompareSpec, Comparison
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
-from workers.contract.keys import RESULT, JobKeys
+from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
 from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.network import SourceError, Trained
 from workers.sampling.shift import shift
-from workers.sampling.verdict import DRIFT, GRID, TIMELINE
+from workers.sampling.verdict import DRIFT, TIMELINE
 from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
 from workers.training.agreement import Wishes

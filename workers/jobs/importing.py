@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport, ImportSpec
-from workers.contract.keys import RESULT
+from workers.contract.keys import PREVIEW, RESULT
 from workers.data import ImageSet, Imported, import_images
 from workers.jobs.failures import LeftEarlyError
 from workers.pictures import grid_png
@@ -25,7 +25,6 @@ from workers.training.world import World
 
 log = structlog.get_logger()
 
-PREVIEW = "preview.png"
 _PREVIEW_IMAGES, _PREVIEW_COLUMNS = 64, 8
 _NAMED = 1000
 _LOOK_EVERY_SECONDS = 2.0

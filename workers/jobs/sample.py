@@ -8,7 +8,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from workers.contract.keys import RESULT, JobKeys
+from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource, Sampled, SampleSpec
 from workers.jobs.failures import SpecMismatchError
@@ -27,7 +27,6 @@ from workers.training.world import World
 
 log = structlog.get_logger()
 
-GRID = "grid.png"
 _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from workers.contract.evaluation import TIMELINE_IMAGES, Evaluation
+from workers.contract.keys import GRID
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.evaluation.drift import ByLevel, by_level, over_levels
@@ -22,7 +23,7 @@ from workers.sampling.exam import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GA
 from workers.storage import read_location
 from workers.training.hardware import device_name
 
-GRID, NEAREST, DRIFT, TIMELINE = "grid.png", "nearest.png", "drift.png", "timeline.png"
+NEAREST, DRIFT, TIMELINE = "nearest.png", "drift.png", "timeline.png"
 _MOST_BYTES = 256 << 20  # of statistics; 2048 dimensions take 32 MiB
 _GRID_IMAGES, _COLUMNS, _GALLERY_ROWS = 64, 8, 4
 _LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
