@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,8 +34,6 @@ from workers.sampling.drawing import Brush
 from workers.sampling.network import Trained
 from workers.sampling.pieces import Piece, Tensors, cut, read_piece
 from workers.storage import ObjectStore
-
-T = TypeVar("T")
 
 _TIMELINE_SEEDS = range(TIMELINE_IMAGES)  # whatever is evaluated, so that pictures of all evaluations go together
 _REFERENCE_IMAGES = 500  # of a piece; fixed, since other evaluations find them again
@@ -70,7 +67,7 @@ class Exam:
         folder = dataset_features(self.images.manifest.digest, self.extractor.fingerprint)
         parts = cut(len(self.images), _REFERENCE_IMAGES)
         return [
-            Piece(f"{folder}{part.start:09d}.safetensors", len(part), _later(self._of_real, part)) for part in parts
+            Piece(f"{folder}{part.start:09d}.safetensors", len(part), partial(self._of_real, part)) for part in parts
         ]
 
     @property
@@ -137,7 +134,7 @@ class Exam:
             return []
         parts = cut(min(self.spec.drift_images, len(images)), self.spec.pass_images)
         return [
-            Piece(self.keys.piece(f"{name}-{part.start:06d}"), len(part), _later(make, part), passes) for part in parts
+            Piece(self.keys.piece(f"{name}-{part.start:06d}"), len(part), partial(make, part), passes) for part in parts
         ]
 
     def _read(self, pieces: Sequence[Piece], name: str) -> Tensor:
@@ -198,7 +195,3 @@ class Exam:
         x = from_uint8(images.images(chosen)).to(self.brush.device)
         labels = images.labels(chosen) if self.brush.classes is not None else None
         return x, NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
-
-
-def _later(make: Callable[[T], Tensors], part: T) -> Callable[[], Tensors]:
-    return lambda: make(part)
