@@ -93,10 +93,7 @@ def create_app(
         clock=clock,
         telemetry=telemetry,
         tracing=tracing,
-        requests_per_minute=settings.requests.per_minute,
-        failed_logins_per_minute=settings.requests.failures_per_minute,
-        max_request_bytes=settings.requests.max_body_bytes,
-        request_timeout_seconds=settings.requests.timeout_seconds,
+        limits=settings.requests,
     )
     return app
 

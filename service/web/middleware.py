@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from service.clock import Clock
+from service.settings import Requests
 from service.web.audit import RefusalAuditMiddleware
 from service.web.auth import AuthMiddleware
 from service.web.bodies import BodyLimitMiddleware
@@ -26,10 +27,7 @@ def install_middleware(
     clock: Clock,
     telemetry: Telemetry,
     tracing: TracerProvider | None,
-    requests_per_minute: int,
-    failed_logins_per_minute: int,
-    max_request_bytes: int,
-    request_timeout_seconds: float,
+    limits: Requests,
 ) -> None:
     """Needs in the state of the lifespan: `database` (Database), `authenticator` (Authenticator).
 
@@ -38,9 +36,9 @@ def install_middleware(
     """
     # The last one added is the first to see a request.
     app.add_middleware(IdempotencyMiddleware, clock=clock)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=max_request_bytes, timeout_seconds=request_timeout_seconds)
-    app.add_middleware(RateLimitMiddleware, per_minute=requests_per_minute)
-    app.add_middleware(AuthMiddleware, failures_per_minute=failed_logins_per_minute)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=limits.max_body_bytes, timeout_seconds=limits.timeout_seconds)
+    app.add_middleware(RateLimitMiddleware, per_minute=limits.per_minute)
+    app.add_middleware(AuthMiddleware, failures_per_minute=limits.failures_per_minute)
     app.add_middleware(RefusalAuditMiddleware, clock=clock)
     app.add_middleware(RequestMiddleware)
     app.add_middleware(TracingMiddleware, provider=tracing)

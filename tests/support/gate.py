@@ -15,6 +15,7 @@ from service.identifiers import new_id
 from service.keys.routes import router as keys_router
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
+from service.settings import Requests
 from service.web.audit import RequestOrigin, record_audit
 from service.web.auth import Authenticator
 from service.web.idempotency import ReservedUlid
@@ -26,6 +27,7 @@ from service.web.telemetry import CollectMetrics, Telemetry
 from tests.support.clock import ManualClock
 
 BOOTSTRAP_KEY = "bootstrap-key-0123456789"
+AMPLE = Requests(per_minute=10_000, failures_per_minute=1000, max_body_bytes=10_000, timeout_seconds=10.0)
 
 
 class Thing(BaseModel):
@@ -83,10 +85,7 @@ async def gate(
     database_url: str,
     *,
     identity_provider: IdentityProvider | None = None,
-    requests_per_minute: int = 10_000,
-    failed_logins_per_minute: int = 1000,
-    max_request_bytes: int = 10_000,
-    request_timeout_seconds: float = 10.0,
+    limits: Requests = AMPLE,
     collect: Sequence[CollectMetrics] = (),
 ) -> AsyncIterator[Gate]:
     clock, telemetry, app = ManualClock(), Telemetry(), FastAPI()
@@ -115,10 +114,7 @@ async def gate(
                 clock=clock,
                 telemetry=telemetry,
                 tracing=None,
-                requests_per_minute=requests_per_minute,
-                failed_logins_per_minute=failed_logins_per_minute,
-                max_request_bytes=max_request_bytes,
-                request_timeout_seconds=request_timeout_seconds,
+                limits=limits,
             )
             yield opened
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from service.settings import Requests
 from service.web.idempotency_store import IdempotencyStore
 from tests.support.gate import gate
 from tests.support.problems import code
@@ -18,7 +19,7 @@ def url(folder: Path) -> str:
 
 
 async def test_a_principal_has_a_number_of_requests_a_minute_and_is_told_what_is_left(tmp_path: Path) -> None:
-    async with gate(url(tmp_path), requests_per_minute=3) as door:
+    async with gate(url(tmp_path), limits=Requests(per_minute=3)) as door:
         other = door.using(await door.new_key("jobs:read"))
         answers = [await door.api.get("/v1/things/a") for _ in range(3)]
 
@@ -32,7 +33,7 @@ async def test_a_principal_has_a_number_of_requests_a_minute_and_is_told_what_is
 
 
 async def test_an_address_that_guesses_keys_is_refused_even_when_it_guesses_right(tmp_path: Path) -> None:
-    async with gate(url(tmp_path), failed_logins_per_minute=3) as door:
+    async with gate(url(tmp_path), limits=Requests(failures_per_minute=3)) as door:
         for number in range(3):
             wrong = await door.api.get("/v1/things/a", headers=door.using(f"cdm_sk_{number}"))
             assert code(wrong) == (401, "not_authenticated")
@@ -49,7 +50,7 @@ async def test_a_body_that_is_announced_or_turns_out_too_large_is_refused_unread
             yield b" " * 1000
         raise AssertionError("read on, although it was too large")
 
-    async with gate(url(tmp_path), max_request_bytes=5000) as door:
+    async with gate(url(tmp_path), limits=Requests(max_body_bytes=5000)) as door:
         announced = await door.api.post("/v1/things", content=b" " * 5001)
         chunked = await door.posted("/v1/things", streamed())
         fits = await door.api.post("/v1/things", content=b'{"name": "a"}'.ljust(5000), headers=JSON)
@@ -67,7 +68,7 @@ async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
         yield b"{"
         await asyncio.Event().wait()
 
-    async with gate(url(tmp_path), request_timeout_seconds=0.05) as door:
+    async with gate(url(tmp_path), limits=Requests(timeout_seconds=0.05)) as door:
         assert await door.posted("/v1/things", stalled()) == 408
 
 
