@@ -47,7 +47,7 @@ class Cursor:
         return cls(*map(int, found.groups())) if found else None
 
 
-BEFORE_ALL = Cursor(1, 0, -1)
+BEFORE_ALL = Cursor(0, 0, 0)  # there is no attempt 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class Standing:
 
 
 async def follow(
-    job_id: str, after: Cursor | None, *, store: ObjectStore, standing: Callable[[], Awaitable[Standing]]
+    job_id: str, after: Cursor, *, store: ObjectStore, standing: Callable[[], Awaitable[Standing]]
 ) -> AsyncGenerator[tuple[Row, ...], None]:
-    """The rows of a job after `after`, or all of them, some at a time; ends when there will be no more.
+    """The rows of a job after `after`, some at a time; ends when there will be no more.
 
     An empty tuple means that there are no more yet, or none to be had: the caller should pause before it asks again.
     """
-    tail = Tail(store, job_id, after or BEFORE_ALL)
+    tail = Tail(store, job_id, after)
     while True:
         try:
             now = await standing()  # first: what is over then has left all its rows

@@ -6,14 +6,13 @@ from contextlib import aclosing
 from fastapi.sse import ServerSentEvent
 
 from service.jobs.records import JobRecord
-from service.metrics.tail import Cursor, Row, Standing, follow
+from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
 from service.streams.feed import Feed
 from service.streams.response import PING, Messages
 from service.streams.views import END, METRICS, RESET, MetricsReset, StreamEnd
 from workers.storage import ObjectStore
 
 _POLL_SECONDS = 1.0
-_BEFORE_ALL = Cursor(0, 0, 0)  # there is no attempt 0
 
 
 async def metric_messages(
@@ -35,9 +34,9 @@ async def metric_messages(
         state = now.state
         return Standing(attempt=now.attempt, is_over=now.state.is_terminal)
 
-    place = _BEFORE_ALL if last_id is None else _known(last_id, job)
+    place = BEFORE_ALL if last_id is None else _known(last_id, job)
     if place is None:
-        place = _BEFORE_ALL
+        place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
     silent_seconds = 0.0
     async with aclosing(follow(job.id, place, store=store, standing=standing)) as pieces:

@@ -14,7 +14,7 @@ from service.errors import DatabaseUnavailable
 from service.metrics.downsampling import Point, down_sample
 from service.metrics.errors import MetricsUnavailable
 from service.metrics.mlflow import MlflowCurves
-from service.metrics.tail import Cursor, Row, Standing, follow
+from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
@@ -143,7 +143,7 @@ class Live:
         events = [Metrics(seen, 1_700_000_000.0 + seen, {"loss/dsm": seen / 64}) for seen in images_seen]
         Journal(self.store, JobKeys(JOB), attempt).deliver([*events])
 
-    async def until_caught_up(self, after: Cursor | None = None) -> list[Row]:
+    async def until_caught_up(self, after: Cursor = BEFORE_ALL) -> list[Row]:
         found: list[Row] = []
         async for rows in follow(JOB, after, store=self.store, standing=self.standing):
             found += rows
@@ -175,7 +175,7 @@ async def test_only_what_is_new_is_read_again() -> None:
     live = Live()
     for number in range(50):
         live.write(number)
-    stream = follow(JOB, None, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
     found: list[int] = []
     while rows := await anext(stream):
         found += seen(rows)
@@ -192,7 +192,7 @@ async def test_only_what_is_new_is_read_again() -> None:
 async def test_the_stream_ends_with_the_job_and_not_before_its_last_row() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, None, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
 
     assert seen(await anext(stream)) == [1]
     assert await anext(stream) == ()
@@ -206,7 +206,7 @@ async def test_the_stream_ends_with_the_job_and_not_before_its_last_row() -> Non
 async def test_rows_that_a_repeated_write_added_to_a_chunk_are_not_lost() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, None, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
     assert seen(await anext(stream)) == [1]
 
     key = JobKeys(JOB).attempt(1).metrics_chunk(0)
@@ -221,7 +221,7 @@ async def test_an_outage_of_the_store_is_silence() -> None:
     live = Live()
     live.write(1)
     live.store.down = True
-    stream = follow(JOB, None, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
 
     assert await anext(stream) == ()
     live.store.down = False
@@ -237,7 +237,7 @@ async def test_an_outage_of_the_database_is_silence() -> None:
             raise outages.pop()
         return await live.standing()
 
-    stream = follow(JOB, None, store=live.store, standing=standing)
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=standing)
 
     assert await anext(stream) == ()
     assert seen(await anext(stream)) == [1]
