@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.jobs.lifecycle import JobState
 from service.jobs.logs import read_log
@@ -21,12 +21,7 @@ from workers.storage import ObjectStore
 MAX_STREAMS = 1000  # of one process
 
 
-@dataclass(slots=True)
-class _Open:
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Streams:
     """The streams of one process."""
 
@@ -36,22 +31,18 @@ class Streams:
     mlflow_url: str
     max_streams: int = MAX_STREAMS
     ping_seconds: float = PING_SECONDS
-    _open: _Open = field(default_factory=_Open)
+    num_open: int = 0
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Room for one more. Raises TooManyStreams."""
-        if self._open.number >= self.max_streams:
+        if self.num_open >= self.max_streams:
             raise TooManyStreams(f"this process serves {self.max_streams} streams already: try again")
-        self._open.number += 1
+        self.num_open += 1
         try:
             yield
         finally:
-            self._open.number -= 1
-
-    @property
-    def num_open(self) -> int:
-        return self._open.number
+            self.num_open -= 1
 
     def events(self, job: JobRecord, last_id: str | None) -> Messages:
         return event_messages(
