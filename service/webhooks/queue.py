@@ -14,13 +14,11 @@ from sqlalchemy import RowMapping, Select, and_, delete, exists, or_, select, up
 
 from service.database import Database
 from service.database.tables import deliveries, events, jobs, webhooks
-from service.identifiers import new_ulid
+from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import EventRecord
 from service.webhooks.due import find_due
 from service.webhooks.records import Claimed, DeliveryRecord, Subject
-
-_TIME_CHARACTERS = 10  # of a ULID
 
 
 class DeliveryQueue:
@@ -62,7 +60,7 @@ class DeliveryQueue:
 
     async def purge(self, *, before: datetime) -> int:
         """Forget what is older and not to be sent any more; the ids tell the age. How many there were."""
-        old = deliveries.c.id < f"dlv_{new_ulid(at=before)[:_TIME_CHARACTERS]}"
+        old = deliveries.c.id < first_id("dlv", at=before)
         idle = or_(deliveries.c.due_at.is_(None), deliveries.c.due_at < before)  # the latter are of disabled webhooks
         async with self._database.reading() as connection:
             if not await connection.scalar(select(exists().where(old, idle))):
