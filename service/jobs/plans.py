@@ -22,7 +22,7 @@ async def warnings(
     twins = await store.twins(job.project, job.spec_sha256)
     if twins:
         said.append(
-            f"{' and '.join(twins)} already trains exactly this document; with the same seed it will end the same"
+            f"exactly this document is already run by {' and '.join(twins)}; with the same seed it will end the same"
         )
     quota = (await store.quotas()).get(job.project, (None, None))
     if quota[0] is not None and job.workers > quota[0]:
