@@ -82,7 +82,7 @@ class World:
         return no_sync
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add a tensor up over all processes."""
+        """Add a tensor up over all processes, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
@@ -101,10 +101,6 @@ class World:
         if self.size > 1:
             dist.all_reduce(said, group=self.decisions)
         return bool(said > 0)
-
-    def meet(self) -> None:
-        """Wait until every process is here."""
-        self.any(False)
 
     def from_first(self, value: T) -> T:
         """What the first process says, on every process; any picklable value."""
