@@ -14,18 +14,18 @@ def new_ulid(*, at: datetime) -> str:
 
 
 def derived_id(prefix: str, *, at: datetime, of: str) -> str:
-    """An id that whoever makes it of this text and moment gets, and nobody else."""
+    """The same id for everyone who derives it from the same text and moment."""
     return f"{prefix}_{_base32(int(at.timestamp() * 1000) << _RANDOM_BITS | _digest(of))}"
 
 
 def sibling_id(id_: str, *, of: str) -> str:
-    """An id of the same moment as this one, which whoever makes it of that and of this text gets."""
+    """An id of the same moment as `id_`, and the same for everyone who derives it from `id_` and this text."""
     characters = _RANDOM_BITS // 5
     return id_[:-characters] + _base32(_digest(f"{id_} {of}"))[-characters:]
 
 
 def first_id(prefix: str, *, at: datetime) -> str:
-    """What all ids of this moment and later are behind."""
+    """The lowest id of this moment; every id made then or later is at least that."""
     return f"{prefix}_{_base32(max(0, int(at.timestamp() * 1000)) << _RANDOM_BITS)}"
 
 

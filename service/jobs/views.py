@@ -19,7 +19,7 @@ from workers.contract.records import Progress
 from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed
 from workers.contract.spec import TrainSpec
 
-__all__ = ["JobState"]
+__all__ = ["JobState"]  # for the SDK, which imports views only
 
 Name = Annotated[
     Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN_TEXT)] | None,
@@ -223,7 +223,7 @@ class Job(View):
     project: str
     name: str | None
     labels: dict[str, str]
-    priority: Annotated[Priority, Field(strict=False)]
+    priority: PriorityField
     max_runtime_seconds: float | None
     state: JobState
     reason: Annotated[str | None, Field(description="Why it is in this state, in one word; why it waits, if it does")]
@@ -314,7 +314,7 @@ class QueueEntry(View):
     position: int
     job_id: str
     name: str | None
-    priority: Annotated[Priority, Field(strict=False)]
+    priority: PriorityField
     accelerator: str
     workers: int
     queued_at: datetime

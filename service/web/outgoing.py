@@ -4,9 +4,8 @@ import httpx2
 
 from service.web.addresses import AddressGuard, AddressRefused, parsed
 
-_NO_REUSE = httpx2.Limits(
-    max_keepalive_connections=0
-)  # a connection is known by its address, not by whose certificate it saw
+# A connection is known by its address, not by whose certificate it saw.
+_NO_REUSE = httpx2.Limits(max_keepalive_connections=0)
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):

@@ -1,4 +1,4 @@
-"""The job document: everything that decides what a run computes, complete and immutable."""
+"""The document of a training: everything that decides what it computes, complete and immutable."""
 
 import json
 from typing import Annotated, Any, Literal, Self
@@ -188,7 +188,7 @@ def _retention_problems(cadence: Cadence) -> list[Problem]:
 
 
 def parse_spec(document: Any) -> TrainSpec:
-    """Read a job document as it comes out of JSON or YAML.
+    """Read a training's document as it comes out of JSON or YAML.
 
     Raises:
         pydantic.ValidationError: naming every wrong field; see `problems_of`.

@@ -61,7 +61,7 @@ class Exam:
 
     @property
     def reference(self) -> list[Piece]:
-        """Features of all training images; they stay with the image set. None if statistics were given."""
+        """Features of all training images, which stay with the image set; empty if statistics were given."""
         if self.spec.reference:
             return []
         folder = dataset_features(self.images.manifest.digest, self.extractor.fingerprint)

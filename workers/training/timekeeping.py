@@ -26,5 +26,5 @@ class Timekeeper:
         return seconds
 
     def charge_training(self, images_seen: int) -> None:
-        """Steps up to there; as a whole they count as what the last of them was."""
+        """Charge steps up to `images_seen`: if the last went further than ever, all as useful, else as recomputed."""
         self.charge("useful" if images_seen > self.furthest else "recomputed")
