@@ -182,6 +182,10 @@ class JobLookup:
         async with self._database.reading() as connection:
             return await connection.scalar(select(higher + equal)) or 0
 
+    async def queue_position(self, job: JobRecord) -> int | None:
+        """1 = next; None if it is not queued."""
+        return await self.ahead(job) + 1 if job.state is JobState.QUEUED else None
+
     async def like(self, cost_key: str, *, limit: int = 5) -> list[JobRecord]:
         """The latest jobs that cost the same and have been seen to train."""
         query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))

@@ -93,8 +93,7 @@ async def list_jobs(
 
 @router.get("/jobs/{job_id}", summary="Show a job", response_model=Job, responses=documented(*_FOUND))
 async def get_job(job: ReadableJob, jobs: Service, mlflow_url: MlflowUrl) -> Response:
-    position = await jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
-    text = job_json(job, mlflow_url=mlflow_url, queue_position=position)
+    text = job_json(job, mlflow_url=mlflow_url, queue_position=await jobs.store.queue_position(job))
     return _json(text, headers={"ETag": etag(job.event_sequence)})
 
 

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.jobs.lifecycle import JobState
 from service.jobs.logs import read_log
 from service.jobs.presentation import job_json
 from service.jobs.records import JobRecord
@@ -88,5 +87,5 @@ class Streams:
 
     async def _show(self, job: JobRecord) -> str:
         """As `GET /v1/jobs/{id}` shows it."""
-        position = await self.jobs.store.ahead(job) + 1 if job.state is JobState.QUEUED else None
+        position = await self.jobs.store.queue_position(job)
         return job_json(job, mlflow_url=self.mlflow_url, queue_position=position)
