@@ -10,7 +10,7 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
-from service.jobs.evidence import Limits, never_began, signature, taken
+from service.jobs.evidence import Limits, failures_in_a_row, never_began, signature, taken
 from service.jobs.installation import Installation
 from service.jobs.lifecycle import (
     Action,
@@ -200,13 +200,12 @@ class Actions:
 
 def _counted(job: JobRecord, attempt: AttemptRecord | None, move: Move) -> JobRecord:
     """The job with one more failure, in a row unless there was a new checkpoint between."""
-    fruitful = attempt is not None and checkpoint_images(job) > attempt.from_images
-    before = (0, 0) if fruitful else (job.platform_failures, job.user_failures)
+    of_platform, of_user = failures_in_a_row(job, attempt)
     is_users = CAUSES[move.reason or "stopped"].blame is Blame.USER
     failure = Verdict(ending=Ending.FAILED, reason=move.reason or "stopped", message=move.message or "")
     return replace(
         job,
-        platform_failures=before[0] + (not is_users),
-        user_failures=before[1] + is_users,
+        platform_failures=of_platform + (not is_users),
+        user_failures=of_user + is_users,
         failure_signature=signature(failure, job),
     )

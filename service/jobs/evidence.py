@@ -126,6 +126,13 @@ def signature(verdict: Verdict, job: JobRecord) -> str:
     return hashlib.sha256(f"{verdict.reason}\n{verdict.message}\n{seen}".encode()).hexdigest()
 
 
+def failures_in_a_row(job: JobRecord, attempt: AttemptRecord | None) -> tuple[int, int]:
+    """Of the platform and of the user; none if the attempt left a new checkpoint."""
+    if attempt is not None and checkpoint_images(job) > attempt.from_images:
+        return 0, 0
+    return job.platform_failures, job.user_failures
+
+
 def _minutes(span: timedelta) -> str:
     return f"{round(span / timedelta(minutes=1))} min"
 
@@ -220,8 +227,8 @@ def _budgeted(verdict: Verdict, job: JobRecord, attempt: AttemptRecord, *, now: 
     is_users = CAUSES[verdict.reason].blame is Blame.USER
     if is_users and signature(verdict, job) == job.failure_signature:
         return replace(verdict, reason="poison", message=f"twice at the same point: {verdict.message}")
-    fruitful = checkpoint_images(job) > attempt.from_images
-    failures = 0 if fruitful else job.user_failures if is_users else job.platform_failures
+    of_platform, of_user = failures_in_a_row(job, attempt)
+    failures = of_user if is_users else of_platform
     if failures >= (limits.user_retries if is_users else limits.platform_retries):
         message = f"{failures + 1} attempts in a row left no new checkpoint; the last: {verdict.message}"
         return verdict if is_users else _failed("retries_exhausted", message)
