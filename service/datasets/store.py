@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, case, exists, func, or_, select, update
+from sqlalchemy import Select, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import jobs
-from service.jobs.lifecycle import JobState
-from service.jobs.lookup import COLUMNS
+from service.jobs.lookup import COLUMNS, IS_DATASET_DUE, NOT_BEGUN
 from service.jobs.records import JobRecord
 from service.jobs.rows import job_of
 
 _FIRST = func.min(jobs.c.id)
 _LAST_IMPORT = func.max(case((jobs.c.kind == "import", jobs.c.id)))
-_NOT_BEGUN = (JobState.QUEUED, JobState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +58,8 @@ class DatasetStore:
 
     async def some_may_appear(self) -> bool:
         """Whether a job has begun that may be about whatever image set: it has not said so far."""
-        is_unknown = jobs.c.dataset.is_(None) & or_(jobs.c.kind == "train", jobs.c.kind == "import")
         async with self.database.reading() as connection:
-            return bool(await connection.scalar(select(exists().where(is_unknown, jobs.c.state.not_in(_NOT_BEGUN)))))
+            return bool(await connection.scalar(select(exists().where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN)))))
 
     async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[Known]:
         async with self.database.reading() as connection:

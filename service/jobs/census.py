@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, func, literal, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Select, func, literal, select, union_all
 
 from service.database import Database
 from service.database.tables import attempts, jobs
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import UNFINISHED
+from service.jobs.lookup import EVALUATIONS_DUE, UNFINISHED
 
 MOST = 10_000  # counted of anything that waits; where there is more, it no longer matters how much
 
@@ -52,13 +52,12 @@ def _number(name: str, what: ColumnElement[str], condition: ColumnElement[bool])
     return select(literal(name).label("name"), func.count().label("number")).select_from(some)
 
 
-_EVALUATIONS: ColumnElement[bool] = literal_column("jobs.evaluations_due")  # as in its index, or that is not used
 _BACKLOGS = union_all(
     _number("engine_log", attempts.c.job_id, attempts.c.log_due_until.is_not(None)),
     _number("mlflow", jobs.c.id, jobs.c.mlflow_due_until.is_not(None)),
     _number("record", jobs.c.id, jobs.c.record_due),
     _number("purge", jobs.c.id, jobs.c.purge_due.is_not(None)),
-    _number("evaluations", jobs.c.id, _EVALUATIONS & jobs.c.deleted_at.is_(None)),
+    _number("evaluations", jobs.c.id, EVALUATIONS_DUE & jobs.c.deleted_at.is_(None)),
 )
 
 

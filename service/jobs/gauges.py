@@ -18,8 +18,9 @@ from service.jobs import census
 from service.jobs.census import Group
 from service.jobs.evidence import is_silent
 from service.jobs.lifecycle import JobState
+from service.jobs.lookup import UNFINISHED
 from service.jobs.loop import Loop
-from service.jobs.queueing import BlockedReason
+from service.jobs.queueing import Accelerator, BlockedReason
 from service.jobs.records import CONDITIONS, JobRecord
 from service.jobs.store import JobStore
 from service.jobs.views import Kind
@@ -28,8 +29,7 @@ from service.web.health import FindReadiness
 _Values = Mapping[tuple[str, ...], float]  # by labels
 
 _KINDS: tuple[str, ...] = get_args(Kind)
-_ACCELERATORS = ("cpu", "gpu")
-_UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+_ACCELERATORS: tuple[str, ...] = get_args(Accelerator)
 _OF_DRIVERS = ("Heartbeating", "Progressing")  # what a job that waits for its next driver does not renew
 _BLOCKED = (*(reason.value for reason in BlockedReason), "backend_down", "other")
 
@@ -120,7 +120,7 @@ def _longest(since: Iterable[datetime], *, now: datetime) -> float:
 
 
 def _jobs(found: Iterable[Group]) -> _Values:
-    numbers = _zeros(_UNFINISHED, _KINDS)
+    numbers = _zeros(UNFINISHED, _KINDS)
     for group in found:
         numbers[(group.state, group.kind)] += group.jobs
     return numbers

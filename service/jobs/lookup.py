@@ -29,11 +29,15 @@ from service.jobs.rows import JOB_FIELDS, event_of, job_of
 
 ACTIVE = tuple(state for state in JobState if state.is_active)
 UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
+NOT_BEGUN = (JobState.QUEUED, JobState.PAUSED)
 _NOT_SUCCEEDED = tuple(state for state in JobState if state is not JobState.SUCCEEDED)
 COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*COLUMNS)
-_IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")  # spelt out, or the partial indexes are not used
-_IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")  # as before
+# Spelt as in their partial indexes, or those are not used.
+_IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")
+IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")
+EVALUATIONS_DUE: ColumnElement[bool] = literal_column("jobs.evaluations_due")
+_COMPARISON_DUE: ColumnElement[bool] = literal_column("jobs.comparison_due")
 _TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
 _QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
 _QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
@@ -143,26 +147,24 @@ class JobLookup:
 
     async def with_dataset_due(self, *, project: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Jobs that have begun, and may have said which image set they are about."""
-        query = _JOB.where(_IS_DATASET_DUE, jobs.c.state.not_in((JobState.QUEUED, JobState.PAUSED)))
+        query = _JOB.where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN))
         query = query.where(jobs.c.project == project) if project else query
         return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
     async def with_evaluations_due(self) -> list[JobRecord]:
         """Trainings that may have a checkpoint which is to be evaluated."""
-        due: ColumnElement[bool] = literal_column("jobs.evaluations_due")  # spelt as in its index, or that is not used
-        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None)))
+        return await self._jobs(_JOB.where(EVALUATIONS_DUE, jobs.c.deleted_at.is_(None)))
 
     async def with_comparison_due(self) -> list[JobRecord]:
         """Trainings that succeeded and are to be compared with their control, which did, too, or is there no more.
 
         One that has ended otherwise may be retried: until then nobody need look at the two.
         """
-        due: ColumnElement[bool] = literal_column("jobs.comparison_due")  # as above
         control = jobs.alias()
         is_to_come = (control.c.id == jobs.c.control_job_id) & control.c.deleted_at.is_(None)
         waits = exists().where(is_to_come, control.c.state.in_(_NOT_SUCCEEDED))
         is_done = jobs.c.state.not_in(_NOT_SUCCEEDED)  # with =, SQLite would go through all that have succeeded
-        return await self._jobs(_JOB.where(due, jobs.c.deleted_at.is_(None), is_done, ~waits))
+        return await self._jobs(_JOB.where(_COMPARISON_DUE, jobs.c.deleted_at.is_(None), is_done, ~waits))
 
     async def labelled_unfinished(self, project: str, key: str, values: Sequence[str]) -> bool:
         """Whether a job of a project with one of these values of a label has not ended."""
