@@ -4,9 +4,12 @@ Labels are closed lists: never names of jobs, users or projects. All their value
 counter that begins at one was never seen to rise.
 """
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.jobs.lifecycle import Intent, JobState
+from service.jobs.queueing import Accelerator
 from service.jobs.reasons import CAUSES
 from service.jobs.records import JobRecord
 from workers.contract.records import Ledger
@@ -48,7 +51,7 @@ class Measures:
             if state.is_terminal:
                 self._jobs.labels(state)
         for name in Ledger.model_fields:
-            for accelerator in ("cpu", "gpu"):
+            for accelerator in get_args(Accelerator):
                 self._spent.labels(name, accelerator)
         for result in _LOOKS:
             self._looks.labels(result)

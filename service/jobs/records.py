@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.jobs.lifecycle import Intent, JobState
+from service.jobs.queueing import Accelerator
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)
@@ -39,7 +40,7 @@ class JobRecord:
     spec: str
     spec_sha256: str
     cost_key: str | None = None
-    accelerator: str = "cpu"
+    accelerator: Accelerator = "cpu"
     workers: int = 1
     parent_job_id: str | None = None
     parent_images: int | None = None
@@ -86,7 +87,7 @@ class QueuedJob:
     project: str
     name: str | None
     priority: int
-    accelerator: str
+    accelerator: Accelerator
     workers: int
     max_runtime_seconds: float | None
     created_at: datetime

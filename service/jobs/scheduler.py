@@ -13,8 +13,9 @@ from service.database import Database
 from service.database.leases import LeaseLost, confirm, hold
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.admission import Admission, Capacity, Holding, Quota, Room, Waiting, admit_gangs
+from service.jobs.admission import admit_gangs
 from service.jobs.lifecycle import Intent, JobState
+from service.jobs.queueing import Admission, Capacity, Holding, Quota, Room, Waiting
 from service.jobs.records import JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
@@ -124,7 +125,7 @@ def _waiting(job: QueuedJob) -> Waiting:
         project=job.project,
         priority=job.priority,
         queued_at=job.queued_at or job.created_at,
-        accelerator="gpu" if job.accelerator == "gpu" else "cpu",
+        accelerator=job.accelerator,
         workers=job.workers,
         max_runtime_seconds=job.max_runtime_seconds,
     )
@@ -137,7 +138,7 @@ def _holding(job: JobRecord) -> Holding:
         job_id=job.id,
         project=job.project,
         priority=job.priority,
-        accelerator="gpu" if job.accelerator == "gpu" else "cpu",
+        accelerator=job.accelerator,
         workers=job.workers,
         started_at=started,
         placed=job.state is JobState.RUNNING and job.heard_at is not None,
