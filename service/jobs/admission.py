@@ -20,24 +20,11 @@ from service.jobs.queueing import (
     Free,
     Holding,
     Quota,
-    Room,
     Waiting,
     earliest_start,
     free_room,
     seconds_left,
 )
-
-__all__ = [
-    "Admission",
-    "Blocked",
-    "BlockedReason",
-    "Capacity",
-    "Holding",
-    "Quota",
-    "Room",
-    "Waiting",
-    "admit_gangs",
-]
 
 
 def admit_gangs(

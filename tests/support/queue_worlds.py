@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from service.jobs import queueing
-from service.jobs.admission import Admission, Capacity, Holding, Quota, Room, Waiting, admit_gangs
+from service.jobs.admission import admit_gangs
+from service.jobs.queueing import Admission, Capacity, Holding, Quota, Room, Waiting
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KINDS: tuple[queueing.Accelerator, ...] = ("cpu", "gpu")

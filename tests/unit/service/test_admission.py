@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.jobs import admission, queueing
-from service.jobs.admission import Admission, BlockedReason, Capacity, Holding, Quota, Room, Waiting, admit_gangs
+from service.jobs.admission import admit_gangs
+from service.jobs.queueing import Admission, BlockedReason, Capacity, Holding, Quota, Room, Waiting
 from tests.support.queue_worlds import NOW, World, after, holding, waiting
 
 

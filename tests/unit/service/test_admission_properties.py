@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.jobs import queueing
-from service.jobs.admission import BlockedReason, Holding, Quota, Room, Waiting
+from service.jobs.queueing import BlockedReason, Holding, Quota, Room, Waiting
 from tests.support.queue_worlds import KINDS, NOW, World, holding, waiting
 
 ROOM_REASONS = {BlockedReason.WAITING_CAPACITY, BlockedReason.WAITING_PREEMPTION, BlockedReason.ENGINE_FULL}
