@@ -1,6 +1,5 @@
 """The little that the control plane wants of MLflow, over its REST interface."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +7,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+from workers.contract.tracking import EXPERIMENT, MAX_METRICS, MAX_PARAMS, identity, json_number, run_filter
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)  # a thousand points take a slow database seconds
@@ -54,14 +53,14 @@ class Mlflow:
         """The id of a job's run: the known one unless MLflow has lost it, else the one that has its tags, if any."""
         if known and await self._is_there(known):
             return known
-        same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in _tags(job_id, store_url).items())
+        same = run_filter(identity(job_id, store_url))
         search = {"experiment_ids": [await self._experiment()], "filter": same, "max_results": 1}
         runs = (await self._call("POST", "runs/search", json=search)).get("runs")
         return str(runs[0]["info"]["run_id"]) if runs else None
 
     async def make_run(self, job_id: str, store_url: str, *, name: str, params: Mapping[str, str]) -> str:
         """A run that is known as the job's, with these parameters; its id."""
-        tags, experiment_id = _pairs(_tags(job_id, store_url)), await self._experiment()
+        tags, experiment_id = _pairs(identity(job_id, store_url)), await self._experiment()
         document = {"experiment_id": experiment_id, "run_name": name, "tags": tags}
         run_id = str((await self._call("POST", "runs/create", json=document))["run"]["info"]["run_id"])
         pairs = _pairs(params)
@@ -82,7 +81,7 @@ class Mlflow:
     async def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         for first in range(0, len(points), MAX_METRICS):
             metrics = [
-                {"key": point.key, "step": point.step, "value": _number(point.value), "timestamp": point.time_ms}
+                {"key": point.key, "step": point.step, "value": json_number(point.value), "timestamp": point.time_ms}
                 for point in points[first : first + MAX_METRICS]
             ]
             await self._batch(run_id, metrics=metrics)
@@ -123,16 +122,5 @@ class Mlflow:
         return answer
 
 
-def _tags(job_id: str, store_url: str) -> dict[str, str]:
-    return {JOB_TAG: job_id, STORE_TAG: store_url}
-
-
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in values.items()]
-
-
-def _number(value: float) -> float | str:
-    """JSON has no word for what is not finite; MLflow takes these."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,5 +1,24 @@
 """How a job is known in MLflow, to whoever writes there."""
 
+import json
+import math
+from collections.abc import Mapping
+
 EXPERIMENT = "cdm-train"
 JOB_TAG, STORE_TAG = "cdm.job_id", "cdm.store"  # together they say which run is a job's
 MAX_METRICS, MAX_PARAMS = 1000, 100  # that MLflow takes in one request
+
+
+def identity(job_id: str, store_url: str) -> dict[str, str]:
+    """The tags that the run of a job has, and no other run."""
+    return {JOB_TAG: job_id, STORE_TAG: store_url}
+
+
+def run_filter(tags: Mapping[str, str]) -> str:
+    """What finds runs with all these tags."""
+    return " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in tags.items())
+
+
+def json_number(value: float) -> float | str:
+    """As Protobuf has it in JSON, which knows neither infinity nor what is no number; MLflow takes these."""
+    return value if math.isfinite(value) else json.dumps(value)

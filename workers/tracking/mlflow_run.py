@@ -1,8 +1,6 @@
 """The run in MLflow: found or made when first needed, written in batches, safe to write twice."""
 
 import io
-import json
-import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request, verify_rest_response
 from PIL import Image
 
-from workers.contract.tracking import EXPERIMENT, JOB_TAG, MAX_METRICS, MAX_PARAMS, STORE_TAG
+from workers.contract.tracking import EXPERIMENT, MAX_METRICS, MAX_PARAMS, identity, json_number, run_filter
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 
 # MLflow's own patience (7 retries of 2 minutes) would hold back all later news; the caller tries again anyway.
@@ -39,7 +37,7 @@ class MlflowRun:
         self, job_id: str, *, store_url: str, params: dict[str, str], tags: dict[str, str], name: str | None = None
     ) -> None:
         self._name = name or job_id  # when it is made; users may give it another
-        self._identity = {JOB_TAG: job_id, STORE_TAG: store_url}
+        self._identity = identity(job_id, store_url)
         self._params = params
         self._tags = tags
         self._client: MlflowClient | None = None
@@ -114,8 +112,7 @@ def find_run(job_id: str, store_url: str) -> tuple[MlflowClient, str | None]:
     """The run of a job, if MLflow has one."""
     client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    identity = {JOB_TAG: job_id, STORE_TAG: store_url}
-    return client, _with_tags(client, experiment.experiment_id, identity) if experiment else None
+    return client, _with_tags(client, experiment.experiment_id, identity(job_id, store_url)) if experiment else None
 
 
 def log_points(
@@ -138,21 +135,15 @@ def _log_batch(client: MlflowClient, run_id: str, points: Sequence[Mapping[str, 
     if urlsplit(server).scheme not in {"http", "https"}:
         client.log_batch(run_id, metrics=[Metric(**point) for point in points])
         return
-    metrics = [{**point, "value": _number(point["value"])} for point in points]
+    metrics = [{**point, "value": json_number(point["value"])} for point in points]
     answer = http_request(
         get_default_host_creds(server), _LOG_BATCH, "POST", json={"run_id": run_id, "metrics": metrics}
     )
     verify_rest_response(answer, _LOG_BATCH)
 
 
-def _number(value: float) -> float | str:
-    """As Protobuf has it in JSON, which knows neither infinity nor what is no number."""
-    return value if math.isfinite(value) else json.dumps(value)
-
-
 def _with_tags(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> str | None:
-    same = " and ".join(f'tags.`{tag}` = "{value}"' for tag, value in tags.items())
-    runs = client.search_runs([experiment_id], same, max_results=1)
+    runs = client.search_runs([experiment_id], run_filter(tags), max_results=1)
     return runs[0].info.run_id if runs else None
 
 
