@@ -2,7 +2,7 @@
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-# A store that does not exist, does not answer, or does not let us in.
+# `STORE_OUTAGES` of workers/training/writer.py, which imports PyTorch, and ValueError: a store that is named wrongly.
 STORE_ERRORS = (OSError, ValueError, BotoCoreError, ClientError)
 
 

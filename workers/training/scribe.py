@@ -29,7 +29,7 @@ from workers.training.state import TrainState
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
 from workers.training.world import World
-from workers.training.writer import STORE_ERRORS, CheckpointNotTakenError, CheckpointWriter
+from workers.training.writer import STORE_OUTAGES, CheckpointNotTakenError, CheckpointWriter
 
 log = structlog.get_logger()
 
@@ -204,7 +204,7 @@ class Scribe:
             remove_old_checkpoints(
                 self._store, run.keys, self._spec, attempt=run.attempt, images_seen=snapshot.images_seen
             )
-        except STORE_ERRORS as error:  # what is left goes with the next one
+        except STORE_OUTAGES as error:  # what is left goes with the next one
             log.warning("checkpoint.removal_postponed", error=f"{type(error).__name__}: {error}"[:300])
 
     def _committed(self, seen: int, seconds: float) -> None:

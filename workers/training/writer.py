@@ -13,7 +13,7 @@ from workers.training.state import TrainState
 
 log = structlog.get_logger()
 
-STORE_ERRORS = (OSError, BotoCoreError, ClientError)
+STORE_OUTAGES = (OSError, BotoCoreError, ClientError)  # it may come back: tried again
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -104,7 +104,7 @@ class CheckpointWriter:
                 log.warning("attempt.superseded", error=str(error))
                 self.fenced = True
                 return None
-            except STORE_ERRORS as error:
+            except STORE_OUTAGES as error:
                 self._failure = error
                 log.warning("checkpoint.postponed", error=_said(error), retry_in_seconds=pause)
                 if self._is_over.wait(pause):
