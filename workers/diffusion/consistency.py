@@ -18,7 +18,7 @@ from torch import Tensor
 
 from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
 from workers.diffusion.conditions import Conditions
-from workers.diffusion.denoiser import Denoise, per_image
+from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
 
 _RHO = 7.0  # the steps of an interval are spaced as those of EDM's sampler (equation 5)
 
@@ -78,14 +78,14 @@ def inconsistency(
             with torch.no_grad():
                 held = gaps(denoise, start, first)[0]
             product = held * gaps(denoise, start, second)[0]
-            return _mean(2 * product - product.detach())  # the value of the product, twice its gradient
+            return mean_of_elements(2 * product - product.detach())  # the value of the product, twice its gradient
         case Target():
             if frozen is None:
                 raise TypeError("the estimator 'target' needs the frozen (EMA) denoiser")
             with torch.no_grad():
                 (x_next,) = reverse_process(denoise, start, noises, ancestral_step)
                 goal = frozen(x_next, start.sigma_next, start.conditions.without_dropout())
-            return _mean((start.denoised - goal).square())
+            return mean_of_elements((start.denoised - goal).square())
         case _:
             assert_never(term)
 
@@ -119,7 +119,7 @@ def gaps(
 def u_statistic(samples: Float[Tensor, "samples batch *shape"]) -> Float[Tensor, " batch"]:
     """The mean product of two different samples, over all pairs and then all elements: (E sample)^2 without bias."""
     num_pairs = len(samples) * (len(samples) - 1)
-    return _mean((samples.sum(0).square() - samples.square().sum(0)) / num_pairs)
+    return mean_of_elements((samples.sum(0).square() - samples.square().sum(0)) / num_pairs)
 
 
 def ancestral_step(
@@ -161,7 +161,3 @@ def _levels(
     high, low = sigma ** (1 / _RHO), sigma_next ** (1 / _RHO)
     between = [(high + number / steps * (low - high)) ** _RHO for number in range(1, steps)]
     return torch.stack([sigma, *between, sigma_next])
-
-
-def _mean(values: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    return values.flatten(1).mean(1)

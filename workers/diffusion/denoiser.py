@@ -26,6 +26,11 @@ def per_image(value: Float[Tensor, " batch"], x: Float[Tensor, "batch *shape"]) 
     return value.view(-1, *[1] * (x.ndim - 1))
 
 
+def mean_of_elements(values: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """Mean over everything but the batch."""
+    return values.flatten(1).mean(1)
+
+
 class Denoiser(nn.Module):
     """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise): the network sees and predicts values of unit variance.
 

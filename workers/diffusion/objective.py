@@ -12,7 +12,7 @@ from workers.contract.consistency import AbsoluteInterval, Consistency, Relative
 from workers.contract.model import EDM, VE, VP
 from workers.diffusion.conditions import NO_CLASS, Conditions, DropoutNoise, draw_dropout
 from workers.diffusion.consistency import Start, inconsistency, num_chains
-from workers.diffusion.denoiser import Denoise, Denoiser, per_image
+from workers.diffusion.denoiser import Denoise, Denoiser, mean_of_elements, per_image
 from workers.diffusion.preconditioning import draw_sigma
 
 
@@ -133,7 +133,7 @@ class Objective(nn.Module):
         x = images + per_image(draws.sigma, images) * draws.noise
         denoised = self.denoiser(x, draws.sigma, conditions)
         weight = self.denoiser.weight(draws.sigma)
-        dsm = weight * (denoised - images).square().flatten(1).mean(1)
+        dsm = weight * mean_of_elements((denoised - images).square())
         if self.term is None or not len(draws.sigma_next):
             return Terms(draws.sigma, dsm, dsm.new_zeros(0))
         start = self._start(self.term, x, denoised, draws, conditions)

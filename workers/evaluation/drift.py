@@ -21,7 +21,7 @@ from workers.contract.consistency import Antithetic4
 from workers.contract.evaluation import Level, Measure
 from workers.diffusion.conditions import Conditions
 from workers.diffusion.consistency import Start, inconsistency
-from workers.diffusion.denoiser import Denoise, per_image
+from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal
 from workers.diffusion.transfer import sent
 
@@ -99,7 +99,7 @@ def denoising_loss(
     losses = []
     for number, level in enumerate(levels):
         x, sigma = _noised(images, level, noises(Purpose.POINT, number))
-        losses.append(weight(sigma) * _mean((denoise(x, sigma, conditions) - images).square()))
+        losses.append(weight(sigma) * mean_of_elements((denoise(x, sigma, conditions) - images).square()))
     return torch.stack(losses)
 
 
@@ -183,7 +183,7 @@ def _noised(images: Tensor, level: float, noise: Tensor) -> tuple[Tensor, Float[
 def _drift_at(denoise: Denoise, start: Start, number: int, noises: Noises, weight: Weight) -> tuple[Tensor, Tensor]:
     steps = torch.stack([noises(Purpose.STEP, 2 * number), noises(Purpose.STEP, 2 * number + 1)])
     gap = inconsistency(_ESTIMATOR, denoise, start, steps[None])
-    return weight(start.sigma) * gap, _mean(start.denoised.square())
+    return weight(start.sigma) * gap, mean_of_elements(start.denoised.square())
 
 
 def _stacked(measured: Sequence[tuple[Tensor, Tensor]]) -> Drift:
@@ -215,10 +215,6 @@ def _path_levels(levels: Sequence[float], sigma_max: float) -> list[float]:
         steps = math.ceil(math.log(high / low) / -math.log(1 - _LONGEST_STEP))
         path += [high * (low / high) ** (step / steps) for step in range(1, steps)] + [low]
     return path
-
-
-def _mean(values: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    return values.flatten(1).mean(1)
 
 
 def by_level(levels: Sequence[float], contributions: ByLevel) -> tuple[Level, ...]:

@@ -17,6 +17,7 @@ from workers.diffusion.ema import decays, update_ema
 from workers.diffusion.objective import Draws, Objective, Randomness, Terms
 from workers.diffusion.transfer import sent
 from workers.networks import after_step
+from workers.pictures import from_uint8
 from workers.training.backend import compile_networks
 from workers.training.feed import Feed
 from workers.training.state import TrainState, make_moments
@@ -143,7 +144,7 @@ class Trainer:
         for place in self._mine:
             mine = slice(place, None, self._num_shares)
             pixels, labels = self._feed.batch(batch[mine])
-            images, features = pixels.float() / 127.5 - 1, None
+            images, features = from_uint8(pixels), None
             if geometry:
                 part = geometry.part(mine)
                 images = augment(images, part)
