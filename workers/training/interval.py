@@ -6,31 +6,32 @@ LEAST_SECONDS, MOST_SECONDS = 30.0, 3600.0
 _ASSUMED_SECONDS = 86_400.0  # between two interruptions of all workers together, while little has been seen
 
 
-def checkpoint_interval(*, cost: float, writing: float, between_interruptions: float) -> float:
+def checkpoint_interval(*, cost_seconds: float, writing_seconds: float, mtti_seconds: float) -> float:
     """Seconds of training between two checkpoints, within what is sensible and what the store can take.
 
-    `cost`: seconds that training waits for one; `writing`: seconds until it is written, for one is written at a time.
+    `cost_seconds`: that training waits for one; `writing_seconds`: until it is written, for one is written at a time;
+    `mtti_seconds`: the mean time to interrupt.
     """
-    best = young_daly(cost=cost, between_interruptions=between_interruptions)
-    return max(writing, LEAST_SECONDS, min(best, MOST_SECONDS))
+    best = young_daly(cost_seconds=cost_seconds, mtti_seconds=mtti_seconds)
+    return max(writing_seconds, LEAST_SECONDS, min(best, MOST_SECONDS))
 
 
-def young_daly(*, cost: float, between_interruptions: float) -> float:
+def young_daly(*, cost_seconds: float, mtti_seconds: float) -> float:
     """The interval at which taking checkpoints and training again what was lost since one take the least time together.
 
     Young, "A first order approximation to the optimum checkpoint interval" (1974). The higher orders of Daly, "A
     higher order estimate of the optimum checkpoint interval for restart dumps" (2006), shorten it by about two thirds
-    of `cost`, far less than what is known of either argument.
+    of the cost, far less than what is known of either argument.
     """
-    return math.sqrt(2 * cost * between_interruptions)
+    return math.sqrt(2 * cost_seconds * mtti_seconds)
 
 
-def between_interruptions(*, trained: float, interruptions: int) -> float:
+def mean_time_to_interrupt(*, trained_seconds: float, interruptions: int) -> float:
     """Mean seconds of training between two interruptions, as expected after so many in so long.
 
     What is assumed before anything is seen, one a day, counts as if it had been seen.
     """
-    return (_ASSUMED_SECONDS + trained) / (1 + interruptions)
+    return (_ASSUMED_SECONDS + trained_seconds) / (1 + interruptions)
 
 
 def in_images(seconds: float, *, rate: float, batch_images: int) -> int:

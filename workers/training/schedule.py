@@ -6,7 +6,7 @@ from statistics import median
 
 from workers.contract.records import Ledger
 from workers.training.history import History, trained_seconds
-from workers.training.interval import LEAST_SECONDS, between_interruptions, checkpoint_interval
+from workers.training.interval import LEAST_SECONDS, checkpoint_interval, mean_time_to_interrupt
 
 _REMEMBERED = 5  # the first is dearer than the rest, and a store that was away says nothing of the next one
 
@@ -35,9 +35,9 @@ class CheckpointSchedule:
         if not self._costs or not self._writings:
             return None
         trained = self._history.trained_seconds + trained_seconds(ledger)
-        between = between_interruptions(trained=trained, interruptions=self._history.interruptions)
+        mtti = mean_time_to_interrupt(trained_seconds=trained, interruptions=self._history.interruptions)
         return checkpoint_interval(
-            cost=median(self._costs), writing=median(self._writings), between_interruptions=between
+            cost_seconds=median(self._costs), writing_seconds=median(self._writings), mtti_seconds=mtti
         )
 
     def is_due(self, ledger: Ledger) -> bool:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from workers.training.interval import (
     LEAST_SECONDS,
     MOST_SECONDS,
-    between_interruptions,
     checkpoint_interval,
     in_images,
+    mean_time_to_interrupt,
     young_daly,
 )
 
@@ -21,7 +21,7 @@ means = st.floats(1, 1e9)
 @pytest.mark.parametrize(("mean_hours", "published_minutes"), [(24, 117), (6, 57)])
 def test_it_is_near_the_optimum_that_daly_published(mean_hours: float, published_minutes: float) -> None:
     """Figures 3 and 4 of the paper: five minutes for a checkpoint."""
-    interval = young_daly(cost=5 * MINUTE, between_interruptions=mean_hours * HOUR)
+    interval = young_daly(cost_seconds=5 * MINUTE, mtti_seconds=mean_hours * HOUR)
 
     assert interval == pytest.approx(published_minutes * MINUTE, rel=0.06)
 
@@ -33,7 +33,7 @@ def test_no_other_interval_loses_less(cost: float, mean: float, factor: float) -
     def lost(interval: float) -> float:
         return cost / interval + interval / (2 * mean)
 
-    best = young_daly(cost=cost, between_interruptions=mean)
+    best = young_daly(cost_seconds=cost, mtti_seconds=mean)
 
     assert lost(best) <= lost(best * factor) * (1 + 1e-12)
 
@@ -41,7 +41,7 @@ def test_no_other_interval_loses_less(cost: float, mean: float, factor: float) -
 @given(costs=st.tuples(costs, costs), writing=costs, mean=means)
 def test_the_dearer_a_checkpoint_the_rarer(costs: tuple[float, float], writing: float, mean: float) -> None:
     cheap, dear = (
-        checkpoint_interval(cost=cost, writing=writing, between_interruptions=mean) for cost in sorted(costs)
+        checkpoint_interval(cost_seconds=cost, writing_seconds=writing, mtti_seconds=mean) for cost in sorted(costs)
     )
 
     assert cheap <= dear
@@ -50,7 +50,7 @@ def test_the_dearer_a_checkpoint_the_rarer(costs: tuple[float, float], writing: 
 @given(means=st.tuples(means, means), writing=costs, cost=costs)
 def test_the_rarer_an_interruption_the_rarer(means: tuple[float, float], writing: float, cost: float) -> None:
     often, seldom = (
-        checkpoint_interval(cost=cost, writing=writing, between_interruptions=mean) for mean in sorted(means)
+        checkpoint_interval(cost_seconds=cost, writing_seconds=writing, mtti_seconds=mean) for mean in sorted(means)
     )
 
     assert often <= seldom
@@ -58,15 +58,15 @@ def test_the_rarer_an_interruption_the_rarer(means: tuple[float, float], writing
 
 @given(cost=costs, writing=costs, mean=means)
 def test_it_is_sensible_and_never_shorter_than_writing_takes(cost: float, writing: float, mean: float) -> None:
-    interval = checkpoint_interval(cost=cost, writing=writing, between_interruptions=mean)
+    interval = checkpoint_interval(cost_seconds=cost, writing_seconds=writing, mtti_seconds=mean)
 
     assert max(LEAST_SECONDS, writing) <= interval <= max(MOST_SECONDS, writing)
 
 
 def test_one_interruption_a_day_is_assumed_and_gives_way_to_what_is_seen() -> None:
-    assert between_interruptions(trained=0, interruptions=0) == 24 * HOUR
-    assert between_interruptions(trained=24 * HOUR, interruptions=1) == 24 * HOUR
-    assert between_interruptions(trained=1000 * HOUR, interruptions=1000) == pytest.approx(HOUR, rel=0.03)
+    assert mean_time_to_interrupt(trained_seconds=0, interruptions=0) == 24 * HOUR
+    assert mean_time_to_interrupt(trained_seconds=24 * HOUR, interruptions=1) == 24 * HOUR
+    assert mean_time_to_interrupt(trained_seconds=1000 * HOUR, interruptions=1000) == pytest.approx(HOUR, rel=0.03)
 
 
 @given(seconds=st.floats(0, 1e5), rate=st.floats(1e-3, 1e5), batch=st.integers(1, 4096))
