@@ -24,7 +24,7 @@ class Record:
         return self.state.get(name) if isinstance(self.state, dict) else None
 
 
-class Mapping(OrderedDict[Any, Any]):
+class PlainDict(OrderedDict[Any, Any]):
     """In place of every kind of dictionary that is made from pairs."""
 
     def __init__(self, pairs: Iterable[tuple[object, object]] = ()) -> None:
@@ -47,7 +47,7 @@ class DataUnpickler(pickle._Unpickler):  # private, but the one that can be narr
     def __init__(self, file: BinaryIO, *, encoding: str = "ASCII") -> None:
         super().__init__(file, encoding=encoding)
         self.meanings: dict[str, object] = {
-            "collections.OrderedDict": Mapping,
+            "collections.OrderedDict": PlainDict,
             "numpy.dtype": self._numpy_type,
             "numpy.ndarray": Record,
         }

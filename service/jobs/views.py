@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.web.views import PLAIN_TEXT, View
-from workers.contract.document import Document, Problem, crossed, problems_of
+from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
@@ -136,7 +136,7 @@ class JobCreate(Document):
         elif self.control and not self.evaluations:
             reason = "a control is compared by evaluations: say which, {} for the usual ones"
             problems.append(Problem("/evaluations", "required", reason))
-        crossed(*problems)
+        refuse(*problems)
         return self
 
 

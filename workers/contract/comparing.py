@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from workers.contract.document import Document, Problem, crossed
+from workers.contract.document import Document, Problem, refuse
 from workers.contract.importing import OnOneProcess
 from workers.contract.records import Timestamp
 from workers.contract.sampling import JobId
@@ -20,7 +20,7 @@ class CompareSpec(OnOneProcess):
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.job_id == self.control_job_id:
-            crossed(Problem("/control_job_id", "repeated", "is the same job; name another one"))
+            refuse(Problem("/control_job_id", "repeated", "is the same job; name another one"))
         return self
 
 

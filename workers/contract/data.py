@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from workers.contract.document import Document, Problem, crossed
+from workers.contract.document import Document, Problem, refuse
 from workers.contract.locations import is_unprotected, of_a_file, of_the_file_system
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -65,7 +65,7 @@ class _ImagesInFile(_ImagesAtPath):
     def _is_what_was_meant(self) -> Self:
         if is_unprotected(self.path) and self.sha256 is None:
             message = "anybody on the way could change what comes by http://: give its sha256, or https://"
-            crossed(Problem("/sha256", "required", message))
+            refuse(Problem("/sha256", "required", message))
         return self
 
 

@@ -44,7 +44,7 @@ class Problem:
         return f"{self.pointer.strip('/').replace('/', '.') or 'document'}: {self.message}"
 
 
-def crossed(*problems: Problem) -> None:
+def refuse(*problems: Problem) -> None:
     """Refuse a document whose fields are right one by one and wrong together, naming every such field at once.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Strict, model_validator
 
 from workers.contract.data import Digest
-from workers.contract.document import Document, Problem, crossed
+from workers.contract.document import Document, Problem, refuse
 from workers.contract.features import Features, Lite0
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
@@ -70,7 +70,7 @@ class EvaluateSpec(Drawing):
         if self.reference and self.features.kind == "lite0":
             reason = "published statistics are of other features: choose those they were made with, or set it to null"
             problems.append(Problem("/reference", "not_comparable", reason))
-        crossed(*problems, *self.drawing_problems(self.drawn_images))
+        refuse(*problems, *self.drawing_problems(self.drawn_images))
         return self
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, Strict, model_validator
 
 from workers.contract.compute import Workers
 from workers.contract.data import Digest
-from workers.contract.document import Document, Problem, crossed
+from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN
 from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems
 from workers.contract.records import Timestamp
@@ -99,7 +99,7 @@ class SampleSpec(Drawing):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        crossed(*self.drawing_problems(self.num_images))
+        refuse(*self.drawing_problems(self.num_images))
         return self
 
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from workers.contract.compute import Compute
 from workers.contract.consistency import consistency_problems
 from workers.contract.data import Augmentation, Dataset
-from workers.contract.document import Document, Problem, crossed
+from workers.contract.document import Document, Problem, refuse
 from workers.contract.model import (
     EDM,
     VE,
@@ -104,7 +104,7 @@ class TrainSpec(Document):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        crossed(*_disagreements(self))
+        refuse(*_disagreements(self))
         return self
 
 

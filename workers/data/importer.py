@@ -23,12 +23,12 @@ from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
 from workers.data.source import Source
 from workers.data.sources import open_source
-from workers.data.spool import SHARD_BYTES, Spool
+from workers.data.spool import SHARD_BYTES, ShardWriter
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
 
-Progress = Callable[[int, int], None]  # images done, and how many there are
+OnImages = Callable[[int, int], None]  # images done, and how many there are
 
 
 def _unseen(_done: int, _total: int | None) -> None: ...
@@ -53,7 +53,7 @@ def import_dataset(
     dataset: Dataset,
     store: ObjectStore,
     *,
-    on_progress: Progress = _unseen,
+    on_progress: OnImages = _unseen,
     on_bytes: OnBytes = _unseen,
     shard_bytes: int = SHARD_BYTES,
 ) -> DatasetManifest:
@@ -76,7 +76,7 @@ def import_images(
     store: ObjectStore,
     *,
     max_faulty_images: int = 0,
-    on_progress: Progress = _unseen,
+    on_progress: OnImages = _unseen,
     on_bytes: OnBytes = _unseen,
     shard_bytes: int = SHARD_BYTES,
 ) -> Imported:
@@ -95,12 +95,12 @@ def import_images(
         source = stack.enter_context(open_source(here))
         folder = stack.enter_context(scratch_folder())
         log.info("dataset.opened", place=source.place, num_images=source.num_images, num_ignored=source.num_ignored)
-        spool = Spool(folder, shard_bytes=shard_bytes)
-        filled = _fill(spool, source, on_progress, max_faulty_images)
+        writer = ShardWriter(folder, shard_bytes=shard_bytes)
+        filled = _fill(writer, source, on_progress, max_faulty_images)
         if source.labels:
             kept = np.asarray(source.labels.values, dtype="<i4")[np.asarray(filled.kept)]
             (folder / _LABELS).write_bytes(kept.tobytes())
-        manifest = _manifest(source, spool, filled.resolution, folder)
+        manifest = _manifest(source, writer, filled.resolution, folder)
         return Imported(_upload(manifest, folder, store), filled.left_out, source.num_ignored)
 
 
@@ -111,8 +111,8 @@ class _Filled:
     left_out: Faults
 
 
-def _fill(spool: Spool, source: Source, on_progress: Progress, max_faulty_images: int) -> _Filled:
-    """Pass on to the spool every image that can be used, all of one resolution."""
+def _fill(writer: ShardWriter, source: Source, on_progress: OnImages, max_faulty_images: int) -> _Filled:
+    """Pass on to the writer every image that can be used, all of one resolution."""
     faults, kept = Faults(source.place), _numbers()
     sizes: defaultdict[int, array[int]] = defaultdict(_numbers)
     for index, pixels in enumerate(_decoded(source)):
@@ -123,7 +123,7 @@ def _fill(spool: Spool, source: Source, on_progress: Progress, max_faulty_images
                 sizes[pixels.shape[-1]].append(index)
                 # otherwise only the remaining faults are of interest
                 if len(sizes) == 1 and len(faults) <= max_faulty_images:
-                    spool.append(pixels)
+                    writer.append(pixels)
                     kept.append(index)
         on_progress(index + 1, source.num_images)
     usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
@@ -133,7 +133,7 @@ def _fill(spool: Spool, source: Source, on_progress: Progress, max_faulty_images
             faults.add(source.name(index), unusual)
     if len(sizes) != 1 or len(faults) > max_faulty_images:
         faults.refuse()
-    spool.flush()
+    writer.flush()
     return _Filled(usual, kept, faults)
 
 
@@ -161,31 +161,31 @@ def _pixels(source: Source, index: int) -> Pixels | ImageError:
         return error
 
 
-def _manifest(source: Source, spool: Spool, resolution: int, folder: Path) -> DatasetManifest:
-    if spool.sigma_data == 0:
+def _manifest(source: Source, writer: ShardWriter, resolution: int, folder: Path) -> DatasetManifest:
+    if writer.sigma_data == 0:
         raise DatasetError(f"{source.place}: all pixels of all images are alike; there is nothing to learn")
     classes, labels = None, None
     if source.labels:
         classes = source.labels.classes
         digest = sha256((folder / _LABELS).read_bytes()).hexdigest()
-        labels = Shard(name=_LABELS, num_images=spool.num_images, sha256=digest)
+        labels = Shard(name=_LABELS, num_images=writer.num_images, sha256=digest)
     content = {
         "channels": source.channels,
         "classes": classes,
         "labels": labels and labels.sha256,
-        "num_images": spool.num_images,
-        "pixels": spool.pixels_sha256,
+        "num_images": writer.num_images,
+        "pixels": writer.pixels_sha256,
         "resolution": resolution,
     }
     return DatasetManifest(
         digest=sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-        num_images=spool.num_images,
+        num_images=writer.num_images,
         channels=source.channels,
         resolution=resolution,
         classes=classes,
         labels=labels,
-        sigma_data=spool.sigma_data,
-        shards=tuple(spool.shards),
+        sigma_data=writer.sigma_data,
+        shards=tuple(writer.shards),
     )
 
 

@@ -12,7 +12,7 @@ from workers.contract.data import Shard
 SHARD_BYTES = 64 << 20
 
 
-class Spool:
+class ShardWriter:
     """Takes images of one shape, one after the other; holds one shard in memory and the others in a folder."""
 
     def __init__(self, folder: Path, *, shard_bytes: int) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from workers.pickles import DataUnpickler, Mapping, Record, RefusedError
+from workers.pickles import DataUnpickler, PlainDict, Record, RefusedError
 
 _NUMPY_FORMATS = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "b1": "?"}
 
@@ -50,7 +50,7 @@ class _Reader(DataUnpickler):
             "torch.storage._load_from_bytes": self._storage,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._parameter,
-            "dnnlib.util.EasyDict": Mapping,
+            "dnnlib.util.EasyDict": PlainDict,
         }
         for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and since NumPy 2
             self.meanings[f"{module}.scalar"] = self._numpy_number
