@@ -1,16 +1,13 @@
 """`cdm average` and `cdm export`: tensors are read by the workers' code, in a process of its own."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from service.cli.connection import connected, find
+from service.cli.connection import connected, find_training
 from service.cli.errors import CommandFailed
+from service.cli.modules import require_pytorch, run_module
 from service.cli.options import Home, JobName, Key, Project, Url
 from service.cli.text import first_checkpoint
 from service.embedded.documents import Keys, Run
@@ -65,27 +62,18 @@ def export(
 
 def _folder_of(job: str, url: str | None, key: str | None, home: Path | None, project: str | None) -> str:
     """Where a training with checkpoints lies in the store."""
-    if importlib.util.find_spec("torch") is None:
-        raise CommandFailed("this needs PyTorch: install cdm-train[workers]")
+    require_pytorch("this")
     with connected(url, key, home, project=project) as client:
-        found = find(client, job, kind="train")
-        if found.spec.kind != "train":
-            raise CommandFailed(f"{found.id} is a job of kind {found.spec.kind}: only trainings have checkpoints")
+        found, spec = find_training(client, job)
         checkpoints = client.jobs.checkpoints(found.id)
     if not checkpoints:
-        first = first_checkpoint(found.spec.cadence)
+        first = first_checkpoint(spec.cadence)
         raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first}")
     return checkpoints[-1].uri.partition("/checkpoints/")[0]
 
 
 def _run(module: list[str], url: str | None, home: Path | None) -> NoReturn:
-    # -P: what lies in the current folder is not meant.
-    command = [sys.executable, "-P", "-m", *module]
-    environment = dict(os.environ) if url else _stack_environment(home)
-    try:
-        raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    raise typer.Exit(run_module(*module, environment=None if url else _stack_environment(home)))
 
 
 def _stack_environment(home: Path | None) -> dict[str, str]:

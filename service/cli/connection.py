@@ -10,6 +10,7 @@ from service.client import Client, Gone, NotFound, ServiceUnreachable
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from service.jobs.views import Job
+from workers.contract.spec import TrainSpec
 
 
 @contextmanager
@@ -53,6 +54,14 @@ def find(client: Client, name: str, *, kind: str | None = None) -> Job:
         raise
     except NotFound:
         return _only(name, [job for job in client.jobs.list() if _begins(job, name)])
+
+
+def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
+    """The job of this name and its document; any other kind is refused."""
+    found = find(client, name, kind="train")
+    if found.spec.kind != "train":
+        raise CommandFailed(f"{found.id} is a job of kind {found.spec.kind}: only trainings have checkpoints")
+    return found, found.spec
 
 
 def _begins(job: Job, name: str) -> bool:

@@ -1,14 +1,11 @@
 """`cdm convert`: what is done by the workers' code, in a process of its own, since this one knows no PyTorch."""
 
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli.errors import CommandFailed
+from service.cli.modules import require_pytorch, run_module
 
 
 def convert(
@@ -21,12 +18,6 @@ def convert(
     Nothing in the snapshot is executed. A job uses the result by --set initial_weights=FILE.safetensors, a path or URL
     that the workers can read.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise CommandFailed("converting takes PyTorch, which is not installed here: pip install 'cdm-train[workers]'")
-    # -P: what lies in the current folder is not meant.
-    command = [sys.executable, "-P", "-m", "workers.jobs.convert", f"--output={output}"]
-    try:
-        ended = subprocess.run([*command, *(["--force"] if force else []), "--", str(snapshot)], check=False)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    raise typer.Exit(ended.returncode)
+    require_pytorch("converting")
+    options = (f"--output={output}", *(["--force"] if force else []))
+    raise typer.Exit(run_module("workers.jobs.convert", *options, "--", str(snapshot)))

@@ -5,8 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli import documents, values
-from service.cli.connection import find
-from service.cli.errors import CommandFailed
+from service.cli.connection import find_training
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
 from service.client import Client
@@ -78,13 +77,11 @@ def evaluate(
 
 def _document(client: Client, kind: str, job: str, at: int | None, average: str | None) -> documents.Document:
     """What is drawn from which checkpoint, and where."""
-    trained = find(client, job, kind="train")
-    if trained.spec.kind != "train":
-        raise CommandFailed(f"{trained.id} is a job of kind {trained.spec.kind}: only trainings have checkpoints")
-    compute = trained.spec.compute
+    trained, spec = find_training(client, job)
+    compute = spec.compute
     return {
         "kind": kind,
         "checkpoint": {"job_id": trained.id, "images_seen": at, "average": average},
         "compute": {"workers": 1, "accelerator": compute.accelerator, "precision": compute.precision},
-        "pass_images": min(trained.spec.pass_images, MOST_PASS_IMAGES),
+        "pass_images": min(spec.pass_images, MOST_PASS_IMAGES),
     }

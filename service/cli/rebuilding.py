@@ -1,7 +1,5 @@
 """`cdm admin`: done by the service's code, in a process of its own; to a stopped stack, beside its S3 server alone."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from service.cli.errors import CommandFailed
+from service.cli.modules import run_module
 from service.cli.options import Home
 from service.embedded.documents import Keys, Ports, Run
 from service.embedded.folder import Folder
@@ -79,9 +78,7 @@ def _administer(folder: Folder, ports: Ports, keys: Keys, *arguments: str) -> in
     from service.embedded.parts import inherited_environment
 
     environment = inherited_environment() | dict(api.part(folder, ports, keys).environment)
-    # -P: what lies in the current folder is not meant.
-    command = [sys.executable, "-P", "-m", "service.admin", *arguments]
-    return subprocess.run(command, env=environment, check=False).returncode
+    return run_module("service.admin", *arguments, environment=environment)
 
 
 @contextmanager

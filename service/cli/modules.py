@@ -1,0 +1,25 @@
+"""Commands that are done by code which this process does not import, in a process of its own."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import typer
+
+from service.cli.errors import CommandFailed
+
+
+def require_pytorch(what: str) -> None:
+    """Raises CommandFailed where PyTorch, which `what` takes, is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise CommandFailed(f"{what} takes PyTorch, which is not installed here: pip install 'cdm-train[workers]'")
+
+
+def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> int:
+    """Its exit code; `environment`: None is our own."""
+    command = [sys.executable, "-P", "-m", module, *arguments]  # -P: what lies in the current folder is not meant
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
