@@ -1,12 +1,9 @@
 """`cdm keys`, `cdm projects` and `cdm audit`: for admins."""
 
-import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from service.cli import values
 from service.cli.errors import CommandFailed
@@ -62,7 +59,7 @@ def list_keys(
     """List keys, newest first. None is shown in full."""
     found = list(client.api_keys.list(project=of, revoked=revoked or None))
     head = ("KEY", "BEGINS", "NAME", "PROJECT", "SCOPES", "CREATED", "LAST USED", "STATE")
-    tell(_documents(found), table([head, *map(_key_row, found)]) if found else "no keys", as_json=as_json)
+    tell(found, table([head, *map(_key_row, found)]) if found else "no keys", as_json=as_json)
 
 
 @keys.command("revoke")
@@ -98,7 +95,7 @@ def list_projects(client: Client, as_json: AsJson = False) -> None:
     found = list(client.projects.list())
     head = ("PROJECT", "MAX WORKERS", "MAX JOBS", "CREATED")
     rows = ((one.name, _limit(one.max_workers), _limit(one.max_jobs), local(one.created_at)) for one in found)
-    tell(_documents(found), table([head, *rows]), as_json=as_json)
+    tell(found, table([head, *rows]), as_json=as_json)
 
 
 @projects.command("set")
@@ -132,11 +129,7 @@ def audit(
         (local(one.at), one.actor, one.project, one.action, one.target or one.path or "", one.request_id or "")
         for one in found
     )
-    tell(_documents(found), table([head, *rows]) if found else "nothing was changed", as_json=as_json)
-
-
-def _documents(found: Sequence[BaseModel]) -> list[Any]:
-    return [json.loads(one.model_dump_json()) for one in found]
+    tell(found, table([head, *rows]) if found else "nothing was changed", as_json=as_json)
 
 
 def _key_row(key: ApiKey) -> tuple[str, ...]:

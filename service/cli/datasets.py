@@ -41,8 +41,7 @@ def list_datasets(
         )
         for one in found
     )
-    documents = [one.model_dump(mode="json") for one in found]
-    tell(documents, table([head, *rows]) if found else "no data sets: `cdm import` some images", as_json=as_json)
+    tell(found, table([head, *rows]) if found else "no data sets: `cdm import` some images", as_json=as_json)
 
 
 @datasets.command()

@@ -1,6 +1,5 @@
 """`cdm jobs`, `show`, `watch` and `queue`."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -36,8 +35,7 @@ def jobs(
     """List jobs, newest first."""
     labels = values.labels(label)
     found = list(client.jobs.list(state=state, kind=kind, labels=labels, archived=archived or None, limit=limit))
-    documents = [json.loads(job.model_dump_json()) for job in found]
-    tell(documents, text.jobs_table(found) if found else "no jobs", as_json=as_json)
+    tell(found, text.jobs_table(found) if found else "no jobs", as_json=as_json)
 
 
 @on_service
@@ -45,7 +43,7 @@ def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
     """Show one job: how it stands and why, its attempts, and what it can be asked."""
     found = client.jobs.retrieve(find(client, job).id)  # a list does not say how long the queue is
     attempts = client.jobs.attempts(found.id) if found.attempt else ()
-    document = found.model_dump(mode="json") | {"attempts": [each.model_dump(mode="json") for each in attempts]}
+    document = found.model_dump(mode="json") | {"attempts": attempts}
     tell(document, details.job(found, attempts), as_json=as_json)
 
 
@@ -53,5 +51,4 @@ def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
 def queue(client: Client, as_json: AsJson = False) -> None:
     """List the jobs that wait, in their order, and why."""
     waiting = client.queue()
-    documents = [entry.model_dump(mode="json") for entry in waiting]
-    tell(documents, details.queue(waiting) if waiting else "no jobs wait", as_json=as_json)
+    tell(waiting, details.queue(waiting) if waiting else "no jobs wait", as_json=as_json)

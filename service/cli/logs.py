@@ -71,5 +71,4 @@ def _written(client: Client, job_id: str, attempt: int | None, source: str) -> I
 def _list_sources(client: Client, job: Job, attempt: int | None, *, as_json: bool) -> None:
     found = client.jobs.log_sources(job.id, attempt=attempt)
     rows = [("SOURCE", "BYTES"), *((one.source, f"{one.num_bytes:,}") for one in found)]
-    documents = [one.model_dump(mode="json") for one in found]
-    tell(documents, table(rows) if found else f"{job.id} has no logs yet", as_json=as_json)
+    tell(found, table(rows) if found else f"{job.id} has no logs yet", as_json=as_json)

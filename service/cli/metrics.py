@@ -26,7 +26,7 @@ def metrics(
     """
     found = client.jobs.metrics(find(client, job).id, keys or (), max_points=points)
     words = "\n\n".join(map(_curve, found)) if keys else _latest(found)
-    tell([series.model_dump(mode="json") for series in found], words, as_json=as_json)
+    tell(found, words, as_json=as_json)
 
 
 def _latest(found: tuple[MetricSeries, ...]) -> str:

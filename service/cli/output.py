@@ -10,13 +10,17 @@ from pydantic import BaseModel
 
 
 def tell(document: Any, words: str, *, as_json: bool) -> None:
-    """The answer of a command."""
+    """The answer of a command; `document` may hold models."""
     if not as_json:
         print(words)
     elif isinstance(document, BaseModel):
         print(document.model_dump_json(indent=2))
     else:
-        print(json.dumps(document, indent=2))
+        print(json.dumps(document, indent=2, default=_plain))
+
+
+def _plain(model: BaseModel) -> Any:
+    return json.loads(model.model_dump_json())
 
 
 def say(words: str, *, as_json: bool) -> None:

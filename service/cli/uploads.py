@@ -40,8 +40,7 @@ def list_uploads(
         (one.id, one.name, f"{one.num_bytes / 2**20:,.1f}", str(one.num_missing_parts), local(one.expires_at))
         for one in found
     )
-    documents = [one.model_dump(mode="json") for one in found]
-    tell(documents, table([head, *rows]) if found else "no uploads: `cdm import` sends what it has to", as_json=as_json)
+    tell(found, table([head, *rows]) if found else "no uploads: `cdm import` sends what it has to", as_json=as_json)
 
 
 @uploads.command()

@@ -55,8 +55,7 @@ def list_webhooks(client: Client, as_json: AsJson = False) -> None:
         )
         for one in found
     )
-    documents = [one.model_dump(mode="json") for one in found]
-    tell(documents, table([head, *rows]) if found else "no webhooks", as_json=as_json)
+    tell(found, table([head, *rows]) if found else "no webhooks", as_json=as_json)
 
 
 @webhooks.command()
@@ -87,8 +86,7 @@ def deliveries(
     """List what was sent and what became of it, newest first."""
     found = list(client.webhooks.deliveries(webhook, limit=limit))
     head = ("DELIVERY", "ABOUT", "STATE", "TRIES", "CREATED", "NEXT", "LAST ANSWER")
-    documents = [one.model_dump(mode="json") for one in found]
-    tell(documents, table([head, *map(_row, found)]) if found else "nothing was sent", as_json=as_json)
+    tell(found, table([head, *map(_row, found)]) if found else "nothing was sent", as_json=as_json)
 
 
 @webhooks.command()
