@@ -10,6 +10,7 @@ from service.jobs.views import Change
 from service.metrics.downsampling import Point
 from workers.contract.document import Problem, problems_of
 from workers.contract.merging import differences, merged
+from workers.contract.model import preconditioning_difference
 from workers.contract.spec import TrainSpec, parse_spec
 
 _FIXED = ("network", "ema")  # what a checkpoint consists of
@@ -31,6 +32,10 @@ def forked_spec(parent: TrainSpec, overrides: Mapping[str, Any], *, images_seen:
         for name in _FIXED
         if getattr(spec, name) != getattr(parent, name)
     ]
+    if found := preconditioning_difference(parent.preconditioning, spec.preconditioning):
+        field, made, _ = found
+        reason = f"must stay {made}: the weights of the checkpoint mean something else otherwise"
+        problems.append(Problem(f"/overrides/preconditioning/{field}", "fixed", reason))
     if spec.duration_images <= images_seen:
         reason = f"must be above {images_seen}, the images that the checkpoint has seen"
         problems.append(Problem("/overrides/duration_images", "out_of_range", reason))

@@ -1,6 +1,6 @@
 """How a network becomes a denoiser and is trained: preconditioning, objective, optimizer, moving average, sampler."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, Strict
 
@@ -38,6 +38,38 @@ class VE(Document):
 
 
 Preconditioning = Annotated[EDM | VP | VE, Field(discriminator="kind")]
+
+
+def preconditioning_difference(made: EDM | VP | VE, has: EDM | VP | VE) -> tuple[str, object, object] | None:
+    """The first field that gives the same weights another meaning, as they were made and as it is; None: there is none.
+
+    The noise levels of the training may differ. A sigma_data that is still to be measured differs from no other.
+    """
+    if made.kind != has.kind:
+        return "kind", made.kind, has.kind
+    match made:
+        case EDM():
+            names: tuple[str, ...] = ("sigma_data",)
+        case VP():  # the network is told the time, which follows from these
+            names = ("beta_d", "beta_min")
+        case VE():
+            names = ()
+        case _:
+            assert_never(made)
+    for name in names:
+        ours, theirs = getattr(has, name), getattr(made, name)
+        if ours != theirs and None not in (ours, theirs):
+            return name, theirs, ours
+    return None
+
+
+def with_sigma_data(preconditioning: EDM | VP | VE, sigma_data: float) -> EDM | VP | VE:
+    """The same with what is, or was, measured on the images. VP and VE make no use of it."""
+    match preconditioning:
+        case EDM():
+            return preconditioning.model_copy(update={"sigma_data": sigma_data})
+        case _:
+            return preconditioning
 
 
 class Objective(Document):

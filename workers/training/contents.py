@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from workers.training.state import TrainState
 from workers.training.tensor_file import TensorFile
 
-NETWORK, _OPTIMIZER = "network.safetensors", "optimizer.safetensors"
+NETWORK, _OPTIMIZER, STATE = "network.safetensors", "optimizer.safetensors", "state.json"
 
 
 def average_file(name: str) -> str:
@@ -50,7 +50,7 @@ class Snapshot:
         """The files of a checkpoint by name. They are the snapshot itself: read them before the next is taken."""
         for name, file in self._files.items():
             yield name, file.data
-        yield "state.json", memoryview(json.dumps(self._description).encode())
+        yield STATE, memoryview(json.dumps(self._description).encode())
 
     @property
     def _description(self) -> dict[str, float]:
@@ -60,6 +60,11 @@ class Snapshot:
 def needed_files(average_names: Iterable[str]) -> set[str]:
     """Without these, a state with averages of these names cannot be restored."""
     return {NETWORK, _OPTIMIZER, *map(average_file, average_names)}
+
+
+def sigma_data_of(state: bytes) -> float:
+    """What the denoiser of a checkpoint takes for the standard deviation of its images, out of its `STATE`."""
+    return float(json.loads(state)["sigma_data"])
 
 
 def load_contents(state: TrainState, files: Mapping[str, bytes]) -> None:

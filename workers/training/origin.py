@@ -6,13 +6,14 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
+from workers.contract.model import EDM, VE, VP, preconditioning_difference, with_sigma_data
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.spec import TrainSpec
 from workers.diffusion.ema import average_names
 from workers.networks.matching import tensor_mismatch
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
-from workers.training.contents import NETWORK, needed_files
+from workers.training.contents import NETWORK, STATE, needed_files, sigma_data_of
 from workers.training.state import new_denoiser
 
 
@@ -52,9 +53,29 @@ def check_origin(origin: Origin, store: ObjectStore, spec: TrainSpec, images: Da
     there, needed = {file.name for file in manifest.files}, needed_files(average_names(spec.ema))
     if missing := needed - there:
         raise OriginError(f"ema: {name} has no {' and no '.join(sorted(missing))}; leave ema as it is in that job")
+    if found := preconditioning_difference(_preconditioning(origin, store, manifest), _prepared(spec, images)):
+        field, made, has = found
+        mend = f"set preconditioning.{field}={made}: the weights mean something else otherwise"
+        raise OriginError(f"preconditioning.{field}: {name} was trained with {made}, this job has {has}; {mend}")
     if images and (reason := _mismatch(store, manifest, origin_folder(origin), spec, images)):
         mend = "leave network, augmentation and the size and classes of the images as they are in that job"
         raise OriginError(f"network: {name} is of another network: {reason}; {mend}")
+
+
+def _preconditioning(origin: Origin, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:
+    """That of the checkpoint; its document may leave open what was measured on its images."""
+    trained = TrainSpec.model_validate_json(store.get(JobKeys(origin.job_id).spec))
+    state = _contents(store, manifest, origin_folder(origin), STATE)
+    return with_sigma_data(trained.preconditioning, sigma_data_of(state))
+
+
+def _prepared(spec: TrainSpec, images: DatasetManifest | None) -> EDM | VP | VE:
+    """The job's own, as its denoiser will have it; without images what they decide is open."""
+    match spec.preconditioning:
+        case EDM(sigma_data=None) if images:
+            return with_sigma_data(spec.preconditioning, images.sigma_data)
+        case other:
+            return other
 
 
 def _mismatch(
@@ -62,5 +83,9 @@ def _mismatch(
 ) -> str | None:
     with torch.device("meta"):
         expected: dict[str, Tensor] = new_denoiser(spec, images).network.state_dict()
-    (file,) = (file for file in manifest.files if file.name == NETWORK)
-    return tensor_mismatch(safetensors.torch.load(read_file(store, folder, file)), expected)
+    return tensor_mismatch(safetensors.torch.load(_contents(store, manifest, folder, NETWORK)), expected)
+
+
+def _contents(store: ObjectStore, manifest: CheckpointManifest, folder: str, name: str) -> bytes:
+    (file,) = (file for file in manifest.files if file.name == name)
+    return read_file(store, folder, file)

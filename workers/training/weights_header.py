@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from workers.contract.data import DatasetManifest
 from workers.contract.document import problems_of
-from workers.contract.model import EDM, VP, Preconditioning
+from workers.contract.model import Preconditioning, preconditioning_difference, with_sigma_data
 from workers.contract.networks import Network
 from workers.contract.spec import TrainSpec
 from workers.training.state import augmentation_features
@@ -115,16 +115,10 @@ def images_difference(header: WeightsHeader, spec: TrainSpec, images: DatasetMan
 
 
 def _preconditioning_difference(header: WeightsHeader, spec: TrainSpec, sigma_data: float) -> str | None:
-    theirs, ours = header.preconditioning, spec.preconditioning
-    if theirs.kind != ours.kind:
-        return _words("preconditioning.kind", theirs.kind, ours.kind)
-    if isinstance(ours, EDM) and header.sigma_data != sigma_data:
-        return _words("preconditioning.sigma_data", header.sigma_data, sigma_data)
-    if isinstance(theirs, VP) and isinstance(ours, VP):  # the network is told the time, which follows from these
-        for name in ("beta_d", "beta_min"):
-            if getattr(theirs, name) != getattr(ours, name):
-                return _words(f"preconditioning.{name}", getattr(theirs, name), getattr(ours, name))
-    return None
+    found = preconditioning_difference(
+        with_sigma_data(header.preconditioning, header.sigma_data), with_sigma_data(spec.preconditioning, sigma_data)
+    )
+    return _words(f"preconditioning.{found[0]}", *found[1:]) if found else None
 
 
 def _words(field: str, theirs: object, ours: object, *, mend: str | None = None) -> str:

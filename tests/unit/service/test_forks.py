@@ -7,6 +7,7 @@ from service.jobs.forks import changes, forked_spec, lowest
 from service.jobs.views import Change
 from service.metrics.downsampling import Point
 from tests.support.jobs import SPEC
+from workers.contract.model import EDM
 
 
 def refused(overrides: dict[str, object], *, images_seen: int = 160) -> dict[str, str]:
@@ -44,6 +45,7 @@ def test_null_is_a_value_and_removes_what_may_be_absent() -> None:
     [
         ({"network": {"channels": 16}}, {"/overrides/network": "fixed"}),
         ({"ema": {"halflife_images": 100}}, {"/overrides/ema": "fixed"}),
+        ({"preconditioning": {"kind": "vp"}}, {"/overrides/preconditioning/kind": "fixed"}),
         ({"duration_images": 160}, {"/overrides/duration_images": "out_of_range"}),
         (
             {"network": {"channels": 16}, "duration_images": 32},
@@ -55,6 +57,19 @@ def test_what_cannot_go_on_from_the_checkpoint_is_refused(
     overrides: dict[str, object], problems: dict[str, str]
 ) -> None:
     assert refused(overrides) == problems
+
+
+def test_what_the_weights_were_preconditioned_with_stays_and_the_noise_they_are_trained_at_may_change() -> None:
+    parent = SPEC.model_copy(update={"preconditioning": EDM(kind="edm", sigma_data=0.5)})
+
+    with pytest.raises(InvalidRequest) as caught:
+        forked_spec(parent, {"preconditioning": {"sigma_data": 0.3}}, images_seen=160)
+    (problem,) = caught.value.problems
+
+    assert (problem.pointer, problem.code) == ("/overrides/preconditioning/sigma_data", "fixed")
+    assert "must stay 0.5" in problem.message
+    noisier = forked_spec(parent, {"preconditioning": {"p_mean": -0.4, "p_std": 1.0}}, images_seen=160)
+    assert noisier.preconditioning == EDM(kind="edm", sigma_data=0.5, p_mean=-0.4, p_std=1.0)
 
 
 def test_a_parent_that_is_done_must_be_given_more_to_do() -> None:

@@ -116,6 +116,33 @@ def test_what_does_not_fit_the_checkpoint_is_refused_with_the_field_to_change(
         check_origin(ORIGIN, store, tiny_spec(**changes), images)
 
 
+@pytest.mark.parametrize(
+    ("preconditioning", "message"),
+    [
+        ({"kind": "ve"}, r"preconditioning.kind: .* trained with edm, this job has ve; set preconditioning.kind=edm"),
+        ({"kind": "edm", "sigma_data": 0.5}, r"preconditioning.sigma_data: .*, this job has 0.5; .*sigma_data=0\.\d+:"),
+    ],
+)
+def test_other_preconditioning_is_refused_before_any_image_is_imported(
+    store: MemoryStore, preconditioning: dict[str, Any], message: str
+) -> None:
+    spec = tiny_spec(preconditioning=preconditioning, sampler={"sigma_min": 0.02})
+
+    with pytest.raises(OriginError, match=message):
+        check_origin(ORIGIN, store, spec, None)
+
+
+def test_other_images_do_not_change_what_the_weights_were_preconditioned_with(
+    store: MemoryStore, images: DatasetManifest
+) -> None:
+    others = images.model_copy(update={"sigma_data": 2 * images.sigma_data})
+    same = {"kind": "edm", "sigma_data": images.sigma_data, "p_mean": -0.4, "p_std": 1.0}
+
+    check_origin(ORIGIN, store, tiny_spec(preconditioning=same), others)
+    with pytest.raises(OriginError, match=f"set preconditioning.sigma_data={images.sigma_data}: the weights mean"):
+        check_origin(ORIGIN, store, tiny_spec(), others)
+
+
 def test_a_checkpoint_that_is_not_there_is_refused_before_any_image_is_imported(store: MemoryStore) -> None:
     gone = Origin(job_id="parent", images_seen=96, attempt=1)
 
