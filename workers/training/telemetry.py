@@ -14,6 +14,7 @@ from workers.training.world import World
 # Bins of sigma: below the first, between two, above the last.
 SIGMA_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 BIN_NAMES = ("0-0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-inf")
+_FEWEST_STEPS = 10  # that say whether most are skipped; a single one is skipped now and then in a healthy run
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class Measured:
 
 
 class Window:
-    """Sums both losses by noise level, and gradient norms; the device is only waited for when looking."""
+    """Sums both losses by noise level, and gradient norms; the device is only waited for when looking.
+
+    Steps are judged by ten or more: those of a shorter window count with the next.
+    """
 
     def __init__(self, world: World, term: Consistency | None) -> None:
         """The term's loss is the inconsistency, in the term's weighting; that of `target` is a regression's."""
@@ -42,6 +46,7 @@ class Window:
         self._term_name = "target_regression" if isinstance(term, Target) else "consistency"
         self._edges = torch.tensor(SIGMA_EDGES, device=world.device)
         self._bins = torch.arange(len(BIN_NAMES), device=world.device)
+        self._unjudged = (0.0, 0.0)  # steps taken and skipped
         self._sums = torch.zeros(6 * len(BIN_NAMES) + 3, dtype=torch.float64, device=world.device)
 
     def add(self, terms: Terms, gradient_norm: Float[Tensor, ""]) -> None:
@@ -73,7 +78,13 @@ class Window:
         if steps:
             telemetry["optimizer/gradient_norm"] = norm / steps
         telemetry["optimizer/skipped_steps"] = skipped / self._world.size
-        return Measured(losses, telemetry, mostly_skipped=skipped > steps)
+        return Measured(losses, telemetry, mostly_skipped=self._mostly_skipped(steps, skipped))
+
+    def _mostly_skipped(self, steps: float, skipped: float) -> bool:
+        taken, left_out = self._unjudged[0] + steps, self._unjudged[1] + skipped
+        is_enough = taken + left_out >= _FEWEST_STEPS * self._world.size
+        self._unjudged = (0.0, 0.0) if is_enough else (taken, left_out)
+        return is_enough and left_out > taken
 
     def _by_bin(self, losses: Float[Tensor, " images"], which: Int[Tensor, " images"]) -> Float[Tensor, " 3_bins"]:
         """For each bin: the sum of the finite losses, their number, and that of the others. Products, so no atomics."""

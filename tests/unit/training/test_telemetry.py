@@ -73,16 +73,28 @@ def test_losses_that_are_mostly_not_finite_are_not_a_number() -> None:
     assert math.isnan(open_window.close().losses["dsm"])
 
 
-def test_a_window_of_steps_that_were_mostly_skipped_is_trouble_however_finite_its_losses() -> None:
-    open_window = window()
-    open_window.add(terms([1.0], [2.0], []), torch.tensor(1.0))
-    open_window.add(terms([1.0], [2.0], []), torch.tensor(math.nan))
-    assert open_window.close().trouble is None
+def steps(open_window: Window, *gradient_norms: float) -> str | None:
+    """What a window of these is in trouble for; its losses are finite."""
+    for norm in gradient_norms:
+        open_window.add(terms([1.0], [2.0], []), torch.tensor(norm))
+    return open_window.close().trouble
 
-    open_window.add(terms([1.0], [2.0], []), torch.tensor(math.inf))
-    trouble = open_window.close().trouble
+
+def test_steps_that_were_mostly_skipped_are_trouble_however_finite_their_losses() -> None:
+    assert steps(window(), *[1.0] * 5, *[math.nan] * 5) is None
+
+    trouble = steps(window(), *[1.0] * 4, *[math.nan, math.inf] * 3)
     assert trouble is not None
     assert "gradients are not finite" in trouble
+
+
+def test_one_skipped_step_is_no_trouble_where_every_step_is_reported() -> None:
+    """Ten steps are judged together, then the next ten: one window's past does not weigh on it for ever."""
+    open_window = window()
+
+    assert [steps(open_window, math.nan)] + [steps(open_window, 1.0) for _ in range(9)] == [None] * 10
+    assert [steps(open_window, math.nan) for _ in range(9)] == [None] * 9
+    assert steps(open_window, math.nan) is not None
 
 
 def test_the_regression_of_target_does_not_pass_for_inconsistency() -> None:
