@@ -123,6 +123,17 @@ def test_the_kernel_distance_is_unbiased_and_knows_how_sure_it_is() -> None:
     assert np.mean([each.standard_error for each in shifted]) == pytest.approx(values.std(), rel=0.2)
 
 
+def test_the_error_of_a_kernel_distance_counts_which_few_subsets_it_happened_to_take() -> None:
+    """With all 400 images in play and 50 of them looked at, the draw of the subsets is most of the error."""
+    found = [
+        kernel_distance(normal(400, 8, 2 * k), normal(400, 8, 2 * k + 1) + 1, subsets=5, largest_subset=10, seed=k)
+        for k in range(200)
+    ]
+
+    spread = np.std([each.value for each in found])
+    assert math.sqrt(np.mean([each.standard_error**2 for each in found])) == pytest.approx(spread, rel=0.2)
+
+
 def test_what_two_kernel_distances_differ_by_is_as_sure_as_their_shares_say() -> None:
     """Of two models that make nearly the same images of the same seeds, beside the same real ones."""
     apart, errors, alone = [], [], []

@@ -58,10 +58,12 @@ def kernel_distance(
 ) -> KernelDistance:
     """The mean of `squared_mmd` over random subsets (KID, Bińkowski et al. 2018), drawn by `seed` alone.
 
-    A subset is at most half of the smaller set, so that its values say how much chance there is in the mean: drawn
-    without replacement, m of n, they spread sqrt((n - m) / m) times as much (the delete-d jackknife of Shao & Wu 1989;
-    for equal distributions and for sets of unequal size that is the most it can be). `shares` spread accordingly; so do
-    the differences between those of two distances to one set, since subsets are of the same numbers in each.
+    A subset is at most half of the smaller set, so that its values say how much chance there is in the images: drawn
+    without replacement, m of n, they spread sqrt((n - m) / m) times as much as the mean over all subsets would with
+    other images (the delete-d jackknife of Shao & Wu 1989; for equal distributions and for sets of unequal size that is
+    the most it can be). The mean over k of them is further off by what these happen to be, variance / k; the two add up
+    to variance * (m / (n - m) + 1 / k). `shares` spread accordingly; so do the differences between those of two
+    distances to one set, since subsets are of the same numbers in each.
 
     Raises:
         ValueError: there are fewer than four images in a set.
@@ -77,7 +79,7 @@ def kernel_distance(
 
     values = torch.stack([squared_mmd(subset(a), subset(b)) for _ in range(subsets)])
     mean, spread = values.mean(), float(values.std()) if subsets > 1 else math.nan
-    error = math.sqrt(size / (images - size))
+    error = math.sqrt(size / (images - size) + 1 / subsets)
     shares = mean + (values - mean) * error * math.sqrt(subsets)
     return KernelDistance(float(mean), spread, spread * error, size, tuple(shares.tolist()))
 
