@@ -106,10 +106,18 @@ class Level(Document):
 Curve = Annotated[tuple[Level, ...], Strict(False)]
 
 
+class Weighting(Document):
+    """What losses and gaps are weighted by at each noise level: 1 / c_out^2 of this preconditioning."""
+
+    kind: Literal["edm", "vp", "ve"]
+    sigma_data: Annotated[float | None, Field(description="null: these weights have none")] = None
+
+
 class Evaluation(Document):
     """What an evaluation job has found. Numbers compare only where `features_fingerprint` and counts are the same.
 
-    Losses and gaps compare where `drift_images` are, and those at held-out images where `held_out` is the same, too.
+    Losses and gaps compare where `drift_images`, `weighting` and noise levels are, and those at held-out images where
+    `held_out` is the same, too.
     """
 
     job_id: Annotated[str, Field(description="Of the evaluation")]
@@ -130,6 +138,9 @@ class Evaluation(Document):
         Digest | None,
         Field(description="The image set of measures `..._at_held_out`; null: none, or recorded before this was"),
     ] = None
+    weighting: Annotated[Weighting | None, Field(description="Of losses and gaps; null: recorded before this was")] = (
+        None
+    )
     measures: dict[str, Measure]
     curves: Annotated[
         dict[str, Curve], Field(description="By noise level, at training images, at held-out ones, on its own paths")

@@ -83,11 +83,12 @@ def _measured_at(name: str, evaluation: Evaluation) -> tuple[object, ...]:
     if not name.startswith(_AT_SOME_IMAGES):
         return ()
     held_out = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
-    return evaluation.drift_images, held_out
+    levels = tuple(level.sigma for level in evaluation.curves.get(name, ()))
+    return evaluation.drift_images, held_out, evaluation.weighting, levels
 
 
 def is_alike(a: Evaluation, b: Evaluation) -> bool:
-    """Whether their numbers compare; losses and gaps only if they were measured at the same images, too."""
+    """Whether their numbers compare; losses and gaps only at the same images and noise levels, and weighted alike."""
 
     def how(each: Evaluation) -> tuple[object, ...]:
         drawn = (each.num_images, each.repeats, each.first_seed, each.sampler, each.checkpoint.average)

@@ -9,8 +9,9 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from workers.contract.evaluation import TIMELINE_IMAGES, Evaluation
+from workers.contract.evaluation import TIMELINE_IMAGES, Evaluation, Weighting
 from workers.contract.keys import GRID
+from workers.contract.model import EDM
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.evaluation.drift import ByLevel, by_level, over_levels
@@ -86,6 +87,7 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         sampler=exam.brush.sampler,
         drift_images=spec.drift_images,
         held_out=spec.held_out,
+        weighting=_weighting(exam),
         measures=measures,
         curves=curves,
         versions={
@@ -98,6 +100,12 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         ended_at=datetime.now(UTC),
     )
     return evaluation, pictures
+
+
+def _weighting(exam: Exam) -> Weighting:
+    preconditioning = exam.trained.spec.preconditioning
+    of_edm = isinstance(preconditioning, EDM)
+    return Weighting(kind=preconditioning.kind, sigma_data=exam.brush.denoiser.sigma_data if of_edm else None)
 
 
 def _contributions(exam: Exam) -> Iterator[tuple[str, ByLevel]]:

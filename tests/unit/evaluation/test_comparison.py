@@ -184,6 +184,7 @@ def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -
 
 
 LOSSES = {name: measure([1.0, 2.0]) for name in ("KD-ENL0", "loss", "gap_on_own_paths", "loss_at_held_out")}
+AT_ONE = {"sigma": 1.0, "mean": 0.1, "standard_error": 0.01, "count": 256}
 
 
 @pytest.mark.parametrize(
@@ -193,18 +194,34 @@ LOSSES = {name: measure([1.0, 2.0]) for name in ("KD-ENL0", "loss", "gap_on_own_
         ({"held_out": "e" * 64}, ["KD-ENL0", "loss", "gap_on_own_paths"]),
         ({"drift_images": 100}, ["KD-ENL0"]),
         ({"held_out": None, "drift_images": None}, ["KD-ENL0"]),
+        ({"weighting": {"kind": "edm", "sigma_data": 0.25}}, ["KD-ENL0"]),
+        ({"weighting": {"kind": "ve"}}, ["KD-ENL0"]),
+        ({"weighting": None}, ["KD-ENL0"]),
+        ({"curves": {"loss": [AT_ONE, AT_ONE | {"sigma": 2.0}]}}, ["KD-ENL0", "gap_on_own_paths", "loss_at_held_out"]),
     ],
-    ids=["the same", "other held-out images", "fewer images", "an old record, which does not say"],
+    ids=[
+        "the same",
+        "other held-out images",
+        "fewer images",
+        "an old record, which does not say",
+        "weighted by another sigma_data",
+        "weighted by another preconditioning",
+        "an old record, which does not say its weights",
+        "at more noise levels",
+    ],
 )
-def test_losses_and_gaps_at_other_images_are_not_compared(changes: dict[str, object], compared: list[str]) -> None:
-    known = {"held_out": "d" * 64, "drift_images": 256, "measures": LOSSES}
+def test_losses_and_gaps_that_are_of_something_else_are_not_compared(
+    changes: dict[str, object], compared: list[str]
+) -> None:
+    known = {"held_out": "d" * 64, "drift_images": 256, "measures": LOSSES, "curves": {"loss": [AT_ONE]}}
+    known["weighting"] = {"kind": "edm", "sigma_data": 0.5}
     ours, theirs = (History("job", 1, {}, [evaluation(300, 0.0, **known | how)]) for how in ({}, changes))
 
     assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == compared
 
 
 def test_old_records_compare_with_each_other() -> None:
-    old = evaluation(300, 0.0, measures=LOSSES).model_dump(exclude={"held_out", "drift_images"})
+    old = evaluation(300, 0.0, measures=LOSSES).model_dump(exclude={"held_out", "drift_images", "weighting"})
     ours, theirs = (History(job, 1, {}, [Evaluation.model_validate(old)]) for job in ("a", "b"))
 
     assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == [*LOSSES]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.support.drawn import CPU, TRAINED, Gallery
 from workers.contract.data import DatasetManifest, NpzDataset
-from workers.contract.evaluation import Evaluation
+from workers.contract.evaluation import Evaluation, Weighting
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
 from workers.data import import_dataset
@@ -61,11 +61,14 @@ def test_every_measure_has_its_name_its_spread_and_what_chance_makes(found: Eval
     assert found.points["eval/FD-ENL0_min"] == min(frechet.blocks)
 
 
-def test_consistency_is_measured_by_noise_level(found: Evaluation) -> None:
+def test_consistency_is_measured_by_noise_level(small: Gallery, found: Evaluation) -> None:
     levels = [level.sigma for level in found.curves["loss"]]
 
     assert levels == sorted(levels)
     assert len(levels) > 8
+    assert found.weighting == Weighting(
+        kind="edm", sigma_data=DatasetManifest.model_validate_json(small.store.get(JobKeys(TRAINED).dataset)).sigma_data
+    )
     assert {len(curve) for curve in found.curves.values()} == {len(levels)}
     assert all(level.count == 6 for curve in found.curves.values() for level in curve)
     assert found.measures["gap_on_own_paths"].value == pytest.approx(
