@@ -13,6 +13,7 @@ from workers.contract.sampling import CheckpointSource, Drawing
 
 FEWEST_IMAGES = 6  # that have five neighbours each, and a distance beside chance
 TIMELINE_IMAGES = 8  # with each number of steps
+Labels = Literal["as_images", "evenly"]
 TimelineSteps = Annotated[
     tuple[Annotated[int, Field(ge=2, le=1000)], ...],
     Strict(False),
@@ -23,6 +24,7 @@ TimelineSteps = Annotated[
 class EvaluateSpec(Drawing):
     """An evaluation job: how good a checkpoint's images are, and how consistent its network is.
 
+    Beside the training images, without `classes`, it draws these as often as the training images have them.
     EDM's protocol is 50,000 images, three times, beside all training images.
     """
 
@@ -131,6 +133,13 @@ class Evaluation(Document):
     repeats: int
     first_seed: int
     sampler: Sampler
+    labels: Annotated[
+        Labels | None,
+        Field(
+            description="as_images: classes were drawn as often as the training images, the reference, have them; "
+            "evenly: each as often as any other; null: no classes, or recorded before this was"
+        ),
+    ] = None
     drift_images: Annotated[
         int | None, Field(description="Images that losses and gaps were asked for at; null: recorded before this was")
     ] = None

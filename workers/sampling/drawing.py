@@ -1,6 +1,6 @@
 """Drawing the images of given seeds from a trained network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -20,6 +20,7 @@ from workers.sampling.known import Known
 from workers.sampling.network import SourceError, Trained
 
 _DOMAIN = 0x0D2A3  # keeps these draws apart from other uses of the same seed
+_SHUFFLE = 0x1ABE1  # image sets may be in the order of their classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Brush:
     classes: tuple[int, ...] | None
     device: torch.device
     known: Known | None = None
+    cycle: Int64[Tensor, " images"] | None = None  # labels that seeds take in turn; None: `classes`, evenly
 
     @classmethod
     def of(
@@ -50,6 +52,11 @@ class Brush:
         sampler = drawing.sampler_for(trained.spec.sampler)
         shape = (images.channels, images.resolution, images.resolution)
         return cls(denoiser, sampler, shape, classes, device, known)
+
+    def like(self, labels: Int64[Tensor, " images"]) -> "Brush":
+        """One that draws classes as often as these images have them: seed s is of image permutation[s % images]."""
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SHUFFLE))
+        return replace(self, cycle=labels[order])
 
     def draw(self, seeds: range) -> UInt8[Tensor, "batch channels height width"]:
         """The images of these seeds, on the CPU."""
@@ -71,6 +78,8 @@ class Brush:
         """The classes of the images of these seeds; None if they have none."""
         if self.classes is None:
             return None
+        if self.cycle is not None:
+            return self.cycle[[seed % len(self.cycle) for seed in seeds]]
         return torch.tensor([self.classes[seed % len(self.classes)] for seed in seeds])
 
     def conditions(self, seeds: range) -> Conditions:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec
+from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec, Labels
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.model import VE
 from workers.data import ImageSet
@@ -73,7 +73,25 @@ class Exam:
     @property
     def blocks(self) -> list[list[Piece]]:
         """Drawn images and their features, block by block."""
-        return [[self._drawn(seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
+        brush = self.as_images
+        return [[self._drawn(brush, seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
+
+    @property
+    def as_images(self) -> Brush:
+        """Draws classes as often as the training images have them, where it is these that drawn images are beside.
+
+        Evenly drawn ones would be far from them for their classes alone.
+        """
+        if self.labels != "as_images" or (labels := self.images.labels(np.arange(len(self.images)))) is None:
+            return self.brush
+        return self.brush.like(labels)
+
+    @property
+    def labels(self) -> Labels | None:
+        """By what the classes of drawn images are chosen; None if there are none."""
+        if self.brush.classes is None:
+            return None
+        return "evenly" if self.spec.classes or self.spec.reference else "as_images"
 
     @property
     def timeline(self) -> list[Piece]:
@@ -145,9 +163,9 @@ class Exam:
         parts = cut(self.spec.num_images, self.spec.pass_images)
         return [range(first + part.start, first + part.stop) for part in parts]
 
-    def _drawn(self, seeds: range) -> Piece:
+    def _drawn(self, brush: Brush, seeds: range) -> Piece:
         def make() -> Tensors:
-            pixels = self.brush.draw(seeds)
+            pixels = brush.draw(seeds)
             return {"pixels": pixels, "features": self.extractor(pixels).cpu()}
 
         passes = evaluations(self.brush.sampler) + 1  # and one through the network of features

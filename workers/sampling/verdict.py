@@ -85,6 +85,7 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         repeats=spec.repeats,
         first_seed=spec.first_seed,
         sampler=exam.brush.sampler,
+        labels=exam.labels,
         drift_images=spec.drift_images,
         held_out=spec.held_out,
         weighting=_weighting(exam),

@@ -173,6 +173,7 @@ def test_what_a_fork_costs_begins_where_it_began() -> None:
         {"features_fingerprint": "c" * 64},
         {"reference": "c" * 64},
         {"sampler": Sampler(steps=5)},
+        {"labels": "as_images"},
         {"checkpoint": CheckpointSource(job_id="trained", images_seen=300, average="network")},
     ],
 )

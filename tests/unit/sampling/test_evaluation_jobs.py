@@ -21,6 +21,7 @@ from workers.evaluation.features import Extractor
 from workers.evaluation.statistics import StatisticsError
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
+from workers.sampling.drawing import Brush
 from workers.sampling.exam import Exam
 from workers.sampling.pieces import Piece, Workshop
 from workers.sampling.verdict import read_statistics
@@ -57,7 +58,7 @@ def test_every_measure_has_its_name_its_spread_and_what_chance_makes(found: Eval
     assert frechet.floor is not None
     assert frechet.value > 2 * frechet.floor  # two optimizer steps draw nothing like these images
     assert {"precision", "recall", "density", "coverage", "memorised_share", "memorisation_z"} < set(found.measures)
-    assert (found.num_reference, found.num_images, found.repeats) == (60, 12, 2)
+    assert (found.num_reference, found.num_images, found.repeats, found.labels) == (60, 12, 2, None)
     assert found.points["eval/FD-ENL0_min"] == min(frechet.blocks)
 
 
@@ -132,6 +133,42 @@ def test_features_of_the_training_images_are_computed_once(
     monkeypatch.setattr(Exam, "_of_real", lambda *_: pytest.fail("computed again"))
 
     assert evaluated(small, "later").num_reference == 60
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """Thirty images of the first class, then six of the second."""
+    folder = tmp_path_factory.mktemp("uneven")
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 16, 16), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=pixels, labels=np.repeat([0, 1], [30, 6]))
+    network = {"kind": "ddpmpp", "channels": 8, "channel_multipliers": [1], "blocks_per_level": 1}
+    dataset = {"kind": "npz", "path": str(folder / "images.npz"), "channels": 1}
+    return Gallery("uneven", folder, dataset=dataset, network=network | {"class_conditional": True})
+
+
+@pytest.mark.parametrize(
+    ("classes", "by", "counts"),
+    [(None, "as_images", [30, 6]), ([0, 1], "evenly", [18, 18])],
+    ids=["as images", "asked"],
+)
+def test_classes_are_drawn_as_often_as_the_training_images_have_them_unless_they_are_asked_for(
+    uneven: Gallery, monkeypatch: pytest.MonkeyPatch, classes: list[int] | None, by: str, counts: list[int]
+) -> None:
+    drawn: dict[int, int] = {}
+    draw = Brush.draw
+
+    def noted(brush: Brush, seeds: range) -> Tensor:
+        labels = brush.labels(seeds)
+        if seeds.start >= 100 and labels is not None:
+            drawn.update(zip(seeds, labels.tolist(), strict=True))
+        return draw(brush, seeds)
+
+    monkeypatch.setattr(Brush, "draw", noted)
+    found = evaluated(uneven, by, num_images=36, first_seed=100, drift_images=0, timeline_steps=[], classes=classes)
+
+    assert found.labels == by
+    assert np.bincount([*drawn.values()]).tolist() == counts
+    assert len({drawn[seed] for seed in range(100, 112)}) == 2, "mixed, whatever the order of the images"
 
 
 def test_published_statistics_take_the_features_they_were_made_with(small: Gallery) -> None:
