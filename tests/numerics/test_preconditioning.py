@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from workers.contract.model import EDM, VE, VP
+from workers.contract.model import EDM, VE, VP, Sampler, trained_range, untrained_problems
 from workers.diffusion.preconditioning import draw_sigma, loss_weight, scalings, vp_sigma, vp_time
 
 SIGMA_DATA = 0.5
@@ -52,6 +52,31 @@ def test_vp_time_inverts_vp_sigma() -> None:
     assert float(vp_sigma(VP_, torch.ones(1, dtype=torch.float64))) == pytest.approx(
         math.sqrt(math.exp(0.5 * 19.9 + 0.1) - 1)
     )
+
+
+@pytest.mark.parametrize("config", [EDM_, VP_, VE_], ids=["edm", "vp", "ve"])
+def test_no_noise_level_is_drawn_beyond_the_trained_range_where_the_default_sampler_stays(
+    config: EDM | VP | VE,
+) -> None:
+    low, high = trained_range(config)
+
+    sigma = draw_sigma(config, torch.Generator().manual_seed(0), 100_000)
+
+    assert low * (1 - 1e-5) <= float(sigma.min())
+    assert float(sigma.max()) <= high * (1 + 1e-5)
+    assert untrained_problems(Sampler(sigma_min=0.02), config) == []
+    if config.kind != "ve":  # as published, from 0.02 on
+        assert untrained_problems(Sampler(), config) == []
+
+
+def test_the_range_of_vp_is_that_of_its_times() -> None:
+    ends = vp_sigma(VP_, torch.tensor([1e-5, 1.0], dtype=torch.float64))
+
+    assert trained_range(VP_) == pytest.approx(tuple(ends.tolist()))
+
+
+def test_a_range_beyond_all_numbers_has_no_end() -> None:
+    assert trained_range(VP(kind="vp", beta_d=2000.0))[1] == math.inf
 
 
 @pytest.mark.parametrize("config", [EDM_, VP_, VE_], ids=["edm", "vp", "ve"])

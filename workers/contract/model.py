@@ -1,5 +1,6 @@
 """How a network becomes a denoiser and is trained: preconditioning, objective, optimizer, moving average, sampler."""
 
+import math
 from typing import Annotated, Literal, assert_never
 
 from pydantic import Field, Strict
@@ -8,6 +9,7 @@ from workers.contract.consistency import Consistency, Symmetric
 from workers.contract.document import Document, NotNegative, Positive, Problem
 from workers.contract.networks import Probability
 
+_LARGEST_EXPONENT = 700.0  # of e in float64
 Images = Annotated[int, Field(gt=0, description="A number of training images")]
 
 
@@ -61,6 +63,24 @@ def preconditioning_difference(made: EDM | VP | VE, has: EDM | VP | VE) -> tuple
         if ours != theirs and None not in (ours, theirs):
             return name, theirs, ours
     return None
+
+
+def trained_range(preconditioning: EDM | VP | VE) -> tuple[float, float]:
+    """The lowest and the highest sigma that is trained; EDM's normal distribution has neither."""
+    match preconditioning:
+        case EDM():
+            return 0.0, math.inf
+        case VP(epsilon_t=epsilon):
+            return _vp_sigma(preconditioning, epsilon), _vp_sigma(preconditioning, 1.0)
+        case VE(sigma_min=low, sigma_max=high):
+            return low, high
+        case _:
+            assert_never(preconditioning)
+
+
+def _vp_sigma(vp: VP, time: float) -> float:
+    exponent = vp.beta_d * time**2 / 2 + vp.beta_min * time
+    return math.sqrt(math.expm1(exponent)) if exponent < _LARGEST_EXPONENT else math.inf
 
 
 def with_sigma_data(preconditioning: EDM | VP | VE, sigma_data: float) -> EDM | VP | VE:
@@ -182,4 +202,16 @@ def sampler_problems(sampler: Sampler) -> list[Problem]:
         problems.append(Problem("/churn", "no_effect", f"{sampler.method} takes none; set it to null"))
     if sampler.churn and sampler.churn.sigma_min >= sampler.churn.sigma_max:
         problems.append(Problem("/churn/sigma_min", "range", "must be below churn.sigma_max"))
+    return problems
+
+
+def untrained_problems(sampler: Sampler, preconditioning: EDM | VP | VE) -> list[Problem]:
+    """Ends of the sampler's range that a network so trained has never seen."""
+    low, high = trained_range(preconditioning)
+    reason = f"must lie between {low:.6g} and {high:.6g}, the noise levels that preconditioning trains"
+    problems = []
+    if sampler.sigma_min < low:
+        problems.append(Problem("/sigma_min", "out_of_range", reason))
+    if sampler.sigma_max > high:
+        problems.append(Problem("/sigma_max", "out_of_range", reason))
     return problems

@@ -22,6 +22,7 @@ from workers.contract.model import (
     Preconditioning,
     Sampler,
     sampler_problems,
+    untrained_problems,
 )
 from workers.contract.networks import Network
 
@@ -161,9 +162,11 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
     match spec.preconditioning:
         case VE(sigma_min=low, sigma_max=high) if low >= high:
             problems.append(Problem("/preconditioning/sigma_min", "range", "must be below sigma_max"))
-        case VE(sigma_min=low) if spec.sampler.sigma_min < low:
-            reason = f"must be at least preconditioning.sigma_min ({low:g}): nothing below is trained"
-            problems.append(Problem("/sampler/sigma_min", "out_of_range", reason))
+        case preconditioning:
+            problems += [
+                Problem(f"/sampler{each.pointer}", each.code, each.message)
+                for each in untrained_problems(spec.sampler, preconditioning)
+            ]
     return problems
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from workers.contract.document import Problem
-from workers.contract.model import Sampler
+from workers.contract.model import Sampler, untrained_problems
 from workers.contract.sampling import Drawing
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
@@ -105,5 +105,10 @@ def check_drawing(drawing: Drawing, trained: Trained) -> None:
     if drawing.sampler_for(spec.sampler).guidance != 1 and not spec.objective.label_dropout:
         reason = f"{drawing.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
         problems.append(Problem("/sampler/guidance", "not_supported", reason))
+    if drawing.sampler:
+        problems += [
+            Problem(f"/sampler{each.pointer}", each.code, each.message)
+            for each in untrained_problems(drawing.sampler, spec.preconditioning)
+        ]
     if problems:
         raise SourceError("; ".join(map(str, problems)))

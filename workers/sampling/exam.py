@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec, Labels
 from workers.contract.keys import JobKeys, dataset_features
-from workers.contract.model import VE
+from workers.contract.model import trained_range
 from workers.data import ImageSet
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
@@ -124,9 +124,8 @@ class Exam:
     @property
     def levels(self) -> tuple[float, ...]:
         """Noise levels that the network has been trained at and is sampled at."""
-        preconditioning, sampler = self.trained.spec.preconditioning, self.brush.sampler
-        lowest = preconditioning.sigma_min if isinstance(preconditioning, VE) else 0.0
-        return tuple(level for level in LEVELS if lowest <= level <= sampler.sigma_max)
+        lowest, highest = trained_range(self.trained.spec.preconditioning)
+        return tuple(level for level in LEVELS if lowest <= level <= min(highest, self.brush.sampler.sigma_max))
 
     def real_features(self) -> Float[Tensor, "images dimensions"]:
         return self._read(self.reference, "features")

@@ -180,6 +180,9 @@ def test_the_released_recipe_is_one_word() -> None:
         ({"ema": {"kind": "power", "relative_widths": [0.05, 0.3]}}, "/ema/relative_widths/1"),
         ({"ema": {"kind": "power", "relative_widths": [0.05, 0.0501]}}, "/ema/relative_widths"),
         ({"preconditioning": {"kind": "ve"}}, "/sampler/sigma_min"),
+        ({"preconditioning": {"kind": "ve"}, "sampler": {"sigma_min": 0.02, "sigma_max": 101.0}}, "/sampler/sigma_max"),
+        ({"preconditioning": {"kind": "vp", "epsilon_t": 1e-3}}, "/sampler/sigma_min"),
+        ({"preconditioning": {"kind": "vp", "beta_d": 10.0}, "sampler": {"sigma_max": 20.0}}, "/sampler/sigma_max"),
         ({"optimizer": {"warmup_images": 321}}, "/optimizer/warmup_images"),
     ],
 )
