@@ -5,6 +5,9 @@ from service.cluster.base import Capacity, ClusterUnreachable
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from service.jobs.views import Estimate, JobCreate
+from workers.contract.document import Document
+from workers.contract.model import ExponentialMovingAverage
+from workers.contract.spec import TrainSpec
 
 
 async def queue_position(store: JobStore, job: JobRecord) -> int:
@@ -16,7 +19,7 @@ async def warnings(
     job: JobRecord, request: JobCreate, expected: Estimate, *, store: JobStore, cluster: Cluster
 ) -> tuple[str, ...]:
     """What the user may want to know first. Nothing here forbids anything."""
-    said = [*_about_time(job, expected), *await _about_room(job, cluster)]
+    said = [*_about_time(job, expected), *await _about_room(job, cluster), *_about_average(request.spec)]
     if request.control:
         said.append("its control is a second training of as many images; the estimate is of the first alone")
     twins = await store.twins(job.project, job.spec_sha256)
@@ -37,6 +40,17 @@ def _about_time(job: JobRecord, expected: Estimate) -> list[str]:
     if limit and seconds and seconds > limit:
         return [f"like jobs would take {seconds:.0f} s: with max_runtime_seconds at {limit:g} it would be ended before"]
     return []
+
+
+def _about_average(spec: Document) -> list[str]:
+    """Not refused: short tries of long trainings would have to change it."""
+    if not isinstance(spec, TrainSpec) or spec.initial_weights or not isinstance(spec.ema, ExponentialMovingAverage):
+        return []
+    had, longest = spec.ema.halflife_images, int(spec.ema.rampup_ratio * spec.duration_images)
+    if had <= longest:
+        return []
+    reason = "it is at most ema.rampup_ratio of the images seen"
+    return [f"ema.halflife_images ({had}) is never reached: {reason}, and ends at {longest}"]
 
 
 async def _about_room(job: JobRecord, cluster: Cluster) -> list[str]:

@@ -232,3 +232,19 @@ async def test_what_is_to_follow_a_training_is_looked_at_when_the_training_is_su
         "/evaluations/features/weights",
         "/evaluations/reference",
     }
+
+
+async def test_a_plan_says_that_a_run_is_too_short_for_the_half_life_of_its_average(
+    served: Served, tmp_path: Path
+) -> None:
+    async def said(**changes: object) -> bool:
+        answer = await served.api.post("/v1/jobs?dry_run=true", json={"spec": SMOKE | changes})
+        return any("halflife_images (17) is never reached" in warning for warning in answer.json()["warnings"])
+
+    average, weights = {"kind": "exponential", "halflife_images": 17}, tmp_path / "weights.safetensors"
+    weights.touch()
+
+    assert await said(ema=average)
+    assert not await said(ema=average | {"rampup_ratio": 0.1})
+    assert not await said(ema=average, initial_weights=str(weights))
+    assert not await said()
