@@ -10,11 +10,6 @@ from workers.contract.model import ExponentialMovingAverage
 from workers.contract.spec import TrainSpec
 
 
-async def queue_position(store: JobStore, job: JobRecord) -> int:
-    """1 = next."""
-    return await store.ahead(job) + 1
-
-
 async def warnings(
     job: JobRecord, request: JobCreate, expected: Estimate, *, store: JobStore, cluster: Cluster
 ) -> tuple[str, ...]:

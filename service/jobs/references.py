@@ -128,7 +128,7 @@ async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobSt
 
 def _require_sampler(spec: SampleSpec | EvaluateSpec, training: JobRecord) -> None:
     trained = read_leniently(TrainSpec, training.spec.encode())
-    if trained and (problems := spec.sampler_problems_for(trained.sampler)):
+    if trained and (problems := spec.sampler_problems_for(trained)):
         found = [replace(each, pointer=f"/spec{each.pointer}") for each in problems]
         raise InvalidRequest("the training's sampler cannot be changed so", problems=found)
 

@@ -21,7 +21,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.paths import place_problems, request_problems
-from service.jobs.plans import queue_position, warnings
+from service.jobs.plans import warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import Settled, imported_digest, settle
@@ -84,7 +84,7 @@ class Submission:
         return Plan(
             spec=spec,
             spec_sha256=job.spec_sha256,
-            queue_position=await queue_position(self.store, job),
+            queue_position=await self.store.ahead(job) + 1,
             estimate=expected,
             warnings=await warnings(job, request, expected, store=self.store, cluster=self.cluster),
         )

@@ -147,7 +147,7 @@ def _evaluation_problems(wanted: EvaluateEach, training: TrainSpec) -> list[Prob
     except ValidationError as error:
         found = problems_of(error)
     else:
-        found = spec.sampler_problems_for(training.sampler)
+        found = spec.sampler_problems_for(training)
     return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
 
 

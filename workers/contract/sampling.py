@@ -8,8 +8,9 @@ from workers.contract.compute import Workers
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN
-from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems
+from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
 from workers.contract.records import Timestamp
+from workers.contract.spec import TrainSpec
 
 MAX_SEED = 2**53  # above, JSON's numbers are no longer all different
 Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
@@ -58,9 +59,15 @@ class Drawing(Document):
         """What it draws with from a training that has this sampler."""
         return self.sampler.applied_to(training) if self.sampler else training
 
-    def sampler_problems_for(self, training: Sampler) -> list[Problem]:
-        """What is wrong with that."""
-        found = sampler_problems(self.sampler_for(training))
+    def sampler_problems_for(self, training: TrainSpec) -> list[Problem]:
+        """Changes of its sampler that are wrong together, or that its network was not trained for."""
+        if self.sampler is None:
+            return []
+        sampler = self.sampler_for(training.sampler)
+        found = sampler_problems(sampler) + untrained_problems(sampler, training.preconditioning)
+        if sampler.guidance != 1 and not training.objective.label_dropout:
+            reason = f"{self.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
+            found.append(Problem("/guidance", "not_supported", reason))
         return [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in found]
 
     def drawing_problems(self, num_images: int) -> list[Problem]:

@@ -7,7 +7,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from workers.contract.document import Problem
-from workers.contract.model import Sampler, untrained_problems
+from workers.contract.model import Sampler
 from workers.contract.sampling import Drawing
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
@@ -95,20 +95,12 @@ def check_drawing(drawing: Drawing, trained: Trained) -> None:
         SourceError: naming every field that it cannot.
     """
     spec = trained.spec
-    problems = drawing.sampler_problems_for(spec.sampler)
+    problems = drawing.sampler_problems_for(spec)
     if drawing.classes and not spec.network.class_conditional:
         reason = f"{drawing.checkpoint.job_id} trains without classes; leave it out"
         problems.append(Problem("/classes", "no_effect", reason))
     elif drawing.classes and (highest := max(drawing.classes)) >= trained.images.num_classes:
         reason = f"there is no class {highest}; the last is {trained.images.num_classes - 1}"
         problems.append(Problem("/classes", "out_of_range", reason))
-    if drawing.sampler_for(spec.sampler).guidance != 1 and not spec.objective.label_dropout:
-        reason = f"{drawing.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
-        problems.append(Problem("/sampler/guidance", "not_supported", reason))
-    if drawing.sampler:
-        problems += [
-            Problem(f"/sampler{each.pointer}", each.code, each.message)
-            for each in untrained_problems(drawing.sampler, spec.preconditioning)
-        ]
     if problems:
         raise SourceError("; ".join(map(str, problems)))

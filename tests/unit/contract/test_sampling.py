@@ -3,9 +3,13 @@
 import pytest
 
 from workers.contract.model import Churn, Sampler, SamplerChanges
+from workers.contract.presets import PRESETS
 from workers.contract.sampling import SampleSpec
 
 TRAINED = Sampler(method="heun", steps=256, sigma_min=0.02, sigma_max=100.0, churn=Churn(), guidance=2.0)
+TRAINING = PRESETS["smoke"].model_copy(
+    update={"sampler": TRAINED, "objective": PRESETS["smoke"].objective.model_copy(update={"label_dropout": 0.1})}
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ def test_of_a_sampler_only_what_is_given_is_otherwise_than_in_the_training(
     spec = SampleSpec.model_validate({"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": changes})
 
     assert spec.sampler_for(TRAINED) == drawn_with
-    assert spec.sampler_problems_for(TRAINED) == []
+    assert spec.sampler_problems_for(TRAINING) == []
 
 
 def test_what_does_not_go_with_the_trainings_sampler_is_named() -> None:
@@ -35,7 +39,7 @@ def test_what_does_not_go_with_the_trainings_sampler_is_named() -> None:
         {"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": {"sigma_min": 100.0}}
     )
 
-    (problem,) = spec.sampler_problems_for(TRAINED)
+    (problem,) = spec.sampler_problems_for(TRAINING)
 
     assert problem.pointer == "/sampler/sigma_min"
     assert SamplerChanges(sigma_min=100.0) == spec.sampler
