@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import wait_until
-from tests.support.worker_command import KEYS, PATIENCE_SECONDS, command, environment, losses, run, write_spec
+from tests.support.worker_command import (
+    KEYS,
+    PATIENCE_SECONDS,
+    TELLING_AT_ONCE,
+    command,
+    environment,
+    losses,
+    run,
+    write_spec,
+)
 from workers.contract.records import Outcome, Progress, Reason
 from workers.storage.local import LocalStore
 
@@ -32,7 +41,11 @@ def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_n
         )
     killed_after = random.randrange(1600, 2400, 32)  # noqa: S311 (said in the message)
     killed, undisturbed = (
-        subprocess.Popen(command(folder), env=environment(folder), stdout=subprocess.DEVNULL)
+        subprocess.Popen(
+            command(folder, launcher=(sys.executable, "-c", TELLING_AT_ONCE)),
+            env=environment(folder),
+            stdout=subprocess.DEVNULL,
+        )
         for folder in (tmp_path, tmp_path / "undisturbed")
     )
     store, other = LocalStore(tmp_path / "runs"), LocalStore(tmp_path / "undisturbed" / "runs")

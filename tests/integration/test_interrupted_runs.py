@@ -13,6 +13,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_command import (
     KEYS,
     PATIENCE_SECONDS,
+    TELLING_AT_ONCE,
     command,
     environment,
     losses,
@@ -31,12 +32,10 @@ from workers.training import scribe
 scribe._LAST_CHECKPOINT_SECONDS = scribe._ABANDONED_SECONDS = 1
 runpy.run_module("workers", run_name="__main__")
 """
-AT_ONCE = """
-import runpy
+SAVING_AT_ONCE = f"""
 from workers.training import schedule
 schedule.LEAST_SECONDS = 0
-runpy.run_module("workers", run_name="__main__")
-"""
+{TELLING_AT_ONCE}"""
 
 
 @pytest.fixture
@@ -75,7 +74,8 @@ def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_n
     (tmp_path / "undisturbed").mkdir()
     write_spec(tmp_path / "undisturbed", **long)
     undisturbed = run(tmp_path / "undisturbed")
-    killed = subprocess.Popen(command(tmp_path), env=environment(tmp_path), stdout=subprocess.PIPE)
+    launcher = (sys.executable, "-c", TELLING_AT_ONCE)
+    killed = subprocess.Popen(command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.PIPE)
     checkpoint = KEYS.checkpoint(480, 1)
 
     wait_until(
@@ -107,7 +107,7 @@ def test_a_run_that_decides_itself_when_checkpoints_pay_is_the_run_that_was_told
     write_spec(tmp_path, duration_images=960, cadence={"log_images": 32, "checkpoint_images": "auto"} | retention)
     (tmp_path / "told").mkdir()
     write_spec(tmp_path / "told", duration_images=960, cadence={"log_images": 32, "checkpoint_images": 960})
-    launcher = (sys.executable, "-c", AT_ONCE)
+    launcher = (sys.executable, "-c", SAVING_AT_ONCE)
     killed = subprocess.Popen(
         command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.DEVNULL
     )
