@@ -4,6 +4,7 @@ Whatever happens, the last weights, averages and moments are those of the undist
 is complete and told once, and the work that is lost is less than a checkpoint interval.
 """
 
+import errno
 import os
 import random
 import re
@@ -290,7 +291,8 @@ def test_the_disk_is_full_on_which_news_wait(
 
     dropping = [line for line in training.log().splitlines() if "tracking.dropping" in line]
     assert dropping
-    assert all("No space left on device" in line and "to=mlflow" in line for line in dropping)
+    full = f"[Errno {errno.ENOSPC}]"  # of the first row some bytes may still find room
+    assert all(full in line and "to=mlflow" in line for line in dropping)
     check(training, undisturbed)
     tally(f"no MLflow, and its disk full: at {at} images, nothing lost, curves complete, final state equal")
 
