@@ -91,8 +91,8 @@ class Aftercare:
         await asyncio.gather(*self._each(tend, await self.store.with_mlflow_due()))
 
     async def _purge_due(self) -> None:
-        for purging in self._each(self._purge, await self.store.with_purge_due()):
-            await purging
+        for job in await self.store.with_purge_due():
+            await self._isolated(self._purge, job)
 
     def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:
         return [self._isolated(work, thing) for thing in things]

@@ -8,6 +8,5 @@ revision, down_revision = "0008", "0007"
 def upgrade() -> None:
     op.create_index("audit_by_actor", "audit", ["actor", "id"])
     op.create_index("audit_by_target", "audit", ["target", "id"])
-    op.create_index(
-        "jobs_by_kind", "jobs", ["project", "kind", "id"]
-    )  # last: replicas cannot write to it until the end
+    # Last: from here to the end other replicas cannot write to it.
+    op.create_index("jobs_by_kind", "jobs", ["project", "kind", "id"])
