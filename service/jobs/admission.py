@@ -31,12 +31,12 @@ def admit_gangs(
     waiting: Iterable[Waiting],
     holding: Iterable[Holding],
     *,
-    capacity: Capacity | None,
+    capacity: Capacity,
     quotas: Mapping[str, Quota],
     max_active_jobs: int,
     now: datetime,
 ) -> Admission:
-    """One look at the whole queue. Nothing starts while the capacity is unknown (None)."""
+    """One look at the whole queue."""
     look = _Look(holding, capacity=capacity, quotas=quotas, max_active_jobs=max_active_jobs, now=now)
     start: list[str] = []
     blocked: dict[str, Blocked] = {}
@@ -70,7 +70,7 @@ class _Look:
         self,
         holding: Iterable[Holding],
         *,
-        capacity: Capacity | None,
+        capacity: Capacity,
         quotas: Mapping[str, Quota],
         max_active_jobs: int,
         now: datetime,
@@ -87,17 +87,13 @@ class _Look:
         self._workers_of: Counter[str] = Counter()
         for job in self._holding:
             self._workers_of[job.project] += job.workers
-        self._free: dict[Accelerator, Free] = {}
-        if capacity:
-            self._free = {
-                "cpu": free_room("cpu", self._holding, capacity),
-                "gpu": free_room("gpu", self._holding, capacity),
-            }
+        self._free: dict[Accelerator, Free] = {
+            "cpu": free_room("cpu", self._holding, capacity),
+            "gpu": free_room("gpu", self._holding, capacity),
+        }
 
     def obstacle(self, job: Waiting) -> _Obstacle | None:
         """Why a job may not start now; None if it may. Asked in order of the queue."""
-        if self._capacity is None:
-            return BlockedReason.WAITING_CAPACITY, "the cluster does not say what is free"
         if (total := self._capacity.total.of(job.accelerator)) < job.workers:
             return BlockedReason.EXCEEDS_CLUSTER, f"needs {_named(job)}, all nodes together have {total:g}"
         return self._obstacle_of_project(job) or self._obstacle_of_room(job)

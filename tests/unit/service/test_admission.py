@@ -203,20 +203,6 @@ def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
     assert later.start == ("first", "b-short")
 
 
-def test_nothing_starts_while_the_cluster_does_not_say_what_it_has() -> None:
-    found = admit_gangs(
-        [waiting("a", priority=2)],
-        [holding("low", priority=0)],
-        capacity=None,
-        quotas={},
-        max_active_jobs=1,
-        now=NOW,
-    )
-
-    assert (found.start, found.preempt) == ((), ())
-    assert found.blocked["a"].reason is BlockedReason.WAITING_CAPACITY
-
-
 def test_a_cluster_without_end_takes_what_the_number_of_jobs_allows() -> None:
     endless = Room(math.inf, math.inf)
     queue = [waiting(name, 1000) for name in "abc"]
