@@ -8,15 +8,19 @@ import torch
 
 from tests.support.images import random_images
 from tests.support.specs import smoke_spec
+from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
+from workers.storage.memory import MemoryStore
 from workers.training.backend import configure_backend
-from workers.training.contents import Snapshot, load_contents
+from workers.training.checkpoint import restore_latest, save_checkpoint
+from workers.training.contents import Snapshot
 from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Window
 from workers.training.world import World
 
+KEYS = JobKeys("job")
 EXACT = {"accelerator": "gpu", "tf32": False}
 NETWORKS: dict[str, dict[str, Any]] = {
     kind: {"kind": kind, "channels": 16, "channel_multipliers": [1, 2], "attention_resolutions": [8]}
@@ -72,11 +76,11 @@ def test_with_deterministic_kernels_a_restored_state_goes_on_to_the_same_bits(
     expected = dsm_losses(trainer, steps=6)
     first, trainer = begun(spec, images, gpu)
     losses = dsm_losses(trainer, steps=3)
-    files = {name: bytes(data) for name, data in Snapshot.of(first).files()}
+    store = MemoryStore()
+    save_checkpoint(Snapshot.of(first), store, KEYS, attempt=1, spec_sha256="0" * 64)
 
     second = new_state(spec, images.manifest, gpu)
-    load_contents(second, files)
-    second.images_seen = first.images_seen
+    restore_latest(second, store, KEYS)
     losses += dsm_losses(Trainer(second, images, spec, World.alone(gpu)), steps=3)
 
     assert losses == expected

@@ -3,6 +3,7 @@
 import hashlib
 from datetime import UTC, datetime
 
+import safetensors.torch
 import structlog
 from pydantic import ValidationError
 
@@ -73,14 +74,22 @@ def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str 
 def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointManifest:
     """Put one checkpoint into `state`, after every byte of it has been verified.
 
+    It takes memory for all tensors of the checkpoint once: of bytes, those of one file are held, the largest first.
+
     Raises:
         DamagedCheckpointError: and `state` is as it was.
     """
     manifest = read_manifest(store, folder)
-    files = {file.name: read_file(store, folder, file) for file in manifest.files}
-    if missing := needed_files(state.average_names) - {*files}:
+    needed = needed_files(state.average_names)
+    if missing := needed - {file.name for file in manifest.files}:
         raise DamagedCheckpointError(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
-    load_contents(state, files)
+    tensors = {}
+    for file in sorted(manifest.files, key=lambda each: -each.num_bytes):
+        data = read_file(store, folder, file)
+        if file.name in needed:
+            tensors[file.name] = safetensors.torch.load(data)
+        del data  # before the next one is read
+    load_contents(state, tensors)
     state.images_seen = manifest.images_seen
     return manifest
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from workers.networks.matching import tensor_mismatch
 from workers.training.state import TrainState
 from workers.training.tensor_file import TensorFile
 
@@ -38,7 +38,7 @@ class Snapshot:
 
     def take(self, state: TrainState) -> None:
         self.images_seen, self._sigma_data = state.images_seen, state.denoiser.sigma_data
-        files = _tensors(state)
+        files = tensors_of(state)
         for name, tensors in files.items():
             if name not in self._files or not self._files[name].fits(tensors):
                 self._files[name] = TensorFile(tensors)
@@ -67,11 +67,25 @@ def sigma_data_of(state: bytes) -> float:
     return float(json.loads(state)["sigma_data"])
 
 
-def load_contents(state: TrainState, files: Mapping[str, bytes]) -> None:
-    """Put the files of a snapshot of a state of the same spec into this one; all but `images_seen`."""
-    for name, network in _networks(state).items():
-        network.load_state_dict(safetensors.torch.load(files[name]))
-    _load_optimizer(state, safetensors.torch.load(files[_OPTIMIZER]))
+def load_contents(state: TrainState, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Put the tensors of a snapshot of a state of the same spec into those of this one; all but `images_seen`.
+
+    Raises:
+        ValueError: they are of another network; the state is as it was.
+    """
+    everything = tensors_of(state)
+    for name, own in everything.items():
+        if reason := tensor_mismatch(files[name], own):
+            raise ValueError(f"{name} is of another network: {reason}")
+    for name, own in everything.items():
+        for key, tensor in own.items():
+            tensor.copy_(files[name][key])
+
+
+def tensors_of(state: TrainState) -> dict[str, dict[str, Tensor]]:
+    """All that training changes, by file and by name: the tensors themselves, in the same order in every process."""
+    weights = {file: dict(network.state_dict()) for file, network in _networks(state).items()}
+    return weights | {_OPTIMIZER: _optimizer_tensors(state)}
 
 
 def _networks(state: TrainState) -> Mapping[str, nn.Module]:
@@ -80,36 +94,8 @@ def _networks(state: TrainState) -> Mapping[str, nn.Module]:
     return {NETWORK: state.denoiser.network} | {file: average.network for file, average in averages}
 
 
-def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
-    """All that training changes, by file and by name."""
-    weights = {file: network.state_dict() for file, network in _networks(state).items()}
-    return weights | {_OPTIMIZER: _optimizer_tensors(state)}
-
-
 def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     """Adam's moments and step counts by parameter: `exp_avg/<parameter>` and so on."""
     moments = state.optimizer.state
     named = state.denoiser.network.named_parameters()
     return {f"{moment}/{name}": value for name, p in named for moment, value in moments[p].items()}
-
-
-def _load_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
-    by_parameter: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        moment, _, name = key.partition("/")
-        by_parameter.setdefault(name, {})[moment] = value
-    named = enumerate(state.denoiser.network.named_parameters())
-    moments = {
-        index: {moment: _laid_out_like(parameter, value) for moment, value in by_parameter[name].items()}
-        for index, (name, parameter) in named
-        if name in by_parameter
-    }
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
-    """In the memory format of its parameter, without which fused Adam loses its fast path; a step count as it is."""
-    if value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)

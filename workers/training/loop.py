@@ -20,7 +20,7 @@ from workers.networks import after_step
 from workers.pictures import from_uint8
 from workers.training.backend import compile_networks
 from workers.training.feed import Feed
-from workers.training.state import TrainState, make_moments
+from workers.training.state import TrainState
 from workers.training.world import World
 
 
@@ -75,7 +75,6 @@ class Trainer:
             dropout=spec.network.dropout,
             dropout_elements=state.denoiser.network.dropout_elements,
         )
-        make_moments(state.optimizer)  # their memory is a part of what a trial finds out
         if spec.compute.compile:
             targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
             compile_networks((state.denoiser, *targets), self._trial)

@@ -24,7 +24,6 @@ from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Measured, Window
 from workers.training.timekeeping import Timekeeper
 from workers.training.watchdog import Watchdog
-from workers.training.weights import load_initial_weights
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -57,9 +56,7 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     configure_backend(spec.compute)
     images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
-    restored = restore_start(state, store, run.keys, world)
-    if restored is None:
-        load_initial_weights(state, spec)
+    restored = restore_start(state, spec, store, run.keys, world)
     has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)

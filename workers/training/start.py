@@ -1,32 +1,44 @@
-"""Where a run starts: its newest checkpoint, or its origin's, in every process alike."""
+"""Where a run starts: its newest checkpoint, its origin's, or its initial weights, in every process alike."""
+
+from itertools import chain
 
 import structlog
 
 from workers.contract.keys import JobKeys
+from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore
 from workers.training.checkpoint import restore, restore_latest
+from workers.training.contents import tensors_of
 from workers.training.origin import origin_folder, read_origin
 from workers.training.state import TrainState
+from workers.training.weights import load_initial_weights
 from workers.training.world import World
 
 log = structlog.get_logger()
 
 
-def restore_start(state: TrainState, store: ObjectStore, keys: JobKeys, world: World) -> str | None:
-    """Put one and the same checkpoint into the state of every process; return its folder, None if there is none.
+def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: JobKeys, world: World) -> str | None:
+    """Put one and the same start into the state of every process; return its folder, None if it is no checkpoint.
 
-    It is the newest of the job that the first process finds whole; if there is none, that of the job's origin.
+    It is the newest checkpoint of the job that is whole; if there is none, that of the job's origin; if it has none,
+    `spec.initial_weights`, or nothing. The first process reads it, once, and tells the others.
 
     Raises:
         DamagedCheckpointError: the origin's is not whole. A fork that started from nothing would be another job.
+        WeightsError: the initial weights are another denoiser's, or cannot be read.
     """
-    folder = world.from_first(_restore_first(state, store, keys) if world.is_first else None)
-    if folder and not world.is_first:
-        restore(state, store, folder)
+    folder = None
+    if world.is_first:
+        folder = _restore_checkpoint(state, store, keys)
+        if folder is None:
+            load_initial_weights(state, spec)
+    folder, state.images_seen = world.from_first((folder, state.images_seen))
+    if folder or spec.initial_weights:
+        world.share(chain.from_iterable(tensors.values() for tensors in tensors_of(state).values()))
     return folder
 
 
-def _restore_first(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:
+def _restore_checkpoint(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:
     folder = restore_latest(state, store, keys)
     if folder is None and (origin := read_origin(store, keys)):
         folder = origin_folder(origin)

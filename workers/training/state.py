@@ -57,7 +57,7 @@ def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
 
 
 def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) -> TrainState:
-    """The state before the first image."""
+    """The state before the first image, Adam's moments included."""
     denoiser = new_denoiser(spec, images).to(device)
     if device.type == "cuda":
         # What its convolutions are fastest in. PyTorch declares this form of `to` for tensors only.
@@ -66,13 +66,14 @@ def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) ->
     optimizer = torch.optim.Adam(
         denoiser.parameters(), adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=True
     )
+    _make_moments(optimizer)
     names = average_names(spec.ema)
     averages = tuple(deepcopy(denoiser).eval().requires_grad_(False) for _ in names)
     return TrainState(denoiser, averages, names, optimizer)
 
 
-def make_moments(optimizer: torch.optim.Adam) -> None:
-    """Have Adam make what its first step would, by a step that it skips: weights, moments and counts stay."""
+def _make_moments(optimizer: torch.optim.Adam) -> None:
+    """Have Adam make what its first step would, by a step that it skips: all are 0, and weights stay."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)

@@ -1,6 +1,7 @@
 """The processes that train together: one, or several joined by torch.distributed."""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,6 +95,15 @@ class World:
         parts = [torch.empty_like(share) for _ in range(self.size)]
         dist.all_gather(parts, share.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Make tensors, which every process has alike, those of the first, in place."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            sent = tensor.contiguous()  # NCCL and gloo take no other memory format
+            dist.broadcast(sent, 0)
+            tensor.copy_(sent)
 
     def any(self, mine: bool) -> bool:
         """Whether any process says so; every process calls this, and waits for the last, however late it is."""

@@ -48,9 +48,9 @@ def test_a_fork_that_changes_nothing_trains_what_its_origin_did(
     store: MemoryStore, images: DatasetManifest, tmp_path: Path
 ) -> None:
     spec, state, original = tiny_spec(), *(new_state(tiny_spec(), images, CPU) for _ in range(2))
-    restore_start(original, store, PARENT, ALONE)
+    restore_start(original, tiny_spec(), store, PARENT, ALONE)
 
-    folder = restore_start(state, store, FORK, ALONE)
+    folder = restore_start(state, tiny_spec(), store, FORK, ALONE)
     started_at = state.images_seen
     for _ in train(state, ImageSet.open(images.digest, store=store, cache=tmp_path), spec, ALONE):
         pass
@@ -62,25 +62,25 @@ def test_a_fork_that_changes_nothing_trains_what_its_origin_did(
 
 def test_a_fork_goes_on_from_its_own_checkpoint_once_it_has_one(store: MemoryStore, images: DatasetManifest) -> None:
     state = new_state(tiny_spec(), images, CPU)
-    restore_start(state, store, FORK, ALONE)
+    restore_start(state, tiny_spec(), store, FORK, ALONE)
     state.images_seen = 96
     save_checkpoint(Snapshot.of(state), store, FORK, attempt=1, spec_sha256="1" * 64)
 
     again = new_state(tiny_spec(), images, CPU)
 
-    assert restore_start(again, store, FORK, ALONE) == FORK.checkpoint(96, 1)
+    assert restore_start(again, tiny_spec(), store, FORK, ALONE) == FORK.checkpoint(96, 1)
     assert again.images_seen == 96
 
 
 def test_a_job_without_origin_or_checkpoint_starts_from_nothing(store: MemoryStore, images: DatasetManifest) -> None:
-    assert restore_start(new_state(tiny_spec(), images, CPU), store, JobKeys("new"), ALONE) is None
+    assert restore_start(new_state(tiny_spec(), images, CPU), tiny_spec(), store, JobKeys("new"), ALONE) is None
 
 
 def test_a_damaged_origin_is_an_error_and_not_a_start_from_nothing(store: MemoryStore, images: DatasetManifest) -> None:
     store.delete(origin_folder(ORIGIN) + "network.safetensors")
 
     with pytest.raises(DamagedCheckpointError):
-        restore_start(new_state(tiny_spec(), images, CPU), store, FORK, ALONE)
+        restore_start(new_state(tiny_spec(), images, CPU), tiny_spec(), store, FORK, ALONE)
     with pytest.raises(DamagedCheckpointError):
         check_origin(ORIGIN, store, tiny_spec(), images)
 
