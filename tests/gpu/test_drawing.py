@@ -1,6 +1,7 @@
 """Drawing and measuring on a GPU: what it gives does not depend on how fast it may round."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.support.drawn import Gallery
 from workers.contract.evaluation import Evaluation
 from workers.contract.features import Lite0
 from workers.evaluation.features import open_features
+from workers.evaluation.measures import beside_images
 from workers.training.world import World
 
 SMALL: dict[str, Any] = {
@@ -63,3 +65,25 @@ def test_images_of_seeds_are_nearly_those_of_a_cpu(gallery: Gallery, monkeypatch
 
     ours, theirs = (np.load(io.BytesIO(data))["images"].astype(int) for data in drawn.values())
     assert np.abs(ours - theirs).max() <= 2
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_measures_are_those_of_a_cpu(gpu: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    real, *blocks = (torch.randn(count, 16, generator=generator) for count in (500, 60, 60))
+
+    ours, theirs = (
+        beside_images(Lite0(kind="lite0"), blocks, real, device=device) for device in (gpu, torch.device("cpu"))
+    )
+
+    assert {name: each.value for name, each in ours.measures.items()} == pytest.approx(
+        {name: each.value for name, each in theirs.measures.items()}, rel=1e-6, abs=1e-9
+    )
+    assert torch.equal(ours.nearest.indices, theirs.nearest.indices)

@@ -55,8 +55,11 @@ def kernel_distance(
     subsets: int = 100,
     largest_subset: int = 1000,
     seed: int = 0,
+    device: torch.device | None = None,
 ) -> KernelDistance:
     """The mean of `squared_mmd` over random subsets (KID, Bińkowski et al. 2018), drawn by `seed` alone.
+
+    Subsets are compared on the features' device or on another.
 
     A subset is at most half of the smaller set, so that its values say how much chance there is in the images: drawn
     without replacement, m of n, they spread sqrt((n - m) / m) times as much as the mean over all subsets would with
@@ -75,7 +78,7 @@ def kernel_distance(
     generator = torch.Generator().manual_seed(seed)
 
     def subset(features: Tensor) -> Tensor:
-        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)]
+        return features[torch.randperm(len(features), generator=generator)[:size].to(features.device)].to(device)
 
     values = torch.stack([squared_mmd(subset(a), subset(b)) for _ in range(subsets)])
     mean, spread = values.mean(), float(values.std()) if subsets > 1 else math.nan

@@ -31,20 +31,27 @@ class Beside:
     nearest: Nearest
 
 
-def beside_images(config: Lite0 | Inception, blocks: Sequence[Features], real: Features) -> Beside:
-    """Distances of each block, then those of the first block to single images."""
-    everything = Statistics.of(real)
-    frechet = [frechet_distance(Statistics.of(block), everything) for block in blocks]
-    kernel = [kernel_distance(block, real) for block in blocks]
+def beside_images(
+    config: Lite0 | Inception, blocks: Sequence[Features], real: Features, *, device: torch.device
+) -> Beside:
+    """Distances of each block, then those of the first block to single images.
+
+    They are computed on `device`; features stay where they are, since those of a large image set may not fit there.
+    """
+    everything = Statistics.of(real, device)
+    frechet = [frechet_distance(Statistics.of(block, device), everything) for block in blocks]
+    kernel = [kernel_distance(block, real, device=device) for block in blocks]
     ours, others = _halves(real, len(blocks[0]))
-    first = blocks[0][:_MOST_NEIGHBOURS]
-    neighbours = precision_recall(real[spread(len(real), len(first))], first)
-    by_chance = precision_recall(others[: len(ours)][:_MOST_NEIGHBOURS], ours[:_MOST_NEIGHBOURS])
+    first = blocks[0][:_MOST_NEIGHBOURS].to(device)
+    neighbours = precision_recall(real[spread(len(real), len(first))].to(device), first)
+    halves = (half[: len(ours)][:_MOST_NEIGHBOURS].to(device) for half in (others, ours))
+    by_chance = precision_recall(*halves)
     searched = spread(len(real), _MOST_SEARCHED)
-    known = memorisation(blocks[0], real[searched])
+    known = memorisation(blocks[0].to(device), real[searched].to(device))
+    apart = frechet_distance(Statistics.of(ours, device), Statistics.of(others, device))
     measures = {
-        config.frechet_name: _of_blocks(frechet, floor=frechet_distance(Statistics.of(ours), Statistics.of(others))),
-        config.kernel_name: _of_kernels(kernel, floor=kernel_distance(ours, others).value),
+        config.frechet_name: _of_blocks(frechet, floor=apart),
+        config.kernel_name: _of_kernels(kernel, floor=kernel_distance(ours, others, device=device).value),
         **{
             name: Measure(value=getattr(neighbours, name), floor=getattr(by_chance, name))
             for name in ("precision", "recall", "density", "coverage")
@@ -52,12 +59,16 @@ def beside_images(config: Lite0 | Inception, blocks: Sequence[Features], real: F
         "memorised_share": Measure(value=known.share_nearer, floor=0.01),
         "memorisation_z": Measure(value=known.z, floor=0.0),
     }
-    return Beside(measures, Nearest(known.nearest.distances, searched[known.nearest.indices]))
+    return Beside(measures, Nearest(known.nearest.distances.cpu(), searched[known.nearest.indices.cpu()]))
 
 
-def beside_statistics(config: Lite0 | Inception, blocks: Sequence[Features], real: Statistics) -> dict[str, Measure]:
-    """The one distance for which published mean and covariance are enough."""
-    return {config.frechet_name: _of_blocks([frechet_distance(Statistics.of(block), real) for block in blocks])}
+def beside_statistics(
+    config: Lite0 | Inception, blocks: Sequence[Features], real: Statistics, *, device: torch.device
+) -> dict[str, Measure]:
+    """The one distance for which published mean and covariance are enough, computed on `device`."""
+    published = real.to(device)
+    frechet = [frechet_distance(Statistics.of(block, device), published) for block in blocks]
+    return {config.frechet_name: _of_blocks(frechet)}
 
 
 def _of_blocks(values: Sequence[float], *, floor: float | None = None) -> Measure:

@@ -65,4 +65,4 @@ def mann_whitney_z(a: Float64[Tensor, " count_a"], b: Float64[Tensor, " count_b"
 def _quantile(distances: Float64[Tensor, " images"]) -> float:
     """Of the sorted distances the one a hundredth of the way, so that it is one of them."""
     rank = max(math.ceil(_QUANTILE * len(distances)), 1)
-    return float(distances.kthvalue(rank).values)
+    return float(distances.sort().values[rank - 1])

@@ -55,7 +55,8 @@ def nearest_others(images: Float[Tensor, "images dimensions"]) -> Nearest:
 def radii(images: Float[Tensor, "images dimensions"], k: int) -> Float64[Tensor, " images"]:
     """From each image to the k-th nearest other."""
     pieces = distance_rows(images, images)
-    return torch.cat([without_themselves(first, rows).kthvalue(k, dim=1).values for first, rows in pieces])
+    # Not `kthvalue`, which refuses to be deterministic on a GPU, for its indices.
+    return torch.cat([without_themselves(first, rows).topk(k, largest=False).values[:, -1] for first, rows in pieces])
 
 
 def _nearest(queries: Tensor, references: Tensor, found: list[Tensor]) -> Nearest:

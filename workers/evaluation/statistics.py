@@ -27,8 +27,10 @@ class Statistics:
     covariance: Float64[Tensor, "dimensions dimensions"]  # of the sample: sums are divided by count - 1
 
     @classmethod
-    def of(cls, features: Float[Tensor, "images dimensions"]) -> "Statistics":
-        """Of at least two images, on their device; in two passes, so that nothing cancels.
+    def of(cls, features: Float[Tensor, "images dimensions"], device: torch.device | None = None) -> "Statistics":
+        """Of at least two images, on their device or on another; in two passes, so that nothing cancels.
+
+        Only a part of them is on the other device at a time.
 
         Raises:
             ValueError: there are fewer.
@@ -36,12 +38,16 @@ class Statistics:
         count, dimensions = features.shape
         if count < 2:
             raise ValueError(f"{count} images have no covariance: two are the fewest")
-        mean = features.mean(dim=0, dtype=torch.float64)
-        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=features.device)
+        mean = features.mean(dim=0, dtype=torch.float64).to(device)
+        scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=mean.device)
         for first in range(0, count, _ROWS):
-            centred = features[first : first + _ROWS].double() - mean
+            centred = features[first : first + _ROWS].to(mean.device).double() - mean
             scatter += centred.T @ centred
         return cls(count, mean, scatter / (count - 1))
+
+    def to(self, device: torch.device) -> "Statistics":
+        """The same on another device."""
+        return Statistics(self.count, self.mean.to(device), self.covariance.to(device))
 
     def to_npz(self) -> bytes:
         """In the layout of EDM: `mu`, `sigma`, in float64; and `count`, which others pass over."""

@@ -52,16 +52,16 @@ def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]
 
 def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
     """Everything, and the pictures to it."""
-    spec, drawn = exam.spec, exam.drawn_features()
+    spec, drawn, device = exam.spec, exam.drawn_features(), exam.brush.device
     first = range(min(_GRID_IMAGES, spec.num_images))
     pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
     if exam.timeline:
         pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
     if spec.reference:
         statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions)
-        measures, num_reference = beside_statistics(spec.features, drawn, statistics), statistics.count
+        measures, num_reference = beside_statistics(spec.features, drawn, statistics, device=device), statistics.count
     else:
-        beside = beside_images(spec.features, drawn, exam.real_features())
+        beside = beside_images(spec.features, drawn, exam.real_features(), device=device)
         measures, num_reference = {**beside.measures}, len(exam.images)
         reference = exam.images.manifest.digest
         pictures[NEAREST] = _gallery(exam, beside.nearest)

@@ -49,6 +49,15 @@ def test_others_find_what_they_look_for() -> None:
         assert arrays["sigma"].shape == (4, 4)
 
 
+def test_they_are_made_on_another_device_than_the_features_are_on() -> None:
+    elsewhere = torch.device("meta")  # has shapes only, and computes with nothing that is on a CPU
+
+    made = Statistics.of(torch.randn(9, 4), elsewhere)
+
+    assert made.mean.device == made.covariance.device == elsewhere
+    assert made.covariance.shape == (4, 4)
+
+
 def test_published_files_do_not_say_how_many_images_they_are_of() -> None:
     read = Statistics.from_npz(npz(mu=MU.astype(np.float32), sigma=SIGMA))
 
