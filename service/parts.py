@@ -97,9 +97,9 @@ async def open_parts(
             grows_to=Resources(cpus=settings.ray_grows_to.cpus, gpus=settings.ray_grows_to.gpus),
         )
         stack.push_async_callback(engine.close)
-        tracker = mlflow or Mlflow(settings.mlflow_url)
+        tracker = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(tracker.close)
-        reader = curves or MlflowCurves(settings.mlflow_url)
+        reader = curves or MlflowCurves(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(reader.close)
         store = JobStore(database, on_event=enqueue)
         yield assemble(

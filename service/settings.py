@@ -3,6 +3,7 @@
 Groups nest by two underscores: `CDM_OIDC__ISSUER`.
 """
 
+import base64
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
     mlflow_public_url: Annotated[str, Field(description="MLflow, as users' browsers reach it")] = Field(
         default_factory=lambda values: values["mlflow_url"]
     )
+    mlflow_username: Annotated[str | None, Field(description="Where MLflow has a login, together with a password")] = (
+        None
+    )
+    mlflow_password: SecretStr | None = None
+    mlflow_token: Annotated[SecretStr | None, Field(description="Where it takes a bearer token")] = None
     worker_python: Annotated[str, Field(min_length=1, description="The Python that runs jobs, on Ray's nodes")] = (
         "python"
     )
@@ -111,7 +117,9 @@ class Settings(BaseSettings):
     )
     otlp_endpoint: Annotated[str | None, Field(description="Where OpenTelemetry spans go, by OTLP over HTTP")] = None
 
-    max_active_jobs: Annotated[int, Field(ge=1, description="Jobs on Ray at a time, each with a driver")] = 16
+    max_active_jobs: Annotated[
+        int, Field(ge=0, description="Jobs on Ray at a time, each with a driver; 0: none is started")
+    ] = 16
     stop_grace_seconds: Annotated[int, Field(ge=1, description="For a last checkpoint when a job is stopped")] = 30
     reconcile_interval_seconds: Annotated[float, Field(gt=0, description="Between looks at running jobs")] = 1.0
     sweep_interval_seconds: Annotated[float, Field(gt=0, description="Between looks for orphans on Ray")] = 60.0
@@ -123,6 +131,16 @@ class Settings(BaseSettings):
     uploads: UploadLimits = UploadLimits()
     retries: Retries = Retries()
     watch: Watch = Watch()
+
+    @property
+    def mlflow_headers(self) -> dict[str, str]:
+        """What every request to MLflow has with it. Workers have `MLFLOW_TRACKING_...` variables for it."""
+        if self.mlflow_token:
+            return {"Authorization": f"Bearer {self.mlflow_token.get_secret_value()}"}
+        if self.mlflow_username and self.mlflow_password:
+            pair = f"{self.mlflow_username}:{self.mlflow_password.get_secret_value()}"
+            return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        return {}
 
     @property
     def stop_patience(self) -> timedelta:

@@ -163,7 +163,8 @@ class _Look:
         if leaving and self._makes_room(job, [], free=free.likely):
             return BlockedReason.WAITING_PREEMPTION, f"waits for {_count(leaving, 'job')} that will make room"
         if job.workers <= free.surely:
-            return BlockedReason.ENGINE_FULL, f"{_count(len(self._holding), 'job')} active, which is the limit"
+            active = _count(len(self._holding), "job")
+            return BlockedReason.ENGINE_FULL, f"{active} active, and there may be {self._max_active_jobs}"
         when = ""
         if 0 < start_seconds < math.inf:  # as a time, since a message that changes at every look is written every time
             when = f", enough by {_shown(self._now + timedelta(seconds=start_seconds))}"

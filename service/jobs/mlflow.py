@@ -34,10 +34,12 @@ class MlflowNotFound(MlflowError):
 
 
 class Mlflow:
-    """A tracking server."""
+    """A tracking server. `headers` go with every request: a login, if it has one."""
 
-    def __init__(self, url: str, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx2.AsyncClient(base_url=url, timeout=_TIMEOUT, transport=transport)
+    def __init__(
+        self, url: str, *, headers: Mapping[str, str] | None = None, transport: httpx2.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport)
 
     async def experiment_of(self, run_id: str) -> str:
         """The id of the experiment that a run belongs to; its page needs both."""

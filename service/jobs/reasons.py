@@ -14,7 +14,7 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What is known of a reason. `meaning` is for readers of this file; test_reasons holds the list complete."""
+    """What is known of a reason. `meaning` is what docs/reasons.md says of it."""
 
     blame: Blame
     retryable: bool

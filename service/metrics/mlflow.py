@@ -1,5 +1,6 @@
 """Curves as MLflow has them, over its REST interface."""
 
+from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 import httpx2
@@ -44,11 +45,18 @@ _Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 class MlflowCurves:
-    """Reads the metrics of runs. Every call may raise MetricsUnavailable."""
+    """Reads the metrics of runs; `headers` go with every request. Every call may raise MetricsUnavailable."""
 
-    def __init__(self, url: str, *, page_size: int = _PAGE, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        page_size: int = _PAGE,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
         self._page_size = page_size
-        self._http = httpx2.AsyncClient(base_url=url, timeout=_TIMEOUT, transport=transport)
+        self._http = httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport)
 
     async def latest(self, run_id: str) -> dict[str, Point]:
         """The last point of every curve of a run, by key."""

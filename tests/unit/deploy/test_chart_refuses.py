@@ -36,6 +36,8 @@ from tests.support.chart import CHART, helm, path_of, rendered
             "monitoring.podMonitor",
         ),
         ({"mlflow.bundled": False}, "mlflow.url"),
+        ({"mlflow.login": "token"}, "mlflow.login: the bundled MLflow has none"),
+        ({"mlflow.login": "none"}, "at '/mlflow/login'"),
         ({"ingress.enabled": True}, "ingress.host"),
         (
             {"ray.workers": [{"name": "gpu", "minReplicas": 0, "maxReplicas": 1, "cpus": 1, "memory": "8Gi"}]},

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from service.settings import Settings
+from service.settings import Oidc, Settings
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -22,6 +22,13 @@ def test_what_may_stand_in_the_file_beside_the_compose_file_is_read() -> None:
     (row,) = re.findall(r"^\| `api\.env` \|.*$", (DOCS / "deployment.md").read_text(), re.MULTILINE)
 
     assert len(_settings(row)) > 5
+
+
+def test_what_is_said_of_credentials_is_read() -> None:
+    named = _settings((DOCS / "credentials.md").read_text())
+
+    assert {f"oidc__{field}" for field in Oidc.model_fields} <= named
+    assert {"mlflow_token", "mlflow_username", "mlflow_password", "database_url"} <= named
 
 
 def test_the_file_of_an_api_that_runs_alone_lacks_nothing() -> None:

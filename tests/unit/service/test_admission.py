@@ -185,6 +185,15 @@ def test_a_full_engine_lets_the_urgent_in_by_letting_one_go() -> None:
     assert urgent.preempt == ("low",)
 
 
+def test_nothing_starts_and_nobody_leaves_where_no_job_may_be_active() -> None:
+    """So that an operator may empty the cluster."""
+    found = look([waiting("urgent", 1, priority=2)], [holding("low", 1, priority=0)], max_active_jobs=0)
+
+    assert (found.start, found.preempt) == ((), ())
+    assert found.blocked["urgent"].reason is BlockedReason.ENGINE_FULL
+    assert found.blocked["urgent"].message == "1 job active, and there may be 0"
+
+
 def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
     active = holding("active", 1, priority=0)
     queue = (

@@ -131,6 +131,16 @@ AWS_REQUEST_CHECKSUM_CALCULATION: when_required
 AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
 {{- end }}
 
+{{/* Of an MLflow with a login; the API and the workers' MLflow have variables of the same names but for their beginning. */}}
+{{- define "cdm.mlflowLogin" }}
+{{- if eq .root.Values.mlflow.login "token" }}
+{{ .prefix }}TOKEN: {secret: mlflow-token}
+{{- else if eq .root.Values.mlflow.login "password" }}
+{{ .prefix }}USERNAME: {secret: mlflow-username}
+{{ .prefix }}PASSWORD: {secret: mlflow-password}
+{{- end }}
+{{- end }}
+
 {{- define "cdm.s3Url" -}}
 {{- if .Values.s3.bundled }}http://{{ include "cdm.fullname" . }}-s3:8333{{ else }}{{ .Values.s3.endpointUrl }}{{ end -}}
 {{- end }}
