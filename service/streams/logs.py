@@ -12,6 +12,7 @@ from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
 from service.streams.feed import Feed
 from service.streams.response import PING, Messages
+from service.streams.silence import Silence
 from service.streams.views import END, LOG, RESET, LogReset, StreamEnd
 
 log = structlog.get_logger()
@@ -63,11 +64,12 @@ async def log_messages(
         place = start
         reset = LogReset(attempt=place.attempt, source=source).model_dump_json()
         yield ServerSentEvent(event=RESET, raw_data=reset, id=str(place))
-    silent_seconds = 0.0
+    silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
     while not feed.closing:
         now, piece = await _look(job, place, read_job, read_log)
         if piece.text:
             place = replace(place, offset=piece.next_offset)
+            silence.broken()
             yield ServerSentEvent(event=LOG, raw_data=piece.model_dump_json(), id=str(place))
             continue
         if piece.complete and (attempt or (now.state.is_terminal and now.attempt == place.attempt)):
@@ -76,11 +78,8 @@ async def log_messages(
         if piece.complete and now.attempt > place.attempt:
             place = Place(attempt=place.attempt + 1, source=source, offset=0)
             continue
-        await feed.pause(poll_seconds)
-        silent_seconds += poll_seconds
-        if silent_seconds >= ping_seconds:
+        if await silence.goes_on():
             yield PING
-            silent_seconds = 0.0
 
 
 def _known(last_id: str, start: Place, *, job: JobRecord, follows: bool) -> Place | None:

@@ -9,6 +9,7 @@ from service.jobs.records import JobRecord
 from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
 from service.streams.feed import Feed
 from service.streams.response import PING, Messages
+from service.streams.silence import Silence
 from service.streams.views import END, METRICS, RESET, MetricsReset, StreamEnd
 from workers.storage import ObjectStore
 
@@ -38,20 +39,18 @@ async def metric_messages(
     if place is None:
         place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
-    silent_seconds = 0.0
+    silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
     async with aclosing(follow(job.id, place, store=store, standing=standing)) as pieces:
         async for rows in pieces:
             for row in rows:
                 yield _told(row)
-                place, silent_seconds = row.cursor, 0.0
-            if not rows:
-                await feed.pause(poll_seconds)
-                silent_seconds += poll_seconds
+                place = row.cursor
+                silence.broken()
+            is_ping_due = not rows and await silence.goes_on()
             if feed.closing:
                 return
-            if silent_seconds >= ping_seconds:
+            if is_ping_due:
                 yield PING
-                silent_seconds = 0.0
     yield ServerSentEvent(event=END, raw_data=StreamEnd(state=state).model_dump_json(), id=str(place))
 
 

@@ -53,8 +53,8 @@ async def _streams(request: Request) -> Streams:
 Service = Annotated[Streams, Depends(_streams)]
 
 
-async def _place(streams: Service) -> AsyncIterator[None]:
-    with streams.place():
+async def _place(job: ReadableJob, streams: Service) -> AsyncIterator[None]:
+    with streams.place(job.project):
         yield
 
 

@@ -1,8 +1,9 @@
 """Who may watch what, and how many at a time."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service.jobs.logs import read_log
 from service.jobs.presentation import job_json
@@ -17,7 +18,7 @@ from service.streams.metrics import metric_messages
 from service.streams.response import PING_SECONDS, Messages
 from workers.storage import ObjectStore
 
-MAX_STREAMS = 1000  # of one process
+MAX_STREAMS, MAX_OF_PROJECT = 1000, 250  # of one process
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,19 +30,22 @@ class Streams:
     store: ObjectStore
     mlflow_url: str
     max_streams: int = MAX_STREAMS
+    max_of_project: int = MAX_OF_PROJECT
     ping_seconds: float = PING_SECONDS
-    num_open: int = 0
+    open_of: Counter[str] = field(default_factory=Counter)  # by project
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Room for one more. Raises TooManyStreams."""
-        if self.num_open >= self.max_streams:
+    def place(self, project: str) -> Iterator[None]:
+        """Room for one more that watches a job of this project. Raises TooManyStreams."""
+        if self.open_of.total() >= self.max_streams:
             raise TooManyStreams(f"this process serves {self.max_streams} streams already: try again")
-        self.num_open += 1
+        if self.open_of[project] >= self.max_of_project:
+            raise TooManyStreams(f"project {project} has {self.max_of_project} streams open: close some of them")
+        self.open_of[project] += 1
         try:
             yield
         finally:
-            self.num_open -= 1
+            self.open_of[project] -= 1
 
     def events(self, job: JobRecord, last_id: str | None) -> Messages:
         return event_messages(

@@ -35,7 +35,7 @@ async def live(database: Database) -> AsyncIterator[Watched]:
 
 async def watchers(live: Watched, number: int) -> None:
     async def are_there() -> bool:
-        return live.streams.num_open == number
+        return live.streams.open_of.total() == number
 
     await eventually(are_there, what=f"{number} streams are open")
 
@@ -258,7 +258,7 @@ async def test_what_is_not_there_is_a_problem_and_no_stream(live: Watched) -> No
         answer = await live.api.get(path)
         assert answer.json()["code"] == code
         assert answer.headers["Content-Type"] == "application/problem+json"
-    assert live.streams.num_open == 0
+    assert live.streams.open_of.total() == 0
 
 
 async def test_streams_beyond_the_limit_are_refused_and_a_client_that_leaves_makes_room(database: Database) -> None:
@@ -275,6 +275,20 @@ async def test_streams_beyond_the_limit_are_refused_and_a_client_that_leaves_mak
         await open_one.aclose()  # type: ignore[attr-defined]
         await watchers(live, 0)
         assert (await live.first(path)).event == "snapshot"
+
+
+async def test_one_project_does_not_take_the_places_of_others(database: Database) -> None:
+    async with watched(database, max_of_project=1) as live:
+        ours, theirs = await live.job(), await live.job(project="theirs")
+        watching = live.messages(f"/v1/jobs/{ours.id}/events/stream")
+        await anext(watching)
+
+        refused = await live.api.get(f"/v1/jobs/{ours.id}/events/stream")
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
+        with live.streams.place(theirs.project):
+            assert live.streams.open_of == {"default": 1, "theirs": 1}
+        await watching.aclose()  # type: ignore[attr-defined]
 
 
 async def test_silence_is_filled_with_comments(database: Database) -> None:
