@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
@@ -13,6 +13,7 @@ from service.jobs.records import JobRecord
 from service.jobs.rows import job_of
 
 _FIRST = func.min(jobs.c.id)
+_USES = (jobs.c.kind != "import") & jobs.c.deleted_at.is_(None)
 _LAST_IMPORT = func.max(case((jobs.c.kind == "import", jobs.c.id)))
 
 
@@ -42,14 +43,13 @@ class DatasetStore:
 
     async def users(self, connection: AsyncConnection, digest: str, *, project: str) -> list[str]:
         """Jobs that name it and have not been deleted; an import refers to what it has made no more."""
-        ours = (jobs.c.project == project) & (jobs.c.dataset == digest) & jobs.c.deleted_at.is_(None)
-        query = select(jobs.c.id).where(ours, jobs.c.kind != "import").order_by(jobs.c.id).limit(4)
+        query = select(jobs.c.id).where(_ours(digest, project), _USES).order_by(jobs.c.id).limit(4)
         return list(await connection.scalars(query))
 
     async def forget(self, connection: AsyncConnection, digest: str, *, project: str) -> None:
-        """The project has it no more, whoever brought it."""
-        ours = (jobs.c.project == project) & (jobs.c.dataset == digest)
-        await connection.execute(update(jobs).where(ours).values(dataset="", record_due=True))
+        """The project has it no more, whoever brought it, but for its users: one may come at the same moment."""
+        brought = _ours(digest, project) & ~_USES
+        await connection.execute(update(jobs).where(brought).values(dataset="", record_due=True))
 
     async def is_known(self, digest: str) -> bool:
         """Whether any job of any project is about it."""
@@ -68,6 +68,10 @@ class DatasetStore:
         return [
             Known(digest=digest, first_job_id=first, job=by_id[importer or first]) for digest, first, importer in found
         ]
+
+
+def _ours(digest: str, project: str) -> ColumnElement[bool]:
+    return (jobs.c.project == project) & (jobs.c.dataset == digest)
 
 
 def _known(project: str) -> Select[*tuple[str, str, str | None]]:

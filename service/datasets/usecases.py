@@ -81,10 +81,10 @@ class Datasets:
         """
         await self.find(digest, project=origin.project)
         async with self.store.database.writing() as connection:
+            await self.store.forget(connection, digest, project=origin.project)
             if users := await self.store.users(connection, digest, project=origin.project):
                 named = " and ".join(users[:3]) + (" and others" if len(users) > 3 else "")
                 raise DatasetInUse(f"{named} learned from it, were measured by it, or will: delete them first")
-            await self.store.forget(connection, digest, project=origin.project)
             entry = origin.entry("dataset.delete", at=self.clock(), target=digest, status=204)
             await record_audit(connection, entry)
         await self.objects.mark_unwanted(digest)
