@@ -13,7 +13,8 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.seaweed import S3Server, seaweed
+from tests.support.faulty_s3 import Weather, faulty_way_to
+from tests.support.seaweed import OUTSIDER, STRANGER, S3Server, seaweed
 from workers.storage import ObjectStore, open_store
 
 BACKENDS = ["memory", "folder", "moto", "seaweed"]
@@ -123,6 +124,8 @@ def test_a_listing_holds_exactly_the_keys_that_start_with_the_prefix(store: Obje
     assert store.list("jobs/1") == ["jobs/1/spec", "jobs/10/spec"]
     assert store.list("nothing/here") == []
     assert store.list("b/") == []
+    for prefix in ("", "a", "a/", "jobs/1", "nothing/here"):
+        assert sorted(store.walk(prefix)) == store.list(prefix)
 
 
 def test_the_folders_of_a_prefix_are_those_directly_under_it(store: ObjectStore) -> None:
@@ -141,6 +144,7 @@ def test_a_listing_is_complete_and_sorted_beyond_a_thousand_keys(store: ObjectSt
         list(pool.map(lambda key: store.put(key, b""), reversed(keys)))
 
     assert store.list("metrics/") == keys
+    assert sorted(store.walk("metrics/")) == keys
 
 
 def test_keys_may_hold_spaces_and_any_script(store: ObjectStore) -> None:
@@ -236,6 +240,49 @@ def test_the_parts_of_an_object_are_together_the_whole(store: ObjectStore) -> No
 
     assert [len(part) for part in parts] == [size, size, size, len(data) - 3 * size]
     assert b"".join(parts) == data
+
+
+@pytest.mark.parametrize("backend", ["moto", "seaweed"])
+def test_a_bucket_that_is_not_there_is_a_file_not_found_for_whoever_walks_it(store: ObjectStore) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^no-such-bucket$"):
+        next(open_store("s3://no-such-bucket/a").walk(""))
+
+
+def test_whoever_may_not_walk_or_read_is_told_so(seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of a server that knows whose key opens what."""
+    for name, value in seaweed_server.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{seaweed_server.bucket}/{uuid4()}"
+    open_store(url).put("key", b"ours")
+
+    def opened_by(access_key: str) -> ObjectStore:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", access_key)
+        return open_store(url)
+
+    stranger, outsider = opened_by(STRANGER), opened_by(OUTSIDER)
+    assert list(stranger.walk("")) == ["key"]
+    assert outsider.part("key", 0, 9) == b"ours"
+    with pytest.raises(PermissionError, match="access is denied"):
+        next(outsider.walk(""))
+    with pytest.raises(PermissionError, match=r"access is denied: .key."):
+        stranger.part("key", 0, 9)
+
+
+@pytest.mark.parametrize("read", ["get", "part"])
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    for name, value in seaweed_server.environment.items():
+        monkeypatch.setenv(name, value)
+    data = bytes(range(251)) * 1000
+    with faulty_way_to(seaweed_server.endpoint) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", way.endpoint)
+        store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}")
+        store.put("key", data)
+        way.weather = Weather.BROKEN_OFF
+
+        assert (store.get("key") if read == "get" else store.part("key", 0, len(data))) == data
+        assert way.num_spoilt == 1
 
 
 @pytest.mark.parametrize("backend", ["memory", "folder"])

@@ -20,6 +20,7 @@ class Weather(Enum):
     SLOW = "answers two seconds late"
     FORGETFUL = "answers 200 and keeps nothing"
     CUT = "closes the connection when half of a body has arrived"
+    BROKEN_OFF = "closes the connection when half of an answer is sent, once"
 
 
 class Proxy(ThreadingHTTPServer):
@@ -71,6 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, {}, b"")
             case Weather.BUSY:
                 self._send(503, {"Retry-After": "1"}, b"")
+            case Weather.BROKEN_OFF:
+                self.server.weather = Weather.FAIR
+                self._pass_on(body, whole=False)
             case _:
                 if weather is Weather.SLOW:
                     threading.Event().wait(2.0)
@@ -78,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815 (names of the base class)
 
-    def _pass_on(self, body: bytes) -> None:
+    def _pass_on(self, body: bytes, *, whole: bool = True) -> None:
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
         try:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
@@ -86,13 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
                 upstream.putheader(name, value)
             upstream.endheaders(body)
             answer = upstream.getresponse()
-            self._send(answer.status, dict(answer.getheaders()), answer.read())
+            self._send(answer.status, dict(answer.getheaders()), answer.read(), whole=whole)
         except OSError:  # nobody is there: neither is this
             self.close_connection = True
         finally:
             upstream.close()
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _send(self, status: int, headers: dict[str, str], body: bytes, *, whole: bool = True) -> None:
         self.send_response_only(status)
         length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
         for name, value in headers.items():
@@ -101,4 +105,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body if whole else body[: len(body) // 2])
+        self.close_connection |= not whole

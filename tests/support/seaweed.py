@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 STRANGER = "stranger"  # an access key that opens no object; its secret is the other's
+OUTSIDER = "outsider"  # one that opens objects and lists none; the same secret
 
 _START_SECONDS = 60  # one on a quiet machine
 
@@ -83,9 +84,11 @@ def _command(server: Seaweed) -> list[str]:
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     strangers = [{"accessKey": STRANGER, "secretKey": server.secret_key}]
+    outsiders = [{"accessKey": OUTSIDER, "secretKey": server.secret_key}]
     identities = [
         {"name": "tester", "credentials": credentials, "actions": actions},
         {"name": "stranger", "credentials": strangers, "actions": ["List"]},
+        {"name": "outsider", "credentials": outsiders, "actions": ["Read"]},
     ]
     config = server.folder / "s3.json"
     config.write_text(json.dumps({"identities": identities}))

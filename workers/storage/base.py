@@ -1,5 +1,6 @@
 """What the rest of the product asks of a place to keep bytes."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 
@@ -39,6 +40,14 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """All keys that start with `prefix`, sorted."""
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        """The keys of `list` as they come, in any order: of a server a thousand at a time.
+
+        Raises:
+            FileNotFoundError: there is no such bucket.
+            PermissionError: what lies there is nobody's business here.
+        """
 
     def delete(self, key: str) -> None:
         """Remove an object; it need not exist."""

@@ -64,15 +64,15 @@ class LocalStore:
             return []
 
     def list(self, prefix: str) -> list[str]:
+        return sorted(self.walk(prefix))
+
+    def walk(self, prefix: str) -> Iterator[str]:
         """Whoever removes a folder lists it first, so what killed writers have left in it goes here."""
-        start, files = self._path(prefix.rpartition("/")[0]), []
-        for path in start.rglob("*"):
+        for path in self._path(prefix.rpartition("/")[0]).rglob("*"):
             if path.name.startswith(_TEMPORARY):
                 _remove_if_left(path)
-            elif path.is_file():
-                files.append(path)
-        keys = (path.relative_to(self._root).as_posix() for path in files)
-        return sorted(key for key in keys if key.startswith(prefix))
+            elif path.is_file() and (key := path.relative_to(self._root).as_posix()).startswith(prefix):
+                yield key
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):

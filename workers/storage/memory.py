@@ -1,6 +1,7 @@
 """An object store in this process: for tests of users and of this project, and for trying things out."""
 
 import threading
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -54,6 +55,9 @@ class MemoryStore:
     def list(self, prefix: str) -> list[str]:
         with self._lock:
             return sorted(key for key in self._objects if key.startswith(prefix))
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        return iter(self.list(prefix))
 
     def delete(self, key: str) -> None:
         with self._lock:

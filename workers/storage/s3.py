@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import botocore.session
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import create_loader
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef
 
 # Each setting is there for servers other than AWS: they refuse the default CRC32 headers, virtual-host names and the
 # old presigning; an upload in parts keeps large checkpoints below the limit of a single PUT.
@@ -30,6 +31,7 @@ _CONFIG = Config(
 # Parts cost servers and clients more: 1.3 times the CPU of SeaweedFS, 1.6 times ours.
 _TRANSFER = TransferConfig(multipart_threshold=128 << 20, multipart_chunksize=16 << 20)
 _SMALL_BYTES = 8 << 20  # for these boto3's transfer manager takes three times as long
+_TRIES = 4  # of an answer that breaks off
 
 _MODELS = create_loader()  # keeps what it has parsed; with one of its own, a client takes six times as long to make
 
@@ -79,17 +81,28 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         with _named(key):
-            return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)["Body"].read()
+            return self._content({"Bucket": self._bucket, "Key": self._prefix + key})
 
     def part(self, key: str, offset: int, size: int) -> bytes:
         span = f"bytes={offset}-{offset + size - 1}"
         try:
             with _named(key), _for_us(key):
-                return self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, Range=span)["Body"].read()
+                return self._content({"Bucket": self._bucket, "Key": self._prefix + key, "Range": span})
         except ClientError as error:
             if _code(error) == "InvalidRange":  # behind its end
                 return b""
             raise
+
+    def _content(self, wanted: "GetObjectRequestTypeDef") -> bytes:
+        """All of it. botocore asks again until an answer has begun; if that breaks off, it is asked for again here."""
+        for left in reversed(range(_TRIES)):
+            body = self._client.get_object(**wanted)["Body"]
+            try:
+                return body.read()
+            except BotoCoreError:
+                if not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def size(self, key: str) -> int:
         with _named(key), _for_us(key):
@@ -111,11 +124,17 @@ class S3Store:
         return sorted(name.removeprefix(whole).rstrip("/") for name in found)
 
     def list(self, prefix: str) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
-        )
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+        return sorted(self._keys(prefix))
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        with _for_us(prefix), _in_bucket(self._bucket):
+            yield from self._keys(prefix)
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        whole = self._prefix + prefix
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole):
+            for entry in page.get("Contents", []):
+                yield entry["Key"].removeprefix(self._prefix)
 
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
@@ -129,6 +148,17 @@ def _named(key: str) -> Iterator[None]:
     except ClientError as error:
         if _code(error) in {"NoSuchKey", "404"}:  # the latter of HEAD, whose answers have no body
             raise FileNotFoundError(key) from None
+        raise
+
+
+@contextmanager
+def _in_bucket(bucket: str) -> Iterator[None]:
+    """Say which bucket is missing."""
+    try:
+        yield
+    except ClientError as error:
+        if _code(error) == "NoSuchBucket":
+            raise FileNotFoundError(bucket) from None
         raise
 
 
