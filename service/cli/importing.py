@@ -12,6 +12,7 @@ from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Ur
 from service.cli.submission import hand_in
 from service.client import Client
 from workers.contract.jobs import AnySpec
+from workers.contract.locations import is_bucket_folder
 
 Format = Literal["folder", "zip", "cifar", "npz", "parquet", "webdataset"]
 _BY_SUFFIX: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".parquet": "parquet", ".tar": "webdataset"}
@@ -24,7 +25,8 @@ def import_(
         str,
         typer.Argument(
             metavar="PATH_OR_URL",
-            help="Images: where the workers see them, or here, to be sent; or https://..., s3://...",
+            help="Images: where the workers see them, or here, to be sent; or https://..., s3://bucket/key, "
+            "s3://bucket/folder/",
         ),
     ],
     format: Annotated[Format | None, typer.Option(help="Default: by its name and what is in it.")] = None,  # noqa: A002
@@ -79,6 +81,8 @@ def _format(path: str) -> Format:
         except OSError as error:
             raise CommandFailed(f"cannot read {path}: {error.strerror}") from None
         return next((_BY_SUFFIX[suffix] for suffix in (".parquet", ".tar") if suffix in suffixes), "folder")
+    if is_bucket_folder(path):  # what is in it, the workers see
+        return "folder"
     if place.name.startswith("cifar-"):
         return "cifar"
     if found := _BY_SUFFIX.get(place.suffix.lower()):

@@ -24,7 +24,7 @@ from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Features, Inception
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
-from workers.contract.locations import bucket_and_key, is_path
+from workers.contract.locations import bucket_and_key, is_bucket_folder, is_path
 from workers.contract.sampling import Inpainting, SampleSpec
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
@@ -62,20 +62,20 @@ def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[s
     if source and _is_or_holds(source, store_url):
         problems.append(Problem(_POINTER, "not_allowed", reason))
     elif source and _is_closed(source, *s3_sources):
-        problems.append(Problem(_POINTER, "not_allowed", f"data sets may lie {there}; upload the file instead"))
+        problems.append(Problem(_POINTER, "not_allowed", f"data sets may lie {there}; upload it instead"))
     return problems
 
 
 def _is_closed(location: str, *opened: str) -> bool:
     """Whether it lies in a bucket, and in none of these places."""
-    return bucket_and_key(location) is not None and not any(key_in(location, place) for place in opened)
+    inside = f"{location}_" if is_bucket_folder(location) else location
+    return bucket_and_key(location) is not None and not any(key_in(inside, place) for place in opened)
 
 
 def _is_or_holds(source: str, store_url: str) -> bool:
-    """Whether it is part of the store; or a folder that the store, being one, is part of."""
-    return key_in(f"{source}/_", store_url) is not None or (
-        is_path(source) and key_in(f"{store_url}/_", source) is not None
-    )
+    """Whether it is part of the store; or a folder that the store is part of, in the same file system or bucket."""
+    may_hold = is_path(source) or is_bucket_folder(source)
+    return key_in(f"{source}/_", store_url) is not None or (may_hold and key_in(f"{store_url}/_", source) is not None)
 
 
 def _dataset_path(spec: AnySpec) -> str | None:

@@ -1,11 +1,11 @@
 """Which images a job learns from, and what an imported image set says of itself."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from workers.contract.document import Document, Problem, refuse
-from workers.contract.locations import is_unprotected, of_a_file, of_the_file_system
+from workers.contract.locations import is_bucket_folder, is_unprotected, of_a_file, of_a_folder, of_files
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -29,9 +29,9 @@ class ImportedDataset(Document):
 
 
 class _ImagesAtPath(Document):
-    """Images of a path that the workers can read."""
+    """Images of a place that the workers can read."""
 
-    path: Annotated[str, Field(min_length=1), AfterValidator(of_the_file_system)]
+    path: Annotated[str, Field(min_length=1)]
     resolution: Annotated[
         Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
     ] = None
@@ -39,12 +39,17 @@ class _ImagesAtPath(Document):
 
 
 class FolderDataset(_ImagesAtPath):
-    """A folder of images.
+    """A folder of images, of the workers' file system or of a bucket.
 
     Labels are the names of its top-level folders if there are several, or those of a `dataset.json` at its root.
     """
 
     kind: Literal["folder"]
+    path: Annotated[
+        str,
+        Field(min_length=1, description="Of the workers' file system; or s3://bucket/folder/"),
+        AfterValidator(of_a_folder),
+    ]
 
 
 class _ImagesInFile(_ImagesAtPath):
@@ -95,19 +100,42 @@ class NpzDataset(_ImagesInFile):
     images: Annotated[str | None, Field(description="Name of the array; null: the only one that holds images")] = None
 
 
-class ParquetDataset(_ImagesInFile):
+class _ImagesInFiles(_ImagesInFile):
+    """Images in a file, or in those of a folder whose names end with `suffix`, in the order of these names."""
+
+    suffix: ClassVar[str]
+    path: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=2000,
+            description="Of the workers' file system; or https://, s3://bucket/key, s3://bucket/folder/, upload://ID",
+        ),
+        AfterValidator(of_files),
+    ]
+
+    @model_validator(mode="after")
+    def _is_compared_as_one_file(self) -> Self:
+        if is_bucket_folder(self.path) and self.sha256 is not None:
+            refuse(Problem("/sha256", "no_effect", "a folder has none; set it to null"))
+        return self
+
+
+class ParquetDataset(_ImagesInFiles):
     """A Parquet file of images, or a folder of them, as Hugging Face's `datasets` writes it.
 
     Labels are its one column of class labels, if it has one.
     """
 
+    suffix: ClassVar[str] = ".parquet"
     kind: Literal["parquet"]
     column: Annotated[str | None, Field(description="Of the images; null: the only one that holds images")] = None
 
 
-class WebDataset(_ImagesInFile):
+class WebDataset(_ImagesInFiles):
     """A tar file in the layout of WebDataset, or a folder of them: images beside `.cls`, or `.json` with a `label`."""
 
+    suffix: ClassVar[str] = ".tar"
     kind: Literal["webdataset"]
 
 

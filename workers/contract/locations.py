@@ -1,4 +1,4 @@
-"""How a document says where a file is: a path of the workers, an upload, a URL of the web, an object in a bucket."""
+"""How a document says where files are: a path of the workers, an upload, a URL of the web, a place in a bucket."""
 
 import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -16,33 +16,24 @@ _SECRET = re.compile(
 )
 
 
-def of_the_file_system(path: str) -> str:
-    """A path as it is; raises PydanticCustomError, inside a validator, for what is a URL."""
-    if not is_path(path):
-        raise _refused("a folder is named by its path; what is elsewhere comes as one file")
-    return path
+def of_a_folder(location: str) -> str:
+    """A path, or a place in a bucket, as it is; raises PydanticCustomError, inside a validator, for anything else."""
+    if is_path(location):
+        return location
+    if not is_bucket_folder(location):
+        known = "a path of the workers, or s3://bucket/folder/ with a slash at its end"
+        raise _refused(f"give {known}; what is elsewhere comes as one file")
+    return of_files(location)
+
+
+def of_files(location: str) -> str:
+    """A location of one file, or of a folder of them that is a path or in a bucket; raises as `of_a_file`."""
+    return _checked(location, may_be_folder=True)
 
 
 def of_a_file(location: str) -> str:
     """A location as it is; raises PydanticCustomError, inside a validator, for one that nobody can or should read."""
-    if is_path(location) or uploaded_id(location):
-        return location
-    if not _VISIBLE.fullmatch(location):
-        raise _refused("a URL has visible ASCII characters only; write others as %20 and the like")
-    try:
-        parts = urlsplit(location)
-        _ = parts.port
-    except ValueError as error:
-        raise _refused(f"this is no URL ({error})") from None
-    match parts.scheme:
-        case "https" | "http" if parts.hostname:
-            _check_web(parts)
-        case "s3":
-            _check_object(parts)
-        case _:
-            known = "https://host/file, s3://bucket/key, upload://ID of an upload"
-            raise _refused(f"give a path of the workers, or {known}")
-    return location
+    return _checked(location, may_be_folder=False)
 
 
 def is_path(location: str) -> bool:
@@ -67,9 +58,35 @@ def upload_location(upload_id: str) -> str:
 
 
 def bucket_and_key(location: str) -> tuple[str, str] | None:
-    """Of an object in a bucket, if it is one."""
+    """Of an object in a bucket, or of a folder there, if it is one."""
     parts = urlsplit(location)
     return (parts.netloc, parts.path[1:]) if parts.scheme == "s3" else None
+
+
+def is_bucket_folder(location: str) -> bool:
+    """Whether it stands for all objects of a bucket whose keys begin so."""
+    return location[:5].lower() == "s3://" and location.endswith("/")
+
+
+def _checked(location: str, *, may_be_folder: bool) -> str:
+    if is_path(location) or uploaded_id(location):
+        return location
+    if not _VISIBLE.fullmatch(location):
+        raise _refused("a URL has visible ASCII characters only; write others as %20 and the like")
+    try:
+        parts = urlsplit(location)
+        _ = parts.port
+    except ValueError as error:
+        raise _refused(f"this is no URL ({error})") from None
+    match parts.scheme:
+        case "https" | "http" if parts.hostname:
+            _check_web(parts)
+        case "s3":
+            _check_object(parts, may_be_folder=may_be_folder)
+        case _:
+            known = "https://host/file, s3://bucket/key, upload://ID of an upload"
+            raise _refused(f"give a path of the workers, or {known}")
+    return location
 
 
 def _check_web(parts: SplitResult) -> None:
@@ -83,10 +100,14 @@ def _check_web(parts: SplitResult) -> None:
         raise _refused("leave out what is behind #: no server hears of it")
 
 
-def _check_object(parts: SplitResult) -> None:
-    names = parts.path[1:].split("/")
+def _check_object(parts: SplitResult, *, may_be_folder: bool) -> None:
     if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
         raise _refused("write it as s3://bucket/key")
+    names = parts.path[1:].split("/")
+    if parts.path.endswith("/"):
+        if not may_be_folder:
+            raise _refused("is a folder: give one file, or a kind that takes folders (folder, parquet, webdataset)")
+        names.pop()
     if any(name in {"", ".", ".."} for name in names):  # some servers would take these for other places
         raise _refused("the key of an object has no empty parts, and none that are . or ..")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 
 from workers.contract.addresses import INSIDE
-from workers.contract.data import BuiltinDataset, DatasetToImport, FolderDataset
-from workers.contract.locations import bucket_and_key, is_path, uploaded_id
+from workers.contract.data import BuiltinDataset, DatasetToImport, FolderDataset, ParquetDataset, WebDataset
+from workers.contract.locations import bucket_and_key, is_bucket_folder, is_path, uploaded_id
+from workers.data.buckets import bucket_shards
 from workers.data.errors import DatasetError
 from workers.data.files import require_regular
 from workers.data.remotes import Remote, of_bucket, uploaded
@@ -32,6 +33,8 @@ _SAID_EVERY_SECONDS = 10.0
 def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: OnBytes) -> Iterator[DatasetToImport]:
     """The data set with a path that can be opened here, in the temporary folder (TMPDIR) if it was fetched.
 
+    A folder of images in a bucket is opened where it lies.
+
     What is said of it while it is open names it as its owner does.
 
     Raises:
@@ -46,16 +49,42 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
             _compare(_sha256_of(Path(dataset.path)), dataset.sha256, dataset.path)
         yield dataset
         return
-    is_known = dataset.sha256 is not None
-    with scratch_folder() as folder, _remote(dataset.path, store, is_known=is_known) as remote:
-        file = folder / "images"
-        found = fetch(remote, file, on_bytes=on_bytes)
-        for expected in filter(None, (remote.sha256, dataset.sha256)):
-            _compare(found, expected, remote.name)
+    with scratch_folder() as folder:
+        target = folder / "images"
+        if isinstance(dataset, ParquetDataset | WebDataset) and is_bucket_folder(dataset.path):
+            name = _fetch_shards(dataset.path, dataset.suffix, target, on_bytes)
+        else:
+            name = _fetch_file(dataset.path, dataset.sha256, target, store, on_bytes)
         try:
-            yield dataset.model_copy(update={"path": str(file)})
+            yield dataset.model_copy(update={"path": str(target)})
         except DatasetError as error:
-            raise DatasetError(str(error).replace(str(file), remote.name)) from None
+            raise DatasetError(str(error).replace(str(target), name)) from None
+
+
+def _fetch_file(location: str, digest: str | None, target: Path, store: ObjectStore, on_bytes: OnBytes) -> str:
+    """What its owner calls it."""
+    with _remote(location, store, is_known=digest is not None) as remote:
+        found = fetch(remote, target, on_bytes=on_bytes)
+        for expected in filter(None, (remote.sha256, digest)):
+            _compare(found, expected, remote.name)
+        return remote.name
+
+
+def _fetch_shards(location: str, suffix: str, target: Path, on_bytes: OnBytes) -> str:
+    """What their owner calls the folder that they lie in."""
+    place = location.rstrip("/")
+    shards = bucket_shards(location, suffix, on_listed=lambda: on_bytes(0, None))
+    total, done = sum(shard.num_bytes or 0 for _, shard in shards), 0
+    _require_room(total, target.parent, place)
+    target.mkdir()
+    for name, shard in shards:
+        fetch(shard, target / name, on_bytes=_counted_on(done, total, on_bytes))
+        done += shard.num_bytes or 0
+    return place
+
+
+def _counted_on(before: int, total: int, on_bytes: OnBytes) -> OnBytes:
+    return lambda done, _: on_bytes(before + done, total)
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from threading import Lock
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
+from workers.data.pixels import DECODERS
 from workers.storage.files import open_regular
 
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
-_MAX_FILE_BYTES = 256 << 20
+MAX_FILE_BYTES = 256 << 20
 
 # RuntimeError: encrypted, or packed in a way that Python does not know
 _UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
@@ -27,10 +28,14 @@ _UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lz
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Names with slashes, and the bytes behind them; `read` raises ImageError and may run in any thread."""
+    """Names with slashes, and the bytes behind them; `read` raises ImageError and may run in any thread.
+
+    `num_readers` of them had best be read at a time.
+    """
 
     names: list[str]
     read: Callable[[str], bytes]
+    num_readers: int = DECODERS
 
 
 def files_at(path: Path, suffix: str) -> list[Path]:
@@ -179,5 +184,5 @@ def check_size(num_bytes: int) -> None:
     Raises:
         ImageError: no image of a sane number of pixels has so many.
     """
-    if num_bytes > _MAX_FILE_BYTES:
-        raise ImageError(f"is larger than {_MAX_FILE_BYTES >> 20} MiB", mend="make the images smaller")
+    if num_bytes > MAX_FILE_BYTES:
+        raise ImageError(f"is larger than {MAX_FILE_BYTES >> 20} MiB", mend="make the images smaller")

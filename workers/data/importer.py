@@ -1,7 +1,6 @@
 """Turning what people bring into the one form that training reads: shards of raw pixels, named by their content."""
 
 import json
-import os
 from array import array
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -35,7 +34,6 @@ def _unseen(_done: int, _total: int | None) -> None: ...
 
 
 _LABELS = "labels.i32"
-_THREADS = min(4, os.cpu_count() or 1)  # Pillow lets go of the interpreter while it decodes and resizes
 
 Pixels = UInt8[np.ndarray, "channels side side"]
 
@@ -92,7 +90,7 @@ def import_images(
     """
     with ExitStack() as stack:
         here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
-        source = stack.enter_context(open_source(here))
+        source = stack.enter_context(open_source(here, on_bytes=on_bytes))
         folder = stack.enter_context(scratch_folder())
         log.info("dataset.opened", place=source.place, num_images=source.num_images, num_ignored=source.num_ignored)
         writer = ShardWriter(folder, shard_bytes=shard_bytes)
@@ -143,15 +141,18 @@ def _numbers() -> "array[int]":
 
 
 def _decoded(source: Source) -> Iterator[Pixels | ImageError]:
-    """All images in their order, a few ahead of the reader."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead: deque[Future[Pixels | ImageError]] = deque()
+    """All images in their order, a few ahead of the reader. When this is given up, those are not waited for."""
+    pool = ThreadPoolExecutor(source.num_readers)
+    ahead: deque[Future[Pixels | ImageError]] = deque()
+    try:
         for index in range(source.num_images):
             ahead.append(pool.submit(_pixels, source, index))
-            if len(ahead) > 4 * _THREADS:
+            if len(ahead) > 4 * source.num_readers:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pixels(source: Source, index: int) -> Pixels | ImageError:

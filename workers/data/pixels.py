@@ -1,5 +1,6 @@
 """From the bytes of an image file, whatever its format, to uint8 pixels of one shape."""
 
+import os
 from io import BytesIO
 from typing import Literal
 
@@ -9,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workers.contract.data import MAX_RESOLUTION, MIN_RESOLUTION
 from workers.data.errors import ImageError
+
+DECODERS = min(4, os.cpu_count() or 1)  # Pillow lets go of the interpreter while it decodes and resizes
 
 # Pillow's other decoders are left out: one of them starts a program (Ghostscript), and nobody trains on icons of 1987.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

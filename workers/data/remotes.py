@@ -46,18 +46,26 @@ def _parts(record: UploadRecord, keys: UploadKeys, store: ObjectStore) -> Iterat
 
 
 def of_bucket(bucket: str, key: str) -> Remote:
-    """An object that the workers may read by their own credentials.
+    """An object that the workers may read by their own credentials; raises as `object_of`."""
+    return object_of(open_store(f"s3://{bucket}"), key, place=f"s3://{bucket}/{key}")
+
+
+def object_of(store: ObjectStore, key: str, *, place: str) -> Remote:
+    """An object of a bucket, as its owner knows its place.
 
     Raises:
-        DatasetError: they may not, or there is none.
+        DatasetError: the workers may not read it, or there is none.
     """
-    name = f"s3://{bucket}/{key}"
-    store = open_store(f"s3://{bucket}")
     try:
         num_bytes = store.size(key)
     except FileNotFoundError:
-        raise DatasetError(f"{name}: there is no such object") from None
+        raise DatasetError(f"{place}: there is no such object") from None
     except PermissionError:
-        raise DatasetError(f"{name}: the workers may not read it; give them the right to, or upload the file") from None
+        raise not_readable(place) from None
     offsets = range(0, num_bytes, _PIECE_BYTES)
-    return Remote(name, num_bytes, None, (store.part(key, offset, _PIECE_BYTES) for offset in offsets))
+    return Remote(place, num_bytes, None, (store.part(key, offset, _PIECE_BYTES) for offset in offsets))
+
+
+def not_readable(place: str) -> DatasetError:
+    """What is said of an object that the credentials of the workers do not open."""
+    return DatasetError(f"{place}: the workers may not read it; give them the right to, or upload the file")

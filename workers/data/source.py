@@ -10,6 +10,7 @@ from PIL import Image
 
 from workers.data.errors import DatasetError
 from workers.data.labels import Labels
+from workers.data.pixels import DECODERS
 
 MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
 
@@ -18,7 +19,8 @@ MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
 class Source:
     """Images in a fixed order, sorted by name. `image(i)` decodes one, raises ImageError, and may run in any thread.
 
-    A small file can hold very many: `name(i)` makes a name for who asks for it.
+    A small file can hold very many: `name(i)` makes a name for who asks for it. `num_readers` of them had best be
+    decoded at a time.
     """
 
     place: str
@@ -29,6 +31,7 @@ class Source:
     resolution: int | None
     num_ignored: int
     image: Callable[[int], Image.Image]
+    num_readers: int = DECODERS
 
 
 def of_arrays(

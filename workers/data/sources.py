@@ -18,8 +18,11 @@ from workers.contract.data import (
     WebDataset,
     ZipDataset,
 )
+from workers.contract.locations import is_path
+from workers.data.buckets import bucket_files
 from workers.data.cifar import cifar_source
 from workers.data.errors import DatasetError, ImageError
+from workers.data.fetching import OnBytes
 from workers.data.files import Files, folder_files, zip_files
 from workers.data.labels import LABEL_FILE, Labels, file_labels, folder_labels
 from workers.data.npz import npz_source
@@ -31,8 +34,10 @@ _BUILTIN = {"fashion16": Path(__file__).parent / "builtin" / "fashion16_10k.npz"
 
 
 @contextmanager
-def open_source(dataset: DatasetToImport) -> Iterator[Source]:
+def open_source(dataset: DatasetToImport, *, on_bytes: OnBytes) -> Iterator[Source]:
     """Look at what is there and read the labels; no image is decoded yet.
+
+    What lies in a folder of a bucket is listed, which may take minutes; meanwhile `on_bytes` hears of no bytes.
 
     Raises:
         DatasetError: if there is nothing at the path, nothing usable in it, or a label is wrong.
@@ -41,7 +46,7 @@ def open_source(dataset: DatasetToImport) -> Iterator[Source]:
         case BuiltinDataset():
             yield _builtin(dataset.name)
         case FolderDataset():
-            yield _source(dataset, folder_files(Path(dataset.path)))
+            yield _source(dataset, _folder_files(dataset.path, on_bytes))
         case ZipDataset():
             with zip_files(Path(dataset.path)) as files:
                 yield _source(dataset, files)
@@ -68,6 +73,10 @@ def _builtin(name: str) -> Source:
     return of_arrays(pixels, labels, place=name, channels=1, resolution=None)
 
 
+def _folder_files(path: str, on_bytes: OnBytes) -> Files:
+    return folder_files(Path(path)) if is_path(path) else bucket_files(path, on_listed=lambda: on_bytes(0, None))
+
+
 def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
     visible = [name for name in files.names if not _is_hidden(name)]
     names = tuple(sorted(name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)))
@@ -85,6 +94,7 @@ def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
         resolution=dataset.resolution,
         num_ignored=num_ignored,
         image=lambda index: decode(files.read(names[index])),
+        num_readers=files.num_readers,
     )
 
 

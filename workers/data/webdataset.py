@@ -23,7 +23,7 @@ def webdataset_source(dataset: WebDataset) -> Iterator[Source]:
     Raises:
         DatasetError: there is none, or some images have labels and others have not.
     """
-    place, shards = dataset.path, files_at(Path(dataset.path), ".tar")
+    place, shards = dataset.path, files_at(Path(dataset.path), dataset.suffix)
     with ExitStack() as stack:
         opened = {f"{shard.stem}/": stack.enter_context(tar_files(shard, compressed=False)) for shard in shards}
         files = _joined(opened)

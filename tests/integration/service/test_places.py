@@ -97,7 +97,7 @@ async def test_workers_read_for_others_only_the_buckets_that_the_operator_has_op
         if is_taken:
             await submitted(served, spec)
         else:
-            expected = "data sets may lie in s3://public or s3://shared/sets; upload the file instead"
+            expected = "data sets may lie in s3://public or s3://shared/sets; upload it instead"
             own = "lies in the store of the service itself; bring a file of your own"
             wanted = own if path.startswith("s3://ours/cdm/") else expected
             assert await refused(served, spec) == {"/spec/dataset/path": wanted}
@@ -146,6 +146,46 @@ async def test_the_services_own_store_stays_closed_though_its_bucket_is_open(tmp
         sources = (await served.api.get("/v1/sources")).json()
 
     assert sources["s3"] == ["s3://ours"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "webdataset", "parquet"])
+@pytest.mark.parametrize(
+    ("path", "is_taken"),
+    [
+        ("s3://public/", True),
+        ("s3://public/faces/", True),
+        ("s3://shared/sets/", True),
+        ("s3://shared/sets/2026/", True),
+        ("s3://shared/sets-of-others/", False),
+        ("s3://shared/", False),
+        ("s3://shared/set/", False),
+        ("s3://public-too/", False),
+        ("s3://private/", False),
+        ("S3://private/a/", False),
+    ],
+)
+async def test_of_folders_of_buckets_workers_list_only_those_that_lie_in_what_is_opened(
+    tmp_path: Path, path: str, is_taken: bool, kind: str
+) -> None:
+    spec = {"kind": "import", "dataset": {"kind": kind, "path": path}}
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=BUCKETS) as served:
+        if is_taken:
+            await submitted(served, spec)
+        else:
+            expected = "data sets may lie in s3://public or s3://shared/sets; upload it instead"
+            assert await refused(served, spec) == {"/spec/dataset/path": expected}
+
+
+@pytest.mark.parametrize("opened", ["s3://ours", "s3://ours/"])
+@pytest.mark.parametrize("path", ["s3://ours/", "s3://ours/cdm/", "s3://ours/cdm/jobs/", "S3://ours/"])
+async def test_nor_a_folder_that_the_services_own_store_is_or_lies_in_though_its_bucket_is_open(
+    tmp_path: Path, path: str, opened: str
+) -> None:
+    async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=[opened]) as served:
+        theirs = {"kind": "import", "dataset": {"kind": "folder", "path": path}}
+
+        assert "store of the service itself" in (await refused(served, theirs))["/spec/dataset/path"]
+        await submitted(served, {"kind": "import", "dataset": {"kind": "folder", "path": "s3://ours/cdm-images/"}})
 
 
 async def test_unless_the_operator_has_said_so_no_bucket_is_read(served: Served) -> None:

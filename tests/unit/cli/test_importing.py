@@ -7,7 +7,7 @@ import pytest
 from service.cli import importing
 from service.cli.errors import CommandFailed
 from tests.support.command import Command
-from tests.support.served import Service
+from tests.support.served import Service, served
 from workers.contract.data import FolderDataset, ZipDataset
 from workers.contract.importing import ImportSpec
 
@@ -51,6 +51,18 @@ def test_a_url_is_submitted_as_it_is_with_what_the_file_must_be(service: Service
     assert "hunter2" not in secret.err
 
 
+def test_a_folder_of_a_bucket_is_submitted_as_it_is(cdm: Command, tmp_path: Path) -> None:
+    with served(cdm, tmp_path, s3_sources=["s3://public"]) as service:
+        loose = service.cdm("import", "s3://public/faces/")
+        dataset = imported(service).dataset
+        shards = service.cdm("import", "s3://public/faces/", "--format", "webdataset")
+        closed = service.cdm("import", "s3://private/faces/")
+
+    assert (loose.code, shards.code, closed.code) == (0, 0, 1)
+    assert dataset == FolderDataset(kind="folder", path="s3://public/faces/")
+    assert "dataset.path: data sets may lie in s3://public; upload it instead" in closed.err
+
+
 def test_a_format_that_is_said_needs_no_guess(service: Service, tmp_path: Path) -> None:
     assert service.cdm("import", "unheard.of", "--format", "webdataset").code == 0
 
@@ -71,6 +83,8 @@ def test_a_format_that_is_said_needs_no_guess(service: Service, tmp_path: Path) 
         ("https://example.org/sets/faces.zip?download=true", "zip"),
         ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "cifar"),
         ("s3://public/arrays.npz", "npz"),
+        ("s3://public/faces/", "folder"),
+        ("s3://public/cifar-like/faces.zip/", "folder"),
     ],
 )
 def test_the_format_of_a_file_is_told_by_its_name(path: str, expected: str) -> None:

@@ -12,7 +12,7 @@ ID = "upl_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 def dataset(path: str, **fields: Any) -> Any:
-    spec = {"kind": "import", "dataset": {"kind": "zip", "path": path, **fields}}
+    spec = {"kind": "import", "dataset": {"kind": "zip", "path": path} | fields}
     return ImportSpec.model_validate(spec).dataset
 
 
@@ -65,7 +65,8 @@ def test_a_path_an_upload_a_url_and_an_object_are_taken_as_they_are(path: str) -
         ("https://example.org:99999/faces.zip", "this is no URL"),
         ("https://[::1/faces.zip", "this is no URL"),
         ("s3://bucket", "no empty parts"),
-        ("s3://bucket/", "no empty parts"),
+        ("s3://bucket/", "is a folder: give one file, or a kind that takes folders"),
+        ("s3://bucket/a/", "is a folder: give one file, or a kind that takes folders"),
         ("s3://bucket//jobs/x", "no empty parts"),
         ("s3://bucket/a/../jobs/x", "none that are . or .."),
         ("s3://bucket/./x", "none that are . or .."),
@@ -96,6 +97,51 @@ def test_what_comes_unprotected_is_taken_by_its_digest_only() -> None:
     assert dataset(url, sha256="0" * 64).path == url
 
 
-def test_a_folder_lies_on_the_file_system() -> None:
-    with pytest.raises(ValidationError, match="comes as one file"):
-        ImportSpec.model_validate({"kind": "import", "dataset": {"kind": "folder", "path": "https://example.org/x"}})
+KINDS_OF_SEVERAL_FILES = ("folder", "parquet", "webdataset")
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SEVERAL_FILES)
+@pytest.mark.parametrize("path", ["/data/set", "s3://public-data/sets/faces/", "s3://public-data/"])
+def test_a_folder_lies_on_the_file_system_or_in_a_bucket(path: str, kind: str) -> None:
+    assert dataset(path, kind=kind).path == path
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SEVERAL_FILES)
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("s3://bucket//", "no empty parts"),
+        ("s3://bucket/a//", "no empty parts"),
+        ("s3://bucket//a/", "no empty parts"),
+        ("s3://bucket/a/../", "none that are . or .."),
+        ("s3://bucket/./", "none that are . or .."),
+        ("s3:///a/", "write it as s3://bucket/key"),
+        ("s3://Bucket/a/", "write it as s3://bucket/key"),
+        ("s3://key:hunter2@bucket/a/", "write it as s3://bucket/key"),
+        ("s3://bucket/a?prefix=/", "write it as s3://bucket/key"),
+        ("s3://bucket/a#/", "write it as s3://bucket/key"),
+        ("s3://bucket/a b/", "visible ASCII"),
+    ],
+)
+def test_a_folder_that_nobody_can_or_should_list_is_refused_with_the_mend(path: str, words: str, kind: str) -> None:
+    pointer, message = problem(path, kind=kind)
+
+    assert pointer == "/dataset/path"
+    assert words in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "path", ["https://example.org/x/", f"upload://{ID}", "s3://bucket/a", "s3://bucket", "ftp://x/"]
+)
+def test_a_folder_of_elsewhere_is_one_of_a_bucket_and_ends_with_a_slash(path: str) -> None:
+    known = "give a path of the workers, or s3://bucket/folder/ with a slash at its end"
+    assert problem(path, kind="folder") == ("/dataset/path", f"{known}; what is elsewhere comes as one file")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+def test_a_folder_of_a_bucket_has_no_digest(kind: str) -> None:
+    found = problem("s3://bucket/a/", kind=kind, sha256="0" * 64)
+
+    assert found == ("/dataset/sha256", "a folder has none; set it to null")
+    assert dataset("s3://bucket/a", kind=kind, sha256="0" * 64).sha256 == "0" * 64

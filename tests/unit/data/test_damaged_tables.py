@@ -58,7 +58,7 @@ def test_a_value_that_many_rows_repeat_does_not_fill_memory(tmp_path: Path) -> N
 
 
 def test_a_value_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 1 << 20)
     images = [*list(PNGS.values())[:9], bytes((1 << 20) + 1)]
 
     message = refusal(parquet(write_parquet(tmp_path / "a.parquet", images, None)))
