@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from service.clock import Clock, utc_now
 from service.cluster import Cluster
 from service.datasets.routes import router as datasets_router
+from service.jobs.checkpoints import router as checkpoints_router
 from service.jobs.mlflow import Mlflow
 from service.jobs.results import router as results_router
 from service.jobs.routes import router as jobs_router
@@ -37,6 +38,7 @@ _ROUTERS = (
     health_router,
     jobs_router,
     results_router,
+    checkpoints_router,
     metrics_router,
     streams_router,
     keys_router,

@@ -36,6 +36,10 @@ class CheckpointNotFound(ServiceError):
     code, status, title = "checkpoint_not_found", 404, "The job has no such checkpoint"
 
 
+class DatasetNotFound(ServiceError):
+    code, status, title = "dataset_not_found", 404, "The project has no such data set"
+
+
 class AttemptNotFound(ServiceError):
     code, status, title = "attempt_not_found", 404, "The job has no such attempt"
 

@@ -81,12 +81,19 @@ class Connection:
 
         return self._patiently(send, repeat)
 
-    def fetch(self, path: str, receive: Callable[[httpx2.Response], None]) -> None:
-        """Hand over an answer whose content is still to come; from its beginning again, should it break off."""
-        headers = {"Accept-Encoding": "identity"}  # or Content-Length would count other bytes than come
+    def fetch(
+        self,
+        path: str,
+        receive: Callable[[httpx2.Response], None],
+        *,
+        headers: Callable[[], Mapping[str, str]],
+        **params: Any,
+    ) -> None:
+        """Hand over an answer whose content is still to come; again, with the headers of then, should it break off."""
 
         def send(_: httpx2.Timeout) -> None:
-            with self.streamed(path, headers=headers) as response:
+            plain = {"Accept-Encoding": "identity"}  # or Content-Length would count other bytes than come
+            with self.streamed(path, headers={**plain, **headers()}, **params) as response:
                 receive(response)
 
         self._patiently(send, Repeat.FREELY)

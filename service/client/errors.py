@@ -45,6 +45,10 @@ class UploadFailed(ClientError):
     """A file did not arrive in the object store."""
 
 
+class DownloadFailed(ClientError):
+    """A file of a checkpoint is not there, or did not come as it was written."""
+
+
 class StillRunning(ClientError):
     """The job has not ended in the time given to `wait`."""
 

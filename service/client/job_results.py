@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
-import httpx2
-
-from service.client.connection import Connection
+from service.client.checkpoints import JobCheckpoints
+from service.client.downloads import download
 from service.client.files import OnBytes, replaced, unheard
+from service.client.paths import job_path
 from service.client.streams import messages
 from service.jobs.result_views import (
     Attempt,
     AttemptList,
-    Checkpoint,
-    CheckpointList,
     EvaluationList,
     Event,
     EventPage,
@@ -27,35 +24,22 @@ from service.jobs.result_views import (
 )
 from service.metrics.views import MetricRow, MetricSeries, MetricSeriesList
 from service.streams.views import LOG, METRICS, RESET, SNAPSHOT
+from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import DRIVER_LOG
 
-_PIECE_BYTES = 1 << 20
 
-
-def path(job_id: str, *parts: str) -> str:
-    """Where a job is, or something of it."""
-    return "/".join(["/v1/jobs", quote(job_id, safe=""), *parts])
-
-
-def _file(job_id: str, name: str) -> str:
-    return path(job_id, "files", quote(name, safe=""))
-
-
-class JobResults:
+class JobResults(JobCheckpoints):
     """The part of `client.jobs` that only reads."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def attempts(self, job_id: str) -> tuple[Attempt, ...]:
         """Its submissions to the engine, oldest first."""
-        return self._connection.get(AttemptList, path(job_id, "attempts")).data
+        return self._connection.get(AttemptList, job_path(job_id, "attempts")).data
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """What has happened to a job so far, beginning behind the event number `after`."""
         while True:
-            page = self._connection.get(EventPage, path(job_id, "events"), after=after)
+            page = self._connection.get(EventPage, job_path(job_id, "events"), after=after)
             yield from page.data
             if not page.has_more:
                 return
@@ -69,7 +53,7 @@ class JobResults:
         Raises:
             ServiceUnreachable: if the service stays away.
         """
-        for message in messages(self._connection, path(job_id, "events", "stream"), after=str(after)):
+        for message in messages(self._connection, job_path(job_id, "events", "stream"), after=str(after)):
             if message.event in {SNAPSHOT, RESET}:  # what lies between is lost: the database was rebuilt
                 after = int(message.id)
             elif (event := Event.model_validate_json(message.data)).sequence > after:
@@ -78,18 +62,18 @@ class JobResults:
 
     def log_sources(self, job_id: str, *, attempt: int | None = None) -> tuple[LogSource, ...]:
         """Which logs an attempt (default: the latest) has: of the driver, of each rank, of the engine."""
-        return self._connection.get(LogSourceList, path(job_id, "logs", "sources"), attempt=attempt).data
+        return self._connection.get(LogSourceList, job_path(job_id, "logs", "sources"), attempt=attempt).data
 
     def logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG, offset: int = 0) -> Log:
         """A piece of a log of an attempt (default: the latest); go on at its `next_offset`."""
-        return self._connection.get(Log, path(job_id, "logs"), attempt=attempt, source=source, offset=offset)
+        return self._connection.get(Log, job_path(job_id, "logs"), attempt=attempt, source=source, offset=offset)
 
     def stream_logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG) -> Iterator[Log]:
         """A log from its first byte on, piece by piece as it is written, until nothing will follow.
 
         Without an `attempt`, of the latest and of those that come after it.
         """
-        for message in messages(self._connection, path(job_id, "logs", "stream"), attempt=attempt, source=source):
+        for message in messages(self._connection, job_path(job_id, "logs", "stream"), attempt=attempt, source=source):
             if message.event == LOG:
                 yield Log.model_validate_json(message.data)
 
@@ -108,55 +92,48 @@ class JobResults:
         """
         span: dict[str, Any] = {"from": first, "to": last, "max_points": max_points}
         wanted = ",".join(keys) or None
-        return self._connection.get(MetricSeriesList, path(job_id, "metrics"), keys=wanted, **span).data
+        return self._connection.get(MetricSeriesList, job_path(job_id, "metrics"), keys=wanted, **span).data
 
-    def stream_metrics(self, job_id: str) -> Iterator[MetricRow]:
-        """Every row of metrics from the job's first on, as it is written, until nothing will follow."""
-        for message in messages(self._connection, path(job_id, "metrics", "stream")):
+    def stream_metrics(self, job_id: str, *, follow: bool = True) -> Iterator[MetricRow]:
+        """Every row of metrics from the job's first on, as it is written, until nothing will follow.
+
+        Without `follow`, those that there are.
+        """
+        for message in messages(self._connection, job_path(job_id, "metrics", "stream"), follow=follow):
             if message.event == METRICS:
                 yield MetricRow.model_validate_json(message.data)
 
-    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Committed checkpoints, oldest first."""
-        return self._connection.get(CheckpointList, path(job_id, "checkpoints")).data
+    def dataset(self, job_id: str) -> DatasetManifest:
+        """What there is to say of the image set that a training learns from, or an import has brought."""
+        return self._connection.get(DatasetManifest, job_path(job_id, "dataset"))
 
     def evaluations(self, job_id: str) -> tuple[Evaluation, ...]:
         """What evaluation jobs have found of its checkpoints, by images seen."""
-        return self._connection.get(EvaluationList, path(job_id, "evaluations")).data
+        return self._connection.get(EvaluationList, job_path(job_id, "evaluations")).data
 
     def files(self, job_id: str) -> tuple[ResultFile, ...]:
         """The files that a sample, evaluation or import job has left."""
-        return self._connection.get(ResultFileList, path(job_id, "files")).data
+        return self._connection.get(ResultFileList, job_path(job_id, "files")).data
 
     def file(self, job_id: str, name: str) -> bytes:
         """One of them that is small, such as its `result.json`; `save_file` takes those of any size."""
-        return self._connection.answer("GET", _file(job_id, name)).content
+        return self._connection.answer("GET", job_path(job_id, "files", name)).content
 
     def save_file(self, job_id: str, name: str, target: str | Path, *, on_bytes: OnBytes = unheard) -> None:
         """Write one of them to a path, piece by piece. Only when it is whole it replaces what is there.
 
-        `on_bytes` hears how many bytes have come, and how many there are. What breaks off in the
-        first minute, unless the client is given more patience, is begun anew.
+        `on_bytes` hears how many bytes have come, and how many there are. What breaks off goes on behind what has come.
 
         Raises:
             OSError: nothing can be written there.
         """
         with replaced(Path(target)) as file:
-
-            def receive(response: httpx2.Response) -> None:
-                file.seek(0)
-                file.truncate()
-                total = int(response.headers["content-length"]) if "content-length" in response.headers else None
-                for piece in response.iter_bytes(_PIECE_BYTES):
-                    file.write(piece)
-                    on_bytes(file.tell(), total)
-
-            self._connection.fetch(_file(job_id, name), receive)
+            download(self._connection, job_path(job_id, "files", name), file, on_bytes=on_bytes)
 
     def samples(self, job_id: str) -> tuple[int, ...]:
         """Which sample grids there are, by images seen, oldest first."""
-        return self._connection.get(SampleList, path(job_id, "samples")).data
+        return self._connection.get(SampleList, job_path(job_id, "samples")).data
 
     def sample(self, job_id: str, *, images_seen: int | Literal["latest"] = "latest") -> bytes:
         """A sample grid as PNG."""
-        return self._connection.answer("GET", path(job_id, "samples", str(images_seen))).content
+        return self._connection.answer("GET", job_path(job_id, "samples", str(images_seen))).content

@@ -4,11 +4,11 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from service.datasets.errors import DatasetInUse, DatasetNotFound
+from service.datasets.errors import DatasetInUse
 from service.datasets.presentation import dataset_view, details_view
 from service.datasets.usecases import Datasets
 from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
-from service.errors import StorageUnavailable
+from service.errors import DatasetNotFound, StorageUnavailable
 from service.jobs.presentation import job_view
 from service.jobs.requests import MlflowUrl
 from service.jobs.requests import Service as JobService

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -182,10 +182,28 @@ class JobObjects:
         keys = await self._checkpoint_keys(job_id)
         present, found = set(keys), []
         for images_seen, folder in _committed(keys, JobKeys(job_id)):
-            manifest = await self._record(CheckpointManifest, f"{folder}/{MANIFEST}") if images_seen > above else None
-            if manifest and all(f"{folder}/{file.name}" in present for file in manifest.files):
+            if images_seen > above and (manifest := await self._whole(folder, present)):
                 found.append((folder, manifest))
         return found
+
+    async def checkpoint(
+        self, job_id: str, *, images_seen: int | None, attempt: int | None
+    ) -> tuple[str, CheckpointManifest] | None:
+        """The newest of them: of those at so many images, or of that attempt, if this is said."""
+        job = JobKeys(job_id)
+        keys = await called(
+            self._store.list, job.checkpoints if images_seen is None else job.checkpoints_at(images_seen)
+        )
+        present = set(keys)
+        for _, folder in reversed(_committed(keys, job)):
+            if attempt in (None, job.of_checkpoint(folder)[1]) and (manifest := await self._whole(folder, present)):
+                return folder, manifest
+        return None
+
+    async def _whole(self, folder: str, present: Set[str]) -> CheckpointManifest | None:
+        """The manifest, if all that it lists is there."""
+        manifest = await self._record(CheckpointManifest, f"{folder}/{MANIFEST}")
+        return manifest if manifest and all(f"{folder}/{file.name}" in present for file in manifest.files) else None
 
     async def _checkpoint_keys(self, job_id: str) -> list[str]:
         return await called(self._store.list, JobKeys(job_id).checkpoints)
@@ -202,8 +220,12 @@ class JobObjects:
 
     async def dataset_of(self, job_id: str) -> str | None:
         """The digest of the image set that a job has imported or learns from; None if it has not come so far."""
-        manifest = await self._record(DatasetManifest, JobKeys(job_id).dataset)
+        manifest = await self.dataset(job_id)
         return manifest.digest if manifest else None
+
+    async def dataset(self, job_id: str) -> DatasetManifest | None:
+        """All that is said of that image set."""
+        return await self._record(DatasetManifest, JobKeys(job_id).dataset)
 
     async def has_dataset(self, digest: str) -> bool:
         return await self._bytes(dataset_folder(digest) + MANIFEST) is not None
@@ -213,13 +235,13 @@ class JobObjects:
         prefix = JobKeys(job_id).results
         return await called(_linked, self._store, prefix)
 
-    async def file_size(self, job_id: str, name: str) -> int:
-        """How many bytes one of them has; raises FileNotFoundError."""
-        return await called(self._store.size, JobKeys(job_id).results + name)
+    async def size(self, key: str) -> int:
+        """How many bytes an object has; raises FileNotFoundError."""
+        return await called(self._store.size, key)
 
-    async def file(self, job_id: str, name: str) -> AsyncIterator[bytes]:
-        """One of them, piece by piece; raises FileNotFoundError before the first."""
-        key, offset = JobKeys(job_id).results + name, 0
+    async def pieces(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
+        """An object from byte `start` on, piece by piece; raises FileNotFoundError before the first."""
+        offset = start
         while piece := await called(self._store.part, key, offset, _PIECE_BYTES):
             yield piece
             offset += len(piece)

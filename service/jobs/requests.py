@@ -14,6 +14,7 @@ from service.jobs.usecases import Jobs
 from service.web.principal import Reader
 from service.web.views import PLAIN_TEXT
 from workers.contract.document import Problem
+from workers.contract.records import FILE_NAME
 
 
 async def _jobs(request: Request) -> Jobs:
@@ -29,6 +30,8 @@ MlflowUrl = Annotated[str, Depends(_mlflow_url)]
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 Number = Annotated[int, Query(ge=0, lt=2**63)]
 AttemptNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default the latest")]
+ImagesSeen = Annotated[Annotated[int, Path(ge=0, lt=2**63)] | Literal["latest"], Path()]
+FileName = Annotated[str, Path(max_length=100, pattern=FILE_NAME)]
 Purge = Annotated[
     tuple[Literal["checkpoints", "samples", "logs", "results"], ...],
     Query(description="What to remove from the object store"),

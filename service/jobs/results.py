@@ -1,19 +1,25 @@
-"""The REST interface of what jobs leave: attempts, events, logs, checkpoints, samples, files; and presets."""
+"""The REST interface of what jobs leave beside checkpoints: attempts, events, logs, samples, files; and presets."""
 
-from collections.abc import AsyncIterator
-from mimetypes import guess_type
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from service.errors import AttemptNotFound, FileNotFound, JobGone, JobNotFound, SampleNotFound, StorageUnavailable
+from service.errors import (
+    AttemptNotFound,
+    DatasetNotFound,
+    FileNotFound,
+    JobGone,
+    JobNotFound,
+    SampleNotFound,
+    StorageUnavailable,
+)
+from service.jobs.downloads import HANDED_OVER, Range, handed_over
 from service.jobs.logs import log_sources, read_log
-from service.jobs.presentation import attempt_view, checkpoint_view, event_view
-from service.jobs.requests import AttemptNumber, Number, ReadableJob, Service
+from service.jobs.presentation import attempt_view, event_view
+from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service
 from service.jobs.result_views import (
     AttemptList,
-    CheckpointList,
     EvaluationList,
     EventPage,
     Log,
@@ -26,7 +32,8 @@ from service.jobs.views import Preset, PresetList
 from service.web.auth import documented_key
 from service.web.principal import Reader
 from service.web.problems import EVERYWHERE, documented
-from workers.contract.keys import DRIVER_LOG
+from workers.contract.data import DatasetManifest
+from workers.contract.keys import DRIVER_LOG, JobKeys
 from workers.contract.presets import PRESETS
 
 router = APIRouter(
@@ -70,10 +77,16 @@ async def list_log_sources(job: ReadableJob, jobs: Service, attempt: AttemptNumb
     return LogSourceList(attempt=record.number, data=await log_sources(record, objects=jobs.objects))
 
 
-@router.get("/jobs/{job_id}/checkpoints", summary="List committed checkpoints, oldest first", responses=_FOUND)
-async def list_checkpoints(job: ReadableJob, jobs: Service) -> CheckpointList:
-    found = await jobs.objects.checkpoints(job.id)
-    return CheckpointList(data=tuple(checkpoint_view(*one, objects=jobs.objects) for one in found))
+@router.get(
+    "/jobs/{job_id}/dataset",
+    summary="The manifest of the image set that a job learns from, or has imported",
+    responses=documented(JobNotFound, DatasetNotFound, JobGone, StorageUnavailable),
+)
+async def get_dataset_of_job(job: ReadableJob, jobs: Service) -> DatasetManifest:
+    manifest = await jobs.objects.dataset(job.id)
+    if manifest is None:
+        raise DatasetNotFound(f"{job.id} has not said which images it has, or never will: trainings and imports do")
+    return manifest
 
 
 @router.get("/jobs/{job_id}/evaluations", summary="What was found of its checkpoints, by images seen", responses=_FOUND)
@@ -91,32 +104,13 @@ async def list_files(job: ReadableJob, jobs: Service) -> ResultFileList:
     "/jobs/{job_id}/files/{name}",
     summary="Fetch a file that a job has left",
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"},
-        **documented(JobNotFound, FileNotFound, JobGone, StorageUnavailable),
-    },
+    responses=HANDED_OVER | documented(JobNotFound, FileNotFound, JobGone, StorageUnavailable),
 )
-async def get_file(
-    job: ReadableJob, jobs: Service, name: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-) -> StreamingResponse:
-    pieces = jobs.objects.file(job.id, name)
+async def get_file(job: ReadableJob, jobs: Service, name: FileName, wanted: Range = None) -> StreamingResponse:
     try:
-        size, first = await jobs.objects.file_size(job.id, name), await anext(pieces, b"")
+        return await handed_over(jobs.objects, JobKeys(job.id).results + name, name=name, wanted=wanted)
     except FileNotFoundError:
         raise FileNotFound(f"{job.id} has left no file {name}: its list says which there are") from None
-    media_type = guess_type(name)[0] or "application/octet-stream"
-    headers = {
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Content-Length": str(size),
-        "X-Content-Type-Options": "nosniff",
-    }
-    return StreamingResponse(_resumed(first, pieces), media_type=media_type, headers=headers)
-
-
-async def _resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
 
 
 @router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_FOUND)
@@ -133,11 +127,7 @@ async def list_samples(job: ReadableJob, jobs: Service) -> SampleList:
         **documented(JobNotFound, SampleNotFound, JobGone, StorageUnavailable),
     },
 )
-async def get_sample(
-    job: ReadableJob,
-    jobs: Service,
-    images_seen: Annotated[Annotated[int, Path(ge=0, lt=2**63)] | Literal["latest"], Path()],
-) -> Response:
+async def get_sample(job: ReadableJob, jobs: Service, images_seen: ImagesSeen) -> Response:
     return Response(await jobs.sample(job.id, images_seen), media_type="image/png")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import AttemptNotFound, SampleNotFound, StateConflict, StorageUnavailable
+from service.errors import AttemptNotFound, CheckpointNotFound, SampleNotFound, StateConflict, StorageUnavailable
 from service.jobs import verbs
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import checkpoint_of
@@ -127,6 +127,16 @@ class Jobs(Submission):
             raise SampleNotFound(f"{job_id} has no sample grid at {images_seen} images")
         return png
 
+    async def checkpoint(
+        self, job_id: str, images_seen: int | Literal["latest"], attempt: int | None
+    ) -> tuple[str, contract.CheckpointManifest]:
+        """Folder and manifest of a committed checkpoint; by default that of the last attempt that left one there."""
+        wanted = None if images_seen == "latest" else images_seen
+        found = await self.objects.checkpoint(job_id, images_seen=wanted, attempt=attempt)
+        if found is None:
+            raise no_such_checkpoint(job_id, images_seen, attempt)
+        return found
+
     async def _last_word(self, attempt: AttemptRecord) -> contract.Progress | None:
         try:
             return await self.objects.progress(attempt.job_id, attempt.number)
@@ -154,6 +164,15 @@ class Jobs(Submission):
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
                 self.wake(written)
                 return written
+
+
+def no_such_checkpoint(job_id: str, images_seen: int | Literal["latest"], attempt: int | None) -> CheckpointNotFound:
+    """Also of one that was there a moment ago: a training removes old ones (`cadence.keep_last`)."""
+    of_attempt = "" if attempt is None else f" of attempt {attempt}"
+    if images_seen == "latest":
+        return CheckpointNotFound(f"{job_id} has no checkpoint{of_attempt} yet; they come as it trains")
+    where = f"no checkpoint{of_attempt} at {images_seen} images, or none any more"
+    return CheckpointNotFound(f"{job_id} has {where}: its list says which it keeps")
 
 
 _EVENTS = {

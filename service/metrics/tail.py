@@ -67,9 +67,15 @@ class Standing:
 
 
 async def follow(
-    job_id: str, after: Cursor, *, store: ObjectStore, standing: Callable[[], Awaitable[Standing]]
+    job_id: str,
+    after: Cursor,
+    *,
+    store: ObjectStore,
+    standing: Callable[[], Awaitable[Standing]],
+    waits: bool = True,
 ) -> AsyncGenerator[tuple[Row, ...], None]:
-    """The rows of a job after `after`, some at a time; ends when there will be no more.
+    """The rows of a job after `after`, some at a time; ends when there will be no more, or, if it `waits` for none,
+    when all that there are have come.
 
     An empty tuple means that there are no more yet, or none to be had: the caller should pause before it asks again.
     """
@@ -82,7 +88,7 @@ async def follow(
             log.warning("metrics.tail_waits", job_id=job_id, error=error.detail)
             yield ()
             continue
-        if now.is_over and not rows:
+        if not rows and (now.is_over or not waits):
             return
         yield rows
 

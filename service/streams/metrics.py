@@ -23,10 +23,14 @@ async def metric_messages(
     feed: Feed,
     store: ObjectStore,
     read_job: Callable[[], Awaitable[JobRecord | None]],
+    waits: bool,
     ping_seconds: float,
     poll_seconds: float = _POLL_SECONDS,
 ) -> Messages:
-    """The rows after `last_id`; without one, all of them. An id that is none of this job starts again (`reset`)."""
+    """The rows after `last_id`; without one, all of them. An id that is none of this job starts again (`reset`).
+
+    Ends when there will be no more, or, if it `waits` for none, when all that there are have come.
+    """
     state = job.state
 
     async def standing() -> Standing:
@@ -40,7 +44,7 @@ async def metric_messages(
         place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
     silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
-    async with aclosing(follow(job.id, place, store=store, standing=standing)) as pieces:
+    async with aclosing(follow(job.id, place, store=store, standing=standing, waits=waits)) as pieces:
         async for rows in pieces:
             for row in rows:
                 yield _told(row)

@@ -104,5 +104,10 @@ async def stream_logs(
     responses=_FOUND,
     **_STREAM,
 )
-async def stream_metrics(job: ReadableJob, last_id: LastId, streams: Service) -> EventStream:
-    return EventStream(streams.metrics(job, last_id))
+async def stream_metrics(
+    job: ReadableJob,
+    last_id: LastId,
+    streams: Service,
+    follow: Annotated[bool, Query(description="false: end when all that there is has come")] = True,
+) -> EventStream:
+    return EventStream(streams.metrics(job, last_id, waits=follow))

@@ -78,9 +78,15 @@ class Streams:
             ping_seconds=self.ping_seconds,
         )
 
-    def metrics(self, job: JobRecord, last_id: str | None) -> Messages:
+    def metrics(self, job: JobRecord, last_id: str | None, *, waits: bool) -> Messages:
         return metric_messages(
-            job, last_id, feed=self.feed, store=self.store, read_job=self._reader(job), ping_seconds=self.ping_seconds
+            job,
+            last_id,
+            feed=self.feed,
+            store=self.store,
+            read_job=self._reader(job),
+            waits=waits,
+            ping_seconds=self.ping_seconds,
         )
 
     def _reader(self, job: JobRecord) -> Callable[[], Awaitable[JobRecord | None]]:

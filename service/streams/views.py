@@ -12,7 +12,10 @@ METRICS = "metrics"
 
 
 class StreamEnd(View):
-    """Nothing will follow, unless the job is retried. The client should not come back by itself."""
+    """Nothing will follow, unless the job is retried. The client should not come back by itself.
+
+    Also of a stream that was not to follow the job.
+    """
 
     state: JobState
 

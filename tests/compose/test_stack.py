@@ -67,6 +67,13 @@ def test_images_of_this_machine_are_sent_to_the_store_and_results_fetched_from_i
     assert report["manifest"]["num_images"] == 20
 
 
+def test_weights_are_fetched_from_outside_with_the_key_alone(client: Client, succeeded: Job, tmp_path: Path) -> None:
+    found = client.jobs.download_checkpoint(succeeded.id, tmp_path, files=["ema.safetensors"])
+
+    assert found.images_seen == succeeded.spec.total_images
+    assert {path.name for path in tmp_path.iterdir()} == {"ema.safetensors", "MANIFEST.json"}
+
+
 def test_mlflow_shows_the_curves_of_a_job_in_a_browser(succeeded: Job, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:

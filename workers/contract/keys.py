@@ -137,6 +137,10 @@ class JobKeys:
         """A folder; names sort by images seen, then by attempt."""
         return f"{self.checkpoints}{_checkpoint_name(images_seen, attempt)}/"
 
+    def checkpoints_at(self, images_seen: int) -> str:
+        """What the folders of all checkpoints at so many images begin with: several attempts may have left one."""
+        return f"{self.checkpoints}{images_seen:012d}-"
+
     def of_checkpoint(self, folder: str) -> tuple[int, int]:
         """The images seen and the attempt of a checkpoint's folder."""
         images_seen, _, attempt = folder.removeprefix(self.checkpoints).rstrip("/").partition("-")

@@ -9,6 +9,7 @@ from pydantic import Field, Strict
 from workers.contract.data import Digest
 from workers.contract.document import Document
 
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what is handed over to be saved: it leads into no other folder
 Timestamp = Annotated[datetime, Strict(False)]
 
 
@@ -133,7 +134,7 @@ class Origin(Document):
 class CheckpointFile(Document):
     """One file of a checkpoint."""
 
-    name: str
+    name: Annotated[str, Field(pattern=FILE_NAME, max_length=100)]
     num_bytes: int
     sha256: Digest
 

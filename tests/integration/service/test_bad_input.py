@@ -60,6 +60,7 @@ ODD_HEADERS = {
     "If-Match": ["", "*", '"', 'W/"1"', "x" * 5000, '"\\"', "ü".encode()],
     "Cdm-Project": ["nowhere", "x" * 5000, "a\tb", "ü".encode(), "../default"],
     "Last-Event-ID": ["-1", "x" * 5000, "9" * 400, "ü".encode()],
+    "Range": ["", "bytes=", "bytes=5-2", "bytes=-5-", "bytes=" + "9" * 400 + "-", "x" * 5000, "ü".encode()],
     "X-Request-Id": ["", "x" * 5000, "a b", "ü".encode()],
     "Content-Type": ["text/plain", "application/xml", "multipart/form-data", "application/json; charset=utf-16"],
     "Content-Length": ["-1"],

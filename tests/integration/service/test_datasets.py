@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from service.cluster import MemoryCluster
-from service.datasets.errors import DatasetNotFound
+from service.errors import DatasetNotFound
 from service.jobs.rebuild import rebuild
 from service.jobs.views import JobCreate
 from tests.support.plane import ORIGIN, Plane, Script, Served, Worker, eventually, plane_in, served_in

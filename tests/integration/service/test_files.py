@@ -111,10 +111,19 @@ async def test_a_file_arrives_whole_whatever_its_size(
     assert answer.headers["Content-Length"] == str(size), "a client shows how much is still to come"
 
 
-async def test_no_more_than_a_piece_is_in_memory_at_once(store: BreakingStore) -> None:
-    leave(store, "job_1", images_zip=bytes(PIECE + 1))
+async def test_a_file_that_broke_off_goes_on(api: httpx2.AsyncClient, store: BreakingStore, job_id: str) -> None:
+    leave(store, job_id, images_zip=b"0123456789")
 
-    pieces = [piece async for piece in JobObjects(store, url="memory://plane").file("job_1", "images.zip")]
+    answer = await api.get(f"/v1/jobs/{job_id}/files/images.zip", headers={"Range": "bytes=4-"})
+
+    assert (answer.status_code, answer.content) == (206, b"456789")
+    assert answer.headers["Content-Range"] == "bytes 4-9/10"
+
+
+async def test_no_more_than_a_piece_is_in_memory_at_once(store: BreakingStore) -> None:
+    store.put("images.zip", bytes(PIECE + 1))
+
+    pieces = [piece async for piece in JobObjects(store, url="memory://plane").pieces("images.zip")]
 
     assert [len(piece) for piece in pieces] == [PIECE, 1]
 

@@ -145,7 +145,7 @@ def test_jobs_of_each_kind_are_made_listed_and_read_with_what_they_left(service:
         client.jobs.fork(drawn.id)
 
 
-def test_a_file_that_was_cut_off_half_way_is_fetched_again_and_whole(
+def test_a_file_that_was_cut_off_half_way_comes_whole_and_on_a_path_goes_on_behind_what_had_come(
     service: Service, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     job = client.jobs.create({"kind": "import", "dataset": {"kind": "builtin", "name": "fashion16"}})
@@ -167,8 +167,8 @@ def test_a_file_that_was_cut_off_half_way_is_fetched_again_and_whole(
         patient.jobs.save_file(job.id, "images.zip", tmp_path / "mine.zip", on_bytes=lambda *how: heard.append(how))
     assert not cuts
     assert (tmp_path / "mine.zip").read_bytes() == data
-    assert (heard[0], heard[-1]) == ((1 << 20, len(data)), (len(data), len(data)))
-    assert heard.count(heard[0]) == 2, "it was begun anew"
+    assert heard[-1] == (len(data), len(data))
+    assert sorted(set(heard)) == heard, "nothing came twice"
     assert [file.name for file in tmp_path.glob("*mine*")] == ["mine.zip"]
 
 

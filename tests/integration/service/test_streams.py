@@ -246,6 +246,16 @@ async def test_a_client_that_is_cut_after_every_row_has_each_once_in_order(live:
         assert await live.all(path, after=again[0].id) == seen
 
 
+async def test_rows_of_a_job_that_runs_end_for_those_who_do_not_follow_it(live: Watched) -> None:
+    job = await live.begun(await live.job())
+    live.measured(job, 0, [1, 2])
+
+    *rows, end = await live.all(f"/v1/jobs/{job.id}/metrics/stream", follow="false")
+
+    assert [row.data["images_seen"] for row in rows] == [1, 2]
+    assert (end.event, end.data) == ("end", {"state": "running"})
+
+
 async def test_what_is_not_there_is_a_problem_and_no_stream(live: Watched) -> None:
     job = await live.job()
     for path, code in (

@@ -203,6 +203,17 @@ async def test_the_stream_ends_with_the_job_and_not_before_its_last_row() -> Non
         await anext(stream)
 
 
+async def test_who_does_not_wait_gets_what_there_is_of_all_attempts() -> None:
+    live = Live(attempt=2)
+    live.write(1, 2)
+    live.write(3)
+    live.write(2, attempt=2)
+
+    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing, waits=False)
+
+    assert [row.content.images_seen async for rows in stream for row in rows] == [1, 2, 3, 2]
+
+
 async def test_rows_that_a_repeated_write_added_to_a_chunk_are_not_lost() -> None:
     live = Live()
     live.write(1)

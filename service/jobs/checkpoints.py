@@ -1,0 +1,69 @@
+"""The REST interface of checkpoints: which there are, what each consists of, and its files."""
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
+
+from service.errors import CheckpointNotFound, FileNotFound, JobGone, JobNotFound, StorageUnavailable
+from service.jobs.downloads import HANDED_OVER, Range, handed_over
+from service.jobs.presentation import checkpoint_view
+from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, ReadableJob, Service
+from service.jobs.result_views import Checkpoint, CheckpointList
+from service.jobs.usecases import no_such_checkpoint
+from service.web.auth import documented_key
+from service.web.problems import EVERYWHERE, documented
+from workers.contract.keys import MANIFEST
+
+router = APIRouter(
+    prefix="/v1", tags=["jobs"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
+)
+_FOUND = (JobNotFound, CheckpointNotFound, JobGone, StorageUnavailable)
+_WHICH = "`latest` is the newest there is. Where several attempts have left one at the same images, the last counts, "
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints",
+    summary="List committed checkpoints, oldest first",
+    responses=documented(JobNotFound, JobGone, StorageUnavailable),
+)
+async def list_checkpoints(job: ReadableJob, jobs: Service) -> CheckpointList:
+    found = await jobs.objects.checkpoints(job.id)
+    return CheckpointList(data=tuple(checkpoint_view(*one, objects=jobs.objects) for one in found))
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints/{images_seen}",
+    summary="Show a committed checkpoint, with the sha256 of its files",
+    description=f"{_WHICH}unless `attempt` says which.",
+    responses=documented(*_FOUND),
+)
+async def get_checkpoint(
+    job: ReadableJob, jobs: Service, images_seen: ImagesSeen, attempt: AttemptNumber = None
+) -> Checkpoint:
+    return checkpoint_view(*await jobs.checkpoint(job.id, images_seen, attempt), objects=jobs.objects)
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints/{images_seen}/files/{name}",
+    summary="Fetch a file of a checkpoint",
+    description=f"One that the checkpoint lists, or `{MANIFEST}`, which says what was written. {_WHICH}so a client "
+    "that fetches several names the `attempt`, too.",
+    response_class=StreamingResponse,
+    responses=HANDED_OVER | documented(*_FOUND, FileNotFound),
+)
+async def get_checkpoint_file(
+    job: ReadableJob,
+    jobs: Service,
+    images_seen: ImagesSeen,
+    name: FileName,
+    attempt: AttemptNumber = None,
+    wanted: Range = None,
+) -> StreamingResponse:
+    folder, manifest = await jobs.checkpoint(job.id, images_seen, attempt)
+    names = [MANIFEST, *(file.name for file in manifest.files)]
+    if name not in names:
+        where = f"the checkpoint of {job.id} at {manifest.images_seen} images"
+        raise FileNotFound(f"{where} has no file {name}: it has {', '.join(names)}")
+    try:
+        return await handed_over(jobs.objects, f"{folder}/{name}", name=name, wanted=wanted)
+    except FileNotFoundError:  # its training has removed it since
+        raise no_such_checkpoint(job.id, images_seen, attempt) from None
