@@ -1,40 +1,48 @@
-"""`cdm average` and `cdm export`: tensors are read by the workers' code, in a process of its own."""
+"""`cdm average` and `cdm export`: what they take is fetched here, and read by the workers' code, in other processes."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from service.cli.connection import connected, find_training
+from service.cli.copies import copied
 from service.cli.errors import CommandFailed
-from service.cli.modules import require_pytorch, run_module
-from service.cli.options import Home, JobName, Key, Project, Url
+from service.cli.modules import lines_of_module, require_pytorch, run_module
+from service.cli.options import Home, JobName, Key, Project, Url, on_service
 from service.cli.text import first_checkpoint
+from service.client import Client
 from service.embedded.documents import Keys, Run
 from service.embedded.folder import Folder
 from service.embedded.parts import inherited_environment
 from service.embedded.seaweedfs import client_environment
+from service.jobs.result_views import Checkpoint
+from service.jobs.views import Job
+
+_AVERAGE, _EXPORT = "workers.jobs.reconstruct", "workers.jobs.export"
 
 
+@on_service
 def average(
+    client: Client,
     job: JobName,
     relative_width: Annotated[float, typer.Option("--relative-width", help="Of the average, above 0, below 0.28.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="Where to write it.")],
     images: Annotated[int | None, typer.Option("--images", help="Images seen; default: last checkpoint.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
-    url: Url = None,
-    key: Key = None,
-    project: Project = None,
-    home: Home = None,
 ) -> None:
     """Rebuild a moving average of another width, of a job with power-function averages.
 
-    Reads the checkpoints where they lie: with --url, an S3 store takes its credentials from the AWS_* variables.
+    Fetches those of its stored averages that count; until it is done they take room in the temporary folder ($TMPDIR).
     """
-    folder = _folder_of(job, url, key, home, project)
-    command = ["workers.jobs.reconstruct", folder, "--relative-width", str(relative_width), "--output", str(output)]
-    command += () if images is None else ("--images", str(images))
-    _run([*command, *(("--force",) if force else ())], url, home)
+    options = ["--relative-width", str(relative_width), "--output", str(output)]
+    options += () if images is None else ("--images", str(images))
+    options += ("--force",) if force else ()
+    found, checkpoints = _trained(client, job)
+    with copied(client, found, checkpoints) as copy:
+        copy.fetch_files(lines_of_module(_AVERAGE, copy.folder, *options, "--plan"))
+        raise typer.Exit(run_module(_AVERAGE, copy.folder, *options))
 
 
 def export(
@@ -43,7 +51,12 @@ def export(
     at: Annotated[int | None, typer.Option("--at", metavar="IMAGES", help="The checkpoint; default: newest.")] = None,
     average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
     register: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Also as a version of this model in MLflow's registry.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also as a version of this model in MLflow's registry; with --url, MLFLOW_TRACKING_URI and the AWS_* "
+            "variables say where that is, and let it write to the service's store.",
+        ),
     ] = None,
     url: Url = None,
     key: Key = None,
@@ -52,28 +65,32 @@ def export(
 ) -> None:
     """Write a model to a folder that stands for itself: weights, how they came about, what was measured.
 
-    Three lines of Python, which are in its README.md, draw from it without a service. Reads the store as `cdm average`.
+    Three lines of Python, which are in its README.md, draw from it without a service.
     """
-    command = ["workers.jobs.export", _folder_of(job, url, key, home, project), "--output", str(output)]
-    command += () if at is None else ("--images", str(at))
-    command += () if register is None else ("--register", register)
-    _run([*command, *(() if average is None else ("--average", average))], url, home)
-
-
-def _folder_of(job: str, url: str | None, key: str | None, home: Path | None, project: str | None) -> str:
-    """Where a training with checkpoints lies in the store."""
-    require_pytorch("this")
+    options = ["--output", str(output)]
+    options += () if at is None else ("--images", str(at))
+    options += () if average is None else ("--average", average)
+    environment = _stack_environment(home) if register and not url else None
     with connected(url, key, home, project=project) as client:
-        found, spec = find_training(client, job)
-        checkpoints = client.jobs.checkpoints(found.id)
+        found, checkpoints = _trained(client, job)
+        if register:
+            store, _, _ = checkpoints[-1].uri.partition(f"/jobs/{found.id}/")
+            options += ("--register", register, "--store", store)
+        with copied(client, found, checkpoints) as copy:
+            weights = lines_of_module(_EXPORT, copy.folder, *options, "--plan", environment=environment)
+            copy.fetch_files(weights)
+            copy.fetch_findings()
+            raise typer.Exit(run_module(_EXPORT, copy.folder, *options, environment=environment))
+
+
+def _trained(client: Client, job: str) -> tuple[Job, Sequence[Checkpoint]]:
+    """A training and its checkpoints, of which there is one at least."""
+    require_pytorch("this")
+    found, spec = find_training(client, job)
+    checkpoints = client.jobs.checkpoints(found.id)
     if not checkpoints:
-        first = first_checkpoint(spec.cadence)
-        raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first}")
-    return checkpoints[-1].uri.partition("/checkpoints/")[0]
-
-
-def _run(module: list[str], url: str | None, home: Path | None) -> NoReturn:
-    raise typer.Exit(run_module(*module, environment=None if url else _stack_environment(home)))
+        raise CommandFailed(f"{found.id} has no checkpoints yet: the first comes {first_checkpoint(spec.cadence)}")
+    return found, checkpoints
 
 
 def _stack_environment(home: Path | None) -> dict[str, str]:

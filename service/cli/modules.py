@@ -3,7 +3,7 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import typer
 
@@ -18,8 +18,22 @@ def require_pytorch(what: str) -> None:
 
 def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> int:
     """Its exit code; `environment`: None is our own."""
+    return _run(module, arguments, environment, stdout=None).returncode
+
+
+def lines_of_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> list[str]:
+    """What it prints. If it fails, it has said why on standard error, and this command ends with its exit code."""
+    done = _run(module, arguments, environment, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    return done.stdout.splitlines()
+
+
+def _run(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str] | None, *, stdout: int | None
+) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-P", "-m", module, *arguments]  # -P: what lies in the current folder is not meant
     try:
-        return subprocess.run(command, env=environment, check=False).returncode
+        return subprocess.run(command, env=environment, stdout=stdout, text=True, check=False)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

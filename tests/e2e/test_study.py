@@ -1,5 +1,6 @@
 """From somebody's images to whether consistency paid, by one command: jobs of all kinds on the whole stack."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from service.jobs.views import AT_IMAGES, COMPARES, OF_JOB, JobState
 from tests.support.stack_jobs import finished, mlflow
 from tests.support.waiting import wait_until
-from tests.support.whole_stack import Stack
+from tests.support.whole_stack import Stack, run_cdm
 from workers.contract.comparing import Comparison
 from workers.contract.sampling import Sampled
 from workers.sampling.handover import open_model
@@ -75,3 +76,24 @@ def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, tmp_path: Pat
     assert f"/runs/{version.run_id}?" in trained.mlflow_url
     assert open_model(f"{version.source}/weights.safetensors").draw(range(2)).shape == (2, 1, 16, 16)
     wait_until(lambda: not stack.processes("ray::RayTrainWorker"), timeout_seconds=60)
+
+
+def test_a_colleague_with_a_key_and_nothing_else_takes_the_weights_home(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trained,) = (job for job in stack.client.jobs.list(labels={"study": "small"}) if job.control_job_id)
+    key = stack.client.api_keys.create(scopes=["jobs:read"]).key
+    url = json.loads((stack.home / "connection.json").read_text())["url"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+
+    exported = run_cdm(
+        tmp_path / "no-stack", ["export", trained.id, "--url", url, "--key", key, "-o", str(tmp_path / "out")]
+    )
+
+    assert exported.returncode == 0, exported.stderr
+    assert open_model(tmp_path / "out/weights.safetensors").draw(range(2)).shape == (2, 1, 16, 16)
+    assert (tmp_path / "out/samples.png").read_bytes() == stack.client.jobs.sample(trained.id)
+    assert (tmp_path / "out/metrics.csv").read_text().startswith("images_seen,")
+    (evaluation,) = json.loads((tmp_path / "out/evaluations.json").read_text())
+    assert evaluation["checkpoint"]["job_id"] == trained.id

@@ -34,6 +34,10 @@ class Stored:
     folder: str
     file: CheckpointFile
 
+    @property
+    def key(self) -> str:
+        return self.folder + self.file.name
+
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:

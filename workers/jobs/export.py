@@ -1,6 +1,7 @@
 """A training as a folder that stands for itself: `python -m workers.jobs.export JOB --output FOLDER`.
 
 JOB is `<store>/jobs/<id>`. The folder gets the weights of one checkpoint and everything that says how they came about.
+With `--plan` it only says which object has the weights: whoever has no store fetches that one (`cdm export`).
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -18,13 +20,13 @@ import safetensors.torch
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import CheckpointManifest
+from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import STORE_ERRORS, UsageError
 from workers.sampling.handover import SAMPLER
 from workers.sampling.network import Trained, chosen_checkpoint, find_source
-from workers.storage import ObjectStore
+from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
 from workers.training.contents import average_file
@@ -43,9 +45,13 @@ def main() -> int:
         wanted = CheckpointSource(job_id=job.job_id, images_seen=arguments.images, average=arguments.average)
         if arguments.register and not os.environ.get("MLFLOW_TRACKING_URI"):
             raise UsageError("--register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is")
-        source = export(job, wanted, arguments.output)
+        choice = chosen(job, wanted, arguments.output)
+        if arguments.plan:
+            sys.stdout.write(f"{choice.weights}\n")
+            return 0
+        source = export(job, choice, arguments.output)
         if arguments.register:
-            _register(job, source, arguments.output, arguments.register)
+            _register(arguments.store or job.store_url, source, arguments.output, arguments.register)
     except (UsageError, DamagedCheckpointError, *STORE_ERRORS) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_USAGE
@@ -55,65 +61,83 @@ def main() -> int:
     return 0
 
 
-def _register(job: Job, source: CheckpointSource, folder: Path, name: str) -> None:
+def _register(store_url: str, source: CheckpointSource, folder: Path, name: str) -> None:
     from mlflow.exceptions import MlflowException  # a second to import, and most do without
 
     from workers.tracking.registry import register
 
     try:
-        version = register(folder, source, job.open_store(), job.store_url, name=name)
+        version = register(folder, source, open_store(store_url), store_url, name=name)
     except MlflowException as error:
         raise UsageError(f"--register: MLflow has refused it: {error.message}") from None
     sys.stdout.write(f"registered as version {version} of {name}\n")
 
 
-def export(job: Job, wanted: CheckpointSource, folder: Path) -> CheckpointSource:
-    """Write the folder, which must be empty or not there yet; return which checkpoint and average it holds.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A checkpoint, and the file of it whose weights are exported."""
+
+    trained: Trained
+    source: CheckpointSource
+    folder: str
+    manifest: CheckpointManifest
+    file: CheckpointFile
+
+    @property
+    def weights(self) -> str:
+        """The key of that file."""
+        return self.folder + self.file.name
+
+
+def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
+    """What is to be exported into a folder, which must be empty or not there yet. No weights are read.
 
     Raises:
         UsageError: there is something in the folder, or the job is no training.
         ValueError: the job has no such checkpoint; the message says which it has.
-        DamagedCheckpointError: its weights are not those that were written.
+        DamagedCheckpointError: its manifest is not the one that was written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there and not empty: choose another --output")
-    store, keys = job.open_store(), job.keys
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} is there and not empty: choose another --output")
+    store = job.open_store()
     trained = Trained(job.training, Trained.of(store, job.job_id).images)
     source = find_source(store, wanted)
     at = chosen_checkpoint(store, source)
-    checkpoint = keys.checkpoint(at.images_seen, at.attempt)
-    manifest = read_manifest(store, checkpoint)
-    evaluations = _evaluations(store, keys)
-    folder.mkdir(parents=True, exist_ok=True)
-    _save_weights(trained, source, manifest, store, checkpoint, folder / "weights.safetensors")
+    folder = job.keys.checkpoint(at.images_seen, at.attempt)
+    manifest, name = read_manifest(store, folder), average_file(source.average or "network")
+    (file,) = (file for file in manifest.files if file.name == name)
+    return Choice(trained, source, folder, manifest, file)
+
+
+def export(job: Job, choice: Choice, output: Path) -> CheckpointSource:
+    """Write the folder; return which checkpoint and average it holds.
+
+    Raises:
+        DamagedCheckpointError: the weights are not those that were written.
+    """
+    store, keys = job.open_store(), job.keys
+    trained, evaluations = choice.trained, _evaluations(store, keys)
+    output.mkdir(parents=True, exist_ok=True)
+    _save_weights(choice, store, output / "weights.safetensors")
     for name, text in {
         "spec.json": trained.spec.model_dump_json(indent=2),
         "dataset.json": trained.images.model_dump_json(indent=2),
-        "checkpoint.json": manifest.model_dump_json(indent=2),
+        "checkpoint.json": choice.manifest.model_dump_json(indent=2),
         "checkpoints.json": json.dumps(_manifests(store, keys), indent=2),
         "evaluations.json": json.dumps([each.model_dump(mode="json") for each in evaluations], indent=2),
         "metrics.csv": _metrics(store, keys),
         "requirements.txt": _versions(),
-        "README.md": _card(trained, source, manifest, evaluations),
+        "README.md": _card(choice, evaluations),
     }.items():
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+        (output / name).write_text(text + "\n", encoding="utf-8")
     grids = store.list(keys.samples)
     if grids:
-        (folder / "samples.png").write_bytes(store.get(grids[-1]))
-    return source
+        (output / "samples.png").write_bytes(store.get(grids[-1]))
+    return choice.source
 
 
-def _save_weights(
-    trained: Trained,
-    source: CheckpointSource,
-    manifest: CheckpointManifest,
-    store: ObjectStore,
-    checkpoint: str,
-    path: Path,
-) -> None:
-    spec, images = trained.spec, trained.images
-    name = average_file(source.average or "network")
-    (file,) = (file for file in manifest.files if file.name == name)
+def _save_weights(choice: Choice, store: ObjectStore, path: Path) -> None:
+    spec, images, source = choice.trained.spec, choice.trained.images, choice.source
     extra = {
         "source": source.job_id,
         "images_seen": str(source.images_seen),
@@ -121,7 +145,7 @@ def _save_weights(
         SAMPLER: spec.sampler.model_dump_json(),
     }
     header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
-    save_weights(path, safetensors.torch.load(read_file(store, checkpoint, file)), header)
+    save_weights(path, safetensors.torch.load(read_file(store, choice.folder, choice.file)), header)
 
 
 def _evaluations(store: ObjectStore, keys: JobKeys) -> list[Evaluation]:
@@ -150,10 +174,8 @@ def _versions() -> str:
     return "\n".join(f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
-def _card(
-    trained: Trained, source: CheckpointSource, manifest: CheckpointManifest, evaluations: list[Evaluation]
-) -> str:
-    spec, images = trained.spec, trained.images
+def _card(choice: Choice, evaluations: list[Evaluation]) -> str:
+    spec, images, source, manifest = choice.trained.spec, choice.trained.images, choice.source, choice.manifest
     term = spec.objective.consistency
     how = f"consistency by `{term.estimator}`, weight {term.weight:g}" if term else "no consistency term"
     size = f"{images.resolution}x{images.resolution}, {images.channels} channels"
@@ -190,6 +212,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, metavar="N", help="of the checkpoint; default: the last")
     parser.add_argument("--average", metavar="NAME", help="ema, ema-0.050 by its width, or network; default: the first")
     parser.add_argument("--register", metavar="NAME", help="also as a version of this model in MLflow's registry")
+    parser.add_argument(
+        "--store", metavar="URL", help="with --register: where the files of the model go; default: JOB's"
+    )
+    parser.add_argument("--plan", action="store_true", help="only say the key of the weights; write nothing")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="empty, or not there yet")
     return parser.parse_args()
 

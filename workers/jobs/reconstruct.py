@@ -1,7 +1,8 @@
 """Rebuild an average of any width: `python -m workers.jobs.reconstruct JOB --relative-width 0.07 -o FILE`.
 
 JOB is `<store>/jobs/<id>`, of a job that keeps power-function averages (`ema.kind: power`). Its checkpoints are read
-and verified one file at a time.
+and verified one file at a time. With `--plan` it only says which objects these are: whoever has no store fetches no
+others (`cdm average`).
 """
 
 import argparse
@@ -25,6 +26,9 @@ def main() -> int:
         refuse_output(output, force=arguments.force)
         job = job_in(arguments.job)
         plan = planned(job, relative_width=arguments.relative_width, images_seen=arguments.images)
+        if arguments.plan:
+            sys.stdout.writelines(f"{stored.key}\n" for _, stored in plan.parts)
+            return 0
         write(plan, job, output)
     except (UsageError, *STORE_ERRORS) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
@@ -49,6 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, metavar="N", help="images seen; default: those of the last checkpoint")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a safetensors file")
     parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
+    parser.add_argument("--plan", action="store_true", help="only say the keys of what is read; write nothing")
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
 from workers.contract.sampling import CheckpointSource
 from workers.jobs.attempt import Job
-from workers.jobs.export import export
+from workers.jobs.export import chosen, export, main
 from workers.jobs.failures import UsageError
 from workers.sampling.handover import open_model
 from workers.sampling.network import SourceError
@@ -32,9 +32,14 @@ def wanted(**fields: object) -> CheckpointSource:
     return CheckpointSource.model_validate({"job_id": TRAINED, **fields})
 
 
+def exported(gallery: Gallery, output: Path, **fields: object) -> CheckpointSource:
+    job = job_of(gallery)
+    return export(job, chosen(job, wanted(**fields), output), output)
+
+
 def test_an_exported_model_draws_what_a_sample_job_draws(gallery: Gallery, tmp_path: Path) -> None:
     gallery.run("sampled", "sample", num_images=3, archive="npz", sampler={"steps": 2})
-    export(job_of(gallery), wanted(), tmp_path / "out")
+    exported(gallery, tmp_path / "out")
 
     pixels = open_model(tmp_path / "out/weights.safetensors", sampler=SAMPLER).draw(range(3))
 
@@ -44,7 +49,7 @@ def test_an_exported_model_draws_what_a_sample_job_draws(gallery: Gallery, tmp_p
 
 
 def test_one_of_a_network_with_classes_knows_them(classes: Gallery, tmp_path: Path) -> None:
-    export(job_of(classes), wanted(average="network"), tmp_path / "out")
+    exported(classes, tmp_path / "out", average="network")
 
     model = open_model(tmp_path / "out/weights.safetensors", sampler=SAMPLER, classes=(3,))
 
@@ -54,7 +59,7 @@ def test_one_of_a_network_with_classes_knows_them(classes: Gallery, tmp_path: Pa
 
 
 def test_the_folder_says_how_the_model_came_about(gallery: Gallery, tmp_path: Path) -> None:
-    source = export(job_of(gallery), wanted(images_seen=80, average="ema-0.100"), tmp_path / "out")
+    source = exported(gallery, tmp_path / "out", images_seen=80, average="ema-0.100")
 
     assert (source.images_seen, source.average) == (80, "ema-0.100")
     assert parse_job(json.loads((tmp_path / "out/spec.json").read_text())) == job_of(gallery).spec
@@ -67,7 +72,7 @@ def test_the_folder_says_how_the_model_came_about(gallery: Gallery, tmp_path: Pa
 
 
 def test_the_lines_in_its_card_run(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export(job_of(gallery), wanted(), tmp_path / "out")
+    exported(gallery, tmp_path / "out")
     lines = [line[4:] for line in (tmp_path / "out/README.md").read_text().splitlines() if line.startswith("    ")]
     monkeypatch.chdir(tmp_path / "out")
     names: dict[str, torch.Tensor] = {}
@@ -82,8 +87,21 @@ def test_nothing_is_written_over_and_nothing_is_left_of_what_cannot_be(gallery: 
     (tmp_path / "mine").write_text("precious")
 
     with pytest.raises(UsageError, match="is there and not empty"):
-        export(job_of(gallery), wanted(), tmp_path)
+        exported(gallery, tmp_path)
     with pytest.raises(SourceError, match="has no checkpoint at 7 images"):
-        export(job_of(gallery), wanted(images_seen=7), tmp_path / "out")
+        exported(gallery, tmp_path / "out", images_seen=7)
 
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_says_which_object_has_the_weights_and_writes_nothing(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"memory://{gallery.name}/jobs/{TRAINED}"
+    arguments = [place, "--images", "80", "--average", "ema-0.100", "--output", str(tmp_path / "out"), "--plan"]
+    monkeypatch.setattr("sys.argv", ["export", *arguments])
+
+    code = main()
+
+    assert (code, capsys.readouterr()) == (0, (f"{JobKeys(TRAINED).checkpoint(80, 1)}ema-0.100.safetensors\n", ""))
     assert not (tmp_path / "out").exists()

@@ -133,6 +133,24 @@ def test_where_several_attempts_passed_the_latest_counts(
     assert "from 1 of 10 stored averages" in out
 
 
+def test_a_plan_names_all_that_is_read_and_writes_nothing(
+    finished: LocalStore, rebuild: Rebuild, tmp_path: Path
+) -> None:
+    code, out, err = rebuild("--relative-width", "0.1", "--plan")
+    planned, stored = out.splitlines(), [key for key in finished.list(KEYS.checkpoints) if "/ema-" in key]
+    written_before = (tmp_path / "out.safetensors").exists()
+    for key in {*finished.list(KEYS.checkpoints)} - {*planned}:
+        if not key.endswith(MANIFEST):
+            finished.delete(key)
+
+    rebuilt = rebuild("--relative-width", "0.1")
+
+    assert (code, err, written_before) == (0, "", False)
+    assert {*planned} < {*stored}
+    assert rebuilt[0] == 0
+    assert f"from {len(planned)} of {len(stored)} stored averages" in rebuilt[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,0 +1,88 @@
+"""A training on this machine, as far as a command reads it: fetched with a key alone, laid out as in the store."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+from service.cli.errors import CommandFailed
+from service.client import Client
+from service.jobs.result_views import Checkpoint
+from service.jobs.views import Job
+from service.metrics.views import MetricRow
+from workers.contract.keys import JobKeys
+from workers.storage.local import LocalStore
+
+
+@contextmanager
+def copied(client: Client, job: Job, checkpoints: Iterable[Checkpoint]) -> Iterator["Copy"]:
+    """What there is to know of a training with these checkpoints, in a temporary folder; of their files none so far."""
+    try:
+        with TemporaryDirectory(prefix="cdm-copy-") as name:
+            copy = Copy(client, job, Path(name))
+            copy.fetch_documents(checkpoints)
+            yield copy
+    except OSError as error:
+        mend = "make room there, or set TMPDIR to a folder that has some"
+        raise CommandFailed(f"cannot write to {gettempdir()}: {error.strerror or error}; {mend}") from None
+
+
+class Copy:
+    """The folder of a job in a store of its own, which grows by what is asked for."""
+
+    def __init__(self, client: Client, job: Job, root: Path) -> None:
+        self._client, self._job, self._root = client, job, root
+        self._store, self._keys = LocalStore(root), JobKeys(job.id)
+
+    @property
+    def folder(self) -> str:
+        return str(self._root / self._keys.root)
+
+    def fetch_documents(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Its document, the manifest of its images, and those of checkpoints."""
+        self._store.put(self._keys.spec, self._job.spec.model_dump_json().encode())
+        self._store.put(self._keys.dataset, self._client.jobs.dataset(self._job.id).model_dump_json().encode())
+        for each in checkpoints:
+            place = self._root / self._keys.checkpoint(each.images_seen, each.attempt)
+            self._client.jobs.download_checkpoint(
+                self._job.id, place, images_seen=each.images_seen, attempt=each.attempt, files=()
+            )
+
+    def fetch_files(self, keys: Iterable[str]) -> None:
+        """Files of checkpoints, by their keys; how far it is shows on standard error."""
+        from service.cli.bar import transfer_bar  # rich takes a moment to import
+
+        for key in keys:
+            folder, _, name = key.rpartition("/")
+            images_seen, attempt = self._keys.of_checkpoint(folder)
+            with transfer_bar(f"fetching {name} at {images_seen:,} images") as show:
+                self._client.jobs.download_checkpoint(
+                    self._job.id,
+                    self._root / folder,
+                    images_seen=images_seen,
+                    attempt=attempt,
+                    files=[name],
+                    on_bytes=show,
+                )
+
+    def fetch_findings(self) -> None:
+        """What was measured, and the last pictures."""
+        jobs, keys = self._client.jobs, self._keys
+        rows = jobs.stream_metrics(self._job.id, follow=False)
+        for attempt, some in groupby(rows, key=lambda row: row.attempt):
+            self._store.put(keys.attempt(attempt).metrics_chunk(0), "".join(map(_line, some)).encode())
+        for each in jobs.evaluations(self._job.id):
+            at = each.checkpoint
+            place = keys.evaluation(at.images_seen or 0, at.attempt or 1, each.job_id)
+            self._store.put(place, each.model_dump_json().encode())
+        for images_seen in jobs.samples(self._job.id)[-1:]:
+            self._store.put(keys.sample(images_seen), jobs.sample(self._job.id, images_seen=images_seen))
+
+
+def _line(row: MetricRow) -> str:
+    """As workers write it."""
+    values = {name: math.nan if value is None else value for name, value in row.values.items()}
+    return json.dumps({"images_seen": row.images_seen, "time": row.time.timestamp(), **values}) + "\n"
