@@ -1,14 +1,45 @@
 """What is stopped and forgotten on an engine that others use, too, and what is left alone."""
 
-import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.cluster import MemoryCluster
 from service.cluster.base import ClusterUnreachable, RunStatus, Submission
+from service.cluster.memory import Driver
 from service.database.tables import attempts, events, job_labels, jobs
 from tests.support.plane import Plane, Script, plane_in, until_run
+
+OURS = "a job of ours"
+
+
+class Witnessed(MemoryCluster):
+    """Knows what it was asked to stop or to forget; either takes its time to show."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.ended: list[str] = []
+
+    async def stop(self, submission_id: str) -> None:
+        self.ended.append(submission_id)
+        await super().stop(submission_id)
+
+    async def delete(self, submission_id: str) -> None:
+        self.ended.append(submission_id)
+        await super().delete(submission_id)
+
+
+@pytest.fixture
+def cluster(script: Script) -> Witnessed:
+    return Witnessed(script)
+
+
+@pytest.fixture
+async def plane(tmp_path: Path, cluster: Witnessed) -> AsyncIterator[Plane]:
+    async with plane_in(tmp_path, cluster=cluster) as plane:
+        yield plane
 
 
 async def known_ids(plane: Plane) -> list[str]:
@@ -60,12 +91,12 @@ async def test_an_attempt_that_was_never_written_down_is_stopped_if_its_job_is_o
     assert await known_ids(plane) == [f"{job_id}-a1"]
 
 
-async def test_what_runs_as_it_should_is_left_alone(plane: Plane) -> None:
+async def test_what_runs_as_it_should_is_left_alone(plane: Plane, cluster: Witnessed) -> None:
     job_id = await plane.started()
 
     await plane.parts.sweep.tick()
-    await asyncio.sleep(0)
 
+    assert cluster.ended == []
     assert await status_of(plane, f"{job_id}-a1") is RunStatus.RUNNING
     assert (await plane.job(job_id)).state == "running"
 
@@ -78,33 +109,39 @@ async def test_what_runs_as_it_should_is_left_alone(plane: Plane) -> None:
         {"cdm_service": "another installation"},
         {"cdm_job": "job_1", "cdm_attempt": "1", "cdm_service": "another installation"},
         {"cdm_job": "job_1", "cdm_attempt": "1"},
+        {"cdm_job": OURS, "cdm_service": "another installation"},  # which a copy of this database was put into
     ],
 )
 async def test_what_others_run_is_neither_stopped_nor_forgotten(
-    plane: Plane, script: Script, metadata: dict[str, str]
+    plane: Plane, script: Script, cluster: Witnessed, metadata: dict[str, str]
 ) -> None:
-    await submit_as(plane, "running", **metadata)
-    await submit_as(plane, "over", **metadata)
+    job_id = await plane.started()
+    given = {name: value.replace(OURS, job_id) for name, value in metadata.items()}
+    await submit_as(plane, "running", **given)
+    await submit_as(plane, "over", **given)
     script.exit("over", 0)
     await until_run(plane, "over", RunStatus.SUCCEEDED)
 
-    for _ in range(3):
-        await plane.parts.sweep.tick()
-        await asyncio.sleep(0)
+    await plane.parts.sweep.tick()
 
-    assert await known_ids(plane) == ["over", "running"]
+    assert cluster.ended == []
+    assert await known_ids(plane) == [f"{job_id}-a1", "over", "running"]
     assert await status_of(plane, "running") is RunStatus.RUNNING
 
 
-async def test_a_job_that_a_lost_database_does_not_know_goes_on_until_that_is_rebuilt(plane: Plane) -> None:
+async def test_a_job_that_a_lost_database_does_not_know_goes_on_until_that_is_rebuilt(
+    plane: Plane, cluster: Witnessed
+) -> None:
     job_id = await plane.started()
     async with plane.parts.database.writing() as connection:
         for table in (events, attempts, job_labels, jobs):
             await connection.execute(table.delete())
 
-    await plane.parts.sweep.tick()
-    await asyncio.sleep(0)
+    with capture_logs() as logs:
+        await plane.parts.sweep.tick()
 
+    assert cluster.ended == []
+    assert [entry["submission_id"] for entry in logs if entry["event"] == "run.unknown"] == [f"{job_id}-a1"]
     assert await status_of(plane, f"{job_id}-a1") is RunStatus.RUNNING
 
 
