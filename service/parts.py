@@ -174,12 +174,12 @@ def assemble(
             store=store, database=database, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock, token=token
         ),
         housekeeping=Housekeeping(
-            purges=(
-                IdempotencyStore(database).purge,
-                uploads.purge,
-                datasets.purge,
-                Pins(store=store, objects=objects).purge,
-            ),
+            purges={
+                "idempotency keys": IdempotencyStore(database).purge,
+                "uploads": uploads.purge,
+                "data sets": datasets.purge,
+                "pins": Pins(store=store, objects=objects).purge,
+            },
             clock=clock,
         ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),

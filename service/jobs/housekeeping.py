@@ -1,11 +1,16 @@
-"""Rows that have served their time."""
+"""Rows and objects that have served their time."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+import structlog
+
 from service.clock import Clock
+from service.errors import DatabaseUnavailable, StorageUnavailable
+
+log = structlog.get_logger()
 
 
 class Purge(Protocol):
@@ -16,13 +21,18 @@ class Purge(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Housekeeping:
-    """Runs seldom: nobody waits for it."""
+    """Runs seldom: nobody waits for it. `purges` are named by what they remove."""
 
-    purges: tuple[Purge, ...]
+    purges: Mapping[str, Purge]
     clock: Clock
 
     async def tick(self) -> bool:
-        """All of it once."""
-        for purge in self.purges:
-            await purge(now=self.clock())
+        """All of it once. What fails is told, and keeps nothing else from being removed."""
+        for name, purge in self.purges.items():
+            try:
+                await purge(now=self.clock())
+            except (DatabaseUnavailable, StorageUnavailable) as error:
+                log.info("housekeeping.postponed", purge=name, error=error.detail)
+            except Exception:
+                log.exception("housekeeping.failed", purge=name)
         return False

@@ -314,8 +314,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served_in(folder: Path, **changes: Any) -> AsyncIterator[Served]:
-    script, store, mlflow = Script(), MemoryStore(), FakeMlflow()
+async def served_in(folder: Path, *, store: MemoryStore | None = None, **changes: Any) -> AsyncIterator[Served]:
+    script, store, mlflow = Script(), store or MemoryStore(), FakeMlflow()
     cluster = MemoryCluster(script)
     app = create_app(settings_in(folder, **changes), cluster=cluster, store=store, mlflow=mlflow.client())
     async with running(app) as api:
