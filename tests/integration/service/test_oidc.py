@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from service.clock import utc_now
 from service.web.jwks import PublishedKeys
 from service.web.oidc import IdentityProvider
 from tests.support.gate import Gate, gate
 from tests.support.issuer import AUDIENCE, Issuer, issuer
+from tests.support.plane import KEY, served_in
 from tests.support.problems import code
 
 NESTED = base64.urlsafe_b64encode(b"[" * 30_000).decode().rstrip("=")
@@ -214,6 +216,38 @@ async def test_scopes_come_from_the_claim_that_is_configured(
         response = await door.api.get("/v1/audit", headers=door.using(token))
 
     assert response.status_code == (200 if is_admin else 403)
+
+
+async def test_an_application_goes_by_its_settings(tmp_path: Path, idp: Issuer) -> None:
+    settings = {
+        "issuer": idp.url,
+        "audience": "training",
+        "jwks_url": f"{idp.url}/keys",
+        "project_claim": "tenant",
+        "scopes_claim": "realm_access.roles",
+        "default_project": "audio",
+    }
+    roles = {"aud": "training", "scope": None, "cdm_project": None, "realm_access": {"roles": ["admin"]}}
+    async with served_in(tmp_path, oidc=settings) as served:
+
+        async def asked(**claims: Any) -> httpx2.Response:
+            token = idp.token(utc_now(), **{**roles, **claims})
+            return await served.api.post(
+                "/v1/api-keys", json={"scopes": ["jobs:read"]}, headers={"Authorization": f"Bearer {token}"}
+            )
+
+        for name in ("vision", "audio"):
+            made = await served.api.post("/v1/projects", json={"name": name})
+            assert made.status_code == 201
+        named, unnamed = await asked(tenant="vision"), await asked()
+        elsewhere, without = await asked(aud=AUDIENCE), await asked(realm_access=None, scope="admin")
+        with_key = await served.api.get("/v1/projects", headers={"Authorization": f"Bearer {KEY}"})
+
+    assert [answer.json()["project"] for answer in (named, unnamed)] == ["vision", "audio"]
+    assert code(elsewhere) == (401, "not_authenticated")
+    assert code(without) == (403, "forbidden")
+    assert with_key.status_code == 200
+    assert idp.requests == ["/keys"], "no document had to say where they are"
 
 
 async def test_a_project_that_does_not_exist_lets_nobody_in(door: Gate, idp: Issuer) -> None:
