@@ -18,14 +18,13 @@ from typing import Any
 import httpx2
 import pytest
 import structlog
-import uvicorn
 
 from service.app import create_app
 from service.cluster import MemoryCluster
 from tests.support.fresh_databases import lone_database
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
 from tests.support.postgres import binaries
-from tests.support.ray_head import free_ports
+from tests.support.serving import serving_here
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys, dataset_folder
@@ -51,7 +50,7 @@ class ReachableStore(MemoryStore):
 
 
 @asynccontextmanager
-async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncClient, MemoryStore]]:
+async def served(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncClient, MemoryStore]]:
     store = ReachableStore()
     settings = settings_in(
         folder, database_url=url, requests=NO_LIMITS, max_active_jobs=2 * EACH, reconcile_interval_seconds=0.5
@@ -60,21 +59,9 @@ async def serving(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncCli
     app = create_app(
         settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client(), curves=mlflow.reader()
     )
-    [port] = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
-    task = asyncio.create_task(server.serve())
-
-    async def started() -> bool:
-        return server.started
-
-    try:
-        await eventually(started, what="the server has started")
-        headers = {"Authorization": f"Bearer {KEY}"}
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as api:
-            yield api, store
-    finally:
-        server.should_exit = True
-        await task
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with serving_here(app) as opened, httpx2.AsyncClient(base_url=opened.url, headers=headers) as api:
+        yield api, store
 
 
 async def submitted(api: httpx2.AsyncClient, spec: Mapping[str, Any] = SMOKE) -> str:
@@ -217,7 +204,7 @@ async def test_every_route_does_what_the_openapi_document_says_whatever_it_is_se
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     shutil.copy(HERE / "schemathesis.toml", tmp_path)
     with lone_database(kind, tmp_path) as url:
-        async with serving(tmp_path, url) as (api, store):
+        async with served(tmp_path, url) as (api, store):
             job_ids = await populate(api, store)
             digests = [digest_of(job_id) for job_id in job_ids[:EACH]]  # those that have succeeded
             for name, known in {"jobs": job_ids, "datasets": digests, "uploads": await uploads(api)}.items():

@@ -1,6 +1,5 @@
 """A served application with its engine in memory, and `cdm` beside it, which finds it as it finds a stack."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from structlog.testing import capture_logs
 
 from service.app import create_app
@@ -18,7 +16,7 @@ from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from tests.support.command import Command
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
-from tests.support.ray_head import free_ports
+from tests.support.serving import serving
 from tests.support.waiting import wait_until
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
@@ -79,16 +77,8 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
     cluster = MemoryCluster(script)
     app = create_app(settings, cluster=cluster, store=store, mlflow=mlflow.client())
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started)
     home = Folder.at(None)
     home.root.mkdir()
-    connection = Connection(url=f"http://127.0.0.1:{port}", api_key=KEY)
-    connection.write(home.connection)
-    with Client(connection.url, KEY) as client, capture_logs():  # it shares its standard output with `cdm` here
-        yield Service(connection.url, client, store, script, cluster, mlflow, cdm)
-    server.should_exit = True
-    thread.join()
+    with serving(app) as url, Client(url, KEY) as client, capture_logs():  # it shares its standard output with `cdm`
+        Connection(url=url, api_key=KEY).write(home.connection)
+        yield Service(url, client, store, script, cluster, mlflow, cdm)

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import httpx2
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -35,8 +34,7 @@ from service.web.principal import Principal
 from service.web.problems import install_problems
 from service.web.requests import RequestMiddleware
 from service.web.views import Scope as Permission
-from tests.support.plane import eventually
-from tests.support.ray_head import free_ports
+from tests.support.serving import serving_here
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
@@ -62,7 +60,6 @@ class Watched:
     jobs: JobStore
     streams: Streams
     objects: MemoryStore
-    server: uvicorn.Server
     serving: asyncio.Task[None]
 
     async def job(self, **fields: Any) -> JobRecord:
@@ -200,18 +197,9 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
     app.include_router(router)
     app.add_middleware(_Everyone)
     app.add_middleware(RequestMiddleware)
-    [port] = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
-    serving = asyncio.create_task(server.serve())
-
-    async def started() -> bool:
-        return server.started
-
-    await eventually(started, what="the server has started")
-    try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, limits=_UNLIMITED) as api:
-            yield Watched(api, jobs, streams, objects, server, serving)
-    finally:
-        feed.close()
-        server.should_exit = True
-        await serving
+    async with serving_here(app) as opened:
+        try:
+            async with httpx2.AsyncClient(base_url=opened.url, timeout=30, limits=_UNLIMITED) as api:
+                yield Watched(api, jobs, streams, objects, opened.task)
+        finally:
+            feed.close()

@@ -1,16 +1,12 @@
 """The SDK against the real application behind a real socket."""
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 
 from service.app import create_app
 from service.client import (
@@ -30,6 +26,7 @@ from service.client.client import API_VERSION
 from service.cluster import MemoryCluster
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
 from tests.support.ray_head import free_ports
+from tests.support.serving import serving
 from workers.contract.data import BuiltinDataset
 from workers.contract.importing import ImportSpec
 from workers.contract.keys import JobKeys
@@ -46,30 +43,12 @@ class Service:
     store: MemoryStore
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[Service]:
-    store = MemoryStore()
-    app = create_app(settings_in(folder), cluster=MemoryCluster(Script()), store=store, mlflow=FakeMlflow().client())
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 30
-        while not server.started:
-            assert thread.is_alive(), "the server ended"
-            assert time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.01)
-        yield Service(f"http://127.0.0.1:{port}", store)
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    with serving(tmp_path) as service:
-        yield service
+    settings, store, mlflow = settings_in(tmp_path), MemoryStore(), FakeMlflow()
+    app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
+    with serving(app) as url:
+        yield Service(url, store)
 
 
 @pytest.fixture
