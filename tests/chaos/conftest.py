@@ -10,7 +10,6 @@ from tests.support.database_fixtures import (
     nurseries,
     postgres,
     replicas,
-    sqlite_template,
 )
 from tests.support.whole_stack import stack
 
@@ -21,7 +20,6 @@ __all__ = [
     "nurseries",
     "postgres",
     "replicas",
-    "sqlite_template",
     "stack",
 ]
 

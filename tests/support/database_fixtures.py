@@ -9,7 +9,7 @@ import pytest
 from tests.support import endurance as endured
 from tests.support import postgres as postgres_support
 from tests.support.endurance import Endurance
-from tests.support.fresh_databases import Databases, PostgresDatabases, SqliteFiles, migrate, sqlite_url
+from tests.support.fresh_databases import Databases, PostgresDatabases, SqliteFiles, migrate
 from tests.support.killable import Nursery, nursery
 from tests.support.postgres import Postgres
 
@@ -29,13 +29,6 @@ def migrated_on_postgres(postgres: Postgres) -> str:
     url = postgres.new_database()
     migrate(url)
     return url
-
-
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    template = tmp_path_factory.mktemp("sqlite") / "template.db"
-    migrate(sqlite_url(template))
-    return template
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -98,6 +91,6 @@ def replicas(
 
 def _databases(request: pytest.FixtureRequest, kind: str, folder: Path) -> Databases:
     if kind == "sqlite":
-        return SqliteFiles(folder, request.getfixturevalue("sqlite_template"))
+        return SqliteFiles(folder)
     url = request.getfixturevalue("migrated_on_postgres")
     return PostgresDatabases(request.getfixturevalue("postgres"), url)

@@ -1,12 +1,14 @@
 """Both kinds of database that the service knows, as many fresh ones as a test wants."""
 
 import asyncio
-import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from sqlalchemy.engine import make_url
@@ -33,14 +35,13 @@ class SqliteFiles:
     """A file each."""
 
     folder: Path
-    template: Path  # a migrated one
 
     def empty(self) -> str:
         return sqlite_url(self.folder / f"test{next(_numbers)}.db")
 
     def migrated(self) -> str:
         url = self.empty()
-        shutil.copyfile(self.template, make_url(url).database or "")
+        prepare(url)
         return url
 
 
@@ -80,6 +81,24 @@ def migrate(url: str) -> None:
             pass
 
     asyncio.run(open_and_close())
+
+
+def prepare(url: str) -> None:
+    """Have all tables in it before it is opened, if it is a file that is not there yet: a copy, as `migrated` gives."""
+    place = make_url(url)
+    path = Path(place.database or "")
+    if place.get_backend_name() == "sqlite" and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_migrated_file())
+
+
+@cache
+def _migrated_file() -> bytes:
+    """Made once a process; in a thread, for who asks may be within an event loop."""
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
+        path = Path(folder, "template.db")
+        thread.submit(migrate, sqlite_url(path)).result()
+        return path.read_bytes()
 
 
 async def emptied(database: Database) -> None:

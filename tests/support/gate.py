@@ -25,6 +25,7 @@ from service.web.principal import Reader, Writer
 from service.web.problems import describe_problems, install_problems
 from service.web.telemetry import CollectMetrics, Telemetry
 from tests.support.clock import ManualClock
+from tests.support.fresh_databases import prepare
 
 BOOTSTRAP_KEY = "bootstrap-key-0123456789"
 AMPLE = Requests(per_minute=10_000, failures_per_minute=1000, max_body_bytes=10_000, timeout_seconds=10.0)
@@ -89,6 +90,7 @@ async def gate(
     collect: Sequence[CollectMetrics] = (),
 ) -> AsyncIterator[Gate]:
     clock, telemetry, app = ManualClock(), Telemetry(), FastAPI()
+    prepare(database_url)
     install_problems(app)
     app.include_router(keys_router)
     app.include_router(telemetry.router())

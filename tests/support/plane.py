@@ -23,6 +23,7 @@ from service.metrics.mlflow import MlflowCurves
 from service.parts import Parts, open_parts
 from service.settings import Settings
 from service.web.audit import Origin
+from tests.support.fresh_databases import prepare
 from workers.contract.document import Document
 from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
 from workers.contract.presets import PRESETS
@@ -275,6 +276,7 @@ async def plane_in(
     **changes: Any,
 ) -> AsyncIterator[Plane]:
     settings, objects, mlflow = settings_in(folder, **changes), store or MemoryStore(), FakeMlflow()
+    prepare(settings.database_url)
     opened = open_parts(
         settings,
         clock=clock or ManualClock(),
@@ -316,8 +318,9 @@ class Served:
 @asynccontextmanager
 async def served_in(folder: Path, *, store: MemoryStore | None = None, **changes: Any) -> AsyncIterator[Served]:
     script, store, mlflow = Script(), store or MemoryStore(), FakeMlflow()
-    cluster = MemoryCluster(script)
-    app = create_app(settings_in(folder, **changes), cluster=cluster, store=store, mlflow=mlflow.client())
+    settings, cluster = settings_in(folder, **changes), MemoryCluster(script)
+    prepare(settings.database_url)
+    app = create_app(settings, cluster=cluster, store=store, mlflow=mlflow.client())
     async with running(app) as api:
         yield Served(api, store, cluster, script, mlflow)
 

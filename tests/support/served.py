@@ -15,6 +15,7 @@ from service.cluster import MemoryCluster
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from tests.support.command import Command
+from tests.support.fresh_databases import prepare
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
 from tests.support.serving import serving
 from tests.support.waiting import wait_until
@@ -71,6 +72,7 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
     """With a `store_url` among the changes, that store is used instead of one in memory."""
     script = Script()
     settings = settings_in(folder, **{"max_active_jobs": MAX_ACTIVE, "allow_private_addresses": True, **changes})
+    prepare(settings.database_url)
     store: ObjectStore = MemoryStore()
     if "store_url" in changes:
         store = open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)

@@ -17,7 +17,6 @@ from tests.support.database_fixtures import (
     postgres,
     postgres_databases,
     replicas,
-    sqlite_template,
 )
 from tests.support.mail import inbox, mail
 from tests.support.plane import Plane, Script, plane_in
@@ -35,7 +34,6 @@ __all__ = [
     "postgres",
     "postgres_databases",
     "replicas",
-    "sqlite_template",
 ]
 
 

@@ -24,6 +24,7 @@ from service.client import (
 )
 from service.client.client import API_VERSION
 from service.cluster import MemoryCluster
+from tests.support.fresh_databases import prepare
 from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
 from tests.support.ray_head import free_ports
 from tests.support.serving import serving
@@ -46,6 +47,7 @@ class Service:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     settings, store, mlflow = settings_in(tmp_path), MemoryStore(), FakeMlflow()
+    prepare(settings.database_url)
     app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
     with serving(app) as url:
         yield Service(url, store)
