@@ -1,6 +1,9 @@
 """Time by hand."""
 
+import time
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 
 class ManualClock:
@@ -14,3 +17,8 @@ class ManualClock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
+
+
+def counted_by(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `limits` counts it counts by the machine's time, and takes no other: let that be this one."""
+    monkeypatch.setattr(time, "time", lambda: clock().timestamp())

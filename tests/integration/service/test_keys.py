@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.database.tables import api_keys
+from tests.support.clock import counted_by
 from tests.support.gate import BOOTSTRAP_KEY, Gate, gate
 from tests.support.problems import code
 
@@ -180,14 +181,18 @@ async def test_forbidden_changes_are_kept_whether_a_route_refuses_or_the_project
     assert {(row["path"], row["status"]) for row in refused} == {("/v1/projects", 403), ("/v1/things", 403)}
 
 
-async def test_of_forbidden_changes_a_few_a_minute_are_kept(door: Gate) -> None:
+async def test_of_forbidden_changes_a_few_a_minute_are_kept(door: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of the audit are for good: whoever may only read must not fill the database."""
+    counted_by(door.clock, monkeypatch)
     secret = await door.new_key("jobs:read")
 
     answers = [await door.api.post("/v1/projects", json={}, headers=door.using(secret)) for _ in range(30)]
 
     assert {answer.status_code for answer in answers} == {403}
     assert len([row for row in await door.audit() if row["action"] == "refused"]) == 10
+    door.clock.advance(120)
+    await door.api.post("/v1/projects", json={}, headers=door.using(secret))
+    assert len([row for row in await door.audit() if row["action"] == "refused"]) == 11
 
 
 async def test_lists_page_from_newest_to_oldest_without_gaps(door: Gate) -> None:
