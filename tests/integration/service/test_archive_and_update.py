@@ -13,7 +13,7 @@ from service.jobs.views import JobUpdate
 from service.web.errors import PreconditionFailed
 from service.web.etags import etag
 from tests.support.plane import ORIGIN, Plane, eventually, served_in
-from workers.contract.keys import JobKeys
+from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.presets import PRESETS
 
 
@@ -84,13 +84,16 @@ async def test_a_job_that_has_not_ended_is_not_deleted(plane: Plane) -> None:
 async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
     job_id = await ended(plane)
     plane.worker(job_id).checkpoint(160, at=plane.clock())
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
     keys = JobKeys(job_id)
-    plane.store.delete(plane.store.list(keys.checkpoints)[0])
+    weights = f"{keys.checkpoint(160, 1)}weights.safetensors"
+    plane.store.put(weights, b"weights")
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    plane.store.delete(f"{keys.checkpoint(160, 1)}{MANIFEST}")
+    assert plane.store.list(keys.checkpoints) == [weights]
 
     await plane.aftercare.purge()
-    await plane.aftercare.purge()
 
+    assert plane.store.list(keys.checkpoints) == []
     assert await plane.jobs.with_purge_due() == []
 
 
