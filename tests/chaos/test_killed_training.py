@@ -55,6 +55,7 @@ def test_a_frozen_worker_is_noticed_by_the_other_and_costs_at_most_one_checkpoin
     assert sum(f"error: {HUNG}: no step for 5 s" in each for each in words) == 1
     assert not frozen.is_running()
     resumed_at = starts_in(log_of(stack.client, job))
+    assert len(resumed_at) == 4
     assert all(images >= (kept.progress.last_checkpoint_images or 0) for images in resumed_at[2:])
     assert valid_checkpoints(stack, job) == list(range(800, 4801, 800))
 

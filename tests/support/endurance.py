@@ -83,6 +83,7 @@ class Endurance:
 
     def each(self, runs: Sequence[tuple[str, int]], endure: Callable[["Endurance", str, int], None]) -> None:
         """Do it for each story and point, and tell of all that failed."""
+        assert runs, "no story passes such a point: nothing would be shown"
 
         def tried(run: tuple[str, int]) -> str | None:
             try:

@@ -125,8 +125,17 @@ async def test_listing_pages_from_newest_to_oldest_without_gaps(served: Served) 
             break
 
     assert seen == sorted(ids, reverse=True)
-    queued = (await served.api.get("/v1/jobs", params={"state": "queued"})).json()["data"]
-    assert {job["id"] for job in queued} < set(ids)
+
+
+async def test_a_list_has_the_jobs_of_the_state_that_is_asked_for(tmp_path: Path) -> None:
+    async with served_in(tmp_path, max_active_jobs=2) as served:
+        ids = [await submitted(served) for _ in range(5)]
+        for started in ids[:2]:
+            await until_state(served, started, "starting")
+
+        queued = (await served.api.get("/v1/jobs", params={"state": "queued"})).json()["data"]
+
+    assert [job["id"] for job in queued] == sorted(ids[2:], reverse=True)
 
 
 async def test_cancelling_works_once_and_again_while_it_lasts_and_not_after_the_end(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def test_a_service_that_is_killed_loses_no_job_and_runs_none_twice(
 ) -> None:
     points = endurance.distinct(PROTOCOLS[protocol])
     share = points[:: max(1, len(points) // RUNS[endurance.kind])]
+    assert len(share) >= RUNS[endurance.kind]
 
     endurance.each(share, kill)
 

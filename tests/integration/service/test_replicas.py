@@ -41,6 +41,7 @@ def test_a_replica_that_was_frozen_past_its_lease_changes_nothing(
     """A real process, stopped in the middle of acting on a job; `make test-chaos` has all points of all stories."""
     points = replicas.distinct(STORIES)
     share = points[:: max(1, len(points) // RUNS)]
+    assert len(share) >= RUNS
 
     replicas.each(share, freeze)
 
