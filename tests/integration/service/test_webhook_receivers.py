@@ -167,8 +167,19 @@ async def test_there_are_few_on_their_way_in_all_and_to_each(mail: Post) -> None
     assert await taken(["others"] * IN_ALL) == {}
 
 
-async def test_what_is_on_its_way_when_the_service_ends_is_noted(tmp_path: Path, receivers: list[Receiver]) -> None:
-    slow = receivers[0]
+async def test_what_is_on_its_way_when_the_service_ends_is_noted(
+    tmp_path: Path, receivers: list[Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, finish = receivers[0], Deliverer.finish
+
+    async def answered_while_it_ends(self: Deliverer) -> None:
+        finishing = asyncio.create_task(finish(self))
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        slow.gate.set()
+        await finishing
+
+    monkeypatch.setattr(Deliverer, "finish", answered_while_it_ends)
     slow.gate.clear()
     async with served_in(tmp_path, allow_private_addresses=True) as served:
         webhook = (await served.api.post("/v1/webhooks", json={"url": slow.url})).json()
@@ -178,7 +189,6 @@ async def test_what_is_on_its_way_when_the_service_ends_is_noted(tmp_path: Path,
             return bool(slow.received)
 
         await eventually(arrived, what="the message is there")
-        asyncio.get_running_loop().call_later(0.5, slow.gate.set)  # by then it is ending
 
     async with open_database(settings_in(tmp_path).database_url) as database, database.reading() as connection:
         [ping] = (await connection.execute(select(deliveries))).all()
