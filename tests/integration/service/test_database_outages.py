@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 import pytest
@@ -21,13 +22,15 @@ from tests.support.plane import DEADLINE_SECONDS, Plane, Served, served_in
 from tests.support.postgres import Postgres
 from workers.contract.presets import PRESETS
 
+PATIENCE_SECONDS = 1.0
+_Found = TypeVar("_Found")
 JOB = JobCreate.model_validate({"spec": PRESETS["smoke"]}).model_dump(mode="json", exclude_unset=True)
 
 
 @pytest.fixture
 async def database(postgres_databases: PostgresDatabases) -> AsyncIterator[Database]:
-    async with open_database(postgres_databases.migrated(), patience_seconds=0.5) as database:
-        await _write(database, "before")
+    async with open_database(postgres_databases.migrated(), patience_seconds=PATIENCE_SECONDS) as database:
+        await _in_the_end(lambda: _write(database, "before"))
         yield database
 
 
@@ -42,9 +45,9 @@ async def test_a_server_that_stops_to_answer_is_unavailable_and_is_found_again(
             await _unavailable(_read(database))
             await _unavailable(_write(database, "in vain"))
 
-    assert await _read(database) == "before"
-    await _write(database, "after")
-    assert await _read(database) == "after"
+    assert await _in_the_end(lambda: _read(database)) == "before"
+    await _in_the_end(lambda: _write(database, "after"))
+    assert await _in_the_end(lambda: _read(database)) == "after"
 
 
 async def test_a_transaction_whose_answer_does_not_come_ends_in_time_and_its_connection_is_not_used_again(
@@ -58,7 +61,7 @@ async def test_a_transaction_whose_answer_does_not_come_ends_in_time_and_its_con
 
     await _unavailable(stopped_half_way())
 
-    assert await _read(database) == "before"
+    assert await _in_the_end(lambda: _read(database)) == "before"
 
 
 async def test_a_link_that_dies_within_a_transaction_does_not_keep_it_from_ending(
@@ -75,7 +78,7 @@ async def test_a_link_that_dies_within_a_transaction_does_not_keep_it_from_endin
 
         await _unavailable(write())
 
-    assert await _read(database) == "before"
+    assert await _in_the_end(lambda: _read(database)) == "before"
 
 
 async def test_a_database_is_closed_in_time_though_nobody_answers(
@@ -84,9 +87,9 @@ async def test_a_database_is_closed_in_time_though_nobody_answers(
     with ExitStack() as frozen:
         async with (
             asyncio.timeout(DEADLINE_SECONDS),
-            open_database(postgres_databases.migrated(), patience_seconds=0.5) as database,
+            open_database(postgres_databases.migrated(), patience_seconds=PATIENCE_SECONDS) as database,
         ):
-            await _write(database, "before")
+            await _in_the_end(lambda: _write(database, "before"))
             frozen.enter_context(postgres.frozen())
 
 
@@ -164,6 +167,14 @@ async def _told_that_it_is_away(served: Served) -> str:
             told = (await served.api.get("/metrics")).text
             if 'cdm_dependency_up{dependency="database"} 0.0' in told:
                 return told
+
+
+async def _in_the_end(call: Callable[[], Awaitable[_Found]]) -> _Found:
+    """What it comes to; a busy machine may take longer than the patience that is tried here."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            with suppress(DatabaseUnavailable):
+                return await call()
 
 
 async def _unavailable(call: Awaitable[object]) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from service.cluster import MemoryCluster
+from service.cluster.memory import Driver
 from service.datasets.store import DatasetStore
 from service.errors import JobGone, JobNotFound, StateConflict
 from service.identifiers import new_id
 from service.jobs.rebuild import read_record
 from service.jobs.records import JobRecord
 from service.jobs.views import ForkCreate, JobCreate
-from tests.support.plane import ORIGIN, Plane, Script, plane_in
+from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 
@@ -174,18 +175,29 @@ async def test_what_a_newer_replica_wrote_of_progress_stops_no_older_one(plane: 
 class SilentCluster(MemoryCluster):
     """Takes a request to stop something, and never answers."""
 
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self.was_asked = asyncio.Event()
+
     async def stop(self, submission_id: str) -> None:
+        self.was_asked.set()
         await asyncio.Event().wait()
 
 
 async def test_a_job_is_cancelled_while_the_engine_takes_calls_and_never_answers(
     tmp_path: Path, script: Script
 ) -> None:
-    async with plane_in(tmp_path, cluster=SilentCluster(script)) as plane:
+    cluster = SilentCluster(script)
+    async with plane_in(tmp_path, cluster=cluster) as plane:
         job_id = await plane.started()
         await plane.cancel(job_id, mode="now")
         plane.clock.advance(1)
 
-        await replace(plane.parts.reconciler, lease_seconds=0.5).tick()
+        look = asyncio.create_task(plane.parts.reconciler.tick())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await cluster.was_asked.wait()
 
+        assert not look.done()
+        look.cancel()
+        await asyncio.wait([look])
         assert ((await plane.job(job_id)).state, (await plane.job(job_id)).unclean) == ("cancelled", True)
