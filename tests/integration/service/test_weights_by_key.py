@@ -4,14 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-import uvicorn
 from structlog.testing import capture_logs
 
 from service.app import create_app
@@ -20,8 +18,8 @@ from service.cluster import MemoryCluster
 from tests.integration.service.conftest import Find
 from tests.support.kept import checkpoint, remove
 from tests.support.plane import KEY, FakeMlflow, Script, settings_in
-from tests.support.ray_head import free_ports
 from tests.support.seaweed import seaweed
+from tests.support.serving import serving
 from tests.support.trained import tiny_spec, train_job
 from tests.support.waiting import wait_until
 from workers.contract.jobs import parse_job
@@ -83,16 +81,8 @@ class Service:
 def service(opened: WatchedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings, script = settings_in(tmp_path_factory.mktemp("service"), store_url=STORE_URL), Script()
     app = create_app(settings, cluster=MemoryCluster(script), store=opened, mlflow=FakeMlflow(runs={}).client())
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started)
-    url = f"http://127.0.0.1:{port}"
-    with Client(url, KEY) as client, capture_logs():
+    with serving(app) as url, Client(url, KEY) as client, capture_logs():
         yield Service(url, client, script)
-    server.should_exit = True
-    thread.join()
 
 
 @pytest.fixture
