@@ -12,7 +12,7 @@ from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.cli.text import table
 from service.client import Client
-from service.jobs.result_views import Log
+from service.jobs.result_views import MOST_TAIL_LINES, Log
 from service.jobs.views import Job
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
 
@@ -22,6 +22,9 @@ def logs(
     client: Client,
     job: JobName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    tail: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TAIL_LINES, help="Begin with the last so many lines.")
+    ] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="Which attempt; default: the latest.")] = None,
     source: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Which process: driver (the default), rank-0000, engine.")
@@ -39,26 +42,43 @@ def logs(
         return
     if found.attempt == 0 and not follow:
         raise CommandFailed(f"{found.id} is {found.state} and has no log yet: wait for it with --follow")
-    for piece in log_pieces(client, found, attempt=attempt, source=source, follow=follow):
+    for piece in log_pieces(client, found, attempt=attempt, source=source, follow=follow, tail=tail):
         document = {"attempt": piece.attempt, "source": piece.source, "text": piece.text}
         print(json.dumps(document) + "\n" if as_json else piece.text, end="", flush=True)  # noqa: T201
 
 
 def log_pieces(
-    client: Client, job: Job, *, attempt: int | None = None, source: str | None = None, follow: bool = False
+    client: Client,
+    job: Job,
+    *,
+    attempt: int | None = None,
+    source: str | None = None,
+    follow: bool = False,
+    tail: int | None = None,
 ) -> Iterator[Log]:
     """The log of one attempt; when following without naming one, of all attempts from the latest on.
 
-    Without a `source` it is the driver's, or the engine's if that is empty.
+    Without a `source` it is the driver's, or the engine's if that is empty. With `tail` it begins so many lines before
+    its end.
     """
     silent = True
-    chosen = source or DRIVER_LOG
-    streamed = client.jobs.stream_logs(job.id, attempt=attempt, source=chosen) if follow else None
-    for piece in streamed or _written(client, job.id, attempt, chosen):
+    for piece in _pieces(client, job.id, attempt, source or DRIVER_LOG, follow=follow, tail=tail):
         silent = False
         yield piece
     if silent and source is None:
-        yield from _written(client, job.id, attempt, ENGINE_LOG)
+        yield from _pieces(client, job.id, attempt, ENGINE_LOG, follow=False, tail=tail)
+
+
+def _pieces(
+    client: Client, job_id: str, attempt: int | None, source: str, *, follow: bool, tail: int | None
+) -> Iterator[Log]:
+    last = None if tail is None else client.jobs.logs(job_id, attempt=attempt, source=source, tail=tail)
+    if last and last.text:
+        yield last
+    if follow:
+        yield from client.jobs.stream_logs(job_id, attempt=attempt, source=source, behind=last)
+    elif last is None:
+        yield from _written(client, job_id, attempt, source)
 
 
 def _written(client: Client, job_id: str, attempt: int | None, source: str) -> Iterator[Log]:

@@ -64,16 +64,33 @@ class JobResults(JobCheckpoints):
         """Which logs an attempt (default: the latest) has: of the driver, of each rank, of the engine."""
         return self._connection.get(LogSourceList, job_path(job_id, "logs", "sources"), attempt=attempt).data
 
-    def logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG, offset: int = 0) -> Log:
-        """A piece of a log of an attempt (default: the latest); go on at its `next_offset`."""
-        return self._connection.get(Log, job_path(job_id, "logs"), attempt=attempt, source=source, offset=offset)
+    def logs(
+        self,
+        job_id: str,
+        *,
+        attempt: int | None = None,
+        source: str = DRIVER_LOG,
+        offset: int = 0,
+        tail: int | None = None,
+    ) -> Log:
+        """A piece of a log of an attempt (default: the latest); go on at its `next_offset`.
 
-    def stream_logs(self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG) -> Iterator[Log]:
+        With `tail` its last so many lines (up to a megabyte of them), of which it has 10,000 at most.
+        """
+        where: dict[str, Any] = {"attempt": attempt, "source": source, "offset": offset, "tail": tail}
+        return self._connection.get(Log, job_path(job_id, "logs"), **where)
+
+    def stream_logs(
+        self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG, behind: Log | None = None
+    ) -> Iterator[Log]:
         """A log from its first byte on, piece by piece as it is written, until nothing will follow.
 
-        Without an `attempt`, of the latest and of those that come after it.
+        Without an `attempt`, of the latest and of those that come after it. With a piece of the same log, what comes
+        `behind` it.
         """
-        for message in messages(self._connection, job_path(job_id, "logs", "stream"), attempt=attempt, source=source):
+        where = job_path(job_id, "logs", "stream")
+        after = f"{behind.attempt}:{behind.source}:{behind.next_offset}" if behind else None
+        for message in messages(self._connection, where, after=after, attempt=attempt, source=source):
             if message.event == LOG:
                 yield Log.model_validate_json(message.data)
 

@@ -4,6 +4,9 @@ What a driver said before it could ship anything, Ray alone has: that is the sou
 attempt lasts and copied when it is over.
 """
 
+import asyncio
+from collections.abc import Sequence
+
 import structlog
 
 from service.cluster import Cluster
@@ -14,13 +17,14 @@ from service.jobs.result_views import Log, LogSource
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
 
 _MAX_BYTES = 1 << 20
+_CHUNKS_AT_A_TIME = 8  # of the store's threads, which all others need, too
 
 log = structlog.get_logger()
 
 
 async def read_log(attempt: AttemptRecord, *, source: str, offset: int, objects: JobObjects, cluster: Cluster) -> Log:
     """At most a megabyte from `offset` on; complete once the attempt is over and its logs are copied."""
-    final = attempt.ended_at is not None and attempt.log_due_until is None
+    final = _is_final(attempt)
     starts = await objects.log_starts(attempt.job_id, attempt.number, source)
     if not starts and source == ENGINE_LOG and not final:
         data = await _from_engine(attempt, cluster)
@@ -36,12 +40,58 @@ async def read_log(attempt: AttemptRecord, *, source: str, offset: int, objects:
     return cut(data, attempt=attempt.number, source=source, offset=offset, start=start, final=final)
 
 
+async def read_tail(attempt: AttemptRecord, *, source: str, lines: int, objects: JobObjects, cluster: Cluster) -> Log:
+    """The last lines, at most a megabyte of them. No more of the log is read than the chunks that they lie in."""
+    final = _is_final(attempt)
+    starts = await objects.log_starts(attempt.job_id, attempt.number, source)
+    if not starts and source == ENGINE_LOG and not final:
+        data, start = await _from_engine(attempt, cluster), 0
+    else:
+        data, start = await _newest(attempt, source, starts, lines=lines, objects=objects)
+    final = final and (not starts or start + len(data) > starts[-1])
+    offset = start + tail_start(data, lines)
+    return cut(data, attempt=attempt.number, source=source, offset=offset, start=start, final=final)
+
+
+def tail_start(data: bytes, lines: int) -> int:
+    """Where the last lines begin, or as many of them as one answer holds; a last one need not be ended."""
+    begin, end = len(data) - data.endswith(b"\n"), len(data)
+    for _ in range(lines):
+        begin = data.rfind(b"\n", 0, begin)
+        if begin < 0:
+            break
+    begin, earliest = begin + 1, end - _MAX_BYTES
+    if begin >= earliest:
+        return begin
+    newline = data.find(b"\n", earliest, end - 1)
+    return earliest if newline < 0 else newline + 1
+
+
 async def log_sources(attempt: AttemptRecord, *, objects: JobObjects) -> tuple[LogSource, ...]:
     """The driver first, then the ranks, then what the engine kept."""
     found = await objects.log_sources(attempt.job_id, attempt.number)
     ordered = sorted(found, key=lambda name: (name != DRIVER_LOG, name == ENGINE_LOG, name))
     sizes = [await _size(attempt, source, objects) for source in ordered]
     return tuple(LogSource(source=source, num_bytes=size) for source, size in zip(ordered, sizes, strict=True) if size)
+
+
+def _is_final(attempt: AttemptRecord) -> bool:
+    """Whether nothing is to come any more, of any process."""
+    return attempt.ended_at is not None and attempt.log_due_until is None
+
+
+async def _newest(
+    attempt: AttemptRecord, source: str, starts: Sequence[int], *, lines: int, objects: JobObjects
+) -> tuple[bytes, int]:
+    """As many of the newest chunks as hold so many lines, or one answer, and the byte where they begin."""
+    data, begin, left = b"", 0, list(starts)
+    while left and data.count(b"\n") <= lines and len(data) <= _MAX_BYTES:
+        left, some = left[:-_CHUNKS_AT_A_TIME], left[-_CHUNKS_AT_A_TIME:]
+        chunks = [objects.log_chunk(attempt.job_id, attempt.number, source, start) for start in some]
+        for start, chunk in reversed(list(zip(some, await asyncio.gather(*chunks), strict=True))):
+            follows = start + len(chunk) == begin  # else a chunk between is still to come
+            data, begin = chunk + data if follows else chunk, start
+    return data, begin
 
 
 async def _size(attempt: AttemptRecord, source: str, objects: JobObjects) -> int:

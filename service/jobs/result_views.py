@@ -10,6 +10,8 @@ from service.web.views import View
 from workers.contract.evaluation import Evaluation
 from workers.contract.records import CheckpointFile, Ledger
 
+MOST_TAIL_LINES = 10_000
+
 
 class Attempt(View):
     """One submission of a job to the engine."""

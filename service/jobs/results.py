@@ -15,10 +15,11 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
-from service.jobs.logs import log_sources, read_log
+from service.jobs.logs import log_sources, read_log, read_tail
 from service.jobs.presentation import attempt_view, event_view
 from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service
 from service.jobs.result_views import (
+    MOST_TAIL_LINES,
     AttemptList,
     EvaluationList,
     EventPage,
@@ -44,6 +45,10 @@ _ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone, StorageUnavailable)
 Source = Annotated[
     str, Query(pattern=r"^(driver|engine|rank-\d{4})$", description="Which process: driver, rank-0000 ...")
 ]
+Tail = Annotated[
+    int | None,
+    Query(ge=1, le=MOST_TAIL_LINES, description="The last so many lines, up to a megabyte, whatever the offset"),
+]
 
 
 @router.get("/jobs/{job_id}/attempts", summary="The attempts of a job, oldest first", responses=_FOUND)
@@ -61,11 +66,18 @@ async def list_events(
 
 @router.get("/jobs/{job_id}/logs", summary="Read what a process printed, piece by piece", responses=_ATTEMPT)
 async def read_logs(
-    job: ReadableJob, jobs: Service, attempt: AttemptNumber = None, source: Source = DRIVER_LOG, offset: Number = 0
+    job: ReadableJob,
+    jobs: Service,
+    attempt: AttemptNumber = None,
+    source: Source = DRIVER_LOG,
+    offset: Number = 0,
+    tail: Tail = None,
 ) -> Log:
     if attempt is None and job.attempt == 0:
         return Log(attempt=0, source=source, text="", next_offset=offset, complete=job.state.is_terminal)
     record = await jobs.attempt(job, attempt)
+    if tail:
+        return await read_tail(record, source=source, lines=tail, objects=jobs.objects, cluster=jobs.cluster)
     return await read_log(record, source=source, offset=offset, objects=jobs.objects, cluster=jobs.cluster)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,36 @@ async def test_what_workers_print_is_read_piece_by_piece_while_they_run(served: 
     sources = (await served.api.get(f"{url}/sources")).json()
     assert [one["source"] for one in sources["data"]] == ["driver", "rank-0000"]
     assert (await served.api.get(url, params={"source": "rank-0000"})).json()["text"] == "step 1\n"
+
+
+async def test_the_last_lines_of_a_log_are_read_without_its_beginning(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await submitted(served)
+    await until_state(served, job_id, "starting")
+    url, keys = f"/v1/jobs/{job_id}/logs", JobKeys(job_id).attempt(1)
+    lines = [f"Schritt {number} ä\n".encode() for number in range(50)]
+    starts = list(accumulate(map(len, lines), initial=0))
+    for start, line in zip(starts, lines, strict=False):
+        served.store.put(keys.log_chunk("driver", start), line)
+    read, get = list[str](), served.store.get
+
+    def noted(key: str) -> bytes:
+        read.append(key)
+        return get(key)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(served.store, "get", noted)
+        tail = (await served.api.get(url, params={"tail": 3})).json()
+    everything = (await served.api.get(url, params={"tail": 10_000})).json()
+
+    assert tail["text"] == b"".join(lines[-3:]).decode()
+    assert (tail["next_offset"], tail["complete"]) == (starts[-1], False)
+    assert {key for key in read if "/logs/driver/" in key} <= {keys.log_chunk("driver", start) for start in starts[-9:]}
+    assert everything["text"] == b"".join(lines).decode()
+    assert (await served.api.get(url, params={"tail": 3, "source": "rank-0007"})).json()["text"] == ""
+    served.store.delete(keys.log_chunk("driver", starts[-3]))  # as one that is still to come
+    assert (await served.api.get(url, params={"tail": 2})).json()["text"] == b"".join(lines[-4:-2]).decode()
 
 
 async def test_listing_pages_from_newest_to_oldest_without_gaps(served: Served) -> None:

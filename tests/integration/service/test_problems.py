@@ -93,6 +93,8 @@ async def test_a_body_that_is_no_job_is_a_problem_and_not_a_crash(
         "/v1/jobs/{job_id}/logs?attempt=0",
         "/v1/jobs/{job_id}/logs?offset=-1",
         "/v1/jobs/{job_id}/logs?source=rank-1",
+        "/v1/jobs/{job_id}/logs?tail=0",
+        "/v1/jobs/{job_id}/logs?tail=10001",
         "/v1/jobs/{job_id}/samples/99999999999999999999999",
     ],
 )

@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime
 
+from service.cli.logs import log_pieces
 from tests.support.command import Answer
 from tests.support.served import Service
 from tests.support.waiting import wait_until
@@ -34,6 +35,49 @@ def test_each_source_is_listed_and_printed(service: Service) -> None:
     assert sources == [{"source": "driver", "num_bytes": 16}, {"source": "rank-0001", "num_bytes": 12}]
     piece = Answer(0, service.cdm("logs", job, "--json").out, "").document
     assert (piece["attempt"], piece["source"], piece["text"]) == (1, "driver", "from the driver\n")
+
+
+def test_the_last_lines_of_a_log_are_printed_and_followed_from_there(service: Service) -> None:
+    job = service.submit()
+    keys = JobKeys(job).attempt(1)
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
+    service.store.put(keys.log_chunk("driver", 0), b"one\ntwo\nthree\n")
+
+    tail = service.cdm("logs", job, "--tail", "2")
+    other = service.cdm("logs", job, "--tail", "2", "--source", "rank-0007")
+    service.store.put(keys.log_chunk("driver", 14), b"four\n")
+    service.client.jobs.cancel(job)
+    followed = service.cdm("logs", job, "--follow", "--tail", "1")
+
+    assert tail.out == "two\nthree\n"
+    assert (other.code, other.out) == (0, "")
+    assert followed.out == "four\n"
+    assert "--tail" in service.cdm("logs", job, "--tail", "0").err
+
+
+def test_a_log_that_is_followed_from_its_last_lines_brings_what_comes_behind_them(service: Service) -> None:
+    job = service.submit()
+    keys = JobKeys(job).attempt(1)
+    worker = service.worker(job)
+    service.script.last_words = lambda: worker.outcome("stopped", at=datetime.now(UTC))
+    service.store.put(keys.log_chunk("driver", 0), b"one\ntwo\n")
+    found = service.client.jobs.retrieve(job)
+    pieces = log_pieces(service.client, found, follow=True, tail=1)
+
+    first = next(pieces).text
+    service.store.put(keys.log_chunk("driver", 8), b"three\n")
+    second = next(pieces).text
+    service.client.jobs.cancel(job)
+
+    assert (first, second, [piece.text for piece in pieces]) == ("two\n", "three\n", [])
+
+
+def test_of_a_driver_that_wrote_nothing_the_engines_last_lines_are_printed(service: Service) -> None:
+    job = service.submit()
+    wait_until(lambda: service.client.jobs.logs(job, source="engine").text)
+
+    assert service.cdm("logs", job, "--tail", "1").out == f"running {job}-a1\n"
 
 
 def test_events_are_listed_and_followed_to_the_end(service: Service) -> None:

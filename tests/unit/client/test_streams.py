@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from service.client import NotFound, ServiceUnreachable
+from service.jobs.result_views import Log
 from tests.support.client_answers import Time, connected
 from tests.support.problems import problem
 
@@ -105,6 +106,20 @@ def test_logs_come_piece_by_piece_and_go_on_at_their_place() -> None:
         assert "".join(one.text for one in client.jobs.stream_logs("job_1", source="rank-0000")) == "onetwo"
 
     assert asked == [("rank-0000", None), ("rank-0000", "1:rank-0000:3"), ("rank-0000", "1:rank-0000:6")]
+
+
+def test_a_log_is_streamed_from_behind_a_piece_that_is_known() -> None:
+    known = Log(attempt=2, source="rank-0000", text="two\n", next_offset=8, complete=False)
+    asked = []
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("last-event-id"))
+        return streamed(message("end", {}, "2:rank-0000:8"))
+
+    with connected(serve) as client:
+        assert list(client.jobs.stream_logs("job_1", source="rank-0000", behind=known)) == []
+
+    assert asked == ["2:rank-0000:8"]
 
 
 def test_a_service_that_stays_away_is_given_up_after_a_minute(time: Time) -> None:

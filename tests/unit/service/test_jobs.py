@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.identifiers import new_id
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.logs import cut
+from service.jobs.logs import cut, tail_start
 from service.jobs.records import asked, condition_events, moved, new_attempt, with_condition
 from service.settings import Settings
 from tests.support.jobs import LONG_AGO, job
@@ -42,6 +42,23 @@ def test_pieces_of_a_log_join_to_the_whole(text: str, first: int, second: int) -
         joined, offset, complete = joined + piece.text, piece.next_offset, piece.complete
 
     assert joined == (before + after).decode()
+
+
+@given(st.lists(st.text("ab\n", max_size=3), max_size=6), st.integers(1, 8))
+def test_the_tail_of_a_log_is_its_last_lines_also_without_an_end(parts: list[str], lines: int) -> None:
+    data = "".join(parts).encode()
+
+    assert data[tail_start(data, lines) :] == b"".join(data.splitlines(keepends=True)[-lines:])
+
+
+@pytest.mark.parametrize("line", [b"x" * 1000 + b"\n", b"x" * (3 << 20)])
+def test_of_a_tail_an_answer_holds_a_megabyte_and_whole_lines_if_it_can(line: bytes) -> None:
+    data = line * 3000 if len(line) < 2000 else line
+
+    tail = data[tail_start(data, 2000) :]
+
+    assert (1 << 20) - len(line) < len(tail) <= 1 << 20
+    assert len(tail) % len(line) == 0 or len(tail) == 1 << 20
 
 
 def test_a_log_that_may_still_grow_is_never_complete() -> None:
