@@ -1,5 +1,6 @@
 """`cdm jobs`, `show`, `watch` and `queue`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from service.cli.connection import find
 from service.cli.options import AsJson, JobName, LabelList, on_service
 from service.cli.output import tell
 from service.client import Client
-from service.jobs.views import JobState, Kind
+from service.jobs.views import Job, JobState, Kind
 
 
 @on_service
@@ -30,12 +31,32 @@ def jobs(
     label: LabelList = [],  # noqa: B006 (Typer's way)
     archived: Annotated[bool, typer.Option("--archived", help="Those that were archived, instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY", help="Also show its latest value, for example loss/dsm; may be given several times."
+        ),
+    ] = [],  # noqa: B006 (Typer's way)
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first.
+
+    A sweep is read side by side: --label sweep=rate --metric loss/dsm --metric eval/KD-ENL0. `cdm metrics JOB` says
+    which metrics a job has.
+    """
     labels = values.labels(label)
     found = list(client.jobs.list(state=state, kind=kind, labels=labels, archived=archived or None, limit=limit))
-    tell(found, text.jobs_table(found) if found else "no jobs", as_json=as_json)
+    latest = {job.id: _latest(client, job, metric) for job in found if metric}
+    documents = [job.model_dump(mode="json") | {"metrics": latest[job.id]} for job in found] if metric else found
+    tell(documents, text.jobs_table(found, metric, latest) if found else "no jobs", as_json=as_json)
+
+
+def _latest(client: Client, job: Job, keys: Sequence[str]) -> dict[str, float | None]:
+    """The last value of each of these curves that a job has; None: it was no finite number."""
+    if job.spec.kind != "train" or not job.attempt:
+        return {}
+    there = {series.key: series.latest for series in client.jobs.metrics(job.id)}
+    return {key: point.value for key in keys if (point := there.get(key))}
 
 
 @on_service

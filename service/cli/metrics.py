@@ -7,7 +7,7 @@ import typer
 from service.cli.connection import find
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
-from service.cli.text import table
+from service.cli.text import number, table
 from service.client import Client
 from service.metrics.views import MetricPoint, MetricSeries
 
@@ -39,4 +39,4 @@ def _curve(series: MetricSeries) -> str:
 
 
 def _cells(point: MetricPoint) -> tuple[str, str]:
-    return f"{point.images_seen:,}", "not finite" if point.value is None else f"{point.value:.6g}"
+    return f"{point.images_seen:,}", number(point.value)

@@ -1,7 +1,7 @@
 """Jobs in words, for people."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from service.jobs.views import Job
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
 
+Values = Mapping[str, float | None]  # by key; None where one was not finite
 _NO_TRAINING = ("sampling", "evaluating", "importing")
 
 
@@ -22,10 +23,22 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def jobs_table(jobs: Sequence[Job]) -> str:
-    head = ("JOB", "NAME", "STATE", "IMAGES", "CREATED", "LABELS")
-    rows = ((job.id, job.name or "", job.state, images(job), local(job.created_at), labels(job)) for job in jobs)
+def jobs_table(jobs: Sequence[Job], keys: Sequence[str], latest: Mapping[str, Values]) -> str:
+    """A row each, with the values of these metrics that `latest` has of it by its id."""
+    head = ("JOB", "NAME", "STATE", "IMAGES", *keys, "CREATED", "LABELS")
+    rows = (
+        (
+            *(job.id, job.name or "", job.state, images(job)),
+            *(number(latest[job.id][key]) if key in latest[job.id] else "" for key in keys),
+            *(local(job.created_at), labels(job)),
+        )
+        for job in jobs
+    )
     return table([head, *rows])
+
+
+def number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"
 
 
 def line(job: Job) -> str:

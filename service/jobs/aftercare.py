@@ -23,6 +23,7 @@ from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.replay import complete_run
 from service.jobs.store import JobStore
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
+from workers.contract.tracking import description
 
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
@@ -133,6 +134,7 @@ class Aftercare:
         if job.mlflow_due_until and job.ended_at:
             if run_id:
                 await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
+                await self.mlflow.describe_run(run_id, description(job.project, job.labels))
             changed = replace(changed, mlflow_due_until=None)
         await self._write(job, changed)
 

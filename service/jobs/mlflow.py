@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 import httpx2
 
-from workers.contract.tracking import EXPERIMENT, MAX_METRICS, MAX_PARAMS, identity, json_number, run_filter
+from workers.contract.tracking import (
+    EXPERIMENT,
+    MAX_METRICS,
+    MAX_PARAMS,
+    describes,
+    identity,
+    json_number,
+    run_filter,
+)
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)  # a thousand points take a slow database seconds
@@ -59,6 +67,14 @@ class Mlflow:
         search = {"experiment_ids": [await self._experiment()], "filter": same, "max_results": 1}
         runs = (await self._call("POST", "runs/search", json=search)).get("runs")
         return str(runs[0]["info"]["run_id"]) if runs else None
+
+    async def describe_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Have a run tell this of its job (`description`), and nothing of the kind that is no longer so."""
+        run = (await self._call("GET", "runs/get", params={"run_id": run_id}))["run"]
+        there = [tag["key"] for tag in run.get("data", {}).get("tags", ())]
+        for key in (key for key in there if describes(key) and key not in tags):
+            await self._call("POST", "runs/delete-tag", json={"run_id": run_id, "key": key})
+        await self._batch(run_id, tags=_pairs(tags))
 
     async def make_run(self, job_id: str, store_url: str, *, name: str, params: Mapping[str, str]) -> str:
         """A run that is known as the job's, with these parameters; its id."""

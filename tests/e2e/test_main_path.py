@@ -24,7 +24,8 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def succeeded(stack: Stack) -> Job:
-    return finished(stack.client, stack.client.jobs.create(smoke_spec(), name="main path"))
+    labels = {"rate": "1e-3"}
+    return finished(stack.client, stack.client.jobs.create(smoke_spec(), name="main path", labels=labels))
 
 
 def test_a_job_goes_from_a_request_to_curves_checkpoints_and_pictures(stack: Stack, succeeded: Job) -> None:
@@ -50,6 +51,8 @@ def test_a_job_goes_from_a_request_to_curves_checkpoints_and_pictures(stack: Sta
     }
     assert {"key": "network.channels", "value": "8"} in run["data"]["params"]
     assert run["info"]["run_name"] == "main path"
+    tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+    assert (tags["cdm.project"], tags["cdm.label.rate"]) == ("default", "1e-3")
     curve = mlflow(job, "metrics/get-history", metric_key="loss/dsm")["metrics"]
     assert [point["step"] for point in curve] == list(range(32, 321, 32))
     pictures = [file["path"] for file in mlflow(job, "artifacts/list", path="images")["files"]]

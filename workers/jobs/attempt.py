@@ -17,6 +17,7 @@ from workers.contract.keys import JobKeys, is_job_id, split_spec_url
 from workers.contract.reading import read_document
 from workers.contract.records import Claim, Outcome
 from workers.contract.spec import TrainSpec
+from workers.contract.tracking import description
 from workers.jobs.failures import STORE_ERRORS, ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
@@ -61,13 +62,17 @@ def open_job(location: str, default_store: str) -> Job:
     return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
 
 
-def name_of(store: ObjectStore, keys: JobKeys) -> str | None:
-    """What people call a job, by the copy that its service keeps of what it knows; None: no service, or no name."""
+def known_of(store: ObjectStore, keys: JobKeys) -> tuple[str | None, dict[str, str]]:
+    """What people call a job, and the tags that tell of it, by the copy that its service keeps of what it knows.
+
+    None and no tags: there is no service, or no such copy.
+    """
     try:
-        name = json.loads(store.get(keys.record))["job"]["name"]
-    except (*STORE_ERRORS, LookupError, TypeError):
-        return None
-    return name if isinstance(name, str) else None
+        job = json.loads(store.get(keys.record))["job"]
+        name, tags = job["name"], description(job["project"], json.loads(job["labels"]))
+    except (*STORE_ERRORS, LookupError, TypeError, AttributeError):
+        return None, {}
+    return name, tags
 
 
 def job_in(folder: str) -> Job:

@@ -12,7 +12,7 @@ from workers.contract.keys import DRIVER_LOG, rank_log
 from workers.contract.records import Outcome, Progress, Reason
 from workers.contract.spec import TrainSpec, sharing_problems
 from workers.environment import cache_folder, imports_to_stay, keep_ray_logs_plain
-from workers.jobs.attempt import Job, claim_attempt, conclude, name_of, place_spec
+from workers.jobs.attempt import Job, claim_attempt, conclude, known_of, place_spec
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import STORE_ERRORS, LeftEarlyError, UsageError
 from workers.jobs.kinds import WORK, prepare
@@ -101,7 +101,8 @@ def _prepared(job: Job, attempt: int, stop: StopFlag) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
     store = job.open_store()
     prepare(job.spec, job.keys, store, wants_to_leave=stop.is_set)
-    return Run(job.store_url, job.job_id, attempt, str(cache_folder()), name_of(store, job.keys))
+    name, tags = known_of(store, job.keys)
+    return Run(job.store_url, job.job_id, attempt, str(cache_folder()), name, tags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """All that the first process of a run writes: metrics, pictures, checkpoints, and accounts of itself."""
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -47,6 +48,7 @@ class Run:
     attempt: int
     cache_folder: str
     name: str | None = None  # for people
+    tags: Mapping[str, str] = field(default_factory=dict)  # for people, too, as they are when the attempt begins
 
     @property
     def keys(self) -> JobKeys:
@@ -112,7 +114,7 @@ class Scribe:
             "dataset.digest": images.digest,
             "sigma_data": f"{state.denoiser.sigma_data:.6g}",
         }
-        tags = {"cdm.attempt": str(run.attempt)}
+        tags = {**run.tags, "cdm.attempt": str(run.attempt)}
         reporter = Reporter(
             store,
             run.keys,

@@ -10,6 +10,7 @@ from service.cluster.base import RunStatus
 from service.errors import DatabaseUnavailable
 from service.jobs.rebuild import read_record
 from service.jobs.store import JobStore
+from service.jobs.views import JobUpdate
 from tests.support.plane import ORIGIN, Plane, Script, until_run
 from workers.contract.keys import JobKeys
 
@@ -94,6 +95,19 @@ async def test_the_mlflow_run_ends_as_the_job_did(plane: Plane, script: Script) 
 
     assert plane.mlflow.runs == {"run1": "FAILED"}
     assert (await plane.job(job_id)).mlflow_experiment_id == "7"
+
+
+async def test_labels_that_were_changed_while_it_ran_are_those_of_the_mlflow_run_in_the_end(
+    plane: Plane, script: Script
+) -> None:
+    job_id = await ended(plane, script)
+    labels = JobUpdate(labels={"rate": "1e-3"})
+    await plane.service.update(job_id, labels, origin=ORIGIN, if_match=None)
+
+    await looked_after(plane)
+
+    assert plane.mlflow.tags == {"run1": {"cdm.project": "default", "cdm.label.rate": "1e-3"}}
+    assert plane.mlflow.runs == {"run1": "FINISHED"}
 
 
 async def test_a_cancelled_run_is_killed(plane: Plane) -> None:

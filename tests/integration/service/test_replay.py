@@ -25,6 +25,7 @@ from tests.support.mlflow_server import mlflow_server
 from tests.support.plane import ORIGIN, Plane
 from tests.support.ray_head import free_ports
 from workers.contract.keys import JobKeys
+from workers.contract.tracking import description
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
 from workers.tracking.journal import Journal
@@ -99,6 +100,42 @@ async def test_only_what_is_missing_is_added_to_what_a_worker_told(
     assert run_id == told.run_id
     later = [replace(row, time=row.time + 500) for row in AN_HOUR[9:12]]
     assert curve(url, run_id) == expected([*AN_HOUR[:9], *later])
+
+
+NASTY = {
+    "a/b": "1",
+    "a//b": "refused",
+    "a/../b": "refused",
+    "x" * 63: "y" * 100,
+    "empty": "",
+    "words": "ä 'x' \"y\" `z`",
+}
+
+
+async def test_a_run_tells_the_labels_and_the_project_of_its_job_and_changes_with_them(
+    url: str, mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    told = MlflowRun(
+        "job_told",
+        store_url=STORE_URL,
+        params={},
+        tags={**description("vision", NASTY | {"cdm.job_id": "another", "old": "1"}), "cdm.attempt": "1"},
+    )
+    told.deliver([AN_HOUR[0]])
+    at_first = tags_of(url, told.run_id)
+
+    await mlflow.describe_run(str(told.run_id), description("vision", NASTY | {"a/b": "2"}))
+
+    taken = {f"cdm.label.{key}": value for key, value in NASTY.items() if value != "refused"}
+    ours = {"cdm.job_id": "job_told", "cdm.store": STORE_URL, "cdm.attempt": "1", "cdm.project": "vision"}
+    assert at_first == ours | taken | {"cdm.label.cdm.job_id": "another", "cdm.label.old": "1"}
+    assert tags_of(url, told.run_id) == ours | taken | {"cdm.label.a/b": "2"}
+
+
+def tags_of(url: str, run_id: str | None) -> dict[str, str]:
+    tags = MlflowClient(url).get_run(str(run_id)).data.tags
+    return {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
 
 
 async def test_what_is_not_finite_arrives_as_such(url: str, mlflow: Mlflow) -> None:

@@ -41,6 +41,26 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert service.cdm("show", job.id, "--json").document["allowed"]
 
 
+def test_jobs_of_a_sweep_are_listed_with_their_latest_metrics(service: Service) -> None:
+    drawn, first, second = (
+        service.cdm("import", "fashion16.zip", "--no-upload", "--label", "sweep=rate", "--json").document["id"],
+        *(service.submit("--label", "sweep=rate", "--label", f"rate={rate}") for rate in ("1e-3", "5e-4")),
+    )
+    service.mlflow.curves |= {"loss/dsm": {160: 0.5, 320: 0.25}}
+    service.worker(first).progress(at=datetime.now(UTC))
+    wait_until(lambda: service.client.jobs.metrics(first))
+
+    asked = ("jobs", "--label", "sweep=rate", "--metric", "loss/dsm", "--metric", "eval/FID")
+    head, *rows = service.cdm(*asked).out.splitlines()
+    documents = service.cdm(*asked, "--json").document
+
+    assert head.split() == ["JOB", "NAME", "STATE", "IMAGES", "loss/dsm", "eval/FID", "CREATED", "LABELS"]
+    (row,) = [row for row in rows if row.startswith(first)]
+    assert " 0.25 " in row
+    assert row.endswith("rate=1e-3 sweep=rate")
+    assert {each["id"]: each["metrics"] for each in documents} == {first: {"loss/dsm": 0.25}, second: {}, drawn: {}}
+
+
 def test_a_training_is_submitted_with_evaluations_that_follow_it_and_a_control(
     service: Service, tmp_path: Path
 ) -> None:
