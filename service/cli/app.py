@@ -25,6 +25,7 @@ from service.cli import (
     results,
     stack,
     submission,
+    updates,
     uploads,
     verbs,
     webhooks,
@@ -38,7 +39,8 @@ _GROUPS = {
         *(jobs.jobs, jobs.show, jobs.watch, jobs.queue),
     ),
     "What a job can be asked": (
-        *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork, verbs.label),
+        *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork),
+        *(updates.update, updates.label),
         *(verbs.archive, verbs.restore, verbs.replay, verbs.delete),
     ),
     "What a job leaves": (

@@ -1,4 +1,4 @@
-"""What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `label`, `archive` and so on."""
+"""What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `archive` and so on."""
 
 import sys
 from enum import StrEnum
@@ -11,10 +11,8 @@ from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
-from service.client import Client, PreconditionFailed
+from service.client import Client
 from service.jobs.views import Job
-
-_LABEL_TRIES = 5
 
 
 class Part(StrEnum):
@@ -65,31 +63,6 @@ def retry(client: Client, job: JobName, as_json: AsJson = False) -> None:
     It goes on from its newest checkpoint.
     """
     _tell(client.jobs.retry(find(client, job).id), as_json=as_json)
-
-
-@on_service
-def label(
-    client: Client,
-    job: JobName,
-    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE|KEY-...", help="KEY- takes a label away.")],
-    as_json: AsJson = False,
-) -> None:
-    """Set labels of a job, or take them away.
-
-    Other labels stay, also those that somebody else sets at the same time.
-    """
-    job_id = find(client, job).id
-    for _ in range(_LABEL_TRIES):
-        before, etag = client.jobs.retrieve_with_etag(job_id)
-        labels = values.changed_labels(before.labels, changes)
-        try:
-            after = client.jobs.update(job_id, if_match=etag, labels=labels)
-        except PreconditionFailed:
-            continue
-        shown = " ".join(f"{key}={value}" for key, value in sorted(after.labels.items()))
-        tell(after, f"{job_id}: {shown or 'no labels'}", as_json=as_json)
-        return
-    raise CommandFailed(f"{job_id} changes all the time: try again")
 
 
 @on_service

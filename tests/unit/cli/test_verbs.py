@@ -27,6 +27,38 @@ def test_labels_are_set_taken_away_and_filtered_by(service: Service) -> None:
     assert "write it as key=value" in service.cdm("jobs", "--label", "team").err
 
 
+def test_what_can_be_changed_of_a_job_is_changed_at_once_and_the_rest_stays(service: Service) -> None:
+    job = service.submit("--name", "first", "--label", "team=vision", "--label", "run=1", "--max-runtime", "1h")
+
+    changed = service.cdm(
+        *("update", job, "--priority", "high", "--max-runtime", "2h30m"),
+        *("--label", "stage=two", "--label", "run-"),
+    )
+    renamed = service.cdm("update", job, "--name", "second", "--json").document
+    cleared = service.cdm("update", job, "--name", "", "--max-runtime", "none")
+
+    labels = "labels stage=two team=vision"
+    assert changed.out == f"{job} now has name first, {labels}, priority high, time limit 2:30:00\n"
+    assert (renamed["name"], renamed["priority"], renamed["max_runtime_seconds"]) == ("second", "high", 9000)
+    assert cleared.out == f"{job} now has name none, {labels}, priority high, time limit none\n"
+    assert service.client.jobs.retrieve(job).labels == {"team": "vision", "stage": "two"}
+
+
+def test_a_change_of_nothing_and_a_label_that_is_none_are_refused(service: Service) -> None:
+    job = service.submit()
+
+    assert "give --name, --label, --priority or --max-runtime" in service.cdm("update", job).err
+    assert "write key=value to set a label" in service.cdm("update", job, "--label", "team").err
+    assert "is no duration" in service.cdm("update", job, "--max-runtime", "7").err
+    assert [event.type for event in service.client.jobs.events(job)].count("updated") == 0
+
+
+def test_a_job_that_has_ended_is_renamed_as_well(service: Service) -> None:
+    job = service.ended()
+
+    assert service.cdm("update", job, "--name", "kept", "--json").document["name"] == "kept"
+
+
 def test_a_job_is_paused_and_resumed(service: Service) -> None:
     job = service.submit()
     worker = service.worker(job)
