@@ -11,6 +11,7 @@ import typer
 
 from service.cli import documents, results, text, values, watching
 from service.cli.connection import find
+from service.cli.earlier import STUDY_REQUEST
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
@@ -27,7 +28,7 @@ from workers.contract.jobs import AnySpec
 from workers.contract.keys import RESULT
 from workers.contract.spec import TrainSpec
 
-_STUDY, _REQUEST = "study", "study.request"  # labels: whose jobs these are, and the digest of what each was asked for
+_STUDY = "study"  # label: whose jobs these are
 _LONGEST_NAME = 90  # with what a job is in a study it is a job's name
 
 
@@ -124,7 +125,7 @@ class _Study:
             control=control,
         )
         digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-        labels = {**request.labels, _REQUEST: digest}
+        labels = {**request.labels, STUDY_REQUEST: digest}
         options = JobOptions(name=request.name, labels=labels, evaluations=evaluations, control=control)
         job = self._begun(labels) or self._created(spec, options, digest)
         say(f"{role}: {job.id}", as_json=self._as_json)

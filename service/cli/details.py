@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.cli.text import (
+    checkpoint,
     duration,
     images,
     labels,
@@ -44,6 +45,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("started", local(found.started_at)),
         ("ended", local(found.ended_at)),
         ("archived", local(found.archived_at)),
+        ("with changes", _another(found)),
         ("unclean", "once taken by force, without a last checkpoint" if found.unclean else ""),
         ("MLflow", found.mlflow_url or ""),
         *((condition.type, _condition(condition)) for condition in found.conditions),
@@ -51,6 +53,15 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("possible", ", ".join(found.allowed)),
     ]
     return table((name, value) for name, value in rows if value)
+
+
+def _another(failed: Job) -> str:
+    """How to change what a job has failed by, where it has no checkpoint to fork."""
+    if failed.state != "failed" or checkpoint(failed.progress):
+        return ""
+    if failed.spec.kind == "train" and failed.parent:
+        return f"`cdm fork {failed.parent.job_id} --at {failed.parent.images_seen} --set KEY=VALUE` goes on from there"
+    return f"`cdm submit --like {failed.id} --set KEY=VALUE` begins anew"
 
 
 def plan(planned: Plan) -> str:

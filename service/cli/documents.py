@@ -28,7 +28,27 @@ def load(source: str, changes: Sequence[str] = ()) -> AnySpec:
     Raises:
         CommandFailed: naming every wrong field at once.
     """
-    return completed(_read(source), changes)
+    return completed(read(source), changes)
+
+
+def read(source: str) -> Document:
+    """What `source`, a preset's name or a file, says, not checked yet; raises CommandFailed."""
+    if source in PRESETS:
+        return PRESETS[source].model_dump(mode="json")
+    path = Path(source)
+    try:
+        document = read_document(path.read_bytes())
+    except FileNotFoundError:
+        names = ", ".join(PRESETS)
+        raise CommandFailed(f"{source} is neither a file nor a preset: the presets are {names}") from None
+    except OSError as error:
+        raise CommandFailed(f"cannot read {source}: {error.strerror}") from None
+    except ValueError as error:
+        raise CommandFailed(f"{source}: {error}") from None
+    if not isinstance(document, dict):
+        raise CommandFailed(f"{source} holds no job document: it should be a mapping like those of `cdm presets`")
+    _make_paths_absolute(document, path.absolute().parent)
+    return _on_its_base(document)
 
 
 def overrides(spec: AnySpec, changes: Sequence[str]) -> Document:
@@ -94,25 +114,6 @@ def named(*, under: str = "") -> Iterator[None]:
         problems = [str(replace(problem, pointer=under + problem.pointer)) for problem in problems_of(error)]
         count = "1 field is" if len(problems) == 1 else f"{len(problems)} fields are"
         raise CommandFailed(f"{count} wrong: {'; '.join(problems)}") from None
-
-
-def _read(source: str) -> Document:
-    if source in PRESETS:
-        return PRESETS[source].model_dump(mode="json")
-    path = Path(source)
-    try:
-        document = read_document(path.read_bytes())
-    except FileNotFoundError:
-        names = ", ".join(PRESETS)
-        raise CommandFailed(f"{source} is neither a file nor a preset: the presets are {names}") from None
-    except OSError as error:
-        raise CommandFailed(f"cannot read {source}: {error.strerror}") from None
-    except ValueError as error:
-        raise CommandFailed(f"{source}: {error}") from None
-    if not isinstance(document, dict):
-        raise CommandFailed(f"{source} holds no job document: it should be a mapping like those of `cdm presets`")
-    _make_paths_absolute(document, path.absolute().parent)
-    return _on_its_base(document)
 
 
 def _on_its_base(document: Document) -> Document:

@@ -4,12 +4,25 @@ from typing import Annotated
 
 import typer
 
-from service.cli import details, documents, values
+from service.cli import details, documents, earlier, values
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
-from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, on_service
+from service.cli.options import (
+    AsJson,
+    Changes,
+    EvaluateEvery,
+    EvaluateList,
+    JobName,
+    LabelList,
+    MaxRuntime,
+    Name,
+    NoEvaluations,
+    Urgency,
+    on_service,
+)
 from service.cli.output import tell
 from service.client import Client
+from service.client.jobs import ForkOptions
 
 
 @on_service
@@ -23,22 +36,25 @@ def fork(
     label: LabelList = [],  # noqa: B006 (Typer's way)
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
+    evaluate_every: EvaluateEvery = None,
+    evaluate: EvaluateList = [],  # noqa: B006 (Typer's way)
+    no_evaluations: NoEvaluations = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a job from a checkpoint of another, with changes.
 
-    Without --at or --best, from the newest. The network and its averages stay as they are.
+    Without --at or --best, from the newest. The network and its averages stay as they are. It is evaluated as the other
+    is, unless told otherwise. Of a job without a checkpoint, `cdm submit --like` makes another.
     """
     if at is not None and best is not None:
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
     parent = find(client, job, kind="train")
-    forked = client.jobs.fork(
-        parent.id,
-        images_seen=at,
-        best=best,
-        overrides=documents.overrides(parent.spec, changes),
-        **values.job_options(name, label, priority, max_runtime),
-    )
+    options: ForkOptions = values.job_options(name, label, priority, max_runtime)
+    evaluations = earlier.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
+    if evaluations != parent.evaluations:
+        options["evaluations"] = evaluations
+    overrides = documents.overrides(parent.spec, changes)
+    forked = client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)
     new = forked.job
     where = f" at {new.parent.images_seen:,} images" if new.parent else ""
     words = f"forked {new.id} from {parent.id}{where}, with these changes:\n{details.changes(forked.changes)}"

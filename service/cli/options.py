@@ -37,6 +37,21 @@ Changes = Annotated[
 Name = Annotated[str | None, typer.Option(help="For people; need not be unique.")]
 LabelList = Annotated[list[str], typer.Option("--label", metavar="KEY=VALUE", help="May be given several times.")]
 Urgency = Annotated[Priority | None, typer.Option(help="A higher class goes first, and makes lower ones give way.")]
+EvaluateEvery = Annotated[
+    int | None,
+    typer.Option("--evaluate-every", metavar="IMAGES", min=1, help="Evaluate a training's checkpoints, so far apart."),
+]
+EvaluateList = Annotated[
+    list[str],
+    typer.Option(
+        "--evaluate",
+        metavar="KEY=VALUE",
+        help="How they are evaluated, for example num_images=5000; may be given several times.",
+    ),
+]
+NoEvaluations = Annotated[
+    bool, typer.Option("--no-evaluations", help="Take over no evaluations of the job that this one comes from.")
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]
 MaxRuntime = Annotated[
     str | None, typer.Option(metavar="2h30m", help="It is ended after that; a short job may fill a gap in the queue.")

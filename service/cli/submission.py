@@ -5,40 +5,58 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
-from service.cli import completion, details, documents, values, watching
-from service.cli.connection import connected
+from service.cli import completion, details, documents, earlier, values, watching
+from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
-from service.cli.options import AsJson, Changes, Home, Key, LabelList, MaxRuntime, Name, Project, Urgency, Url, Watch
+from service.cli.options import (
+    AsJson,
+    Changes,
+    EvaluateEvery,
+    EvaluateList,
+    Home,
+    Key,
+    LabelList,
+    MaxRuntime,
+    Name,
+    NoEvaluations,
+    Project,
+    Urgency,
+    Url,
+    Watch,
+)
 from service.cli.output import say, tell
 from service.client import Client
 from service.client.jobs import JobOptions
+from service.jobs.views import Job
 from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
 
 
 def submit(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="PRESET_OR_FILE",
             help="See `cdm presets`; or a YAML or JSON file.",
             autocompletion=completion.presets,
         ),
-    ],
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JOB",
+            help="Instead: the document of this job, however it ended, with its labels and evaluations.",
+            autocompletion=completion.job_ids,
+        ),
+    ] = None,
     changes: Changes = [],  # noqa: B006 (Typer's way)
     name: Name = None,
     label: LabelList = [],  # noqa: B006 (Typer's way)
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
-    evaluate_every: Annotated[
-        int | None, typer.Option(metavar="IMAGES", min=1, help="Evaluate a training's checkpoints, so far apart.")
-    ] = None,
-    evaluate: Annotated[
-        list[str],
-        typer.Option(
-            metavar="KEY=VALUE", help="How they are evaluated, for example num_images=5000; may be given several times."
-        ),
-    ] = [],  # noqa: B006 (Typer's way)
+    evaluate_every: EvaluateEvery = None,
+    evaluate: EvaluateList = [],  # noqa: B006 (Typer's way)
+    no_evaluations: NoEvaluations = False,
     control: Annotated[
         Literal["edm"] | None,
         typer.Option(help="Also train without the consistency term, and compare the two by their evaluations."),
@@ -55,23 +73,42 @@ def submit(
 
     A file may say `preset: NAME` and only what it changes of that preset. A data set of one's own:
     --set 'dataset={kind: folder, path: photos, resolution: 32}'. Evaluations may measure FID:
-    --evaluate 'features={kind: inception, weights: FILE, sha256: DIGEST}'.
+    --evaluate 'features={kind: inception, weights: FILE, sha256: DIGEST}'. A job again, with changes:
+    --like JOB --set compute.microbatch_images=64; with it, --label KEY- leaves a label out.
     """
-    spec = documents.load(source, changes)
-    options = values.job_options(name, label, priority, max_runtime)
-    if evaluate_every is not None or evaluate:
-        every = {} if evaluate_every is None else {"every_images": evaluate_every}
-        options["evaluations"] = documents.evaluations(every, evaluate)
+    before = None
+    if like is not None:
+        with connected(url, key, home, project=project) as client:
+            before = find(client, like)
+    spec = documents.completed(_document(source, before), changes)
+    options = values.job_options(name, () if before else label, priority, max_runtime)
+    inherited = before.evaluations if before else None
+    options["evaluations"] = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
     if control:
-        if "evaluations" not in options:
+        if not options["evaluations"]:
             raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
         options["control"] = control
+    if before:
+        options["labels"] = earlier.labels(before, label)
+        earlier.require_fitting(spec, options, before=before)
+        for words in earlier.left_behind(before, options):
+            say(words, as_json=as_json)
     with connected(url, key, home, project=project) as client:
         if dry_run:
             plan = client.jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
             hand_in(client, spec, options, watch=watch, as_json=as_json)
+
+
+def _document(source: str | None, before: Job | None) -> documents.Document:
+    if source is not None and before:
+        raise CommandFailed(f"--like: the document is that of {before.id}; leave out {source}, or --like")
+    if before:
+        return before.spec.model_dump(mode="json")
+    if source is None:
+        raise CommandFailed("there is nothing to submit: give a preset or a file, or --like JOB")
+    return documents.read(source)
 
 
 def hand_in(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:

@@ -17,14 +17,24 @@ _PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
 Spec = AnySpec | Mapping[str, Any]
 
 
-class JobOptions(TypedDict, total=False):
-    """What can be said of a job beside its document, and changed while it lives."""
+class JobChanges(TypedDict, total=False):
+    """What can be changed of a job, in every state."""
 
     name: str | None
     labels: Mapping[str, str]
     priority: Priority | str
     max_runtime_seconds: float | None
+
+
+class ForkOptions(JobChanges, total=False):
+    """What can be said of a fork beside its document. Unless given, `evaluations` are its parent's; None: none."""
+
     evaluations: EvaluateEach | Mapping[str, Any] | None
+
+
+class JobOptions(ForkOptions, total=False):
+    """What can be said of a job beside its document. Without `evaluations` it has none."""
+
     control: Literal["edm"] | None
 
 
@@ -78,7 +88,7 @@ class Jobs(JobResults):
 
         return rows(fetch, limit=limit)
 
-    def update(self, job_id: str, *, if_match: str | None = None, **changes: Unpack[JobOptions]) -> Job:
+    def update(self, job_id: str, *, if_match: str | None = None, **changes: Unpack[JobChanges]) -> Job:
         """Change the fields that are given; `labels` replaces all of them. Works in every state.
 
         Raises:
@@ -133,7 +143,7 @@ class Jobs(JobResults):
         best: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
-        **options: Unpack[JobOptions],
+        **options: Unpack[ForkOptions],
     ) -> Fork:
         """A new job that goes on from a checkpoint of this one, and in what it differs.
 
@@ -141,7 +151,7 @@ class Jobs(JobResults):
         `overrides` is merged into the parent's document.
         """
         source = {"images_seen": images_seen, "best": best}
-        document = {"source": source, "overrides": dict(overrides or {}), **options}
+        document = {"source": source, "overrides": dict(overrides or {}), **_in_json(options)}
         return self._connection.post(Fork, job_path(job_id, "fork"), document, idempotency_key=idempotency_key)
 
     def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
@@ -195,7 +205,11 @@ class Jobs(JobResults):
 
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
     document = spec.model_dump(mode="json") if not isinstance(spec, Mapping) else dict(spec)
+    return {"spec": document, **_in_json(options)}
+
+
+def _in_json(options: ForkOptions) -> dict[str, Any]:
     evaluations = options.get("evaluations")
     if isinstance(evaluations, EvaluateEach):
-        options["evaluations"] = evaluations.model_dump(mode="json", exclude_unset=True)
-    return {"spec": document, **options}
+        return {**options, "evaluations": evaluations.model_dump(mode="json", exclude_unset=True)}
+    return {**options}

@@ -1,12 +1,14 @@
 """The document of a fork: another job's with changes, and what they are."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.errors import InvalidRequest
-from service.jobs.views import Change
+from service.jobs.records import JobRecord
+from service.jobs.views import Change, EvaluateEach, ForkCreate, JobCreate
 from service.metrics.downsampling import Point
 from workers.contract.document import Problem, problems_of
 from workers.contract.merging import differences, merged
@@ -14,6 +16,7 @@ from workers.contract.model import preconditioning_difference
 from workers.contract.spec import TrainSpec, parse_spec
 
 _FIXED = ("network", "ema")  # what a checkpoint consists of
+_INHERITED = "so the parent's evaluations do not fit: give others, or null for none (`cdm fork --no-evaluations`)"
 
 
 def forked_spec(parent: TrainSpec, overrides: Mapping[str, Any], *, images_seen: int) -> TrainSpec:
@@ -42,6 +45,52 @@ def forked_spec(parent: TrainSpec, overrides: Mapping[str, Any], *, images_seen:
     if problems:
         raise InvalidRequest("the fork cannot go on from this checkpoint", problems=problems)
     return spec
+
+
+def forked_request(request: ForkCreate, spec: TrainSpec, *, of: JobRecord) -> JobCreate:
+    """The request for a job of this document, with the parent's evaluations unless it has its own.
+
+    Raises:
+        InvalidRequest: the evaluations do not fit the document.
+    """
+    inherited = EvaluateEach.model_validate_json(of.evaluations) if of.evaluations else None
+    try:
+        return JobCreate(
+            name=request.name,
+            spec=spec,
+            labels=request.labels,
+            priority=request.priority,
+            max_runtime_seconds=request.max_runtime_seconds,
+            evaluations=request.evaluations if _has_own_evaluations(request) else inherited,
+        )
+    except ValidationError as error:
+        refused = InvalidRequest("the evaluations do not fit the fork", problems=problems_of(error))
+        raise explained(refused, request) from None
+
+
+def explained(refused: InvalidRequest, request: ForkCreate) -> InvalidRequest:
+    """The refusal of a fork that also says how to leave out what it has inherited."""
+    if _has_own_evaluations(request):
+        return refused
+    problems = [
+        replace(each, message=f"{each.message}; {_INHERITED}") if each.pointer.startswith("/evaluations") else each
+        for each in refused.problems
+    ]
+    return InvalidRequest(refused.detail, problems=problems)
+
+
+def _has_own_evaluations(request: ForkCreate) -> bool:
+    """Also if these are none."""
+    return "evaluations" in request.model_fields_set
+
+
+def what_there_is(job: JobRecord, checkpoints: Sequence[int]) -> str:
+    """Why a checkpoint is not among those of a job, by their images seen."""
+    if checkpoints:
+        return f"its first is at {min(checkpoints)} images"
+    if not job.state.is_terminal:
+        return "it has none yet"
+    return f"it has ended without any; `cdm submit --like {job.id}` begins anew with its document, and with changes"
 
 
 def lowest(checkpoints: Sequence[int], curve: Sequence[Point]) -> int | None:

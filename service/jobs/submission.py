@@ -100,18 +100,16 @@ class Submission:
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
         folder, manifest = await self._checkpoint(parent, request.source)
         spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
-        create = JobCreate(
-            name=request.name,
-            spec=spec,
-            labels=request.labels,
-            priority=request.priority,
-            max_runtime_seconds=request.max_runtime_seconds,
-        )
-        settled = await self._settled(create, project=origin.project)
+        create = forks.forked_request(request, spec, of=parent)
+        try:
+            settled = await self._settled(create, project=origin.project)
+        except InvalidRequest as error:
+            raise forks.explained(error, request) from None
         job = replace(
             self._new_job(create, spec, project=origin.project, job_id=new_job_id),
             parent_job_id=parent.id,
             parent_images=manifest.images_seen,
+            evaluated_images=manifest.images_seen,
         )
         await self._keep_upload(settled, job_id=job.id)
         source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
@@ -141,8 +139,7 @@ class Submission:
         limit = source.images_seen
         fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
         if not fitting:
-            there = f"its first is at {min(found)} images" if found else "it has none yet"
-            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {there}")
+            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, list(found))}")
         if source.best is None:
             return found[max(fitting)]
         curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []

@@ -189,11 +189,18 @@ class ForkCreate(Document):
     name: Name = None
     source: ForkSource = ForkSource()
     overrides: Annotated[
-        dict[str, Any], Field(description="Parts of a job document that replace the parent's; null is a value")
+        dict[str, Any],
+        Field(
+            description="Parts of a job document, merged into the parent's: of an object the fields that are given, or "
+            "all of it if it is of another kind; anything else is replaced. null is a value"
+        ),
     ] = Field(default_factory=dict)
     labels: Labels = Field(default_factory=dict)
     priority: PriorityField = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
+    evaluations: Annotated[
+        EvaluateEach | None, Field(description="Of its checkpoints; unless given, as the parent's; null: none")
+    ] = None
 
 
 class Condition(View):

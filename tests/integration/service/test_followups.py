@@ -10,7 +10,7 @@ import pytest
 from service.errors import InvalidRequest
 from service.jobs.followups import FollowUps, due
 from service.jobs.records import JobRecord
-from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate
+from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, ForkCreate, JobCreate
 from tests.support.plane import ORIGIN, Plane, served_in
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.keys import MANIFEST, JobKeys
@@ -154,6 +154,21 @@ async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> Non
     await tick(plane)
 
     assert [job.labels[AT_IMAGES] for job in await evaluations(plane)] == ["100", "200"]
+
+
+async def test_a_fork_is_evaluated_behind_the_next_multiple_as_its_parent_would_be(plane: Plane) -> None:
+    parent = await followed(plane, 200, every_images=100)
+    fork, _ = await plane.service.fork(parent, ForkCreate(), origin=ORIGIN)
+    await plane.settle()
+    for images_seen in (260, 310):
+        plane.worker(fork.id).checkpoint(images_seen, at=plane.clock())
+
+    await tick(plane)
+
+    assert [(job.labels[OF_JOB], job.labels[AT_IMAGES]) for job in await evaluations(plane)] == [
+        (parent, "200"),
+        (fork.id, "310"),
+    ]
 
 
 async def test_what_follows_a_training_may_have_fields_of_its_own(plane: Plane) -> None:

@@ -1,20 +1,23 @@
 """Forks: new jobs from the checkpoints of others."""
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 
+from service.cluster import MemoryCluster
 from service.errors import CheckpointNotFound, InvalidRequest
 from service.jobs.objects import JobObjects
-from service.jobs.views import ForkCreate
-from tests.support.plane import ORIGIN, Plane
+from service.jobs.views import EvaluateEach, ForkCreate
+from tests.support.plane import ORIGIN, Plane, Script, plane_in
+from workers.contract.features import FID_SHA256
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import Origin
 
 
-async def with_checkpoints(plane: Plane) -> str:
-    job_id = await plane.started()
+async def with_checkpoints(plane: Plane, **fields: Any) -> str:
+    job_id = await plane.started(**fields)
     for images_seen in (100, 160, 200):
         plane.worker(job_id).checkpoint(images_seen, at=plane.clock())
     return job_id
@@ -82,6 +85,71 @@ async def test_a_fork_needs_a_checkpoint_and_something_to_do(plane: Plane) -> No
         "/overrides/duration_images",
     }
     assert len(await plane.jobs.queue(limit=10)) == 0, "nothing was written down"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, EvaluateEach(num_images=100, every_images=100)),
+        ({"evaluations": {"num_images": 500}}, EvaluateEach(num_images=500)),
+        ({"evaluations": None}, None),
+    ],
+)
+async def test_a_fork_is_evaluated_as_its_parent_unless_it_is_told_otherwise(
+    plane: Plane, given: dict[str, Any], expected: EvaluateEach | None
+) -> None:
+    parent = await with_checkpoints(plane, evaluations={"num_images": 100, "every_images": 100})
+
+    child, _ = await forked(plane, parent, **given)
+
+    job = await plane.job(child)
+    assert (job.evaluations and EvaluateEach.model_validate_json(job.evaluations)) == expected
+    assert job.evaluations_due is (expected is not None)
+
+
+async def test_inherited_evaluations_that_do_not_fit_are_named_with_how_to_leave_them_out(plane: Plane) -> None:
+    parent = await with_checkpoints(plane, evaluations={"sampler": {"sigma_max": 10.0}})
+    overrides = {"sampler": {"sigma_min": 20.0}}
+
+    with pytest.raises(InvalidRequest) as inherited:
+        await forked(plane, parent, overrides=overrides)
+    with pytest.raises(InvalidRequest) as own:
+        await forked(plane, parent, overrides=overrides, evaluations={"sampler": {"sigma_max": 9.0}})
+    child, _ = await forked(plane, parent, overrides=overrides, evaluations=None)
+
+    leave_out = "; so the parent's evaluations do not fit: give others, or null for none (`cdm fork --no-evaluations`)"
+    (problem,), (of_its_own,) = inherited.value.problems, own.value.problems
+    assert problem.pointer == of_its_own.pointer
+    assert problem.pointer.startswith("/evaluations/sampler/")
+    assert problem.message == of_its_own.message + leave_out
+    assert (await plane.job(child)).evaluations is None
+
+
+async def test_a_file_of_inherited_evaluations_that_is_gone_is_named_in_the_same_way(
+    tmp_path: Path, script: Script
+) -> None:
+    weights = tmp_path / "fid.pth"
+    weights.write_bytes(b"")
+    features = {"kind": "inception", "weights": str(weights), "sha256": FID_SHA256}
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), local_paths=True) as plane:
+        parent = await with_checkpoints(plane, evaluations={"features": features})
+        weights.unlink()
+
+        with pytest.raises(InvalidRequest) as refused:
+            await forked(plane, parent)
+
+    (problem,) = refused.value.problems
+    assert problem.pointer == "/evaluations/features/weights"
+    assert problem.message.startswith(f"there is no file {weights}; so the parent's evaluations do not fit")
+
+
+async def test_a_job_that_ended_before_its_first_checkpoint_names_what_begins_anew(plane: Plane) -> None:
+    job_id = await plane.started()
+    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="out_of_memory")
+    await plane.settle()
+
+    with pytest.raises(CheckpointNotFound, match=f"it has ended without any; `cdm submit --like {job_id}` begins anew"):
+        await forked(plane, job_id)
 
 
 async def test_a_fork_pins_its_checkpoint_and_starts_from_none_that_is_being_removed(

@@ -16,7 +16,7 @@ from tests.support.command import Command
     [
         ((), 2, "Missing command."),
         (("train",), 2, "No such command 'train'."),
-        (("submit",), 2, "Missing argument 'PRESET_OR_FILE'."),
+        (("submit",), 1, "there is nothing to submit: give a preset or a file, or --like JOB"),
         (("jobs", "--state", "happy"), 2, "Invalid value for '--state'"),
         (("jobs",), 1, "there is no stack in .*/home: start one with `cdm up`, or name a service with --url and --key"),
         (("jobs", "--url", "http://cdm.test"), 1, "there is no key for http://cdm.test: give --key"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.jobs.views import JobState
+from service.jobs.views import EvaluateEach, Fork, JobState
 from tests.support import served
 from tests.support.command import Command
 from tests.support.served import Service
@@ -149,7 +149,7 @@ def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> Non
     child = next(service.client.jobs.list())
 
     assert early.code == 1
-    assert "it has none yet" in early.err
+    assert "it has ended without any" in early.err
     assert forked.out.splitlines() == [
         f"forked {child.id} from {parent} at 160 images, with these changes:",
         "  optimizer.learning_rate: 0.001 -> 0.0001",
@@ -158,6 +158,21 @@ def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> Non
     assert f"{parent} at 160 images" in service.cdm("show", child.id).out
     assert "network: a checkpoint can only go on with the same" in _fork_of_the_network(service, parent)
     assert "give one of them" in service.cdm("fork", parent, "--at", "1", "--best", "loss/dsm").err
+
+
+def test_a_fork_is_evaluated_as_its_parent_with_what_is_said_otherwise(service: Service) -> None:
+    parent = service.ended("--evaluate-every", "160", "--evaluate", "num_images=2000")
+    service.checkpoint(parent, 160)
+
+    def evaluations(*options: str) -> EvaluateEach | None:
+        return Fork.model_validate_json(service.cdm("fork", parent, *options, "--json").out).job.evaluations
+
+    assert evaluations() == EvaluateEach(every_images=160, num_images=2000)
+    assert evaluations("--evaluate", "num_images=100") == EvaluateEach(every_images=160, num_images=100)
+    assert evaluations("--evaluate-every", "40") == EvaluateEach(every_images=40, num_images=2000)
+    assert evaluations("--no-evaluations") is None
+    mistaken = service.cdm("fork", parent, "--no-evaluations", "--evaluate-every", "40")
+    assert "there are none, so leave out --evaluate-every and --evaluate" in mistaken.err
 
 
 def _fork_of_the_network(service: Service, parent: str) -> str:

@@ -1,13 +1,16 @@
 """What the SDK asks for, and what it makes of answers: paths, headers, filters, pages."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx2
 import pytest
 
 from service.client import Client, NotFound
-from service.jobs.views import JobPage
+from service.client.jobs import ForkOptions, JobChanges, JobOptions
+from service.jobs.views import EvaluateEach, ForkCreate, JobCreate, JobPage, JobUpdate
 from tests.support.client_answers import Answers, connected, good
 from tests.support.job_views import job_view
 from tests.support.problems import problem
@@ -33,6 +36,30 @@ def test_a_change_sends_what_is_given_and_the_tag_it_is_meant_for() -> None:
     sent = answers.requests[-1]
     assert (sent.method, sent.headers["if-match"]) == ("PATCH", '"4"')
     assert sent.content == b'{"labels":{"team":"vision"},"max_runtime_seconds":null}'
+
+
+def test_what_can_be_said_of_a_job_is_what_the_service_takes() -> None:
+    assert {*JobOptions.__annotations__} == {*JobCreate.model_fields} - {"spec"}
+    assert {*ForkOptions.__annotations__} == {*ForkCreate.model_fields} - {"source", "overrides"}
+    assert {*JobChanges.__annotations__} == {*JobUpdate.model_fields}
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, {}),
+        ({"evaluations": None}, {"evaluations": None}),
+        ({"evaluations": EvaluateEach(num_images=200)}, {"evaluations": {"num_images": 200}}),
+    ],
+)
+def test_a_fork_says_of_its_evaluations_only_what_it_is_told(options: ForkOptions, sent: dict[str, Any]) -> None:
+    answers = Answers(httpx2.Response(201, json={"job": job_view("job_2").model_dump(mode="json"), "changes": []}))
+
+    with connected(answers) as client:
+        client.jobs.fork("job_1", **options)
+
+    document = json.loads(answers.requests[-1].content)
+    assert document == {"source": {"images_seen": None, "best": None}, "overrides": {}, **sent}
 
 
 def test_listing_fetches_page_after_page_until_the_limit() -> None:
