@@ -1,5 +1,6 @@
 """What a job document refers to: looked up when it is submitted, and written into it."""
 
+import asyncio
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -90,7 +91,9 @@ async def _require_images(spec: AnySpec, pointer: str, *, objects: JobObjects) -
 
 async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore, objects: JobObjects) -> None:
     """Weights in the store of the service are a job's, which must be of this project: training would show them."""
-    key = spec.initial_weights and key_in(spec.initial_weights, objects.url)
+    if spec.initial_weights is None:
+        return
+    key = await asyncio.to_thread(key_in, spec.initial_weights, objects.url)
     if key is None:
         return
     job_id = key.removeprefix(JOBS).partition("/")[0] if key.startswith(JOBS) else ""

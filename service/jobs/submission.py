@@ -150,7 +150,9 @@ class Submission:
 
     async def _settled(self, request: JobCreate, *, project: str) -> Settled:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
-        problems = place_problems(request, store_url=self.objects.url, s3_sources=self.s3_sources)
+        problems = await asyncio.to_thread(  # of a store in a folder, whose file system may take its time
+            place_problems, request, store_url=self.objects.url, s3_sources=self.s3_sources
+        )
         if self.local_paths:
             problems += await asyncio.to_thread(request_problems, request)
         try:

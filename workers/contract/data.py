@@ -5,7 +5,14 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from workers.contract.document import Document, Problem, refuse
-from workers.contract.locations import is_bucket_folder, is_unprotected, of_a_file, of_a_folder, of_files
+from workers.contract.locations import (
+    LONGEST_LOCATION,
+    is_bucket_folder,
+    is_unprotected,
+    of_a_file,
+    of_a_folder,
+    of_files,
+)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -31,7 +38,7 @@ class ImportedDataset(Document):
 class _ImagesAtPath(Document):
     """Images of a place that the workers can read."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, Field(min_length=1, max_length=LONGEST_LOCATION)]
     resolution: Annotated[
         Resolution | None, Field(description="Centre-crop and resize to this; null: all alike already")
     ] = None
@@ -47,7 +54,11 @@ class FolderDataset(_ImagesAtPath):
     kind: Literal["folder"]
     path: Annotated[
         str,
-        Field(min_length=1, description="Of the workers' file system; or s3://bucket/folder/"),
+        Field(
+            min_length=1,
+            max_length=LONGEST_LOCATION,
+            description="Of the workers' file system; or s3://bucket/folder/",
+        ),
         AfterValidator(of_a_folder),
     ]
 
@@ -58,7 +69,9 @@ class _ImagesInFile(_ImagesAtPath):
     path: Annotated[
         str,
         Field(
-            min_length=1, max_length=2000, description="Of the workers' file system; or https://, s3://, upload://ID"
+            min_length=1,
+            max_length=LONGEST_LOCATION,
+            description="Of the workers' file system; or https://, s3://, upload://ID",
         ),
         AfterValidator(of_a_file),
     ]
@@ -108,7 +121,7 @@ class _ImagesInFiles(_ImagesInFile):
         str,
         Field(
             min_length=1,
-            max_length=2000,
+            max_length=LONGEST_LOCATION,
             description="Of the workers' file system; or https://, s3://bucket/key, s3://bucket/folder/, upload://ID",
         ),
         AfterValidator(of_files),

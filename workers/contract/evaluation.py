@@ -7,6 +7,7 @@ from pydantic import Field, Strict, model_validator
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.features import Features, Lite0
+from workers.contract.locations import LONGEST_LOCATION
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
 from workers.contract.sampling import CheckpointSource, Drawing
@@ -36,6 +37,7 @@ class EvaluateSpec(Drawing):
         str | None,
         Field(
             min_length=1,
+            max_length=LONGEST_LOCATION,
             description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path or URL "
             "the workers can read; null: all images that the job learned from",
         ),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from workers.contract.data import Digest
 from workers.contract.document import Document
+from workers.contract.locations import LONGEST_LOCATION
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Of `pt_inception-2015-12-05-6726825d.pth`, as pytorch-fid, torch-fidelity and torchmetrics publish it.
@@ -43,6 +44,7 @@ class Inception(Document):
         str,
         Field(
             min_length=1,
+            max_length=LONGEST_LOCATION,
             description="pt_inception-2015-12-05-6726825d.pth of pytorch-fid or torch-fidelity: a path or URL the "
             "workers can read",
         ),

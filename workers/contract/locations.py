@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic_core import PydanticCustomError
 
+LONGEST_LOCATION = 4096  # characters; Linux opens no path of more bytes
 _SCHEME = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9+.-]*):/")
 _UPLOADED = re.compile(r"upload://(?P<id>upl_[0-9A-HJKMNP-TV-Z]{26})")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")

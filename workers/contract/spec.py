@@ -10,6 +10,7 @@ from workers.contract.compute import Compute
 from workers.contract.consistency import consistency_problems
 from workers.contract.data import Augmentation, Dataset
 from workers.contract.document import Document, Problem, refuse
+from workers.contract.locations import LONGEST_LOCATION
 from workers.contract.model import (
     EDM,
     VE,
@@ -66,7 +67,11 @@ class TrainSpec(Document):
     network: Network
     initial_weights: Annotated[
         str | None,
-        Field(min_length=1, description="What `cdm convert` wrote: a path or URL the workers can read; null: random"),
+        Field(
+            min_length=1,
+            max_length=LONGEST_LOCATION,
+            description="What `cdm convert` wrote: a path or URL the workers can read; null: random",
+        ),
     ] = None
     preconditioning: Preconditioning = EDM(kind="edm")
     objective: Objective = Objective()

@@ -3,7 +3,7 @@
 import os
 import posixpath
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from workers.storage.base import ObjectStore
 from workers.storage.files import read_regular, too_large
@@ -64,22 +64,34 @@ def read_location(location: str | Path, *, most_bytes: int) -> bytes:
 def key_in(location: str, store_url: str) -> str | None:
     """What `read_location` would read of a store, as a key; None if the location leads elsewhere.
 
-    A place has many spellings. Those that some servers take for it, and others do not, count as this place, too.
+    A place has many spellings. Those that some servers take for it, and others do not, count as this place, too. Where
+    the store is a folder its file system is asked, and may take its time.
     """
-    store, found = _place(store_url), _place(location)
-    root = store[1].rstrip("/") + "/"
-    return found[1].removeprefix(root) if found[0] == store[0] and found[1].startswith(root) else None
+    if _server(location) != _server(store_url):
+        return None
+    root, path = _path(store_url).rstrip("/") + "/", _path(location)
+    return path.removeprefix(root) if path.startswith(root) else None
 
 
-def _place(location: str) -> tuple[str, str]:
-    """Where its bytes are kept, and its path there from the root."""
+def _server(location: str) -> str:
+    """What keeps its bytes; empty for the file system."""
     parts = urlsplit(location)
-    if not parts.scheme or parts.scheme == "file":
-        path = unquote(parts.path) if parts.scheme else location
-        # Links are followed, since one may lead there; of slashes at the beginning two are kept, and mean one.
-        try:
-            whole = os.path.realpath(path)
-        except ValueError:  # a NUL in it: no file has such a name
-            whole = os.path.abspath(path)  # noqa: PTH100 (pathlib refuses it, too)
-        return "file", f"/{whole.lstrip('/')}"
-    return f"{parts.scheme}://{parts.netloc}", posixpath.normpath(f"/{parts.path.lstrip('/')}")
+    return "" if _is_file(parts) else f"{parts.scheme}://{parts.netloc}"
+
+
+def _path(location: str) -> str:
+    """Where it lies there, from the root."""
+    parts = urlsplit(location)
+    if not _is_file(parts):
+        return posixpath.normpath(f"/{parts.path.lstrip('/')}")
+    path = unquote(parts.path) if parts.scheme else location
+    # Links are followed, since one may lead there; of slashes at the beginning two are kept, and mean one.
+    try:
+        whole = os.path.realpath(path)
+    except ValueError:  # a NUL in it: no file has such a name
+        whole = os.path.abspath(path)  # noqa: PTH100 (pathlib refuses it, too)
+    return f"/{whole.lstrip('/')}"
+
+
+def _is_file(parts: SplitResult) -> bool:
+    return parts.scheme in {"", "file"}

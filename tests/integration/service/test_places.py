@@ -1,12 +1,15 @@
 """Where the files of a job may lie: nobody is shown what is not theirs, however well the workers could read it."""
 
+import asyncio
+import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.plane import Served, served_in
+from tests.support.plane import Served, eventually, served_in
 from tests.support.problems import code
 from tests.support.submissions import SMOKE, drawing, refused, submitted, trained
 
@@ -221,3 +224,61 @@ async def test_nor_does_the_path_of_a_store_that_is_a_folder_or_of_what_holds_it
         wrong = await refused(served, {"kind": "import", "dataset": {"kind": "folder", "path": path}})
 
     assert wrong == {"/spec/dataset/path": "lies in the store of the service itself; bring a file of your own"}
+
+
+LONG = "/a" * 100_000
+DRAWN, MEASURED = drawing("sample", "job_1"), drawing("evaluate", "job_1")
+
+
+@pytest.mark.parametrize(
+    ("pointer", "body"),
+    [
+        ("/spec/dataset/path", {"spec": SMOKE | {"dataset": {"kind": "folder", "path": LONG}}}),
+        ("/spec/dataset/path", {"spec": {"kind": "import", "dataset": {"kind": "zip", "path": LONG}}}),
+        ("/spec/initial_weights", {"spec": SMOKE | {"initial_weights": LONG}}),
+        ("/spec/reference", {"spec": MEASURED | {"features": INCEPTION, "reference": LONG}}),
+        ("/spec/features/weights", {"spec": MEASURED | {"features": INCEPTION | {"weights": LONG}}}),
+        ("/spec/inpainting/image", {"spec": DRAWN | {"inpainting": {"image": LONG, "mask": "/a"}}}),
+        ("/spec/inpainting/mask", {"spec": DRAWN | {"inpainting": {"image": "/a", "mask": LONG}}}),
+        ("/evaluations/reference", {"spec": SMOKE, "evaluations": {"features": INCEPTION, "reference": LONG}}),
+    ],
+)
+async def test_what_is_longer_than_any_path_is_refused_for_that(
+    served: Served, pointer: str, body: dict[str, Any]
+) -> None:
+    answer = await served.api.post("/v1/jobs", json=body)
+
+    assert code(answer) == (422, "validation_failed")
+    [problem] = answer.json()["errors"]
+    assert (problem["pointer"], "at most 4096 characters" in problem["message"]) == (pointer, True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"initial_weights": "/mnt/silent/weights"}, {"dataset": {"kind": "folder", "path": "/mnt/silent", "channels": 1}}],
+)
+async def test_a_file_system_that_does_not_answer_holds_up_only_who_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    asked, answer, realpath = threading.Event(), threading.Event(), os.path.realpath
+    answers = list[bool]()
+
+    def silent(path: str, **how: Any) -> str:
+        if str(path).startswith("/mnt/silent"):
+            asked.set()
+            answers.append(answer.wait(10))
+        return realpath(path, **how)
+
+    async def is_asked() -> bool:
+        return asked.is_set()
+
+    monkeypatch.setattr("os.path.realpath", silent)
+    async with served_in(tmp_path, store_url="file:///srv/store") as served:
+        posting = asyncio.create_task(served.api.post("/v1/jobs", json={"spec": SMOKE | fields}))
+        await eventually(is_asked, what="its file system is asked")
+        assert (await served.api.get("/healthz")).status_code == 200
+        answer.set()
+
+        assert (await posting).status_code == 201
+    assert answers
+    assert all(answers)

@@ -56,3 +56,15 @@ def test_a_store_in_a_folder_is_known_by_path_and_by_url(tmp_path: Path) -> None
 
     assert [key_in(each, url) for each in spellings] == ["jobs/a b"] * len(spellings)
     assert key_in(str(tmp_path), url) is None
+
+
+@pytest.mark.parametrize(("location", "store"), [("/srv/a", "s3://bucket/prefix"), ("s3://bucket/prefix/a", "/srv")])
+def test_of_a_store_elsewhere_no_file_system_is_asked(
+    monkeypatch: pytest.MonkeyPatch, location: str, store: str
+) -> None:
+    def silent(path: str) -> str:
+        raise AssertionError(f"{path} was looked at")
+
+    monkeypatch.setattr("os.path.realpath", silent)
+
+    assert key_in(location, store) is None
