@@ -2,23 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 from service.errors import StorageUnavailable
+from service.threads import Threads
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _LONGEST_SECONDS = 60.0
-
-# A store that takes requests and does not answer keeps a thread for minutes; the event loop's own are few, and names
-# are looked up on them: without one, Ray and MLflow would seem to be away, too. They end with their loop.
-_MOST_THREADS = 32
-_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
+_threads = Threads(32, "store")  # a store that takes requests and does not answer keeps one for minutes
 
 
 async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -28,11 +23,9 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
         FileNotFoundError: there is no such object.
         StorageUnavailable: the store does not answer.
     """
-    call, loop = partial(copy_context().run, method, *args, **kwargs), asyncio.get_running_loop()
-    threads = _threads.get(loop) or _threads.setdefault(loop, ThreadPoolExecutor(_MOST_THREADS, "store"))
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            return await loop.run_in_executor(threads, call)
+            return await _threads.run(partial(copy_context().run, method, *args, **kwargs))
     except FileNotFoundError:
         raise
     except Exception as error:

@@ -6,18 +6,25 @@ what a name resolves to a moment later changes nothing.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 import httpx2
 
+from service.threads import Threads
 from workers.contract.addresses import INSIDE, Address, Network, is_open
 
 __all__ = ["INSIDE", "AddressGuard", "AddressRefused", "parsed", "resolve"]
 
-Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
+Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[Address]]]
 
 _PORTS = {"http": 80, "https": 443}
+_LONGEST_SECONDS = 3.0
+# A name server that does not answer keeps a thread for half a minute, also when nobody waits for it any more.
+_threads = Threads(256, "names")
+_OF_ONE_PROJECT = 24  # more than it may have webhooks, so that those it has do not wait for each other
 
 
 class AddressRefused(ValueError):
@@ -27,7 +34,7 @@ class AddressRefused(ValueError):
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """All addresses of a name, as the system knows them."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await _threads.run(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
         raise AddressRefused(f"{host} has no address: {error}") from None
     return tuple(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
@@ -39,24 +46,41 @@ class AddressGuard:
     def __init__(self, *, networks: Sequence[Network] = (), resolve: Resolve = resolve) -> None:
         self._networks = tuple(networks)
         self._resolve = resolve
+        self._looking: dict[tuple[str, str, int], asyncio.Task[Sequence[Address]]] = {}
 
-    async def check(self, url: str) -> None:
+    async def check(self, url: str, *, project: str) -> None:
         """Raises AddressRefused if requests to this URL would not be sent now."""
-        await self.addresses(parsed(url))
+        await self.addresses(parsed(url), project=project)
 
-    async def addresses(self, url: httpx2.URL) -> Sequence[Address]:
-        """Where the URL leads; never empty.
+    async def addresses(self, url: httpx2.URL, *, project: str) -> Sequence[Address]:
+        """Where the URL, which is one of this project, leads; never empty.
 
         Raises:
-            AddressRefused: if any of its addresses is not open, or it has none.
+            AddressRefused: any of its addresses is not open, it has none, or its name server takes its time.
         """
-        found = await self._resolve(url.host, url.port or _PORTS[url.scheme])
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                found = await self._found(url, project)
+        except TimeoutError:
+            reason = f"no name server has said within {_LONGEST_SECONDS:g} s where {url.host} leads"
+            raise AddressRefused(f"{reason}; try again") from None
         if not found:
             raise AddressRefused(f"{url.host} has no address")
         for address in found:
             if not is_open(address, self._networks):
                 raise AddressRefused(f"{url.host} is {address}, which is not an address of the public internet")
         return found
+
+    async def _found(self, url: httpx2.URL, project: str) -> Sequence[Address]:
+        """Each name is looked up once at a time, until there is an answer, whoever still waits for that."""
+        port = url.port or _PORTS[url.scheme]
+        key = (project, url.host, port)
+        if key not in self._looking:
+            if sum(of == project for of, *_ in self._looking) >= _OF_ONE_PROJECT:
+                raise AddressRefused(f"{_OF_ONE_PROJECT} other names of the project are being looked up; try again")
+            self._looking[key] = asyncio.create_task(self._resolve(url.host, port))
+            self._looking[key].add_done_callback(lambda _: self._looking.pop(key))
+        return await asyncio.shield(self._looking[key])
 
 
 def parsed(url: str) -> httpx2.URL:

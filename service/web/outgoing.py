@@ -6,6 +6,7 @@ from service.web.addresses import AddressGuard, AddressRefused, parsed
 
 # A connection is known by its address, not by whose certificate it saw.
 _NO_REUSE = httpx2.Limits(max_keepalive_connections=0)
+PROJECT = "project"  # the extension of a request that says whose URL it is
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
@@ -21,7 +22,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
         try:
-            addresses = await self._guard.addresses(parsed(str(url)))
+            addresses = await self._guard.addresses(parsed(str(url)), project=request.extensions.get(PROJECT, ""))
         except AddressRefused as error:
             raise httpx2.ConnectError(str(error), request=request) from error
         request.extensions = {**request.extensions, "sni_hostname": url.host}

@@ -97,7 +97,14 @@ class Deliverer:
                 claimed.secret, message_id=claimed.delivery.id, timestamp=timestamp, body=body
             ),
         }
-        return await post(self.client, claimed.url, headers=headers, body=body, timeout_seconds=self.patience_seconds)
+        return await post(
+            self.client,
+            claimed.url,
+            project=claimed.project,
+            headers=headers,
+            body=body,
+            timeout_seconds=self.patience_seconds,
+        )
 
     def _after(self, delivery: DeliveryRecord, answer: Answer) -> DeliveryRecord:
         now, tries = self.clock(), delivery.tries + 1

@@ -69,6 +69,7 @@ class DeliveryQueue:
             return (await connection.execute(delete(deliveries).where(old, idle))).rowcount
 
 
+_WEBHOOK = (webhooks.c.project.label("whose"), webhooks.c.url, webhooks.c.secret)
 _EVENT = tuple(column.label(f"event_{column.name}") for column in events.c)
 _JOB = (jobs.c.project, jobs.c.name, jobs.c.labels, jobs.c.state)
 
@@ -76,7 +77,7 @@ _JOB = (jobs.c.project, jobs.c.name, jobs.c.labels, jobs.c.state)
 def _whole(ids: Sequence[str]) -> Select[Any]:
     told = and_(events.c.job_id == deliveries.c.job_id, events.c.sequence == deliveries.c.sequence)
     return (
-        select(deliveries, webhooks.c.url, webhooks.c.secret, *_EVENT, *_JOB)
+        select(deliveries, *_WEBHOOK, *_EVENT, *_JOB)
         .join(webhooks, webhooks.c.id == deliveries.c.webhook_id)
         .outerjoin(events, told)
         .outerjoin(jobs, jobs.c.id == deliveries.c.job_id)
@@ -86,7 +87,7 @@ def _whole(ids: Sequence[str]) -> Select[Any]:
 
 def _claimed(row: RowMapping) -> Claimed:
     delivery = DeliveryRecord(**{column.name: row[column.name] for column in deliveries.c})
-    return Claimed(delivery=delivery, url=row["url"], secret=row["secret"], subject=_subject(row))
+    return Claimed(delivery=delivery, project=row["whose"], url=row["url"], secret=row["secret"], subject=_subject(row))
 
 
 def _subject(row: RowMapping) -> Subject | None:

@@ -52,6 +52,7 @@ class Claimed:
     """A delivery to make now, and all that it takes. `due_at` of the delivery is the end of our lease on it."""
 
     delivery: DeliveryRecord
+    project: str
     url: str
     secret: str
     subject: Subject | None  # None for a ping, or if the event is lost

@@ -2,10 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import httpx2
 
-from service.web.addresses import AddressRefused, parsed, resolve
+from service.web.addresses import AddressRefused, parsed
+from service.web.outgoing import PROJECT
 
 TIMEOUT_SECONDS = 10.0
 _LONGEST_ERROR = 500
@@ -24,13 +26,18 @@ async def post(
     client: httpx2.AsyncClient,
     url: str,
     *,
+    project: str,
     headers: dict[str, str],
     body: bytes,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Answer:
-    """Post to a URL of a user; the client guards where that leads. The body of the answer is not read."""
+    """Post to a URL of a project; the client guards where that leads. The body of the answer is not read."""
+    whose = {PROJECT: project}
     try:
-        async with asyncio.timeout(timeout_seconds), client.stream("POST", url, headers=headers, content=body) as got:
+        async with (
+            asyncio.timeout(timeout_seconds),
+            client.stream("POST", url, headers=headers, content=body, extensions=whose) as got,
+        ):
             if got.is_success:
                 return Answer(status=got.status_code)
             return Answer(status=got.status_code, error=f"answered {got.status_code}")
@@ -38,7 +45,7 @@ async def post(
         return Answer(error=f"no answer within {timeout_seconds:g} s")
     except httpx2.ConnectError as error:
         refused = isinstance(error.__cause__, AddressRefused)
-        return _failed(error, hopeless=refused and await _is_barred(url))
+        return _failed(error, hopeless=refused and _is_address(url))
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return _failed(error)
 
@@ -48,11 +55,10 @@ def _failed(error: Exception, *, hopeless: bool = False) -> Answer:
     return Answer(error=text[:_LONGEST_ERROR], hopeless=hopeless)
 
 
-async def _is_barred(url: str) -> bool:
-    """Whether it was refused for where it leads; a name that has no address now may have one later."""
-    found = parsed(url)
+def _is_address(url: str) -> bool:
+    """Whether it has no name, which may lead elsewhere another time."""
     try:
-        await resolve(found.host, found.port or 443)
-    except AddressRefused:
+        ip_address(parsed(url).host)
+    except ValueError:
         return False
     return True

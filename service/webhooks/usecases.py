@@ -30,7 +30,7 @@ class Webhooks:
 
     async def create(self, request: WebhookCreate, *, origin: Origin, reserved_ulid: str | None) -> WebhookRecord:
         """A new webhook and its secret. Repeated after a crash it makes no second one; the secret is lost then."""
-        await self._check(request.url)
+        await self._check(request.url, project=origin.project)
         now = self.clock()
         webhook = WebhookRecord(
             id=f"whk_{reserved_ulid}" if reserved_ulid else new_id("whk", at=now),
@@ -62,7 +62,7 @@ class Webhooks:
         """Change the fields that are given."""
         given = request.model_dump(include=request.model_fields_set)
         if "url" in given:
-            await self._check(request.url)
+            await self._check(request.url, project=origin.project)
         async with self.store.database.writing() as connection:
             found = _there(await self.store.find(connection, webhook_id, project=origin.project), webhook_id)
             changed = replace(found, **given)
@@ -114,9 +114,9 @@ class Webhooks:
         self.wake()
         return fresh
 
-    async def _check(self, url: str) -> None:
+    async def _check(self, url: str, *, project: str) -> None:
         try:
-            await self.guard.check(url)
+            await self.guard.check(url, project=project)
         except AddressRefused as error:
             wrong = Problem("/url", "address_refused", str(error))
             raise InvalidRequest("nothing can be sent to this URL", problems=[wrong]) from error

@@ -160,8 +160,8 @@ async def test_what_leads_inside_by_now_is_given_up_at_once_and_a_lost_name_is_n
 async def test_a_receiver_that_is_gone_or_takes_too_long_is_an_error_to_come_back_to(inbox: Receiver) -> None:
     inbox.gate.clear()
     async with guarded_client(LOOPBACK, timeout_seconds=5) as client:
-        late = await post(client, inbox.url, headers={}, body=b"{}", timeout_seconds=0.2)
-        gone = await post(client, "http://127.0.0.1:9", headers={}, body=b"{}")
+        late = await post(client, inbox.url, project="default", headers={}, body=b"{}", timeout_seconds=0.2)
+        gone = await post(client, "http://127.0.0.1:9", project="default", headers={}, body=b"{}")
 
     assert (late.status, late.error, late.hopeless) == (None, "no answer within 0.2 s", False)
     assert gone.error

@@ -58,18 +58,18 @@ class Names:
 )
 async def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     with pytest.raises(AddressRefused, match="not an address of the public internet"):
-        await AddressGuard(resolve=Names(address)).check("https://example.com/hook")
+        await AddressGuard(resolve=Names(address)).check("https://example.com/hook", project="default")
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:93.184.216.34"])
 async def test_public_addresses_are_open(address: str) -> None:
-    await AddressGuard(resolve=Names(address)).check("https://example.com:8443/hook?x=1")
+    await AddressGuard(resolve=Names(address)).check("https://example.com:8443/hook?x=1", project="default")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f000001", "127.1", "0177.0.0.1", "[::1]", "localhost"])
 async def test_other_ways_to_write_loopback_are_seen_through(host: str) -> None:
     with pytest.raises(AddressRefused):
-        await AddressGuard().check(f"http://{host}/")
+        await AddressGuard().check(f"http://{host}/", project="default")
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,16 @@ async def test_other_ways_to_write_loopback_are_seen_through(host: str) -> None:
 )
 async def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
     with pytest.raises(AddressRefused):
-        await AddressGuard(resolve=Names("93.184.216.34")).check(url)
+        await AddressGuard(resolve=Names("93.184.216.34")).check(url, project="default")
 
 
 async def test_networks_that_the_operator_opened_are_open_and_no_others() -> None:
     guard = AddressGuard(networks=[ip_network("10.1.0.0/16")], resolve=Names("10.1.2.3", "::ffff:10.1.2.3", "10.2.0.1"))
 
-    await guard.check("http://inside.test/")
-    await guard.check("http://inside.test/")
+    await guard.check("http://inside.test/", project="default")
+    await guard.check("http://inside.test/", project="default")
     with pytest.raises(AddressRefused):
-        await guard.check("http://inside.test/")
+        await guard.check("http://inside.test/", project="default")
 
 
 @pytest.mark.parametrize(
@@ -122,15 +122,15 @@ async def test_what_is_near_can_be_opened_but_not_where_clouds_keep_credentials(
     guard = AddressGuard(networks=INSIDE, resolve=Names(address))
 
     if is_open:
-        await guard.check("http://inside.test/")
+        await guard.check("http://inside.test/", project="default")
     else:
         with pytest.raises(AddressRefused):
-            await guard.check("http://inside.test/")
+            await guard.check("http://inside.test/", project="default")
 
 
 async def test_a_name_that_is_not_known_is_refused() -> None:
     with pytest.raises(AddressRefused, match="no address"):
-        await AddressGuard().check("http://nowhere.invalid/")
+        await AddressGuard().check("http://nowhere.invalid/", project="default")
 
 
 class Seen(httpx2.AsyncBaseTransport):
