@@ -12,11 +12,14 @@ from ipaddress import ip_address
 from typing import Any
 
 import httpx2
+import structlog
 
 from service.threads import Threads
 from workers.contract.addresses import INSIDE, Address, Network, is_open
 
 __all__ = ["INSIDE", "AddressGuard", "AddressRefused", "parsed", "resolve"]
+
+log = structlog.get_logger()
 
 Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[Address]]]
 
@@ -32,11 +35,12 @@ class AddressRefused(ValueError):
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """All addresses of a name, as the system knows them."""
+    """All addresses of a name, as the system knows them; none if it knows no such name."""
     try:
         found = await _threads.run(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
-        raise AddressRefused(f"{host} has no address: {error}") from None
+        log.info("address.unknown", host=host, error=str(error))
+        return ()
     return tuple(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
 
 
@@ -64,11 +68,10 @@ class AddressGuard:
         except TimeoutError:
             reason = f"no name server has said within {_LONGEST_SECONDS:g} s where {url.host} leads"
             raise AddressRefused(f"{reason}; try again") from None
-        if not found:
-            raise AddressRefused(f"{url.host} has no address")
-        for address in found:
-            if not is_open(address, self._networks):
-                raise AddressRefused(f"{url.host} is {address}, which is not an address of the public internet")
+        if not found or not all(is_open(address, self._networks) for address in found):
+            # Users are told no more: whether names of this network exist, and where they lead, is not theirs to ask.
+            log.info("address.refused", host=url.host, project=project, addresses=[*map(str, found)])
+            raise AddressRefused(f"{url.host} leads to no public address")
         return found
 
     async def _found(self, url: httpx2.URL, project: str) -> Sequence[Address]:

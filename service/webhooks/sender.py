@@ -2,12 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import httpx2
 
-from service.web.addresses import AddressRefused, parsed
+from service.web.addresses import AddressRefused
 from service.web.outgoing import PROJECT
+from workers.contract.addresses import is_address
 
 TIMEOUT_SECONDS = 10.0
 _LONGEST_ERROR = 500
@@ -45,7 +45,7 @@ async def post(
         return Answer(error=f"no answer within {timeout_seconds:g} s")
     except httpx2.ConnectError as error:
         refused = isinstance(error.__cause__, AddressRefused)
-        return _failed(error, hopeless=refused and _is_address(url))
+        return _failed(error, hopeless=refused and is_address(httpx2.URL(url).host))
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return _failed(error)
 
@@ -53,12 +53,3 @@ async def post(
 def _failed(error: Exception, *, hopeless: bool = False) -> Answer:
     text = f"{error}" or type(error).__name__
     return Answer(error=text[:_LONGEST_ERROR], hopeless=hopeless)
-
-
-def _is_address(url: str) -> bool:
-    """Whether it has no name, which may lead elsewhere another time."""
-    try:
-        ip_address(parsed(url).host)
-    except ValueError:
-        return False
-    return True

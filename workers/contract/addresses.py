@@ -1,7 +1,7 @@
 """Where a process goes for somebody else: to addresses of the public internet, and what its operator has opened."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -27,6 +27,15 @@ def is_open(address: Address, networks: Sequence[Network] = ()) -> bool:
     if isinstance(final, IPv6Address) and final.is_site_local:  # out of use, not out of networks; counts as global
         return False
     return final.is_global and not final.is_multicast and not final.is_reserved and not final.is_unspecified
+
+
+def is_address(host: str) -> bool:
+    """Whether it is no name, which may lead elsewhere another time."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_in(address: Address, networks: Sequence[Network]) -> bool:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import httpx2
 
-from workers.contract.addresses import Address, Network, is_open
+from workers.contract.addresses import Address, Network, is_address, is_open
 from workers.data.errors import DatasetError
 from workers.data.remotes import Remote
 
@@ -51,9 +51,7 @@ class Web:
         """
         name = url.partition("?")[0]
         timeout = httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
-        with httpx2.Client(
-            transport=_Guarded(self, name), timeout=timeout, headers=_HEADERS, trust_env=False
-        ) as client:
+        with httpx2.Client(transport=_Guarded(self), timeout=timeout, headers=_HEADERS, trust_env=False) as client:
             download = _Download(client, name, self, is_known=is_known)
             with download.begun(httpx2.URL(url)) as response:
                 yield Remote(name, _length(response), None, download.pieces(response))
@@ -131,6 +129,9 @@ class _Download:
                 if response.status_code not in _PASSING or not left:
                     return response
                 response.close()
+            except _NotPublic as error:
+                if not left or is_address(url.host):
+                    raise DatasetError(f"{self._name}: {error}") from None
             except httpx2.TransportError as error:
                 if not left:
                     raise DatasetError(f"{self._name}: cannot reach {url.host} ({type(error).__name__})") from None
@@ -147,11 +148,15 @@ class _Download:
         return DatasetError(f"{self._name}: is cut off after {done} of {total or 'unknown'} bytes{why}; try again")
 
 
+class _NotPublic(httpx2.ConnectError):
+    """The URL leads nowhere that one goes for others; the text says no more."""
+
+
 class _Guarded(httpx2.BaseTransport):
     """Connects to the very addresses that were looked at; keeps the name for the header `Host` and for TLS."""
 
-    def __init__(self, web: Web, name: str) -> None:
-        self._web, self._name = web, name
+    def __init__(self, web: Web) -> None:
+        self._web = web
         # A connection is known by its address, not by whose certificate it saw: none is used twice.
         limits = httpx2.Limits(max_keepalive_connections=0)
         self._inner = httpx2.HTTPTransport(trust_env=False, limits=limits)
@@ -171,13 +176,13 @@ class _Guarded(httpx2.BaseTransport):
         raise failure
 
     def _addresses(self, url: httpx2.URL) -> Sequence[Address]:
+        """Where it leads. A name that is not known and one of this network are alike, also in the time they take."""
         try:
             found = self._web.resolve(url.host, url.port or _PORTS[url.scheme])
-        except (OSError, UnicodeError, ValueError) as error:
-            raise httpx2.ConnectError(f"{url.host} has no address: {error}") from None
-        if closed := [address for address in found if not is_open(address, self._web.networks)]:
-            reason = f"{url.host} is {closed[0]}, which is not an address of the public internet"
-            raise DatasetError(f"{self._name}: {reason}; the workers do not go there")
+        except (OSError, UnicodeError, ValueError):
+            found = ()
+        if not found or not all(is_open(address, self._web.networks) for address in found):
+            raise _NotPublic(f"{url.host} leads to no public address; the workers go nowhere else")
         return found
 
     def close(self) -> None:

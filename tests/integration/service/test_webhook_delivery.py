@@ -1,13 +1,16 @@
 """Webhooks: events are posted at least once, signed, in order where receivers let them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from service.database.tables import webhooks
 from service.jobs.lifecycle import JobState
+from service.web.addresses import Address, AddressGuard
 from service.web.outgoing import guarded_client
 from service.webhooks.retries import MAX_TRIES
 from service.webhooks.sender import post
@@ -141,20 +144,30 @@ async def test_a_ping_is_about_no_job_and_one_under_the_same_key_is_sent_once(ma
     assert_signed(received, webhook["secret"])
 
 
-async def test_what_leads_inside_by_now_is_given_up_at_once_and_a_lost_name_is_not(mail: Post) -> None:
-    barred = await mail.webhook()
-    lost = await mail.webhook()
+async def test_a_name_that_leads_inside_by_now_is_told_as_a_lost_one_and_only_an_address_is_given_up(
+    mail: Post,
+) -> None:
+    urls = ("http://10.0.0.1/", "http://inside.test/", "http://nowhere.invalid/")
+    found = [await mail.webhook() for _ in urls]
     async with mail.door.database.writing() as connection:
-        for webhook, url in ((barred, "http://10.0.0.1/"), (lost, "http://nowhere.invalid/")):
+        for webhook, url in zip(found, urls, strict=True):
             await connection.execute(webhooks.update().where(webhooks.c.id == webhook["id"]).values(url=url))
     await mail.job()
 
-    assert await mail.delivered() == []
+    async with guarded_client(AddressGuard(resolve=some_inside), timeout_seconds=5) as client:
+        sending = replace(mail.deliverer, client=client)
+        while await sending.tick():
+            pass
 
-    [given_up], [pending] = await mail.deliveries(barred), await mail.deliveries(lost)
-    assert (given_up["state"], given_up["tries"]) == ("given_up", 1)
-    assert "10.0.0.1" in given_up["last_error"]
-    assert (pending["state"], pending["tries"]) == ("pending", 1)
+    [barred], [inside], [lost] = [await mail.deliveries(webhook) for webhook in found]
+    assert (barred["state"], barred["tries"]) == ("given_up", 1)
+    assert (inside["state"], inside["tries"], inside["due_at"]) == (lost["state"], 1, lost["due_at"])
+    assert (inside["state"], inside["last_error"]) == ("pending", "inside.test leads to no public address")
+    assert lost["last_error"] == "nowhere.invalid leads to no public address"
+
+
+async def some_inside(host: str, port: int) -> Sequence[Address]:
+    return () if host == "nowhere.invalid" else [ip_address("10.0.0.1")]
 
 
 async def test_a_receiver_that_is_gone_or_takes_too_long_is_an_error_to_come_back_to(inbox: Receiver) -> None:

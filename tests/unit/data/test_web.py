@@ -1,5 +1,6 @@
 """Files of the web: what is followed, what is not, and what arrives damaged; from a small server that misbehaves."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -132,7 +133,8 @@ def test_redirects_are_followed_and_their_queries_are_told_to_nobody(site: Site)
 def test_a_name_that_leads_inside_is_not_followed(site: Site, host: str) -> None:
     message = refusal(site.url("/x", host=host), networks=(), resolve=by_name)
 
-    assert f"{host} is {ip_address(ADDRESSES[host])}, which is not an address of the public internet" in message
+    assert f"{host} leads to no public address; the workers go nowhere else" in message
+    assert str(ip_address(ADDRESSES[host])) not in message
     assert site.asked == []
 
 
@@ -143,15 +145,30 @@ def test_not_by_a_redirect_either_and_never_to_where_clouds_keep_credentials(sit
 
     message = refusal(site.url("/a"), resolve=by_name)
 
-    assert "which is not an address of the public internet" in message
+    assert f"{host} leads to no public address" in message
     assert [path for _, path, _ in site.asked] == ["/a"]
 
 
 def test_one_bad_address_of_a_name_is_enough(site: Site) -> None:
     both = [LOOPBACK, ip_address("169.254.169.254")]
 
-    assert "169.254.169.254" in refusal(site.url("/x"), resolve=lambda _host, _port: both)
+    assert "leads to no public address" in refusal(site.url("/x"), resolve=lambda _host, _port: both)
     assert site.asked == []
+
+
+def test_a_name_of_this_network_and_one_that_nobody_knows_are_told_alike_and_take_as_long(site: Site) -> None:
+    def unknown(_host: str, _port: int) -> Sequence[Address]:
+        raise socket.gaierror("Name or service not known")
+
+    url, pauses = site.url("/x", host="inside.test"), (list[float](), list[float]())
+
+    told = [
+        refusal(url, networks=(), resolve=names, sleep=slept.append)
+        for names, slept in zip((by_name, unknown), pauses, strict=True)
+    ]
+
+    assert told[0] == told[1] == f"{url}: inside.test leads to no public address; the workers go nowhere else"
+    assert pauses[0] == pauses[1] != []
 
 
 def test_an_unprotected_redirect_is_followed_only_for_what_is_known(site: Site) -> None:
@@ -262,5 +279,5 @@ def test_images_of_the_web_are_imported_and_compared_with_their_digest(
         import_images(wrong, MemoryStore())
 
     monkeypatch.delenv("CDM_ALLOW_PRIVATE_ADDRESSES")
-    with pytest.raises(DatasetError, match="which is not an address of the public internet"):
+    with pytest.raises(DatasetError, match="leads to no public address"):
         import_images(right, MemoryStore())

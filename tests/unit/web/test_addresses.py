@@ -57,7 +57,7 @@ class Names:
     ],
 )
 async def test_addresses_that_are_not_public_are_refused(address: str) -> None:
-    with pytest.raises(AddressRefused, match="not an address of the public internet"):
+    with pytest.raises(AddressRefused, match="leads to no public address"):
         await AddressGuard(resolve=Names(address)).check("https://example.com/hook", project="default")
 
 
@@ -128,8 +128,22 @@ async def test_what_is_near_can_be_opened_but_not_where_clouds_keep_credentials(
             await guard.check("http://inside.test/", project="default")
 
 
-async def test_a_name_that_is_not_known_is_refused() -> None:
-    with pytest.raises(AddressRefused, match="no address"):
+async def unknown(host: str, port: int) -> Sequence[Address]:
+    return ()
+
+
+async def test_a_name_of_this_network_and_one_that_nobody_knows_are_refused_in_the_same_words() -> None:
+    told = list[str]()
+    for names in (Names("10.1.2.3"), Names("93.184.216.34 127.0.0.1"), unknown):
+        with pytest.raises(AddressRefused) as refused:
+            await AddressGuard(resolve=names).check("http://database.internal/", project="default")
+        told.append(str(refused.value))
+
+    assert told == ["database.internal leads to no public address"] * 3
+
+
+async def test_what_the_system_knows_of_a_name_that_is_none_is_kept_to_itself() -> None:
+    with pytest.raises(AddressRefused, match=r"^nowhere\.invalid leads to no public address$"):
         await AddressGuard().check("http://nowhere.invalid/", project="default")
 
 
@@ -155,7 +169,7 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at_and_keeps_t
     async with httpx2.AsyncClient(transport=GuardedTransport(AddressGuard(resolve=names), network)) as client:
         response = await client.post("https://example.com/hook", content=b"{}")
         assert (response.status_code, network.hosts) == (302, ["93.184.216.34", "93.184.216.35"])
-        with pytest.raises(httpx2.ConnectError, match="not an address of the public internet"):
+        with pytest.raises(httpx2.ConnectError, match="leads to no public address"):
             await client.post("https://example.com/hook")
 
     assert len(network.hosts) == 2
