@@ -2,7 +2,8 @@
 
 Promised: every message of a webhook that is enabled is posted until the receiver answers 2xx, for about three days. The
 first tries of the events of one job come in their order, one after the other. A message that failed does not hold up
-those after it, and comes later. A receiver that is slow has a few messages on their way, and holds up nobody else's.
+those after it, and comes later. A receiver that is slow has a few messages on their way, one
+that fails a single one, a project some: none of them holds up those of others.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import structlog
 from service.clock import Clock
 from service.webhooks.messages import message_of
 from service.webhooks.queue import DeliveryQueue
-from service.webhooks.records import Claimed, DeliveryRecord
+from service.webhooks.records import Addressee, Claimed, DeliveryRecord
 from service.webhooks.retries import pause_after
 from service.webhooks.sender import TIMEOUT_SECONDS, Answer, post
 from service.webhooks.signatures import signature
@@ -49,17 +50,20 @@ class Deliverer:
     jitter: Callable[[], float] = random.random
     patience_seconds: float = TIMEOUT_SECONDS
     _purged: _Purged = field(default_factory=_Purged)
-    _on_their_way: dict[asyncio.Task[None], str] = field(default_factory=dict)  # to which webhook
+    _on_their_way: dict[asyncio.Task[None], Addressee] = field(default_factory=dict)
+    _failing: set[str] = field(default_factory=set)  # webhooks whose last message did not arrive
 
     async def tick(self) -> bool:
         """Send off what is due, and wait a moment for something to arrive; False if there is nothing on its way."""
         now = self.clock()
         if self._purged.at is None or now - self._purged.at >= _BETWEEN_PURGES:
             self._purged.at = now
+            self._failing.clear()  # or those that were deleted would stay for ever
             await self.queue.purge(before=now - _KEPT)
-        for claimed in await self.queue.claim(now=now, seconds=_LEASE_SECONDS, busy=self._on_their_way.values()):
+        busy, failing = self._on_their_way.values(), self._failing
+        for claimed in await self.queue.claim(now=now, seconds=_LEASE_SECONDS, busy=busy, failing=failing):
             delivering = asyncio.create_task(self._deliver(claimed))
-            self._on_their_way[delivering] = claimed.delivery.webhook_id
+            self._on_their_way[delivering] = claimed.addressee
             delivering.add_done_callback(self._on_their_way.pop)
         if not self._on_their_way:
             return False
@@ -75,6 +79,7 @@ class Deliverer:
         delivery = claimed.delivery
         try:
             answer = await self._post(claimed)
+            self._note(delivery.webhook_id, answer)
             settled = self._after(delivery, answer)
             await self.queue.settle(delivery, settled)
         except Exception:
@@ -82,6 +87,12 @@ class Deliverer:
             return
         told = {"delivery": delivery.id, "tries": settled.tries, "status": answer.status, "error": answer.error}
         log.info("webhook.delivered" if settled.delivered_at else "webhook.failed", **told)
+
+    def _note(self, webhook_id: str, answer: Answer) -> None:
+        if answer.error is None:
+            self._failing.discard(webhook_id)
+        else:
+            self._failing.add(webhook_id)
 
     async def _post(self, claimed: Claimed) -> Answer:
         message = message_of(claimed)

@@ -5,8 +5,7 @@ leaves it due again, and whoever was frozen for longer finds that moment changed
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +16,8 @@ from service.database.tables import deliveries, events, jobs, webhooks
 from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import EventRecord
-from service.webhooks.due import find_due
-from service.webhooks.records import Claimed, DeliveryRecord, Subject
+from service.webhooks.due import Places, find_due
+from service.webhooks.records import Addressee, Claimed, DeliveryRecord, Subject
 
 
 class DeliveryQueue:
@@ -27,14 +26,16 @@ class DeliveryQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, *, now: datetime, seconds: float, busy: Iterable[str] = ()) -> Sequence[Claimed]:
+    async def claim(
+        self, *, now: datetime, seconds: float, busy: Iterable[Addressee] = (), failing: Collection[str] = ()
+    ) -> Sequence[Claimed]:
         """Take some of what is due. A first try waits for the first tries of earlier events of the same job.
 
-        `busy`: the webhook of each delivery that is on its way already.
+        `busy`: to whom each delivery goes that is on its way already; `failing`: webhooks whose last did not arrive.
         """
         until = now + timedelta(seconds=seconds)
         async with self._database.reading() as connection:  # most of the time there is nothing, and no need to write
-            found = await find_due(connection, now=now, busy=Counter(busy))
+            found = await find_due(connection, now=now, places=Places(busy, failing))
         if not found:
             return ()
         still_due = (deliveries.c.id.in_(found), deliveries.c.due_at <= now)

@@ -47,6 +47,14 @@ class Subject:
     state: JobState
 
 
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """To whom a message goes."""
+
+    webhook_id: str
+    project: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
     """A delivery to make now, and all that it takes. `due_at` of the delivery is the end of our lease on it."""
@@ -56,3 +64,7 @@ class Claimed:
     url: str
     secret: str
     subject: Subject | None  # None for a ping, or if the event is lost
+
+    @property
+    def addressee(self) -> Addressee:
+        return Addressee(self.delivery.webhook_id, self.project)

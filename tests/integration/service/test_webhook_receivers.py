@@ -24,7 +24,7 @@ from service.web.outgoing import guarded_client
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.outbox import enqueue
 from service.webhooks.queue import DeliveryQueue
-from service.webhooks.records import WebhookRecord
+from service.webhooks.records import Addressee, WebhookRecord
 from service.webhooks.store import WebhookStore
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import Databases, SqliteFiles
@@ -33,7 +33,7 @@ from tests.support.receiver import Receiver, receiver
 from workers.contract.presets import PRESETS
 
 LOOPBACK = AddressGuard(networks=[ip_network("127.0.0.0/8")])
-OF_ONE_WEBHOOK, IN_ALL = 8, 256
+OF_ONE_WEBHOOK, OF_ONE_PROJECT, IN_ALL = 8, 32, 256
 
 
 @dataclass
@@ -50,10 +50,11 @@ class Post:
     def loop(self) -> Loop:
         return Loop("webhooks", self.deliverer.tick, interval_seconds=0.05)
 
-    async def job(self, *states: JobState) -> JobRecord:
+    async def job(self, *states: JobState, project: str = "default") -> JobRecord:
         """A new one, which has come into these states; each is an event."""
         job = JobRecord(
             id=new_id("job", at=self.clock()),
+            project=project,
             spec=PRESETS["smoke"].model_dump_json(),
             spec_sha256="",
             state=JobState.QUEUED,
@@ -66,6 +67,13 @@ class Post:
             assert moved
             job = moved
         return job
+
+    async def webhook(self, name: str, url: str, *, project: str = "default") -> None:
+        hook = WebhookRecord(
+            id=name, project=project, url=url, event_types=(), secret="whsec_", enabled=True, created_at=self.clock()
+        )
+        async with self.database.writing() as connection:
+            await WebhookStore(self.database).add(connection, hook)
 
     async def enable(self, webhook_id: str, *, enabled: bool) -> None:
         async with self.database.writing() as connection:
@@ -90,23 +98,13 @@ async def mail(database_url: str, receivers: list[Receiver]) -> AsyncIterator[Po
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(database_url))
         client = await stack.enter_async_context(guarded_client(LOOPBACK, timeout_seconds=30))
-        store = WebhookStore(database)
-        async with database.writing() as connection:
-            for name, url in (("slow", slow.url), ("quick", quick.url)):
-                hook = WebhookRecord(
-                    id=name,
-                    project="default",
-                    url=url,
-                    event_types=(),
-                    secret="whsec_",
-                    enabled=True,
-                    created_at=clock(),
-                )
-                await store.add(connection, hook)
         deliverer = Deliverer(queue=DeliveryQueue(database), client=client, clock=clock, patience_seconds=30)
         stack.push_async_callback(deliverer.finish)
         stack.callback(slow.gate.set)
-        yield Post(database, clock, JobStore(database, on_event=enqueue), deliverer, slow, quick)
+        mail = Post(database, clock, JobStore(database, on_event=enqueue), deliverer, slow, quick)
+        for name, url in (("slow", slow.url), ("quick", quick.url)):
+            await mail.webhook(name, url)
+        yield mail
 
 
 async def test_a_slow_receiver_delays_no_other_and_gets_all_in_the_end(mail: Post) -> None:
@@ -158,13 +156,70 @@ async def test_there_are_few_on_their_way_in_all_and_to_each(mail: Post) -> None
     for _ in range(OF_ONE_WEBHOOK):
         await mail.job()
 
-    async def taken(busy: list[str]) -> Counter[str]:
+    async def taken(busy: list[Addressee]) -> Counter[str]:
         claimed = await mail.deliverer.queue.claim(now=mail.clock(), seconds=0, busy=busy)
         return Counter(one.delivery.webhook_id for one in claimed)
 
-    assert await taken(["slow"] * (OF_ONE_WEBHOOK - 1)) == {"slow": 1, "quick": OF_ONE_WEBHOOK}
-    assert (await taken(["others"] * (IN_ALL - 3))).total() == 3
-    assert await taken(["others"] * IN_ALL) == {}
+    slow, others = Addressee("slow", "default"), Addressee("others", "others")
+    assert await taken([slow] * (OF_ONE_WEBHOOK - 1)) == {"slow": 1, "quick": OF_ONE_WEBHOOK}
+    assert (await taken([others] * (IN_ALL - 3))).total() == 3
+    assert await taken([others] * IN_ALL) == {}
+
+
+async def test_those_that_have_nothing_on_its_way_come_first(mail: Post) -> None:
+    await mail.enable("quick", enabled=False)
+    await mail.job()
+    mail.clock.advance(1)
+    await mail.enable("quick", enabled=True)
+    await mail.job()
+    slow, others = Addressee("slow", "default"), Addressee("others", "others")
+
+    claimed = await mail.deliverer.queue.claim(now=mail.clock(), seconds=0, busy=[slow] + [others] * (IN_ALL - 2))
+
+    assert [one.delivery.webhook_id for one in claimed] == ["quick"]
+
+
+async def test_two_projects_of_dead_receivers_hold_up_no_third(mail: Post) -> None:
+    mail.slow.gate.clear()
+    for project in ("first", "second"):
+        for number in range(20):
+            await mail.webhook(f"{project}-{number}", mail.slow.url, project=project)
+        for _ in range(OF_ONE_WEBHOOK):
+            await mail.job(project=project)
+    async with mail.loop().running():
+
+        async def are_full() -> bool:
+            return len(mail.slow.received) >= 2 * OF_ONE_PROJECT
+
+        await eventually(are_full, what="both projects have all that they may have on their way")
+        await mail.webhook("third", mail.quick.url, project="third")
+        await mail.job(project="third")
+
+        async def third_has_its_message() -> bool:
+            return await mail.outcomes("third") == {(True, None): 1}
+
+        await eventually(third_has_its_message, what="the third has its message")
+        assert len(mail.slow.received) == 2 * OF_ONE_PROJECT
+        mail.slow.gate.set()
+
+
+async def test_a_receiver_that_failed_gets_one_message_at_a_time_until_it_takes_one(mail: Post) -> None:
+    mail.slow.statuses.append(500)
+    await mail.job()
+    while await mail.deliverer.tick():
+        pass
+    mail.slow.gate.clear()
+    for _ in range(3 * OF_ONE_WEBHOOK):
+        await mail.job()
+
+    while len(mail.quick.received) < 1 + 3 * OF_ONE_WEBHOOK:
+        await mail.deliverer.tick()
+
+    assert len(mail.slow.received) == 2
+    mail.slow.gate.set()
+    while await mail.deliverer.tick():
+        pass
+    assert len(mail.slow.received) == 1 + 3 * OF_ONE_WEBHOOK
 
 
 async def test_what_is_on_its_way_when_the_service_ends_is_noted(
