@@ -121,11 +121,18 @@ class Uploads:
         await self.objects.remove(upload_id)
 
     async def purge(self, *, now: datetime) -> int:
-        """Remove what has expired and no job will read, finished or not; how many objects that were."""
+        """Remove what has expired and no job will read, finished or not; how many objects that were.
+
+        When that is was promised when it was announced, whatever the settings say by now. Without a record the id
+        tells the age.
+        """
         removed = 0
         made_before = first_id("upl", at=now - timedelta(hours=self.limits.keep_hours) - _GRACE)
-        for upload_id in await self.objects.ids():
-            if upload_id < made_before and not await self.unfinished(await self.objects.jobs(upload_id)):
+        found, records = await self.objects.ids(), await self.objects.records()  # later, or what is new had none yet
+        for upload_id in found:
+            record = records.get(upload_id)
+            is_over = record.expires_at + _GRACE <= now if record else upload_id < made_before
+            if is_over and not await self.unfinished(await self.objects.jobs(upload_id)):
                 removed += await self.objects.remove(upload_id)
         if removed:
             log.info("uploads.purged", num_objects=removed)

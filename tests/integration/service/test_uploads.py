@@ -13,6 +13,7 @@ import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from service.identifiers import new_id
 from service.settings import UploadLimits
 from service.uploads import usecases
 from tests.support.plane import KEY, FakeMlflow, ManualClock, Plane, Script, plane_in, running, served_in, settings_in
@@ -358,6 +359,28 @@ async def test_what_has_expired_is_removed_finished_or_not_once_no_job_reads_it(
         assert await left(plane) == [read["id"]]
         await plane.cancel(job_id, mode="now")
         await plane.settle()
+        assert await left(plane) == []
+
+
+async def test_an_upload_stays_for_as_long_as_was_promised_though_the_settings_say_less_by_now(
+    store_url: str, store: ObjectStore, tmp_path: Path, archive: bytes
+) -> None:
+    clock, script = ManualClock(), Script()
+    settings = settings_in(tmp_path, store_url=store_url, uploads={"keep_hours": 720.0})
+    app = create_app(settings, cluster=MemoryCluster(script), mlflow=FakeMlflow().client(), clock=clock)
+    async with running(app) as api:
+        promised = (await announced(api, archive))["id"]
+    unknown = new_id("upl", at=clock())
+    store.put(UploadKeys(unknown).part(0), b"of an upload whose removal was cut off")
+    fewer = {"keep_hours": 24.0}
+
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), store=store, clock=clock, uploads=fewer) as plane:
+        assert await left(plane) == sorted([promised, unknown])
+        clock.advance(26 * 3600)
+        assert await left(plane) == [promised]
+        clock.advance(694 * 3600)
+        assert await left(plane) == [promised]
+        clock.advance(2 * 3600)
         assert await left(plane) == []
 
 
