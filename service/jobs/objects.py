@@ -119,9 +119,14 @@ class JobObjects:
         await called(self._store.put_if_absent, INSTALLATION, fresh.encode())
         return (await called(self._store.get, INSTALLATION)).decode()
 
-    async def save_origin(self, job_id: str, origin: Origin) -> None:
-        """Where a fork starts; settled once, whatever comes later."""
+    async def save_origin(self, job_id: str, origin: Origin) -> Origin:
+        """Where a fork starts, settled once, whatever comes later: this, or what was settled before."""
         await called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
+        return await self.origin(job_id) or origin
+
+    async def origin(self, job_id: str) -> Origin | None:
+        """Where a fork starts, once that is settled."""
+        return await self._record(Origin, JobKeys(job_id).origin)
 
     async def pin(self, checkpoint: Origin, *, at: datetime, job_id: str | None = None) -> bool:
         """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).

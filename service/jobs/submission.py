@@ -98,8 +98,8 @@ class Submission:
         before = TrainSpec.model_validate_json(parent.spec)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
-        folder, manifest = await self._checkpoint(parent, request.source)
-        spec = forks.forked_spec(before, request.overrides, images_seen=manifest.images_seen)
+        source = await self._fork_origin(parent, request.source, new_job_id)
+        spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)
         create = forks.forked_request(request, spec, of=parent)
         try:
             settled = await self._settled(create, project=origin.project)
@@ -108,19 +108,19 @@ class Submission:
         job = replace(
             self._new_job(create, spec, project=origin.project, job_id=new_job_id),
             parent_job_id=parent.id,
-            parent_images=manifest.images_seen,
-            evaluated_images=manifest.images_seen,
+            parent_images=source.images_seen,
+            evaluated_images=source.images_seen,
         )
         await self._keep_upload(settled, job_id=job.id)
-        source = contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
         await self._keep(source)
-        await self.objects.save_origin(job.id, source)
+        if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
+            return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
 
         async def from_what_stays(connection: AsyncConnection) -> None:
             await require_kept(connection, parent.id)
 
         created = await self._create(job, origin, inside=from_what_stays)
-        log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=folder)
+        log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=source.images_seen)
         return created, forks.changes(before, spec)
 
     async def find(self, job_id: str, *, project: str) -> JobRecord:
@@ -132,10 +132,15 @@ class Submission:
             raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
         return job
 
-    async def _checkpoint(self, job: JobRecord, source: ForkSource) -> tuple[str, contract.CheckpointManifest]:
-        found = {
-            manifest.images_seen: (folder, manifest) for folder, manifest in await self.objects.checkpoints(job.id)
-        }
+    async def _fork_origin(self, parent: JobRecord, wanted: ForkSource, job_id: str | None) -> contract.Origin:
+        """Where a fork of this id starts: from what its workers would find, if an earlier request has come so far."""
+        if job_id and (settled := await self.objects.origin(job_id)):
+            return settled
+        manifest = await self._checkpoint(parent, wanted)
+        return contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+
+    async def _checkpoint(self, job: JobRecord, source: ForkSource) -> contract.CheckpointManifest:
+        found = {manifest.images_seen: manifest for _, manifest in await self.objects.checkpoints(job.id)}
         limit = source.images_seen
         fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
         if not fitting:

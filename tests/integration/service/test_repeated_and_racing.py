@@ -11,7 +11,7 @@ import pytest
 from service.cluster import MemoryCluster
 from service.cluster.memory import Driver
 from service.datasets.store import DatasetStore
-from service.errors import JobGone, JobNotFound, StateConflict
+from service.errors import JobGone, JobNotFound, StateConflict, StorageUnavailable
 from service.identifiers import new_id
 from service.jobs.rebuild import read_record
 from service.jobs.records import JobRecord
@@ -19,6 +19,9 @@ from service.jobs.views import ForkCreate, JobCreate
 from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
+from workers.contract.records import Origin
+from workers.storage import ObjectStore
+from workers.storage.memory import MemoryStore
 
 CREATE = JobCreate(spec=PRESETS["smoke"])
 STRANGER = replace(ORIGIN, project="other")
@@ -68,6 +71,63 @@ async def test_a_repeated_fork_is_the_first_one_whatever_checkpoint_is_the_newes
     repeated = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
 
     assert repeated == (replace(first[0], record_due=repeated[0].record_due), first[1])
+    assert (await plane.job(child)).parent_images == 100
+
+
+class FullStore(MemoryStore):
+    """Takes no copy of a job while it is `full`."""
+
+    full = False
+
+    def put(self, key: str, data: bytes) -> None:
+        if self.full and key.endswith("/job.json"):
+            raise OSError("no room")
+        super().put(key, data)
+
+
+def origin_in(store: ObjectStore, job_id: str) -> Origin:
+    return Origin.model_validate_json(store.get(JobKeys(job_id).origin))
+
+
+async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_it_has_chosen(
+    tmp_path: Path, script: Script
+) -> None:
+    store = FullStore()
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), store=store) as plane:
+        parent = await plane.started()
+        plane.worker(parent).checkpoint(100, at=plane.clock())
+        fork, child = ForkCreate(overrides={"seed": 7}), new_id("job", at=plane.clock())
+        store.full = True
+        with pytest.raises(StorageUnavailable):
+            await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+        store.full = False
+        plane.worker(parent).checkpoint(160, at=plane.clock())
+
+        made, changes = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+
+        assert [change.pointer for change in changes] == ["/seed"]
+        assert made.parent_images == origin_in(store, child).images_seen == 100
+        assert store.list(JobKeys(parent).pins) == [JobKeys(parent).pin(100, 1)]
+
+
+async def test_of_two_equal_forks_at_once_that_choose_otherwise_the_job_is_what_its_workers_find(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = await plane.started()
+    plane.worker(parent).checkpoint(100, at=plane.clock())
+    child, save = new_id("job", at=plane.clock()), plane.objects.save_origin
+
+    async def outrun(job_id: str, origin: Origin) -> Origin:
+        """The other request has settled on the checkpoint before this one, between this one's look and its own word."""
+        await save(job_id, origin.model_copy(update={"images_seen": 100}))
+        return await save(job_id, origin)
+
+    plane.worker(parent).checkpoint(160, at=plane.clock())
+    monkeypatch.setattr(plane.objects, "save_origin", outrun)
+
+    made, _ = await plane.service.fork(parent, ForkCreate(), origin=ORIGIN, new_job_id=child)
+
+    assert made.parent_images == origin_in(plane.store, child).images_seen == 100
     assert (await plane.job(child)).parent_images == 100
 
 
