@@ -15,6 +15,9 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.clock import Clock
+from service.database import Database
+from service.database.leases import alone
 from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
 from service.identifiers import derived_id
 from service.jobs.controls import comparison_id, comparison_request, is_evaluated
@@ -30,26 +33,41 @@ from workers.contract.spec import TrainSpec
 log = structlog.get_logger()
 
 ACTOR = "service"
+_AT_A_TIME = 8  # each lists the checkpoints of its job in the store
+_LEASE_SECONDS = 30.0
 # It has been removed to make room; so has a file; an earlier release took a document that is none.
 _NEVER_MORE = (CheckpointNotFound, InvalidRequest, ValidationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUps:
-    """Runs beside the other loops."""
+    """Runs beside the other loops. `token` tells this replica from others."""
 
     store: JobStore
+    database: Database
     objects: JobObjects
     jobs: Jobs
+    clock: Clock
+    token: str
 
     async def tick(self) -> bool:
-        """Look once at all trainings that may have a new checkpoint, or are to be compared."""
-        followed, paired = await self.store.with_evaluations_due(), await self.store.with_comparison_due()
-        await asyncio.gather(
-            *(self._isolated(self._follow, job) for job in followed),
-            *(self._isolated(self._compare, job) for job in paired),
-        )
+        """Look once, one replica at a time, at all trainings that may have a new checkpoint or are to be compared."""
+        if await self.store.with_evaluations_due(limit=1) or await self.store.with_comparison_due(limit=1):
+            await alone(self.database, "followups", self.token, self._look, clock=self.clock, seconds=_LEASE_SECONDS)
         return False
+
+    async def _look(self) -> None:
+        await self._each(self.store.with_evaluations_due, self._follow)
+        await self._each(self.store.with_comparison_due, self._compare)
+
+    async def _each(
+        self, found: Callable[..., Awaitable[list[JobRecord]]], work: Callable[[JobRecord], Awaitable[None]]
+    ) -> None:
+        """A few side by side: however many are due, requests find the store free."""
+        after = ""
+        while some := await found(after=after, limit=_AT_A_TIME):
+            await asyncio.gather(*(self._isolated(work, job) for job in some))
+            after = some[-1].id
 
     async def _isolated(self, work: Callable[[JobRecord], Awaitable[None]], job: JobRecord) -> None:
         try:

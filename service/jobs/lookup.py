@@ -151,11 +151,13 @@ class JobLookup:
         query = query.where(jobs.c.project == project) if project else query
         return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
-    async def with_evaluations_due(self) -> list[JobRecord]:
-        """Trainings that may have a checkpoint which is to be evaluated."""
-        return await self._jobs(_JOB.where(EVALUATIONS_DUE, jobs.c.deleted_at.is_(None)))
+    async def with_evaluations_due(self, *, after: str = "", limit: int = 100) -> list[JobRecord]:
+        """Trainings that may have a checkpoint which is to be evaluated, by their ids; none that has yet to begin."""
+        has_yet_to_begin = (jobs.c.attempt == 0) & jobs.c.state.in_(NOT_BEGUN)
+        query = _JOB.where(EVALUATIONS_DUE, jobs.c.deleted_at.is_(None), ~has_yet_to_begin, jobs.c.id > after)
+        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
-    async def with_comparison_due(self) -> list[JobRecord]:
+    async def with_comparison_due(self, *, after: str = "", limit: int = 100) -> list[JobRecord]:
         """Trainings that succeeded and are to be compared with their control, which did, too, or is there no more.
 
         One that has ended otherwise may be retried: until then nobody need look at the two.
@@ -164,7 +166,8 @@ class JobLookup:
         is_to_come = (control.c.id == jobs.c.control_job_id) & control.c.deleted_at.is_(None)
         waits = exists().where(is_to_come, control.c.state.in_(_NOT_SUCCEEDED))
         is_done = jobs.c.state.not_in(_NOT_SUCCEEDED)  # with =, SQLite would go through all that have succeeded
-        return await self._jobs(_JOB.where(_COMPARISON_DUE, jobs.c.deleted_at.is_(None), is_done, ~waits))
+        query = _JOB.where(_COMPARISON_DUE, jobs.c.deleted_at.is_(None), is_done, ~waits, jobs.c.id > after)
+        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
     async def labelled_unfinished(self, project: str, key: str, values: Sequence[str]) -> bool:
         """Whether a job of a project with one of these values of a label has not ended."""

@@ -16,6 +16,7 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from service.cluster.base import NOTHING, Resources, RunStatus
 from service.cluster.memory import Process
+from service.jobs.followups import FollowUps
 from service.jobs.mlflow import Mlflow
 from service.jobs.records import JobRecord
 from service.jobs.views import CancelRequest, JobCreate
@@ -236,6 +237,14 @@ class Plane:
         self.objects = parts.objects
         self.aftercare = parts.aftercare
         self.service = parts.jobs(wake=lambda _: None)
+        self.followups = FollowUps(
+            store=parts.store,
+            database=parts.database,
+            objects=parts.objects,
+            jobs=self.service,
+            clock=parts.clock,
+            token="tester",
+        )
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond

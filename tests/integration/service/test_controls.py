@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from service.identifiers import new_id
-from service.jobs.followups import FollowUps
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.records import JobRecord
@@ -31,7 +30,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 async def tick(plane: Plane) -> None:
     plane.clock.advance(1)
-    await FollowUps(store=plane.jobs, objects=plane.objects, jobs=plane.service).tick()
+    await plane.followups.tick()
 
 
 async def paired(plane: Plane, **fields: Any) -> tuple[JobRecord, JobRecord]:

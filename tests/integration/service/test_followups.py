@@ -1,6 +1,7 @@
 """Evaluations that follow a training: each checkpoint that is due gets one, and never two."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,16 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.jobs.followups import FollowUps, due
+from service.jobs.followups import due
+from service.jobs.lifecycle import JobState
 from service.jobs.records import JobRecord
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, ForkCreate, JobCreate
-from tests.support.plane import ORIGIN, Plane, served_in
+from tests.support.plane import ORIGIN, Plane, eventually, served_in
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.presets import PRESETS
 
-
-def loop_of(plane: Plane) -> FollowUps:
-    return FollowUps(store=plane.jobs, objects=plane.objects, jobs=plane.service)
+AT_A_TIME = 8
 
 
 async def followed(plane: Plane, *checkpoints: int, **wanted: Any) -> str:
@@ -35,7 +35,7 @@ async def evaluations(plane: Plane) -> list[JobRecord]:
 
 async def tick(plane: Plane) -> None:
     plane.clock.advance(1)
-    await loop_of(plane).tick()
+    await plane.followups.tick()
 
 
 async def ended(plane: Plane, job_id: str, status: str = "succeeded") -> None:
@@ -104,10 +104,71 @@ async def test_a_look_that_finds_nothing_due_reads_no_manifest_and_others_only_n
 async def test_two_replicas_submit_no_evaluation_twice(plane: Plane) -> None:
     job_id = await followed(plane, 100)
 
-    await asyncio.gather(*(loop_of(plane).tick() for _ in range(5)))
+    await asyncio.gather(*(plane.followups.tick() for _ in range(5)))
 
     assert len(await evaluations(plane)) == 1
     assert (await plane.job(job_id)).evaluated_images == 100
+
+
+async def test_trainings_that_have_yet_to_begin_are_not_looked_at(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, listed, list_ = [await plane.submit(evaluations={}) for _ in range(20)], list[str](), plane.store.list
+
+    def noted(prefix: str) -> list[str]:
+        listed.append(prefix)
+        return list_(prefix)
+
+    monkeypatch.setattr(plane.store, "list", noted)
+    await plane.service.pause(waiting[0], origin=ORIGIN)
+    await tick(plane)
+    assert listed == []
+
+    await plane.cancel(waiting[1])
+    await tick(plane)
+    await tick(plane)
+    assert listed == [JobKeys(waiting[1]).checkpoints], "once, and then nobody looks"
+
+
+async def test_a_few_trainings_are_looked_at_side_by_side(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3 * AT_A_TIME):
+        job = await plane.job(await plane.submit(evaluations={}))
+        await plane.jobs.apply(job, replace(job, state=JobState.RUNNING, attempt=1), at=plane.clock())
+    inside, most, seen, gate, list_ = set[str](), list[int](), list[str](), threading.Event(), plane.store.list
+
+    def held_back(prefix: str) -> list[str]:
+        inside.add(prefix)
+        gate.wait(10)
+        most.append(len(inside))
+        inside.remove(prefix)
+        seen.append(prefix)
+        return list_(prefix)
+
+    async def are_inside() -> bool:
+        return len(inside) >= AT_A_TIME
+
+    monkeypatch.setattr(plane.store, "list", held_back)
+    looking = asyncio.create_task(tick(plane))
+    await eventually(are_inside, what="some are looked at")
+    gate.set()
+    await looking
+
+    assert max(most) == AT_A_TIME
+    assert len(set(seen)) == 3 * AT_A_TIME
+
+
+async def test_one_replica_looks_and_another_when_that_is_gone(plane: Plane) -> None:
+    other = replace(plane.followups, token="other")
+    job_id = await followed(plane)
+    await tick(plane)
+    plane.worker(job_id).checkpoint(100, at=plane.clock())
+
+    await other.tick()
+    assert await evaluations(plane) == []
+    plane.clock.advance(60)
+    await other.tick()
+
+    assert len(await evaluations(plane)) == 1
 
 
 async def test_one_that_dies_before_it_commits_has_submitted_nothing(
