@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry
 
 from service.cluster import MemoryCluster
 from service.cluster.base import Run, RunStatus
-from service.jobs.followups import FollowUps
 from service.jobs.views import OF_JOB
 from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
@@ -104,7 +103,7 @@ async def test_evaluations_that_nobody_can_read_keep_no_others_from_being_submit
     job = await plane.job(bad)
     await plane.jobs.apply(job, replace(job, evaluations="[]"), at=plane.clock())
 
-    await FollowUps(store=plane.jobs, objects=plane.objects, jobs=plane.service).tick()
+    await plane.followups.tick()
 
     [evaluation] = {*await plane.objects.job_ids()} - {bad, good}
     assert (await plane.job(evaluation)).labels[OF_JOB] == good
