@@ -6,12 +6,14 @@ from typing import Any
 
 from service.cli.text import (
     checkpoint,
+    created_by,
     duration,
     images,
     labels,
     last_checkpoint,
     local,
     losses,
+    optional,
     resumed,
     speed,
     spent,
@@ -42,6 +44,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
         ("control", found.control_job_id or ""),
         ("created", local(found.created_at)),
+        ("by", _creator(found)),
         ("started", local(found.started_at)),
         ("ended", local(found.ended_at)),
         ("archived", local(found.archived_at)),
@@ -81,11 +84,13 @@ def plan(planned: Plan) -> str:
     return table((name, value) for name, value in rows if value)
 
 
-def queue(waiting: Sequence[QueueEntry]) -> str:
-    head = ("PLACE", "JOB", "NAME", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
+def queue(waiting: Sequence[QueueEntry], *, all_projects: bool = False) -> str:
+    project = optional("PROJECT", all_projects)
+    head = ("PLACE", "JOB", *project, "NAME", "CREATED BY", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
     rows = (
         (
-            *(str(entry.position), entry.job_id, entry.name or "", entry.priority),
+            *(str(entry.position), entry.job_id, *optional(entry.project, all_projects), entry.name or ""),
+            *(created_by(entry), entry.priority),
             *(f"{entry.workers} {entry.accelerator}", local(entry.queued_at)),
             entry.message or entry.blocked_reason or "",
         )
@@ -101,6 +106,11 @@ def changes(found: Sequence[Change]) -> str:
         for change in found
     )
     return "\n".join(lines) or "  nothing is changed"
+
+
+def _creator(found: Job) -> str:
+    name, creator = found.created_by_name, found.created_by or ""
+    return f"{name} ({creator})" if name else creator
 
 
 def _value(value: Any) -> str:

@@ -7,7 +7,8 @@ import typer
 
 from service.cli import details, text, values, watching
 from service.cli.connection import find
-from service.cli.options import AsJson, JobName, LabelList, on_service
+from service.cli.errors import CommandFailed
+from service.cli.options import AllProjects, AsJson, JobName, LabelList, on_service
 from service.cli.output import tell
 from service.client import Client
 from service.jobs.views import Job, JobState, Kind
@@ -29,7 +30,9 @@ def jobs(
     state: Annotated[JobState | None, typer.Option(help="Only those in this state.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only those of this kind.")] = None,
     label: LabelList = [],  # noqa: B006 (Typer's way)
+    mine: Annotated[bool, typer.Option("--mine", help="Only those submitted with this key or token.")] = False,
     archived: Annotated[bool, typer.Option("--archived", help="Those that were archived, instead.")] = False,
+    all_projects: AllProjects = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     metric: Annotated[
         list[str],
@@ -44,11 +47,23 @@ def jobs(
     A sweep is read side by side: --label sweep=rate --metric loss/dsm --metric eval/KD-ENL0. `cdm metrics JOB` says
     which metrics a job has.
     """
-    labels = values.labels(label)
-    found = list(client.jobs.list(state=state, kind=kind, labels=labels, archived=archived or None, limit=limit))
+    if metric and all_projects:
+        raise CommandFailed("--metric: metrics are of one project; leave out --all-projects, or say --project")
+    found = list(
+        client.jobs.list(
+            state=state,
+            kind=kind,
+            created_by="me" if mine else None,
+            labels=values.labels(label),
+            archived=archived or None,
+            all_projects=all_projects or None,
+            limit=limit,
+        )
+    )
     latest = {job.id: _latest(client, job, metric) for job in found if metric}
     documents = [job.model_dump(mode="json") | {"metrics": latest[job.id]} for job in found] if metric else found
-    tell(documents, text.jobs_table(found, metric, latest) if found else "no jobs", as_json=as_json)
+    shown = text.jobs_table(found, metric, latest, all_projects=all_projects) if found else "no jobs"
+    tell(documents, shown, as_json=as_json)
 
 
 def _latest(client: Client, job: Job, keys: Sequence[str]) -> dict[str, float | None]:
@@ -69,7 +84,7 @@ def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
 
 
 @on_service
-def queue(client: Client, as_json: AsJson = False) -> None:
+def queue(client: Client, all_projects: AllProjects = False, as_json: AsJson = False) -> None:
     """List the jobs that wait, in their order, and why."""
-    waiting = client.queue()
-    tell(waiting, details.queue(waiting) if waiting else "no jobs wait", as_json=as_json)
+    waiting = client.queue(all_projects=all_projects or None)
+    tell(waiting, details.queue(waiting, all_projects=all_projects) if waiting else "no jobs wait", as_json=as_json)

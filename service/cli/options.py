@@ -52,6 +52,7 @@ EvaluateList = Annotated[
 NoEvaluations = Annotated[
     bool, typer.Option("--no-evaluations", help="Take over no evaluations of the job that this one comes from.")
 ]
+AllProjects = Annotated[bool, typer.Option("--all-projects", help="For admins: those of all projects.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]
 MaxRuntime = Annotated[
     str | None, typer.Option(metavar="2h30m", help="It is ended after that; a short job may fill a gap in the queue.")

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from service.jobs.result_views import Attempt
-from service.jobs.views import Job
+from service.jobs.views import Job, QueueEntry
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
 
@@ -23,14 +23,17 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def jobs_table(jobs: Sequence[Job], keys: Sequence[str], latest: Mapping[str, Values]) -> str:
+def jobs_table(
+    jobs: Sequence[Job], keys: Sequence[str], latest: Mapping[str, Values], *, all_projects: bool = False
+) -> str:
     """A row each, with the values of these metrics that `latest` has of it by its id."""
-    head = ("JOB", "NAME", "STATE", "IMAGES", *keys, "CREATED", "LABELS")
+    project = optional("PROJECT", all_projects)
+    head = ("JOB", *project, "NAME", "STATE", "IMAGES", *keys, "CREATED", "CREATED BY", "LABELS")
     rows = (
         (
-            *(job.id, job.name or "", job.state, images(job)),
+            *(job.id, *optional(job.project, all_projects), job.name or "", job.state, images(job)),
             *(number(latest[job.id][key]) if key in latest[job.id] else "" for key in keys),
-            *(local(job.created_at), labels(job)),
+            *(local(job.created_at), created_by(job), labels(job)),
         )
         for job in jobs
     )
@@ -39,6 +42,16 @@ def jobs_table(jobs: Sequence[Job], keys: Sequence[str], latest: Mapping[str, Va
 
 def number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.6g}"
+
+
+def created_by(found: Job | QueueEntry) -> str:
+    """Who submitted it, as people know them."""
+    return found.created_by_name or found.created_by or ""
+
+
+def optional(cell: str, is_shown: bool) -> tuple[str, ...]:
+    """A cell of a column that may be left out."""
+    return (cell,) if is_shown else ()
 
 
 def line(job: Job) -> str:

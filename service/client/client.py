@@ -63,9 +63,12 @@ class Client:
         """Complete job documents to start from, by name."""
         return {preset.name: preset.spec for preset in self._connection.get(PresetList, "/v1/presets").data}
 
-    def queue(self) -> tuple[QueueEntry, ...]:
-        """The jobs of the project that wait, in their order, and why; positions count those of all projects."""
-        return self._connection.get(Queue, "/v1/queue").data
+    def queue(self, *, all_projects: bool | None = None) -> tuple[QueueEntry, ...]:
+        """The jobs of the project that wait, in their order, and why; positions count those of all projects.
+
+        With `all_projects`, for admins, the jobs of all.
+        """
+        return self._connection.get(Queue, "/v1/queue", all_projects=all_projects).data
 
     def audit(
         self,

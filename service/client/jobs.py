@@ -66,21 +66,26 @@ class Jobs(JobResults):
         *,
         state: JobState | str | None = None,
         kind: str | None = None,
+        created_by: str | None = None,
         labels: Mapping[str, str] | None = None,
         archived: bool | None = None,
         created_after: datetime | None = None,
+        all_projects: bool | None = None,
         limit: int | None = None,
     ) -> Iterator[Job]:
         """Jobs, newest first, fetched page by page as they are asked for; `limit` ends it early.
 
-        With `archived`, those that were archived instead of the others.
+        With `archived`, those that were archived instead of the others. `created_by` is an id, or `me` for the key or
+        token of this client; `all_projects` is for admins.
         """
         filters: dict[str, Any] = {
             "state": state,
             "kind": kind,
+            "created_by": created_by,
             "label": [f"{key}={value}" for key, value in labels.items()] if labels else None,
             "archived": archived,
             "created_after": created_after.isoformat() if created_after else None,
+            "all_projects": all_projects,
         }
 
         def fetch(cursor: str | None, size: int) -> JobPage:

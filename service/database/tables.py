@@ -59,6 +59,8 @@ jobs = Table(
     Column("kind", String, nullable=False, server_default="train"),
     Column("spec", Text, nullable=False),
     Column("spec_sha256", String, nullable=False),
+    Column("owner", String),  # the principal who submitted it, or the training it follows; null = not known
+    Column("owner_name", String),  # for people
     Column("cost_key", String),  # what decides the speed of a step: equal for jobs that cost the same
     Column("accelerator", String, nullable=False, server_default="cpu"),
     Column("workers", Integer, nullable=False, server_default="1"),
@@ -102,6 +104,7 @@ jobs = Table(
     Index("jobs_by_state", "state", "id"),
     Index("jobs_by_project", "project", "id"),
     Index("jobs_by_kind", "project", "kind", "id"),
+    Index("jobs_by_owner", "project", "owner", "id"),
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
     Index("jobs_by_project_and_state", "project", "state", "id"),

@@ -128,7 +128,16 @@ class FollowUps:
 
 
 def _origin(job: JobRecord) -> Origin:
-    return Origin(actor=ACTOR, project=job.project, method="", path="", request_id="", client=None)
+    return Origin(
+        actor=ACTOR,
+        owner=job.owner,
+        owner_name=job.owner_name,
+        project=job.project,
+        method="",
+        path="",
+        request_id="",
+        client=None,
+    )
 
 
 def due(there: Sequence[int], wanted: EvaluateEach, *, evaluated: int, has_ended: bool) -> list[int]:

@@ -61,7 +61,8 @@ _RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used with
 class Filters:
     """Which jobs a client wants to see."""
 
-    project: str
+    project: str | None  # None = of all
+    owner: str | None = None
     state: JobState | None = None
     kind: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
@@ -84,12 +85,10 @@ class JobLookup:
 
     async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
         """Newest first."""
-        query = _JOB.where(jobs.c.project == filters.project, jobs.c.deleted_at.is_(None))
+        query = _JOB.where(jobs.c.deleted_at.is_(None))
         query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
-        if filters.state:
-            query = query.where(jobs.c.state == filters.state)
-        if filters.kind:
-            query = query.where(jobs.c.kind == filters.kind)
+        columns = {"project": filters.project, "owner": filters.owner, "state": filters.state, "kind": filters.kind}
+        query = query.where(*(jobs.c[name] == wanted for name, wanted in columns.items() if wanted is not None))
         if filters.created_after:
             made_after = filters.created_after - _RESERVED  # the id may be older than the job
             query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
@@ -108,8 +107,10 @@ class JobLookup:
             rows = await connection.execute(_QUEUE, {"most": limit})
             return [QueuedJob(**row) for row in rows.mappings()]
 
-    async def queue_of(self, project: str, *, limit: int) -> list[tuple[int, QueuedJob]]:
-        """Those of a project whose turn comes first, each with its place among the jobs of all; 1 = next."""
+    async def queue_of(self, project: str | None, *, limit: int) -> list[tuple[int, QueuedJob]]:
+        """Those of a project, or of all, whose turn comes first, with their places among the jobs of all; 1 = next."""
+        if project is None:
+            return list(enumerate(await self.queue(limit=limit), start=1))
         async with self._database.reading() as connection:
             rows = await connection.execute(_QUEUE_OF_PROJECT, {"project": project, "most": limit})
             found = [dict(row) for row in rows.mappings()]

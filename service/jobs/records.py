@@ -28,6 +28,7 @@ class JobRecord:
 
     Failures are counted in a row: a new checkpoint sets them back. `heard_at` and `advanced_at` are by our own clock.
     `dataset` is the digest of the image set that it imports or learns from; None = not known yet, "" = of none.
+    `owner` is the principal who submitted it, or the training that it follows; None = not known.
     """
 
     id: str
@@ -39,6 +40,8 @@ class JobRecord:
     kind: str = "train"
     spec: str
     spec_sha256: str
+    owner: str | None = None
+    owner_name: str | None = None
     cost_key: str | None = None
     accelerator: Accelerator = "cpu"
     workers: int = 1
@@ -86,6 +89,8 @@ class QueuedJob:
     id: str
     project: str
     name: str | None
+    owner: str | None
+    owner_name: str | None
     priority: int
     accelerator: Accelerator
     workers: int

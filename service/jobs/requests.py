@@ -12,7 +12,7 @@ from service.errors import InvalidRequest
 from service.jobs.records import JobRecord
 from service.jobs.usecases import Jobs
 from service.web.principal import Reader
-from service.web.views import PLAIN_TEXT
+from service.web.views import PLAIN_TEXT, Scope
 from workers.contract.document import Problem
 from workers.contract.records import FILE_NAME
 
@@ -43,6 +43,29 @@ async def _readable_job(job_id: JobId, jobs: Service, principal: Reader) -> JobR
 
 
 ReadableJob = Annotated[JobRecord, Depends(_readable_job)]
+
+
+async def _listed_project(
+    principal: Reader,
+    all_projects: Annotated[bool, Query(description="For admins: those of all projects, instead of one's own")] = False,
+) -> str | None:
+    if all_projects:
+        principal.require(Scope.ADMIN)
+    return None if all_projects else principal.project
+
+
+async def _wanted_owner(
+    principal: Reader,
+    created_by: Annotated[
+        Annotated[str, Field(max_length=300, pattern=PLAIN_TEXT)] | None,
+        Query(description="An id, as jobs and the audit have it; `me`: whoever asks"),
+    ] = None,
+) -> str | None:
+    return principal.id if created_by == "me" else created_by
+
+
+ListedProject = Annotated[str | None, Depends(_listed_project)]  # None = all
+OwnerFilter = Annotated[str | None, Depends(_wanted_owner)]
 
 
 async def _labels(

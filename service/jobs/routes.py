@@ -15,7 +15,7 @@ from service.errors import (
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
-from service.jobs.requests import JobId, LabelFilter, MlflowUrl, Purge, ReadableJob, Service
+from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
@@ -25,7 +25,7 @@ from service.web.etags import IfMatch, etag
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
-from service.web.principal import Reader, Writer
+from service.web.principal import Writer
 from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
 
 router = APIRouter(
@@ -59,7 +59,7 @@ async def create_job(
 ) -> Response | Plan:
     if dry_run:
         response.status_code = 200
-        return await jobs.plan(body, project=origin.project)
+        return await jobs.plan(body, origin=origin)
     record = await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}")
     headers = {"Location": f"/v1/jobs/{record.id}", "ETag": etag(record.event_sequence)}
     return _json(job_json(record, mlflow_url=mlflow_url), status_code=201, headers=headers)
@@ -69,7 +69,8 @@ async def create_job(
 async def list_jobs(
     jobs: Service,
     mlflow_url: MlflowUrl,
-    principal: Reader,
+    project: ListedProject,
+    owner: OwnerFilter,
     labels: LabelFilter,
     state: JobState | None = None,
     kind: Kind | None = None,
@@ -79,7 +80,8 @@ async def list_jobs(
     limit: LimitParameter = 50,
 ) -> Response:
     filters = Filters(
-        project=principal.project,
+        project=project,
+        owner=owner,
         state=state,
         kind=kind,
         labels=labels,
@@ -211,8 +213,8 @@ async def fork_job(
 
 
 @router.get("/queue", summary="The jobs that wait, in their order, and why")
-async def show_queue(jobs: Service, principal: Reader) -> Queue:
-    waiting = await jobs.store.queue_of(principal.project, limit=1000)
+async def show_queue(jobs: Service, project: ListedProject) -> Queue:
+    waiting = await jobs.store.queue_of(project, limit=1000)
     return Queue(data=tuple(queue_entry(job, position=position) for position, job in waiting))
 
 

@@ -60,7 +60,7 @@ class Submission:
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
         settled = await self._settled(request, project=origin.project)
-        job, source = self._new_job(request, settled.spec, project=origin.project, job_id=job_id), settled.source
+        job, source = self._new_job(request, settled.spec, origin, job_id=job_id), settled.source
         await self._keep_upload(settled, job_id=job.id)
         if request.control:
             return await self._create_pair(job, request, settled, origin, inside=inside)
@@ -76,10 +76,10 @@ class Submission:
 
         return await self._create(job, origin, inside=from_what_stays)
 
-    async def plan(self, request: JobCreate, *, project: str) -> Plan:
+    async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
         """What would become of a job; nothing is written down."""
-        spec = (await self._settled(request, project=project)).spec
-        job = self._new_job(request, spec, project=project, job_id=None)
+        spec = (await self._settled(request, project=origin.project)).spec
+        job = self._new_job(request, spec, origin, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
         return Plan(
             spec=spec,
@@ -106,7 +106,7 @@ class Submission:
         except InvalidRequest as error:
             raise forks.explained(error, request) from None
         job = replace(
-            self._new_job(create, spec, project=origin.project, job_id=new_job_id),
+            self._new_job(create, spec, origin, job_id=new_job_id),
             parent_job_id=parent.id,
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
@@ -184,11 +184,13 @@ class Submission:
         if settled.upload_id:
             await self.uploads.pin(settled.upload_id, job_id)
 
-    def _new_job(self, request: JobCreate, settled: AnySpec, *, project: str, job_id: str | None) -> JobRecord:
+    def _new_job(self, request: JobCreate, settled: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), settled.model_dump_json()
         return JobRecord(
             id=job_id or new_id("job", at=now),
-            project=project,
+            project=origin.project,
+            owner=origin.owner,
+            owner_name=origin.owner_name,
             name=request.name,
             labels=request.labels,
             priority=request.priority.rank,
@@ -213,7 +215,7 @@ class Submission:
     ) -> JobRecord:
         """Both or neither."""
         wanted = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
-        control = self._new_job(wanted, wanted.spec, project=origin.project, job_id=control_id(job.id))
+        control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
         await self._keep_upload(settled, job_id=control.id)
         await self._save(control)
 

@@ -249,6 +249,13 @@ class Job(View):
     spec_sha256: str
     parent: Parent | None
     created_at: datetime
+    created_by: Annotated[
+        str | None,
+        Field(description="Who submitted it, or the training that it follows, as in the audit; null: not known"),
+    ] = None
+    created_by_name: Annotated[
+        str | None, Field(description="For people: the name of the API key, or the e-mail address of the token")
+    ] = None
     queued_at: datetime | None
     started_at: Annotated[datetime | None, Field(description="When it last left the queue")]
     ended_at: datetime | None
@@ -321,7 +328,10 @@ class QueueEntry(View):
 
     position: int
     job_id: str
+    project: str = ""
     name: str | None
+    created_by: str | None = None
+    created_by_name: str | None = None
     priority: PriorityField
     accelerator: str
     workers: int
@@ -331,6 +341,6 @@ class QueueEntry(View):
 
 
 class Queue(View):
-    """The jobs of a project that wait; positions count those of all projects."""
+    """The jobs of a project that wait, or of all; positions count those of all projects."""
 
     data: tuple[QueueEntry, ...]

@@ -58,8 +58,8 @@ class ApiKeys:
         if seen and now < seen.good_until:
             return seen.principal
         self._seen.pop(digest, None)
-        columns = (api_keys.c.id, api_keys.c.project, api_keys.c.scopes, api_keys.c.expires_at, api_keys.c.last_used_at)
-        query = select(*columns).where(
+        about = (api_keys.c.id, api_keys.c.name, api_keys.c.project, api_keys.c.scopes)
+        query = select(*about, api_keys.c.expires_at, api_keys.c.last_used_at).where(
             api_keys.c.sha256 == digest,
             api_keys.c.revoked_at.is_(None),
             or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
@@ -71,7 +71,7 @@ class ApiKeys:
     async def _remember(self, digest: str, row: Row[*tuple[object, ...]], *, now: datetime) -> Principal:
         found = row._mapping
         scopes = frozenset(map(Scope, json.loads(found["scopes"])))
-        principal = Principal(id=found["id"], project=found["project"], scopes=scopes)
+        principal = Principal(id=found["id"], project=found["project"], scopes=scopes, name=found["name"])
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         trusted_until = now + _TRUSTED_FOR

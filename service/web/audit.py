@@ -59,9 +59,14 @@ _NEW_ENTRY = insert(audit)  # made once: making it takes half as long as running
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a change comes from; what a use case has to know of the request that asks for it."""
+    """Where a change comes from; what a use case has to know of the request that asks for it.
+
+    Jobs that are made are the owner's: the actor's, or where the service acts by itself, whose job it does that for.
+    """
 
     actor: str
+    owner: str | None
+    owner_name: str | None
     project: str
     method: str
     path: str
@@ -100,6 +105,8 @@ def _origin(scope: Scope) -> Origin:
     principal = cast(Principal, state["principal"])
     return Origin(
         actor=principal.id,
+        owner=principal.id,
+        owner_name=principal.name,
         project=principal.project,
         method=scope["method"],
         path=quote(scope["path"]),  # as it was sent: it may hold what the database cannot keep

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
@@ -16,6 +16,7 @@ from service.web.views import Scope
 
 ALGORITHMS = ("RS256", "ES256")  # signatures only: with HS256 anyone who knows the public key could sign
 _LEEWAY_SECONDS = 60
+_LONGEST_EMAIL = 254  # RFC 5321
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class IdentityProvider:
         if not isinstance(project, str):
             raise NotAuthenticated(f"the token names no project: it has no claim {self.project_claim}")
         known = frozenset(scope for scope in Scope if scope in scopes)
-        return Principal(id=f"oidc:{claims['sub']}", project=project, scopes=known)
+        return Principal(id=f"oidc:{claims['sub']}", project=project, scopes=known, name=_email(claims))
 
     def _check(self, claims: dict[str, Any], *, now: datetime) -> None:
         jwt.JWTClaimsRegistry(
@@ -77,6 +78,13 @@ def _claim(claims: Mapping[str, Any], name: str) -> object:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
+
+
+def _email(claims: Mapping[str, Any]) -> str | None:
+    """For people to know them by; None if the issuer says none, or that it has not been verified."""
+    email, is_unverified = claims.get("email"), claims.get("email_verified") is False
+    is_plain = isinstance(email, str) and email.isprintable() and 0 < len(email) <= _LONGEST_EMAIL
+    return cast(str, email) if is_plain and not is_unverified else None
 
 
 def _words(value: object) -> frozenset[str]:

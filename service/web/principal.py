@@ -15,21 +15,29 @@ DEFAULT_PROJECT = "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Someone who has shown a valid credential. `project` is the one they act in with this request."""
+    """Someone who has shown a valid credential. `project` is the one they act in with this request.
+
+    `name` is for people: of the API key, or the e-mail address of the token. It proves nothing.
+    """
 
     id: str
     project: str
     scopes: frozenset[Scope]
+    name: str | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Raises Forbidden, naming the scope, if they lack it."""
+        if not self.may(scope):
+            raise Forbidden(f"this needs the scope {scope}", required_scope=scope)
 
 
 def _allowed(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     async def principal(request: Request) -> Principal:
         asking = cast(Principal, request.state.principal)
-        if not asking.may(scope):
-            raise Forbidden(f"this needs the scope {scope}", required_scope=scope)
+        asking.require(scope)
         return asking
 
     return principal

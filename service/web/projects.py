@@ -1,5 +1,7 @@
 """Which projects there are, as far as a request has to know."""
 
+from dataclasses import replace
+
 from sqlalchemy import select
 
 from service.database import Database
@@ -40,4 +42,4 @@ class Projects:
             if is_admin:
                 raise ProjectNotFound(f"there is no project {name[:100]!r}: create it with POST /v1/projects")
             raise Forbidden(f"there is no project {name[:100]!r}: ask an admin to create it")
-        return Principal(id=principal.id, project=name, scopes=principal.scopes)
+        return replace(principal, project=name)

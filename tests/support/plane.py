@@ -208,7 +208,14 @@ class ManualClock:
 
 
 ORIGIN = Origin(
-    actor="tester", project="default", method="POST", path="/v1/jobs", request_id="req_test", client="127.0.0.1"
+    actor="tester",
+    owner="tester",
+    owner_name="Tess",
+    project="default",
+    method="POST",
+    path="/v1/jobs",
+    request_id="req_test",
+    client="127.0.0.1",
 )
 
 

@@ -62,7 +62,7 @@ async def test_the_control_is_the_same_training_without_its_consistency_term(pla
     assert [place for place, _, _ in differences(*specs)] == [("objective", "consistency")]
     assert specs[1]["objective"]["consistency"] is None
     assert (control.name, control.labels) == ("faces control", {"team": "a", CONTROL_OF: job.id})
-    assert (control.priority, control.max_runtime_seconds) == (2, 60)
+    assert (control.priority, control.max_runtime_seconds, control.owner) == (2, 60, "tester")
     assert (control.control_job_id, control.comparison_due) == (None, False)
     assert await plane.events(control.id) == ["created"]
 
@@ -120,6 +120,7 @@ async def test_they_are_compared_once_when_both_have_all_their_evaluations(plane
         kind="compare", job_id=job.id, control_job_id=control.id
     )
     assert (found.name, found.labels, found.priority) == ("faces beside control", {COMPARES: job.id}, 0)
+    assert (found.owner, found.owner_name) == ("tester", "Tess")
     assert not (await plane.job(job.id)).comparison_due
 
 

@@ -77,6 +77,7 @@ async def test_every_checkpoint_is_evaluated_once_in_the_lowest_class(plane: Pla
         (job_id, 100, "cpu")
     }
     assert {(job.labels[OF_JOB], job.priority, job.project) for job in found} == {(job_id, 0, "default")}
+    assert {(job.owner, job.owner_name) for job in found} == {("tester", "Tess")}, "as the training's"
     assert len(plane.store.list(JobKeys(job_id).pins)) == 3
 
 

@@ -56,6 +56,7 @@ def made(number: int) -> JobRecord:
         created_at=at,
         archived_at=chance.choice([None, None, at]),
         deleted_at=chance.choice([None, None, None, at]),
+        owner=chance.choice([None, "bootstrap", "key_1"]),
     )
 
 
@@ -86,6 +87,14 @@ async def test_pages_hold_what_fits_the_filters_newest_first(database: Database)
         (Filters(project="default", archived=True), lambda job: True),
         (Filters(project="default", kind="sample"), lambda job: job.kind == "sample"),
         (Filters(project="default", kind="compare"), lambda job: False),
+        (Filters(project=None), lambda job: True),
+        (Filters(project=None, kind="sample", archived=True), lambda job: job.kind == "sample"),
+        (Filters(project="default", owner="key_1"), lambda job: job.owner == "key_1"),
+        (Filters(project="default", owner="key_2"), lambda job: False),
+        (
+            Filters(project=None, owner="bootstrap", state=JobState.FAILED, labels=(("team", "x"),)),
+            lambda job: (job.owner, job.state, job.labels.get("team")) == ("bootstrap", JobState.FAILED, "x"),
+        ),
         (
             Filters(project="default", kind="train", state=JobState.FAILED, labels=(("team", "x"),)),
             lambda job: (job.kind, job.state, job.labels.get("team")) == ("train", JobState.FAILED, "x"),
@@ -100,7 +109,7 @@ async def test_pages_hold_what_fits_the_filters_newest_first(database: Database)
         expected = [
             job.id
             for job in reversed(jobs)
-            if job.project == "default"
+            if filters.project in {None, job.project}
             and not job.deleted_at
             and bool(job.archived_at) == filters.archived
             and fits(job)
@@ -136,9 +145,11 @@ async def test_however_many_jobs_of_others_wait_before_them_a_project_sees_its_o
     for job in (*waiting, urgent, ended):
         await store.create(job)
 
-    found = await store.queue_of("small", limit=3)
+    found, all_of_them = await store.queue_of("small", limit=3), await store.queue_of(None, limit=100)
 
     assert [(place, job.id) for place, job in found] == [(1, urgent.id), (7, waiting[5].id), (9, waiting[7].id)]
+    assert [place for place, _ in all_of_them] == list(range(1, len(waiting) + 2))
+    assert [one for one in all_of_them if one[1].project == "small"][:3] == found
     for place, job in found:
         shown = await store.find(job.id)
         assert shown
@@ -195,6 +206,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.contenders(most=200)
         await store.ahead(made(1))
         await store.active()
+        await store.queue_of(None, limit=500)
         await census.groups(database)
         await census.backlogs(database)
         await store.claim("lease", now=START, seconds=60)
@@ -216,6 +228,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             Filters(project="default", state=JobState.PAUSED),
             Filters(project="default", archived=True),
             Filters(project="default", kind="sample"),
+            Filters(project="default", owner="key_1"),
+            Filters(project=None),
+            Filters(project=None, state=JobState.PAUSED),
             Filters(project="default", labels=(("team", "x"),)),
             Filters(project="default", created_after=START, before="job_1"),
         ):
@@ -232,9 +247,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
                 )
                 for due in re.findall(r"WHERE.*\bjobs\.(\w+_due)\b", " ".join(statement.split())):
                     assert any(f"jobs_by_{due}" in step for step in steps), (statement, steps)
-                assert "jobs.kind =" not in statement or any("jobs_by_kind" in step for step in steps), (
-                    statement,
-                    steps,
-                )
+                for column in re.findall(r"\bjobs\.(kind|owner) =", statement):
+                    assert any(f"jobs_by_{column}" in step for step in steps), (statement, steps)
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)
         assert len(asked) > 14

@@ -144,7 +144,9 @@ async def test_jobs_of_before_there_were_kinds_are_trainings(databases: Database
         to_ask = await store.with_dataset_due()
 
     assert {job.id for job in found} == {"job_queued", "job_running", "job_succeeded"}
-    assert {(job.kind, job.spec, job.created_at, job.purge_due) for job in found} == {("train", spec, at, ())}
+    assert {(job.kind, job.spec, job.created_at, job.purge_due, job.owner) for job in found} == {
+        ("train", spec, at, (), None)
+    }
     assert others == []
     assert {job.id for job in to_ask} == {"job_running", "job_succeeded"}, "which images they are about"
 
@@ -178,7 +180,7 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
         replica.communicate("go\n")
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
-    assert asyncio.run(_versions(url)) == ["0008"]
+    assert asyncio.run(_versions(url)) == ["0009"]
 
 
 async def _versions(url: str) -> list[str]:

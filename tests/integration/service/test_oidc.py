@@ -59,6 +59,27 @@ async def test_a_good_token_is_its_subject_with_the_scopes_that_are_ours(door: G
     assert idp.requests == ["/.well-known/openid-configuration", "/keys"]
 
 
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({}, None),
+        ({"email": "ada@example.org"}, "ada@example.org"),
+        ({"email": "ada@example.org", "email_verified": True}, "ada@example.org"),
+        ({"email": "boss@example.org", "email_verified": False}, None),
+        ({"email": "ada\x1b[31m@example.org"}, None),
+        ({"email": "a" * 300}, None),
+        ({"email": ["ada@example.org"]}, None),
+        ({"email": ""}, None),
+    ],
+)
+async def test_a_token_is_known_to_people_by_its_address_if_that_is_one(
+    door: Gate, idp: Issuer, claims: dict[str, Any], name: str | None
+) -> None:
+    principal = await trusting(idp).principal(idp.token(door.clock.now, **claims), now=door.clock.now)
+
+    assert (principal.id, principal.name) == ("oidc:ada", name)
+
+
 async def test_elliptic_keys_and_several_audiences_will_do(door: Gate, idp: Issuer) -> None:
     idp.add_key("curve", "EC")
 

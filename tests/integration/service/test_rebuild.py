@@ -63,6 +63,7 @@ async def test_a_job_goes_on_while_its_database_is_lost_and_is_not_run_twice(sit
     async with site.rebuilt() as plane:
         job = await plane.job(job_id)
         assert job == replace(before, event_sequence=before.event_sequence + 1, record_due=True)
+        assert (job.owner, job.owner_name) == ("tester", "Tess")
         assert len(await plane.jobs.attempts(job_id)) == 1
         await plane.settle()
         assert ((await plane.job(job_id)).state, (await plane.job(job_id)).attempt) == ("running", 1)
@@ -238,9 +239,13 @@ async def test_a_copy_of_another_release_is_read(site: Site) -> None:
         job, attempts = await plane.job(job_id), await plane.jobs.attempts(job_id)
         document = json.loads(record_of(job, attempts))
         document["job"]["mood"] = document["attempts"][0]["mood"] = "good"
-        del document["job"]["user_failures"], document["job"]["conditions"]
+        for later in ("user_failures", "conditions", "owner", "owner_name"):
+            del document["job"][later]
 
-        assert read_record(json.dumps(document).encode()) == (replace(job, conditions={}), attempts)
+        assert read_record(json.dumps(document).encode()) == (
+            replace(job, conditions={}, owner=None, owner_name=None),
+            attempts,
+        )
 
 
 async def test_a_copy_of_before_there_were_kinds_is_of_a_training(site: Site) -> None:

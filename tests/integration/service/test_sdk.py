@@ -216,6 +216,13 @@ def test_keys_open_their_own_project_and_no_other(service: Service, client: Clie
             list(theirs.projects.list())
         with Client(service.url, key.key, project="default") as strays, pytest.raises(PermissionDenied):
             list(strays.jobs.list())
+        assert [one.id for one in client.jobs.list(all_projects=True, created_by=key.id)] == [job.id]
+        assert [one.id for one in theirs.jobs.list(created_by="me")] == [job.id]
+        assert list(client.jobs.list(all_projects=True, created_by="me")) == []
+        with pytest.raises(PermissionDenied, match="scope admin"):
+            list(theirs.jobs.list(all_projects=True))
+        with pytest.raises(PermissionDenied, match="scope admin"):
+            theirs.queue(all_projects=True)
         assert theirs.jobs.plan(PRESETS["smoke"]).estimate.images_per_second is None
         assert client.projects.update("vision", max_workers=None).max_workers is None
         client.api_keys.revoke(key.id)

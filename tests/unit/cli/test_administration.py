@@ -42,6 +42,47 @@ def test_a_project_is_made_limited_and_worked_in(service: Service) -> None:
     assert "there is no project" in service.cdm("jobs", "--project", "sound").err
 
 
+def test_jobs_and_the_queue_of_all_projects_are_listed_for_admins_alone(service: Service) -> None:
+    service.cluster.reachable = False
+    key = service.cdm("keys", "create", "alice", "--json").document["key"]
+    service.cdm("projects", "create", "vision")
+    hers, theirs = service.submit("--key", key), service.submit("--project", "vision")
+
+    jobs, queue = service.cdm("jobs", "--all-projects"), service.cdm("queue", "--all-projects")
+
+    assert [line.split()[:2] for line in jobs.out.splitlines()] == [
+        ["JOB", "PROJECT"],
+        [theirs, "vision"],
+        [hers, "default"],
+    ]
+    assert [line.split()[:3] for line in queue.out.splitlines()] == [
+        ["PLACE", "JOB", "PROJECT"],
+        ["1", hers, "default"],
+        ["2", theirs, "vision"],
+    ]
+    assert theirs in service.cdm("queue", "--all-projects", "--project", "default").out
+    assert "PROJECT" not in service.cdm("jobs").out + service.cdm("queue").out
+    assert theirs not in service.cdm("jobs").out + service.cdm("queue").out
+    assert service.cdm("jobs", "--all-projects", "--key", key).err == "error: this needs the scope admin\n"
+    assert service.cdm("show", theirs, "--project", "vision", "--json").document["id"] == theirs
+    assert service.cdm("cancel", theirs, "--project", "vision").out == f"{theirs} is cancelled\n"
+
+
+def test_whose_a_job_is_stands_in_every_list_and_ones_own_are_a_list(service: Service) -> None:
+    service.cluster.reachable = False
+    key = service.cdm("keys", "create", "alice", "--json").document
+    hers, ours = service.submit("--key", key["key"]), service.submit()
+
+    assert [one["id"] for one in service.cdm("jobs", "--mine", "--key", key["key"], "--json").document] == [hers]
+    assert [one["id"] for one in service.cdm("jobs", "--mine", "--json").document] == [ours]
+    for command in ("jobs", "queue"):
+        head, *rows = service.cdm(command).out.splitlines()
+        by = {job: row[head.index("CREATED BY") :].split()[0] for row in rows for job in (hers, ours) if job in row}
+        assert by == {hers: "alice", ours: "bootstrap"}
+    shown = dict(line.split(maxsplit=1) for line in service.cdm("show", hers).out.splitlines())
+    assert shown["by"] == f"alice ({key['id']})"
+
+
 def test_the_audit_says_who_did_what(service: Service) -> None:
     job = service.submit()
 
