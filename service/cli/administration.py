@@ -12,17 +12,18 @@ from service.cli.output import tell
 from service.cli.text import local, table
 from service.client import AnswerLost, Client
 from service.client.administration import Quotas
-from service.keys.views import ApiKey, Project
+from service.keys.views import ApiKey, Priority, Project
 from service.web.views import Scope
 
 _PLAIN: Any = {"rich_markup_mode": None, "no_args_is_help": False}
 keys = typer.Typer(help="API keys: make, list and revoke them.", **_PLAIN)
-projects = typer.Typer(help="Projects, and what their jobs may hold at a time.", **_PLAIN)
+projects = typer.Typer(help="Projects, and what their jobs may have.", **_PLAIN)
 
 _USUAL = [Scope.READ, Scope.WRITE]
 ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")]
 MaxWorkers = Annotated[str | None, typer.Option(metavar="N|none", help="Of its jobs on the engine, together.")]
 MaxJobs = Annotated[str | None, typer.Option(metavar="N|none", help="On the engine at a time.")]
+MaxPriority = Annotated[Priority | None, typer.Option(help="The highest that its jobs may have.")]
 
 
 @keys.command("create")
@@ -81,10 +82,11 @@ def create_project(
     name: ProjectName,
     max_workers: MaxWorkers = None,
     max_jobs: MaxJobs = None,
+    max_priority: MaxPriority = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a project. It cannot be renamed or removed."""
-    made = client.projects.create(name, **_quotas(max_workers, max_jobs))
+    made = client.projects.create(name, **_quotas(max_workers, max_jobs, max_priority))
     tell(made, f"created {_project_words(made)}", as_json=as_json)
 
 
@@ -93,8 +95,11 @@ def create_project(
 def list_projects(client: Client, as_json: AsJson = False) -> None:
     """List projects by name."""
     found = list(client.projects.list())
-    head = ("PROJECT", "MAX WORKERS", "MAX JOBS", "CREATED")
-    rows = ((one.name, _limit(one.max_workers), _limit(one.max_jobs), local(one.created_at)) for one in found)
+    head = ("PROJECT", "MAX WORKERS", "MAX JOBS", "MAX PRIORITY", "CREATED")
+    rows = (
+        (one.name, _limit(one.max_workers), _limit(one.max_jobs), one.max_priority, local(one.created_at))
+        for one in found
+    )
     tell(found, table([head, *rows]), as_json=as_json)
 
 
@@ -105,12 +110,16 @@ def set_project(
     name: ProjectName,
     max_workers: MaxWorkers = None,
     max_jobs: MaxJobs = None,
+    max_priority: MaxPriority = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what a project's jobs may hold; `none` takes a limit away."""
-    quotas = _quotas(max_workers, max_jobs)
+    """Change what a project's jobs may have.
+
+    `none` takes a limit away. Jobs that have a higher priority keep it.
+    """
+    quotas = _quotas(max_workers, max_jobs, max_priority)
     if not quotas:
-        raise CommandFailed("say what is to change: --max-workers, --max-jobs or both")
+        raise CommandFailed("say what is to change: --max-workers, --max-jobs or --max-priority")
     tell(changed := client.projects.update(name, **quotas), _project_words(changed), as_json=as_json)
 
 
@@ -142,12 +151,14 @@ def _key_row(key: ApiKey) -> tuple[str, ...]:
     )
 
 
-def _quotas(max_workers: str | None, max_jobs: str | None) -> Quotas:
+def _quotas(max_workers: str | None, max_jobs: str | None, max_priority: Priority | None) -> Quotas:
     quotas = Quotas()
     if max_workers is not None:
         quotas["max_workers"] = _number(max_workers)
     if max_jobs is not None:
         quotas["max_jobs"] = _number(max_jobs)
+    if max_priority is not None:
+        quotas["max_priority"] = max_priority
     return quotas
 
 
@@ -159,7 +170,7 @@ def _number(text: str) -> int | None:
 
 def _project_words(project: Project) -> str:
     limits = f"{_limit(project.max_workers)} workers, {_limit(project.max_jobs)} jobs at a time"
-    return f"{project.name}: {limits}"
+    return f"{project.name}: {limits}, priority up to {project.max_priority}"
 
 
 def _limit(limit: int | None) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from service.client.connection import Connection
 from service.client.pages import rows
-from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Project, ProjectPage
+from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Priority, Project, ProjectPage
 from service.web.views import Scope
 
 
@@ -55,10 +55,11 @@ class ApiKeys:
 
 
 class Quotas(TypedDict, total=False):
-    """What a project's jobs may hold on the engine together; None = no limit."""
+    """What a project's jobs may hold on the engine together (None = no limit), and the highest class they may have."""
 
     max_workers: int | None
     max_jobs: int | None
+    max_priority: Priority | str
 
 
 class Projects:
@@ -84,5 +85,5 @@ class Projects:
         return rows(fetch, limit=limit)
 
     def update(self, name: str, **quotas: Unpack[Quotas]) -> Project:
-        """Set the quotas that are given."""
+        """Set what is given. Jobs that have a higher priority keep it."""
         return self._connection.patch(Project, f"/v1/projects/{quote(name, safe='')}", dict(quotas))

@@ -169,6 +169,7 @@ projects = Table(
     Column("name", String, primary_key=True),
     Column("max_workers", Integer),
     Column("max_jobs", Integer),
+    Column("max_priority", String, nullable=False, server_default="high"),
     Column("created_at", Instant, nullable=False),
 )
 

@@ -43,7 +43,8 @@ class Datasets:
             InvalidRequest: as for any job, by the fields of this request.
         """
         spec = ImportSpec(kind="import", dataset=request.dataset, max_faulty_images=request.max_faulty_images)
-        create = JobCreate(spec=spec, **request.model_dump(exclude={"dataset", "max_faulty_images"}))
+        options = request.model_dump(exclude={"dataset", "max_faulty_images"}, exclude_unset=True)
+        create = JobCreate(spec=spec, **options)
         try:
             return await jobs.submit(create, origin=origin, job_id=job_id)
         except InvalidRequest as error:

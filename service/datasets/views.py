@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from service.jobs.views import Labels, MaxRuntime, Name, Priority, PriorityField
+from service.jobs.views import Labels, MaxRuntime, Name, Priority, WantedPriority
 from service.web.views import View
 from workers.contract.data import DatasetToImport
 from workers.contract.document import Document
@@ -25,7 +25,7 @@ class DatasetCreate(Document):
     dataset: DatasetToImport
     max_faulty_images: FaultyImages = 0
     labels: Labels = Field(default_factory=dict)
-    priority: PriorityField = Priority.NORMAL
+    priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
 
 

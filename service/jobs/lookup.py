@@ -26,6 +26,7 @@ from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.rows import JOB_FIELDS, event_of, job_of
+from service.keys.views import Priority
 
 ACTIVE = tuple(state for state in JobState if state.is_active)
 UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
@@ -222,6 +223,12 @@ class JobLookup:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(projects))
             return {row.name: (row.max_workers, row.max_jobs) for row in rows}
+
+    async def max_priority(self, project: str) -> Priority:
+        """The highest class that jobs of a project may have."""
+        query = select(projects.c.max_priority).where(projects.c.name == project)
+        async with self._database.reading() as connection:
+            return Priority(await connection.scalar(query) or Priority.HIGH)
 
     async def attempt(self, job_id: str, number: int) -> AttemptRecord | None:
         async with self._database.reading() as connection:

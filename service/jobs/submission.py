@@ -14,7 +14,7 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.errors import CheckpointNotFound, InvalidRequest, JobGone, JobNotFound
 from service.identifiers import new_id
-from service.jobs import forks, verbs
+from service.jobs import forks, priorities, verbs
 from service.jobs.controls import control_id, control_request
 from service.jobs.costs import cost_key, estimate
 from service.jobs.lifecycle import JobState
@@ -26,7 +26,7 @@ from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import Settled, imported_digest, settle
 from service.jobs.store import Inside, JobStore, require_kept
-from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, Plan
+from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan, Priority
 from service.metrics.mlflow import MlflowCurves
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit
@@ -59,6 +59,7 @@ class Submission:
         """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
+        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
         settled = await self._settled(request, project=origin.project)
         job, source = self._new_job(request, settled.spec, origin, job_id=job_id), settled.source
         await self._keep_upload(settled, job_id=job.id)
@@ -78,6 +79,7 @@ class Submission:
 
     async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
         """What would become of a job; nothing is written down."""
+        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
         spec = (await self._settled(request, project=origin.project)).spec
         job = self._new_job(request, spec, origin, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
@@ -98,6 +100,7 @@ class Submission:
         before = TrainSpec.model_validate_json(parent.spec)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
+        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
         source = await self._fork_origin(parent, request.source, new_job_id)
         spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)
         create = forks.forked_request(request, spec, of=parent)
@@ -183,6 +186,9 @@ class Submission:
     async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
         if settled.upload_id:
             await self.uploads.pin(settled.upload_id, job_id)
+
+    async def _priority(self, request: JobCreate | JobUpdate | ForkCreate, *, project: str) -> Priority:
+        return priorities.within(request, await self.store.max_priority(project), project=project)
 
     def _new_job(self, request: JobCreate, settled: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), settled.model_dump_json()

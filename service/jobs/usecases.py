@@ -95,7 +95,7 @@ class Jobs(Submission):
         """Change the fields that are given."""
         given = request.model_dump(include=request.model_fields_set)
         if "priority" in given:
-            given["priority"] = request.priority.rank
+            given["priority"] = (await self._priority(request, project=origin.project)).rank
 
         def update(job: JobRecord) -> JobRecord:
             check_if_match(if_match, job.event_sequence)

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
+from service.keys.views import Priority, PriorityField
 from service.web.views import PLAIN_TEXT, View
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
@@ -20,7 +20,7 @@ from workers.contract.records import Progress
 from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed
 from workers.contract.spec import TrainSpec
 
-__all__ = ["JobState"]  # for the SDK, which imports views only
+__all__ = ["JobState", "Priority"]  # for the SDK, which imports views only
 
 Name = Annotated[
     Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN_TEXT)] | None,
@@ -43,19 +43,8 @@ MaxRuntime = Annotated[
 Kind = Literal["train", "sample", "evaluate", "import", "compare"]
 
 
-class Priority(StrEnum):
-    """A class of jobs. A higher one goes first, and lower ones make room for it, with a checkpoint."""
-
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
-
-    @property
-    def rank(self) -> int:
-        return list(Priority).index(self)
-
-
-PriorityField = Annotated[Priority, Field(strict=False)]
+# Of requests. Without a word, it is the highest that the project may have, if that is lower.
+WantedPriority = Annotated[PriorityField, Field(description="At most the max_priority of the project")]
 
 
 OF_JOB, AT_IMAGES = "cdm.evaluates", "cdm.images_seen"  # labels of evaluations that follow a training
@@ -114,7 +103,7 @@ class JobCreate(Document):
     name: Name = None
     spec: JobSpec
     labels: Labels = Field(default_factory=dict)
-    priority: PriorityField = Priority.NORMAL
+    priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
     evaluations: Annotated[
         EvaluateEach | None, Field(description="Of its checkpoints, if it is a training; null: none by themselves")
@@ -157,7 +146,7 @@ class JobUpdate(Document):
 
     name: Name = None
     labels: Labels = Field(default_factory=dict)
-    priority: PriorityField = Priority.NORMAL
+    priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
 
 
@@ -197,7 +186,7 @@ class ForkCreate(Document):
         ),
     ] = Field(default_factory=dict)
     labels: Labels = Field(default_factory=dict)
-    priority: PriorityField = Priority.NORMAL
+    priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
     evaluations: Annotated[
         EvaluateEach | None, Field(description="Of its checkpoints; unless given, as the parent's; null: none")

@@ -78,7 +78,7 @@ async def get_project(_: Admin, name: Name, keys: Service) -> Project:
 
 
 @router.patch(
-    "/projects/{name}", summary="Change a project's quotas", responses=documented(*WITH_BODY, ProjectNotFound)
+    "/projects/{name}", summary="Change a project's limits", responses=documented(*WITH_BODY, ProjectNotFound)
 )
 async def change_project(_: Admin, name: Name, body: ProjectChange, keys: Service, origin: RequestOrigin) -> Project:
     return await keys.change_project(name, body, origin=origin)

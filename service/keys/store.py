@@ -45,7 +45,7 @@ class KeyStore:
         return bool((await connection.execute(row)).rowcount)
 
     async def set_quotas(self, connection: AsyncConnection, project: Project) -> None:
-        quotas = {"max_workers": project.max_workers, "max_jobs": project.max_jobs}
+        quotas = project.model_dump(include={"max_workers", "max_jobs", "max_priority"})
         await connection.execute(update(projects).where(projects.c.name == project.name).values(quotas))
 
     async def project(self, connection: AsyncConnection, name: str, *, for_change: bool = False) -> Project | None:

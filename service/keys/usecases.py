@@ -40,7 +40,7 @@ class Keys:
         return found
 
     async def change_project(self, name: str, change: ProjectChange, *, origin: Origin) -> Project:
-        """Set the quotas that are given."""
+        """Set what is given. Jobs that have a higher priority keep it."""
         async with self.store.database.writing() as connection:
             found = await self.store.project(connection, name, for_change=True)
             if found is None:

@@ -1,6 +1,7 @@
 """Projects, API keys and audit rows as they cross the wire."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, Strict
@@ -13,19 +14,37 @@ ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?
 Quota = Annotated[int | None, Field(ge=0, le=10**6, description="null = no limit")]
 
 
+class Priority(StrEnum):
+    """A class of jobs. A higher one goes first, and lower ones make room for it, with a checkpoint."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        return list(Priority).index(self)
+
+
+PriorityField = Annotated[Priority, Field(strict=False)]
+_MaxPriority = Annotated[PriorityField, Field(description="The highest that its jobs may have")]
+
+
 class ProjectCreate(Document):
     """A project, which cannot be renamed or removed: jobs and audit rows keep its name."""
 
     name: ProjectName
     max_workers: Quota = None
     max_jobs: Quota = None
+    max_priority: _MaxPriority = Priority.HIGH
 
 
 class ProjectChange(Document):
-    """What is not given stays; null takes a limit away."""
+    """What is not given stays; null takes a quota away."""
 
     max_workers: Quota = None
     max_jobs: Quota = None
+    max_priority: _MaxPriority = Priority.HIGH
 
 
 class Project(View):
@@ -34,6 +53,7 @@ class Project(View):
     name: str
     max_workers: int | None  # of its jobs on the engine, together
     max_jobs: int | None  # on the engine at a time
+    max_priority: _MaxPriority = Priority.HIGH
     created_at: datetime
 
 

@@ -136,11 +136,12 @@ async def test_quotas_are_set_taken_away_and_left_alone(door: Gate) -> None:
     url = created.headers["Location"]
 
     door.clock.advance(1)
-    changed = await door.api.patch(url, json={"max_workers": None})
+    changed = await door.api.patch(url, json={"max_workers": None, "max_priority": "low"})
     again = await door.api.patch(url, json={})
 
     assert created.status_code == 201
-    assert changed.json() == again.json() == {**created.json(), "max_workers": None}
+    assert created.json()["max_priority"] == "high"
+    assert changed.json() == again.json() == {**created.json(), "max_workers": None, "max_priority": "low"}
     assert (await door.api.get(url)).json() == changed.json()
     names = [project["name"] for project in (await door.api.get("/v1/projects")).json()["data"]]
     assert names == ["default", "vision"]
@@ -230,6 +231,8 @@ async def test_a_cursor_that_is_none_is_a_problem(door: Gate, url: str, cursor: 
     [
         ("/v1/projects", {"name": "Has Spaces"}, "/name"),
         ("/v1/projects", {"name": "ok", "max_jobs": -1}, "/max_jobs"),
+        ("/v1/projects", {"name": "ok", "max_priority": "top"}, "/max_priority"),
+        ("/v1/projects", {"name": "ok", "max_priority": None}, "/max_priority"),
         ("/v1/projects", {"name": "ok", "colour": 1}, "/colour"),
         ("/v1/api-keys", {"scopes": []}, "/scopes"),
         ("/v1/api-keys", {"scopes": ["everything"]}, "/scopes/0"),

@@ -223,6 +223,9 @@ def test_keys_open_their_own_project_and_no_other(service: Service, client: Clie
             list(theirs.jobs.list(all_projects=True))
         with pytest.raises(PermissionDenied, match="scope admin"):
             theirs.queue(all_projects=True)
+        assert client.projects.update("vision", max_priority="low").max_priority == "low"
+        with pytest.raises(InvalidRequest, match="priority: jobs of the project vision may have low at most"):
+            theirs.jobs.update(job.id, priority="normal")
         assert theirs.jobs.plan(PRESETS["smoke"]).estimate.images_per_second is None
         assert client.projects.update("vision", max_workers=None).max_workers is None
         client.api_keys.revoke(key.id)

@@ -30,10 +30,14 @@ def test_a_key_is_shown_once_and_for_people_on_a_line_of_its_own(service: Servic
 
 def test_a_project_is_made_limited_and_worked_in(service: Service) -> None:
     service.cdm("projects", "create", "vision", "--max-workers", "8")
-    changed = service.cdm("projects", "set", "vision", "--max-workers", "none", "--max-jobs", "2")
+    changed = service.cdm(
+        *("projects", "set", "vision", "--max-workers", "none", "--max-jobs", "2", "--max-priority", "normal")
+    )
+    urgent = service.cdm("submit", "smoke", "--project", "vision", "--priority", "high")
     job = service.submit("--project", "vision")
 
-    assert changed.out == "vision: any number of workers, 2 jobs at a time\n"
+    assert changed.out == "vision: any number of workers, 2 jobs at a time, priority up to normal\n"
+    assert "jobs of the project vision may have normal at most" in urgent.err
     assert "vision" in service.cdm("projects", "list").out
     assert service.cdm("jobs").out == "no jobs\n"
     assert job in service.cdm("jobs", "--project", "vision").out

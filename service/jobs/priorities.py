@@ -1,0 +1,22 @@
+"""Which class of priority a job may have. The highest of a project bounds what is chosen, not what was before."""
+
+from service.errors import InvalidRequest
+from service.jobs.views import ForkCreate, JobCreate, JobUpdate, Priority
+from workers.contract.document import Problem
+
+
+def within(request: JobCreate | JobUpdate | ForkCreate, highest: Priority, *, project: str) -> Priority:
+    """The class that a request asks for; if it names none, the usual one, or `highest` where that is lower.
+
+    Raises:
+        InvalidRequest: it names one above the `highest` of the project.
+    """
+    wanted = request.priority
+    if wanted.rank <= highest.rank:
+        return wanted
+    if "priority" not in request.model_fields_set:
+        return highest
+    mend = f"or ask an admin for `cdm projects set {project} --max-priority {wanted}`"
+    reason = f"jobs of the project {project} may have {highest} at most: choose no higher one, {mend}"
+    wrong = Problem("/priority", "out_of_range", reason)
+    raise InvalidRequest("the project may not have this priority", problems=[wrong])
