@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Select, exists, func, literal, or_, select, union_all
 
 from service.database import Database
-from service.database.tables import attempts, jobs
+from service.database.tables import attempts, jobs, projects
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import EVALUATIONS_DUE, UNFINISHED
+from service.jobs.lookup import EVALUATIONS_DUE, IS_QUEUED, TURN, UNFINISHED
+from service.jobs.queueing import BlockedReason
 
 MOST = 10_000  # counted of anything that waits; where there is more, it no longer matters how much
 
@@ -45,6 +46,26 @@ async def groups(database: Database) -> list[Group]:
     async with database.reading() as connection:
         rows = (await connection.execute(_GROUPS)).mappings().all()
     return [Group(**{**row, "state": JobState(row["state"]), "workers": int(row["workers"])}) for row in rows]
+
+
+_EXCEEDS_QUOTA = exists().where(
+    projects.c.name == jobs.c.project, or_(projects.c.max_workers < jobs.c.workers, projects.c.max_jobs == 0)
+)
+_HEAD = (
+    select(jobs.c.queued_at)
+    .where(IS_QUEUED, jobs.c.reason.is_distinct_from(BlockedReason.EXCEEDS_CLUSTER), ~_EXCEEDS_QUOTA)
+    .order_by(*TURN)
+    .limit(1)
+)
+
+
+async def head_since(database: Database) -> datetime | None:
+    """Since when the job waits whose turn is next; None if the queue is empty.
+
+    What exceeds the cluster, or by itself the quota of its project, does not count: it holds up nobody.
+    """
+    async with database.reading() as connection:
+        return await connection.scalar(_HEAD)
 
 
 def _number(name: str, what: ColumnElement[str], condition: ColumnElement[bool]) -> Select[str, int]:

@@ -61,10 +61,10 @@ class JobGauges:
 
     async def collect(self) -> list[Metric]:
         found = await census.groups(self.database)
-        head = await self.store.queue(limit=1)
+        head = await census.head_since(self.database)
         active = await self.store.active()
         now = self.clock()
-        heads = [job.queued_at for job in head if job.queued_at]
+        heads = [head] if head else []
         waiting = [group.since for group in found if group.state is JobState.QUEUED and group.since]
         trains = [job for job in active if job.state is JobState.RUNNING and not is_silent(job, now=now)]
         return [

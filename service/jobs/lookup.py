@@ -35,24 +35,24 @@ _NOT_SUCCEEDED = tuple(state for state in JobState if state is not JobState.SUCC
 COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*COLUMNS)
 # Spelt as in their partial indexes, or those are not used.
-_IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")
+IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")
 IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")
 EVALUATIONS_DUE: ColumnElement[bool] = literal_column("jobs.evaluations_due")
 _COMPARISON_DUE: ColumnElement[bool] = literal_column("jobs.comparison_due")
-_TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
+TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
 _QUEUED = select(*(jobs.c[field.name] for field in fields(QueuedJob)))
-_QUEUE = _QUEUED.where(_IS_QUEUED).order_by(*_TURN).limit(bindparam("most"))
-_PLACES = select(jobs.c.id, func.row_number().over(order_by=_TURN).label("place")).where(_IS_QUEUED).subquery()
+_QUEUE = _QUEUED.where(IS_QUEUED).order_by(*TURN).limit(bindparam("most"))
+_PLACES = select(jobs.c.id, func.row_number().over(order_by=TURN).label("place")).where(IS_QUEUED).subquery()
 _QUEUE_OF_PROJECT = (
     _QUEUED.add_columns(_PLACES.c.place)
     .join(_PLACES, _PLACES.c.id == jobs.c.id)
-    .where(_IS_QUEUED, jobs.c.project == bindparam("project"))
+    .where(IS_QUEUED, jobs.c.project == bindparam("project"))
     .order_by(_PLACES.c.place)
     .limit(bindparam("most"))
 )
 _TURNS = select(
-    jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=_TURN).label("turn")
-).where(_IS_QUEUED)
+    jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=TURN).label("turn")
+).where(IS_QUEUED)
 THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
@@ -183,7 +183,7 @@ class JobLookup:
         """How many queued jobs have their turn before this one."""
         earlier = tuple_(jobs.c.queued_at, jobs.c.id) < tuple_(literal(job.queued_at, Instant), literal(job.id))
         higher, equal = (
-            select(func.count()).select_from(jobs).where(_IS_QUEUED, condition).scalar_subquery()
+            select(func.count()).select_from(jobs).where(IS_QUEUED, condition).scalar_subquery()
             for condition in (jobs.c.priority > job.priority, (jobs.c.priority == job.priority) & earlier)
         )
         async with self._database.reading() as connection:

@@ -208,6 +208,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.active()
         await store.queue_of(None, limit=500)
         await census.groups(database)
+        await census.head_since(database)
         await census.backlogs(database)
         await store.claim("lease", now=START, seconds=60)
         await store.release("lease")

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.database import Database, open_database
+from service.database.tables import projects
 from service.identifiers import new_id
 from service.jobs import census
 from service.jobs.gauges import BacklogGauges, JobGauges
@@ -227,6 +228,61 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
     assert found["cdm_queue_head_wait_seconds"] == {(): 119 * 60}
     assert found["cdm_images_per_second"] == {("train",): 20, ("sample",): 10}, "nobody knows of the silent one"
     assert found["cdm_checkpoint_age_seconds"] == {(): 300}
+
+
+async def limited(database: Database, project: str, **quotas: int) -> None:
+    row = database.insert(projects).values(name=project, created_at=START, **quotas)
+    async with database.writing() as connection:
+        await connection.execute(row)
+
+
+async def test_what_can_never_start_is_not_next_in_turn(database: Database) -> None:
+    """It holds up nobody: on an idle cluster one such job is no queue that stands still."""
+    store, now = JobStore(database), START + timedelta(hours=2)
+    await limited(database, "small", max_workers=4)
+    await limited(database, "closed", max_jobs=0)
+    await limited(database, "open")
+    for one in (
+        job(0, JobState.QUEUED, reason="exceeds_cluster", workers=64, priority=2, project="open"),
+        job(1, JobState.QUEUED, reason="waiting_quota", workers=5, priority=2, project="small"),
+        job(2, JobState.QUEUED, reason="waiting_quota", workers=1, project="closed"),
+    ):
+        await store.create(one)
+    gauges = JobGauges(database=database, store=store, clock=lambda: now)
+
+    found = shown(await gauges.collect())
+
+    assert found["cdm_queue_head_wait_seconds"] == {}
+    assert found["cdm_queue_longest_wait_seconds"] == {(): 2 * 3600}
+    assert found["cdm_jobs_blocked"] == {("exceeds_cluster",): 1, ("waiting_quota",): 2}
+
+
+@pytest.mark.parametrize(
+    ("project", "reason", "workers"),
+    [
+        ("small", "waiting_quota", 4),
+        ("open", "waiting_capacity", 64),
+        ("nowhere", "backend_down", 64),
+        ("open", None, 1),
+    ],
+)
+async def test_behind_what_can_never_start_the_first_that_can_is_next_in_turn(
+    database: Database, project: str, reason: str | None, workers: int
+) -> None:
+    store, now = JobStore(database), START + timedelta(hours=2)
+    await limited(database, "small", max_workers=4, max_jobs=1)
+    await limited(database, "open")
+    for one in (
+        job(0, JobState.QUEUED, reason="exceeds_cluster", workers=64, priority=2),
+        job(1, JobState.QUEUED, reason="waiting_quota", workers=5, priority=2, project="small"),
+        job(5, JobState.QUEUED, reason=reason, workers=workers, project=project),
+        job(6, JobState.QUEUED, reason="waiting_turn", project=project),
+    ):
+        await store.create(one)
+
+    found = shown(await JobGauges(database=database, store=store, clock=lambda: now).collect())
+
+    assert found["cdm_queue_head_wait_seconds"] == {(): 115 * 60}
 
 
 async def test_work_that_was_never_saved_is_no_older_than_its_job(database: Database) -> None:
