@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from service.errors import (
     CheckpointNotFound,
@@ -54,10 +54,12 @@ async def create_job(
     _: Writer,
     mlflow_url: MlflowUrl,
     reserved: ReservedUlid,
+    request: Request,
     response: Response,
     dry_run: Annotated[bool, Query(description="Say what would come of it; write nothing down")] = False,
 ) -> Response | Plan:
     if dry_run:
+        request.state.nothing_done = True
         response.status_code = 200
         return await jobs.plan(body, origin=origin)
     record = await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}")

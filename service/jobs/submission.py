@@ -31,10 +31,13 @@ from service.metrics.mlflow import MlflowCurves
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit
 from workers.contract import records as contract
+from workers.contract.document import Problem
 from workers.contract.jobs import AnySpec
 from workers.contract.spec import TrainSpec
 
 log = structlog.get_logger()
+
+_LONGEST_DOCUMENT = 64 << 10  # a page of a list has 200 of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +195,9 @@ class Submission:
 
     def _new_job(self, request: JobCreate, settled: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), settled.model_dump_json()
+        if len(spec) > _LONGEST_DOCUMENT:
+            reason = f"has {len(spec)} characters and may have {_LONGEST_DOCUMENT}: shorten its longest list"
+            raise InvalidRequest("the document is too long", problems=[Problem("/spec", "too_long", reason)])
         return JobRecord(
             id=job_id or new_id("job", at=now),
             project=origin.project,

@@ -5,6 +5,7 @@ creates something under a key takes its id from it (`ReservedUlid`). If the proc
 storing of the answer, the repeated request makes the same id and finds what is there.
 
 An answer marked `Cache-Control: no-store` holds a secret and is not kept: the repeated request is told so with 409.
+Nor is one to a request that has changed nothing, by `request.state.nothing_done`: repeated, it is made again.
 """
 
 import hashlib
@@ -103,12 +104,14 @@ class IdempotencyMiddleware:
                 await store.release(mine, now=self._clock())
             raise
         async with _tolerant():
-            await self._settle(store, mine, messages)
+            await self._settle(store, mine, messages, nothing_done=scope["state"].get("nothing_done", False))
         return messages
 
-    async def _settle(self, store: IdempotencyStore, mine: Reservation, messages: list[Message]) -> None:
+    async def _settle(
+        self, store: IdempotencyStore, mine: Reservation, messages: list[Message], *, nothing_done: bool
+    ) -> None:
         answer = _answer(messages)
-        if answer.status in _NOTHING_DONE:
+        if nothing_done or answer.status in _NOTHING_DONE:
             await store.forget(mine)
         elif answer.status >= 500:
             await store.release(mine, now=self._clock())
