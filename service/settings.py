@@ -64,7 +64,10 @@ class Watch(_Group):
     """When a job counts as stuck."""
 
     start_timeout_seconds: Annotated[float, Field(gt=0, description="The engine took it and no driver began")] = 900.0
-    stall_timeout_seconds: Annotated[float, Field(gt=0, description="No new image for so long, at least")] = 300.0
+    stall_timeout_seconds: Annotated[
+        float,
+        Field(gt=0, description="No new image for so long, at least; no first one for compute.start_seconds more"),
+    ] = 300.0
     restart_stalled: Annotated[bool, Field(description="Begin another attempt then, instead of only saying so")] = False
 
 

@@ -20,6 +20,7 @@ _HEARTBEAT_STALE = timedelta(seconds=90)
 _LONGEST_BACK_OFF_SECONDS = 600.0
 _DOUBLINGS = 64  # more would not fit into a float
 _STALL_REPORTS = 10
+UNDER_WAY = (JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)  # and not made to leave
 _RECEIVERS = {"journal": "the object store", "mlflow": "MLflow", "mlflow_pictures": "MLflow (pictures)"}
 
 
@@ -97,14 +98,9 @@ def is_silent(job: JobRecord, *, now: datetime) -> bool:
 
 
 def is_stalled(job: JobRecord, *, now: datetime, limits: Limits) -> bool:
-    """It trains and has seen no new image for ten of its reports, and for minutes."""
-    progress = job.progress
-    if job.state is not JobState.RUNNING or not progress or progress.phase != "training" or not job.advanced_at:
-        return False
-    images = json.loads(job.spec)["cadence"]["log_images"]  # progress is told no more often
-    between = images / progress.images_per_second if progress.images_per_second else 0.0
-    patience = max(limits.stall_timeout, timedelta(seconds=min(_STALL_REPORTS * between, 86_400.0)))
-    return now - job.advanced_at > patience
+    """It trains and has seen no new image for ten of its reports, and for minutes; or does not come to train."""
+    patience = _patience(job, limits=limits)
+    return patience is not None and job.advanced_at is not None and now - job.advanced_at > patience
 
 
 def tracking_delay(progress: Progress) -> str | None:
@@ -131,6 +127,22 @@ def failures_in_a_row(job: JobRecord, attempt: AttemptRecord | None) -> tuple[in
     if attempt is not None and checkpoint_images(job) > attempt.from_images:
         return 0, 0
     return job.platform_failures, job.user_failures
+
+
+def _patience(job: JobRecord, *, limits: Limits) -> timedelta | None:
+    """How long a training may go without another image or phase; None where nobody can tell."""
+    progress = job.progress
+    if job.kind != "train" or progress is None:
+        return None
+    spec = json.loads(job.spec)
+    compute = spec["compute"]
+    if progress.phase == "preparing" and job.state in UNDER_WAY and "start_seconds" in compute:  # else of long ago
+        first_step = timedelta(seconds=max(compute["start_seconds"], compute["hang_seconds"]))
+        return first_step + limits.stall_timeout  # its workers' own watchdogs are first
+    if progress.phase == "training" and job.state is JobState.RUNNING and progress.images_per_second:
+        between = spec["cadence"]["log_images"] / progress.images_per_second  # progress is told no more often
+        return max(limits.stall_timeout, timedelta(seconds=min(_STALL_REPORTS * between, 86_400.0)))
+    return None
 
 
 def _minutes(span: timedelta) -> str:

@@ -147,9 +147,14 @@ def _unwell(active: Iterable[JobRecord]) -> _Values:
     numbers = _zeros(CONDITIONS)
     for job in active:
         for kind, condition in job.conditions.items():
-            if job.state is JobState.RUNNING or kind not in _OF_DRIVERS:
+            if kind not in _OF_DRIVERS or _has_driver(job):
                 numbers[(kind,)] += not condition.status
     return numbers
+
+
+def _has_driver(job: JobRecord) -> bool:
+    """One that was heard of in the present attempt; where a worker was lost, none may be left."""
+    return job.state is JobState.RUNNING or (job.state is JobState.STARTING and job.heard_at is not None)
 
 
 def _speeds(running: Iterable[JobRecord]) -> _Values:

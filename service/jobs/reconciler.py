@@ -15,9 +15,10 @@ import structlog
 from service.cluster.base import ClusterUnreachable, Run
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.evidence import Observed, Unreachable, is_silent, is_stalled, known, tracking_delay
-from service.jobs.lifecycle import JobState, decide
+from service.jobs.evidence import UNDER_WAY, Observed, Unreachable, is_silent, is_stalled, known, tracking_delay
+from service.jobs.lifecycle import decide
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
+from workers.contract.records import Progress
 
 log = structlog.get_logger()
 
@@ -106,7 +107,7 @@ class Reconciler:
             changed = with_condition(changed, "ResourcesAvailable", status=lack is None, message=lack, at=now)
             delay = tracking_delay(observed.progress)
             changed = with_condition(changed, "TrackingCurrent", status=delay is None, message=delay, at=now)
-        if changed.state is JobState.RUNNING:  # what is made to leave for it has not got on by that
+        if observed.progress and changed.state in UNDER_WAY:  # what is made to leave for it has not got on by that
             stalled = is_stalled(changed, now=now, limits=self.actions.limits)
             changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)
         events = condition_events(job, changed)
@@ -123,5 +124,10 @@ def _with_signs_of_life(job: JobRecord, observed: Observed, *, at: datetime) -> 
     new, old = observed.progress, job.progress
     if new is None or new == old:
         return changed
-    advanced = job.heard_at is None or old is None or new.images_seen != old.images_seen or new.phase != old.phase
+    advanced = job.heard_at is None or old is None or _place(new) != _place(old)
     return replace(changed, progress=new, heard_at=at, advanced_at=at if advanced else job.advanced_at)
+
+
+def _place(progress: Progress) -> tuple[int, str, int]:
+    """Where it stands: what changes when it gets on, or is begun again."""
+    return progress.images_seen, progress.phase, progress.restarts

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.ray_head import free_ports
 from tests.support.waiting import wait_until
 from tests.support.worker_command import (
     KEYS,
@@ -36,6 +37,14 @@ SAVING_AT_ONCE = f"""
 from workers.training import schedule
 schedule.LEAST_SECONDS = 0
 {TELLING_AT_ONCE}"""
+
+STUCK_AT_FIRST = """
+import os, runpy, threading
+from workers.training.world import World
+if os.environ["RANK"] == "1":
+    World.wrap = lambda world, module: threading.Event().wait()
+runpy.run_module("workers", run_name="__main__")
+"""
 
 
 @pytest.fixture
@@ -190,3 +199,34 @@ def test_a_process_that_freezes_ends_the_other_which_says_where_it_waited(tmp_pa
     assert "no step for 3 s" in log.splitlines()[-1]
     with pytest.raises(FileNotFoundError):
         store.get(KEYS.attempt(1).outcome)
+
+
+def test_processes_that_do_not_come_to_their_first_step_are_ended_and_say_where_they_waited(
+    tmp_path: Path, store: LocalStore
+) -> None:
+    compute = {"workers": 2, "accelerator": "cpu", "hang_seconds": 1, "start_seconds": 3}
+    write_spec(tmp_path, compute=compute)
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
+    group = [
+        subprocess.Popen(
+            command(tmp_path, launcher=(sys.executable, "-c", STUCK_AT_FIRST)),
+            env=environment(tmp_path) | place | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        said = [process.communicate(timeout=PATIENCE_SECONDS)[1] for process in group]
+    finally:
+        for process in group:
+            process.kill()
+
+    codes = [process.returncode for process in group]
+    assert 0 not in codes
+    hung = codes.index(EXIT_HUNG)  # of the other, too, unless it has seen this one end before
+    log = shipped_log(store, ("driver", "rank-0001")[hung])
+    assert "in Trainer.__init__" in log
+    assert log.splitlines()[-1].startswith(f"error: {HUNG}: no first step for 3 s (compute.start_seconds); ")
+    assert log.splitlines()[-1] in said[hung]

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 from ray.train import TrainingFailedError
 
-from workers.contract.compute import Compute
 from workers.jobs.ray_group import _cause
 
 
-def cause_of(error: TrainingFailedError, *, hung: Callable[[int], bool] = lambda rank: False) -> Exception:
-    """With the default patience of watchdogs."""
-    return _cause(error, Compute(), hung)
+def cause_of(error: TrainingFailedError, *, why_hung: Callable[[int], str | None] = lambda rank: None) -> Exception:
+    """Where no watchdog has ended a worker, unless `why_hung` says so."""
+    return _cause(error, why_hung)

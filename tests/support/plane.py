@@ -127,6 +127,7 @@ class Worker:
         behind: dict[str, Behind] | None = None,
         useful: float = 0.0,
         waiting_for: str | None = None,
+        restarts: int = 0,
     ) -> None:
         document = {
             "phase": phase,
@@ -142,6 +143,7 @@ class Worker:
             "tracking_behind": behind or {},
             "ledger": {"useful": useful},
             "waiting_for": waiting_for,
+            "restarts": restarts,
         }
         self._put(self.keys.progress, Progress.model_validate(document))
 

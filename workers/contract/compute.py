@@ -49,6 +49,15 @@ class Compute(Workers):
         ),
     ] = None
     compile: Annotated[bool, Field(description="torch.compile; where it fails, a warning, and on without")] = False
+    start_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=86_400,
+            description="A worker without a first step so long after all have their images ends likewise: until then "
+            "it compiles and tries what it trains; hang_seconds where that is more",
+        ),
+    ] = 1800
     microbatch_images: Annotated[
         Images | None,
         Field(description="Images a worker holds at once, gradients accumulated; null: its share of the batch"),
@@ -57,3 +66,8 @@ class Compute(Workers):
     @property
     def least_workers(self) -> int:
         return self.min_workers or self.workers
+
+    @property
+    def first_step_seconds(self) -> int:
+        """How long the first step may take, with all that is done for it alone."""
+        return max(self.start_seconds, self.hang_seconds)

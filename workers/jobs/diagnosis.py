@@ -14,7 +14,7 @@ from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismat
 from workers.sampling.network import SourceError
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError
-from workers.training.watchdog import HUNG
+from workers.training.watchdog import reason_of
 from workers.training.writer import CheckpointNotTakenError
 
 _OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
@@ -60,13 +60,13 @@ def is_broken_connection(error: BaseException) -> bool:
     )
 
 
-def was_hung(store: ObjectStore, keys: AttemptKeys, rank: int) -> bool:
-    """Whether its watchdog has ended a worker, as far as the store can tell: then its log ends with those words."""
+def why_hung(store: ObjectStore, keys: AttemptKeys, rank: int) -> str | None:
+    """Why its watchdog has ended a worker, by the end of its log; None if none has, as far as the store can tell."""
     try:
         chunks = store.list(keys.log_stream(rank_log(rank)))
-        return bool(chunks) and HUNG in store.get(chunks[-1]).decode(errors="replace").splitlines()[-1]
+        return reason_of(store.get(chunks[-1]).decode(errors="replace")) if chunks else None
     except STORE_ERRORS:
-        return False
+        return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

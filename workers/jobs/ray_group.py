@@ -22,7 +22,7 @@ from workers.contract.keys import rank_log
 from workers.data.scratch import scratch_folder
 from workers.environment import configure_logging
 from workers.jobs.controller_watch import ControllerWatch
-from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, was_hung
+from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.kinds import WORK
 from workers.jobs.signals import Listener, Signals
@@ -82,7 +82,7 @@ def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
             result = trainer.fit()
         except ray.train.TrainingFailedError as error:
             store, keys = open_store(run.store_url), run.keys.attempt(run.attempt)
-            raise _cause(error, spec.compute, lambda rank: was_hung(store, keys, rank)) from error
+            raise _cause(error, lambda rank: why_hung(store, keys, rank)) from error
     return Ending(**result.return_value)
 
 
@@ -149,10 +149,10 @@ def _scaling(compute: Workers) -> ScalingConfig:
     )
 
 
-def _cause(error: ray.train.TrainingFailedError, compute: Workers, hung: Callable[[int], bool]) -> Exception:
+def _cause(error: ray.train.TrainingFailedError, why_hung: Callable[[int], str | None]) -> Exception:
     """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo.
 
-    `hung` tells of a lost worker's rank whether its watchdog has ended it.
+    `why_hung` tells of a lost worker's rank why its watchdog has ended it, if it has.
     """
     failures: dict[int, Exception] = dict(sorted(getattr(error, "worker_failures", {}).items()))
     if too_large := next(filter(is_out_of_memory, failures.values()), None):
@@ -161,10 +161,10 @@ def _cause(error: ray.train.TrainingFailedError, compute: Workers, hung: Callabl
     if failures and not lost:
         own = (failure for failure in failures.values() if not is_broken_connection(failure))
         return next(own, failures[min(failures)])
-    if still := [rank for rank in sorted(lost) if hung(rank)]:
+    if hung := {rank: why for rank in sorted(lost) if (why := why_hung(rank))}:
         return WorkersLostError(
-            f"no step for {compute.hang_seconds} s (compute.hang_seconds), so worker {' and '.join(map(str, still))} "
-            f"ended; what each thread was doing is at the end of the log {' and '.join(map(rank_log, still))}"
+            f"{hung[min(hung)]}, so worker {' and '.join(map(str, hung))} ended; "
+            f"what each thread was doing is at the end of the log {' and '.join(map(rank_log, hung))}"
         )
     who = f"worker {' and '.join(map(str, sorted(lost)))} died; " if lost else ""
     return WorkersLostError(f"{who}{' '.join(str(error).split())[:500]}")

@@ -47,7 +47,8 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
 
     `heard` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after a last
     checkpoint; once any wants a checkpoint, it is written at once.
-    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`; then this process is ended.
+    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`, or no first one for
+    `compute.start_seconds`; then this process is ended.
     """
     store = open_store(run.store_url)
     history = History.read(store, run.keys, run.attempt)
@@ -66,7 +67,9 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
         else None
     )
     try:
-        with Watchdog(spec.compute.hang_seconds, last_words) as watchdog:
+        world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
+        compute = spec.compute
+        with Watchdog(compute.hang_seconds, last_words, first_seconds=compute.first_step_seconds) as watchdog:
             ending = _Session(world, spec, state, images, scribe, watchdog).train(heard)
     except BaseException:
         if scribe:
@@ -97,7 +100,7 @@ class _Session:
         window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
         steps = train(self.state, self.images, self.spec, self.world)
         if self.scribe:
-            self.scribe.spent("preparing")
+            self.scribe.prepared()
         since, counted = time.monotonic(), self.state.images_seen
         for step in steps:
             window.add(step.terms, step.gradient_norm)

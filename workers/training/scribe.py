@@ -143,6 +143,11 @@ class Scribe:
         self._reporter.ledger(self._timekeeper.ledger)
         return seconds
 
+    def prepared(self) -> None:
+        """The first step comes next."""
+        self._reporter.phase("training")
+        self.spent("preparing")
+
     def metrics(self, seen: int, measured: Measured, *, rate: float, world: World) -> None:
         """Of the steps up to `seen` images."""
         self._timekeeper.charge_training(seen)

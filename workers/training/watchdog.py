@@ -1,5 +1,6 @@
 """Ends a process whose training stands still, and says where it stood: what waits for ever cannot be restarted."""
 
+import math
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ _LAST_WORDS_SECONDS = 30.0
 class Watchdog:
     """Looks from a thread of its own whether `images_seen`, which training sets after every step, has changed.
 
-    It waits for the first step, however long: compiling may take its time. It counts its own looks, so that a process
+    The first step has a patience of its own: compiling may take its time. It counts its own looks, so that a process
     that was frozen and goes on is not taken for hung. A frozen process cannot look, nor can one in a call that keeps
     the interpreter's lock; the watchdogs of the processes that wait for it end the group.
     """
@@ -32,10 +33,19 @@ class Watchdog:
     beats: int = 0  # signs of life within a step that may take long
 
     def __init__(
-        self, seconds: float, last_words: Callable[[str], object], *, end: Callable[[int], object] = os._exit
+        self,
+        seconds: float,
+        last_words: Callable[[str], object],
+        *,
+        first_seconds: float = math.inf,
+        end: Callable[[int], object] = os._exit,
     ) -> None:
-        """After `seconds` without a step, `last_words` gets the stacks of all threads, and `end` the exit code."""
-        self._seconds, self._last_words, self._end = seconds, last_words, end
+        """After `seconds` without a step, `last_words` gets the stacks of all threads, and `end` the exit code.
+
+        Until the first step it is after `first_seconds`.
+        """
+        self._seconds, self._first_seconds = seconds, first_seconds
+        self._last_words, self._end = last_words, end
         self._every_seconds = min(_LOOK_EVERY_SECONDS, seconds / 10)
         self._seen_before: tuple[int | None, int] = (None, 0)
         self._still_seconds = 0.0
@@ -61,10 +71,14 @@ class Watchdog:
     def is_hung(self, passed_seconds: float) -> bool:
         """Take a look, so long after the one before."""
         seen = (self.images_seen, self.beats)
-        waits = self.images_seen is not None and seen == self._seen_before and not self._is_paused
+        waits = seen == self._seen_before and not self._is_paused
         self._still_seconds = self._still_seconds + passed_seconds if waits else 0.0
         self._seen_before = seen
-        return self._still_seconds >= self._seconds
+        return self._still_seconds >= self._patience
+
+    @property
+    def _patience(self) -> float:
+        return self._first_seconds if self.images_seen is None else self._seconds
 
     def _run(self) -> None:
         while not self._over.wait(self._every_seconds):
@@ -82,13 +96,21 @@ class Watchdog:
             self._end(EXIT_HUNG)
 
     def _tell(self) -> None:
-        words = (
-            f"{stacks()}error: {HUNG}: no step for {self._seconds:g} s (compute.hang_seconds) after {self.images_seen} "
-            "images; this process ends, so that training can go on from the last checkpoint\n"
-        )
+        words = f"{stacks()}error: {HUNG}: {self._reason()}; this process ends, so that training can go on\n"
         self._last_words(words)
-        log.error(HUNG, images_seen=self.images_seen, seconds=self._seconds)
+        log.error(HUNG, images_seen=self.images_seen, seconds=self._patience)
         sys.stderr.write(words)
+
+    def _reason(self) -> str:
+        if self.images_seen is None:
+            return f"no first step for {self._patience:g} s (compute.start_seconds)"
+        return f"no step for {self._patience:g} s (compute.hang_seconds) after {self.images_seen} images"
+
+
+def reason_of(log_text: str) -> str | None:
+    """Why a watchdog has ended the process whose log this is; None if none has."""
+    last = next(reversed(log_text.splitlines()), "")
+    return last.partition(f"{HUNG}: ")[2].partition(";")[0] or None
 
 
 def stacks() -> str:

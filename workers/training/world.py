@@ -112,6 +112,10 @@ class World:
             dist.all_reduce(said, group=self.decisions)
         return bool(said > 0)
 
+    def meet(self) -> None:
+        """Wait for the last process, however late it is."""
+        self.any(False)
+
     def from_first(self, value: T) -> T:
         """What the first process says, on every process; any picklable value."""
         box = [value]

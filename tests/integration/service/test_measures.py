@@ -206,6 +206,12 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
         with_condition(
             job(9, JobState.RECOVERING), "Heartbeating", status=False, message=None, at=silent_since
         ),  # its driver is known to be gone
+        with_condition(
+            job(10, JobState.STARTING, heard_at=now), "Progressing", status=False, message=None, at=silent_since
+        ),
+        with_condition(
+            job(11, JobState.STARTING), "Progressing", status=False, message=None, at=silent_since
+        ),  # its next driver is still to come
         job(7, JobState.PAUSED, workers=100),
         job(8, JobState.SUCCEEDED),
     ):
@@ -219,11 +225,12 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
         ("running", "train"): 3,
         ("running", "sample"): 1,
         ("recovering", "train"): 1,
+        ("starting", "train"): 2,
         ("paused", "train"): 1,
     }
     assert found["cdm_jobs_blocked"] == {("waiting_capacity",): 2, ("other",): 1}
-    assert found["cdm_workers"] == {("cpu", "queued"): 11, ("gpu", "active"): 12, ("cpu", "active"): 2}
-    assert found["cdm_jobs_unwell"] == {("Heartbeating",): 1}
+    assert found["cdm_workers"] == {("cpu", "queued"): 11, ("gpu", "active"): 12, ("cpu", "active"): 4}
+    assert found["cdm_jobs_unwell"] == {("Heartbeating",): 1, ("Progressing",): 1}
     assert found["cdm_queue_longest_wait_seconds"] == {(): 2 * 3600}
     assert found["cdm_queue_head_wait_seconds"] == {(): 119 * 60}
     assert found["cdm_images_per_second"] == {("train",): 20, ("sample",): 10}, "nobody knows of the silent one"

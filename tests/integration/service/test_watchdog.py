@@ -59,6 +59,24 @@ async def test_a_job_that_no_longer_beats_or_gets_on_is_shown_as_such(plane: Pla
     assert events[3:] == ["heartbeat_lost", "heartbeat_back", "stalled", "progressing"]
 
 
+async def test_a_job_whose_workers_do_not_come_to_train_is_shown_as_such(plane: Plane) -> None:
+    job_id = await plane.started(training=False)
+    plane.worker(job_id).progress(at=plane.clock(), phase="preparing", images_seen=0)
+    await plane.settle()
+    assert told(await plane.job(job_id)) == WELL
+
+    plane.clock.advance(1800 + 301)
+    plane.worker(job_id).progress(at=plane.clock(), phase="preparing", images_seen=0)
+    await plane.settle()
+    job = await plane.job(job_id)
+    assert (job.state, told(job)) == ("starting", {**WELL, "Progressing": False})
+
+    plane.worker(job_id).progress(at=plane.clock(), phase="preparing", images_seen=0, restarts=1)
+    await plane.settle()
+    assert told(await plane.job(job_id)) == WELL, "they are begun again"
+    assert (await plane.events(job_id))[-2:] == ["stalled", "progressing"]
+
+
 async def test_a_job_says_who_takes_nothing_of_what_it_measures_and_how_much_waits(plane: Plane) -> None:
     job_id = await plane.started()
     behind = Behind(waiting=12_000, since=plane.clock() - timedelta(minutes=5))

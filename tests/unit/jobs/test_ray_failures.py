@@ -8,7 +8,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from tests.support.failures import cause_of
 from workers.contract.keys import JobKeys
 from workers.data import DatasetError
-from workers.jobs.diagnosis import was_hung
+from workers.jobs.diagnosis import why_hung
 from workers.jobs.failures import WorkersLostError
 from workers.storage.memory import MemoryStore
 from workers.training.watchdog import HUNG
@@ -32,17 +32,18 @@ def test_a_dead_worker_is_the_cause_and_the_others_broken_connections_are_its_ec
 
 def test_a_worker_that_its_watchdog_has_ended_is_told_from_one_that_died() -> None:
     store, keys = MemoryStore(), JobKeys("job").attempt(1)
-    store.put(keys.log_chunk("rank-0000", 0), f"worker.ready\nerror: {HUNG}: no step\n".encode())
-    store.put(keys.log_chunk("rank-0001", 0), f"error: {HUNG}: no step\n".encode())
+    words = f"error: {HUNG}: no first step for 1800 s (compute.start_seconds); this process ends\n"
+    store.put(keys.log_chunk("rank-0000", 0), f"worker.ready\n{words}".encode())
+    store.put(keys.log_chunk("rank-0001", 0), words.encode())
     store.put(keys.log_chunk("rank-0001", 40), b"worker.ready\n")  # it was restarted, and then died otherwise
     dead = WorkerHealthCheckFailedError("actor died", failure=ActorDiedError())
     failures = {0: dead, 1: dead, 2: dead}
 
-    cause = cause_of(WorkerGroupError("failed", failures), hung=lambda rank: was_hung(store, keys, rank))
+    cause = cause_of(WorkerGroupError("failed", failures), why_hung=lambda rank: why_hung(store, keys, rank))
 
     assert isinstance(cause, WorkersLostError)
     assert str(cause) == (
-        "no step for 300 s (compute.hang_seconds), so worker 0 ended; "
+        "no first step for 1800 s (compute.start_seconds), so worker 0 ended; "
         "what each thread was doing is at the end of the log rank-0000"
     )
 
@@ -52,7 +53,7 @@ def test_a_store_that_does_not_answer_leaves_a_worker_dead() -> None:
         def list(self, prefix: str) -> list[str]:
             raise ConnectionError("away")
 
-    assert not was_hung(Away(), JobKeys("job").attempt(1), 0)
+    assert why_hung(Away(), JobKeys("job").attempt(1), 0) is None
 
 
 def test_a_failure_of_ray_train_itself_loses_the_workers_and_says_how() -> None:

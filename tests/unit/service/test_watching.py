@@ -1,5 +1,6 @@
 """What is noticed of attempts that have not ended: silence, standing still, being late, having had their time."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from service.jobs.evidence import (
     taken,
 )
 from service.jobs.lifecycle import Ask, Intent, JobState, Move, Revoke, conclude, decide
-from tests.support.jobs import NOW, ago, attempt, job, outcome, progress, run
+from tests.support.jobs import NOW, SPEC, ago, attempt, job, outcome, progress, run
 from workers.contract.records import Progress
 
 LIMITS = Limits(platform_retries=2, user_retries=1, back_off_seconds=10.0)
@@ -81,9 +82,25 @@ def test_a_job_that_reports_seldom_is_given_ten_reports() -> None:
 
 def test_a_job_that_does_not_train_is_not_stalled() -> None:
     assert not stalled(10_000, seen=progress("checkpointing"))
-    assert not stalled(10_000, seen=progress("preparing"))
+    assert not stalled(10_000, seen=progress("preparing"), state=JobState.PAUSING)
     assert not stalled(10_000, JobState.STARTING)
     assert not is_stalled(job(), now=NOW, limits=LIMITS)
+
+
+@pytest.mark.parametrize("state", [JobState.STARTING, JobState.RUNNING, JobState.RECOVERING])
+def test_a_job_that_does_not_come_to_train_is_stalled_after_its_workers_own_patience(state: JobState) -> None:
+    assert not stalled(1800 + 300, state, seen=progress("preparing"))
+    assert stalled(1800 + 301, state, seen=progress("preparing"))
+
+
+def test_a_job_that_has_not_told_how_fast_it_is_or_for_how_long_it_may_prepare_is_not_stalled() -> None:
+    """Its workers' watchdogs know about the first; documents of earlier releases do not say the second."""
+    earlier = json.loads(SPEC.model_dump_json())
+    del earlier["compute"]["start_seconds"]
+    preparing = job(spec=json.dumps(earlier), advanced_at=ago(10_000), progress=progress("preparing"))
+
+    assert not stalled(10_000, seen=progress(images_per_second=0.0))
+    assert not is_stalled(preparing, now=NOW, limits=LIMITS)
 
 
 def test_a_stalled_job_is_restarted_only_if_the_operator_wants_that() -> None:

@@ -1,5 +1,6 @@
 """A process that makes no steps any more is ended, and leaves word of where it stood."""
 
+import math
 import threading
 from collections.abc import Iterator
 
@@ -27,8 +28,8 @@ class End:
         self.codes.append(code)
 
 
-def patient(seconds: float = 10.0) -> Watchdog:
-    return Watchdog(seconds, lambda words: None, end=End())
+def patient(seconds: float = 10.0, *, first_seconds: float = math.inf) -> Watchdog:
+    return Watchdog(seconds, lambda words: None, first_seconds=first_seconds, end=End())
 
 
 def looks(watchdog: Watchdog, count: int) -> list[bool]:
@@ -50,7 +51,19 @@ def test_it_counts_from_the_last_step() -> None:
     assert looks(watchdog, 4) == [False, False, False, True]
 
 
-def test_the_first_step_may_take_any_time() -> None:
+def test_the_first_step_may_take_longer_and_not_for_ever() -> None:
+    watchdog = patient(3, first_seconds=100)
+    assert looks(watchdog, 100) == [False] * 99 + [True]
+
+
+def test_after_the_first_step_its_patience_is_over() -> None:
+    watchdog = patient(3, first_seconds=100)
+    assert not any(looks(watchdog, 90))
+    watchdog.images_seen = 16
+    assert looks(watchdog, 4) == [False, False, False, True]
+
+
+def test_where_no_limit_is_set_the_first_piece_may_take_any_time() -> None:
     assert not any(looks(patient(3), 100))
 
 
@@ -118,6 +131,11 @@ def test_stacks_name_threads_and_what_they_call_innermost_last() -> None:
         if line.endswith(", in test_stacks_name_threads_and_what_they_call_innermost_last")
     )
     assert mine[here + 1].endswith(", in stacks")
+
+
+def test_the_first_step_has_at_least_the_patience_of_the_others() -> None:
+    assert Compute().first_step_seconds == 1800
+    assert Compute(start_seconds=60, hang_seconds=3600).first_step_seconds == 3600
 
 
 @pytest.mark.parametrize(("hang_seconds", "waited"), [(5, 600), (300, 600), (3600, 7200)])
