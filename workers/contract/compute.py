@@ -48,7 +48,9 @@ class Compute(Workers):
             "null: wait for all",
         ),
     ] = None
-    compile: Annotated[bool, Field(description="torch.compile; where it fails, a warning, and on without")] = False
+    compile: Annotated[
+        bool, Field(description="torch.compile; where it fails in a worker, a warning, and all go on without")
+    ] = False
     start_seconds: Annotated[
         int,
         Field(

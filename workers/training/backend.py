@@ -8,6 +8,7 @@ import torch
 
 from workers.contract.compute import Workers
 from workers.diffusion.denoiser import Denoiser
+from workers.training.world import World
 
 log = structlog.get_logger()
 
@@ -25,8 +26,10 @@ def configure_backend(compute: Workers) -> None:
     torch.use_deterministic_algorithms(compute.deterministic)
 
 
-def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None]) -> None:
-    """Compile the networks and try them on `trial`; where that fails, say so and go on without.
+def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None], world: World) -> None:
+    """Compile the networks and try them on `trial`; where that fails in any process, say so and go on without in all.
+
+    One that is not compiled would keep the others waiting in every step, and round in other places than they do.
 
     Raises:
         Exception: without, `trial` fails as well, for example for want of memory.
@@ -34,12 +37,20 @@ def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None]) -
     denoisers = tuple(denoisers)
     for denoiser in denoisers:
         denoiser.compiled = torch.compile(denoiser.network.forward, dynamic=False)
+    failure = _failure(trial)
+    if not world.any(failure is not None):
+        return
+    if failure or world.is_first:
+        log.warning("compile.failed", error=failure or "in another process", goes_on="uncompiled")
+    for denoiser in denoisers:
+        denoiser.compiled = None
+    trial()
+
+
+def _failure(trial: Callable[[], None]) -> str | None:
+    """In words alone: the error itself would hold what the trial had in memory."""
     try:
         trial()
     except Exception as error:  # noqa: BLE001 - compilers fail in all ways there are, and none is worth a run
-        log.warning("compile.failed", error=f"{type(error).__name__}: {str(error)[:500]}", goes_on="uncompiled")
-    else:
-        return
-    for denoiser in denoisers:
-        denoiser.compiled = None
-    trial()  # only here, where the error no longer holds what the first one had in memory
+        return f"{type(error).__name__}: {str(error)[:500]}"
+    return None

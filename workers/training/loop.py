@@ -77,7 +77,7 @@ class Trainer:
         )
         if spec.compute.compile:
             targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
-            compile_networks((state.denoiser, *targets), self._trial)
+            compile_networks((state.denoiser, *targets), self._trial, world)
         elif world.device.type == "cuda":
             self._trial()  # so that memory that will not do says so now, and not where the term begins
         self._module = world.wrap(self._objective)

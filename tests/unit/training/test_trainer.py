@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from torch import Tensor
 
 from tests.support.denoisers import small_denoiser
+from tests.support.gloo import in_processes, joined
 from tests.support.images import imported, in_memory
 from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
@@ -124,7 +125,7 @@ def test_where_nothing_compiles_training_goes_on_and_says_so() -> None:
             raise RuntimeError("no compiler here")
 
     with capture_logs() as logs:
-        compile_networks([denoiser], trial)
+        compile_networks([denoiser], trial, ALONE)
 
     assert tried == [True, False]
     assert denoiser.compiled is None
@@ -132,12 +133,34 @@ def test_where_nothing_compiles_training_goes_on_and_says_so() -> None:
     assert "no compiler here" in logs[0]["error"]
 
 
+def _only_the_first_compiles(rank: int, port: int) -> None:
+    denoiser, tried = small_denoiser(), list[bool]()
+
+    def trial() -> None:
+        tried.append(denoiser.compiled is not None)
+        if rank == 1 and denoiser.compiled is not None:
+            raise RuntimeError("no compiler here")
+
+    with joined(rank, 2, port) as world, capture_logs() as logs:
+        compile_networks([denoiser], trial, world)
+
+    assert tried == [True, False]
+    assert denoiser.compiled is None
+    assert [(entry["event"], entry["error"]) for entry in logs] == [
+        ("compile.failed", ("in another process", "RuntimeError: no compiler here")[rank])
+    ]
+
+
+def test_where_one_process_cannot_compile_none_does_and_the_first_says_so() -> None:
+    in_processes(2, _only_the_first_compiles)
+
+
 def test_memory_that_will_not_do_is_no_fault_of_the_compiler() -> None:
     def trial() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        compile_networks([small_denoiser()], trial)
+        compile_networks([small_denoiser()], trial, ALONE)
 
 
 def test_a_trial_that_fails_leaves_no_gradients(images: ImageSet) -> None:
