@@ -17,7 +17,13 @@ from workers.training.checkpoint import DamagedCheckpointError
 from workers.training.watchdog import reason_of
 from workers.training.writer import CheckpointNotTakenError
 
-_OUT_OF_MEMORY = (" out of memory. Tried to allocate", "torch.OutOfMemoryError", "DefaultCPUAllocator: ")
+_OUT_OF_MEMORY = (
+    " out of memory. Tried to allocate",
+    "torch.OutOfMemoryError",
+    "DefaultCPUAllocator: ",
+    "Cuda failure 2 'out of memory'",  # NCCL, to which PyTorch has left nothing
+    "Failed to CUDA calloc",  # as it says further on
+)
 _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
 _MENDS = {"train": "lower compute.microbatch_images or batch_images, or add compute.workers"}
 _MEND = "lower pass_images"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -75,12 +76,14 @@ class Trainer:
             dropout=spec.network.dropout,
             dropout_elements=state.denoiser.network.dropout_elements,
         )
+        self._module = world.wrap(self._objective)  # first: what DDP keeps is tried, too, and what it runs is compiled
         if spec.compute.compile:
             targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
             compile_networks((state.denoiser, *targets), self._trial, world)
         elif world.device.type == "cuda":
             self._trial()  # so that memory that will not do says so now, and not where the term begins
-        self._module = world.wrap(self._objective)
+        if world.device.type == "cuda":
+            torch.cuda.empty_cache()  # what a trial has held is NCCL's to take as well
 
     def step(self) -> Step:
         """Take one step on the next batch and move the averages.
@@ -151,14 +154,15 @@ class Trainer:
             yield Pass(images, labels, features, draws.share(place, self._num_shares))
 
     def _trial(self) -> None:
-        """What a run will come to: a pass without the consistency term and one with it, their gradients thrown away."""
+        """What a run will come to: passes without the consistency term and with it, their gradients thrown away.
+
+        Nobody is told of these, so that a process that fails in its trial leaves no other waiting.
+        """
         for sub in sorted({consistency_images(self._spec, self._state.images_seen), self._spec.consistency_images}):
-            first = next(self._drawn(sub))
             try:
-                terms = self._objective(
-                    first.images, first.labels, first.draws, augmentation=first.augmentation, frozen=self._state.ema
-                )
-                self._objective.total(terms).backward()  # type: ignore[no-untyped-call] # untyped in torch
+                with self._world.accumulating(self._module):
+                    for share in islice(self._drawn(sub), 2):  # the second finds the gradients of the first
+                        self._backward(share)
             finally:
                 self._state.optimizer.zero_grad(set_to_none=True)
 

@@ -73,7 +73,10 @@ class World:
             return module
         # Buffers are constants, and equal; static_graph would gain nothing where every parameter is used in every pass.
         options: dict[str, Any] = {"gradient_as_bucket_view": True, _sync_buffers_option(): False}
-        return DistributedDataParallel(module, **options)
+        wrapped = DistributedDataParallel(module, **options)
+        if self.device.type == "cuda":  # NCCL takes memory of its own for a first exchange of this kind and size
+            self.sum(torch.zeros(wrapped.bucket_bytes_cap // torch.float32.itemsize, device=self.device))
+        return wrapped
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[None]:
         """Within, backward passes of a wrapped module add up gradients here and tell the others nothing."""

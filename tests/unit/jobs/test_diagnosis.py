@@ -14,6 +14,10 @@ from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, Worke
 from workers.training.checkpoint import DamagedCheckpointError
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
+NCCL_LACKS_MEMORY = (
+    "NCCL error in: NCCLUtils.cpp:94, unhandled cuda error (run with NCCL_DEBUG=INFO for details)\n"
+    "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\n"
+)
 TIMED_OUT = RuntimeError("[unbound_buffer.cc:81] Timed out waiting 600000ms for recv operation to complete")
 
 
@@ -33,8 +37,10 @@ def told_by(error: Exception) -> Exception:
         told_by(OUT_OF_MEMORY),
         RayTaskError("train", "Traceback", OUT_OF_MEMORY),
         UserExceptionWithTraceback(OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory."),
+        dist.DistBackendError(NCCL_LACKS_MEMORY + "Cuda failure 2 'out of memory'"),
+        dist.DistBackendError(NCCL_LACKS_MEMORY + "Failed to CUDA calloc 6291456 bytes"),
     ],
-    ids=["GPU", "Python", "CPU", "caused", "task of Ray", "Ray Train"],
+    ids=["GPU", "Python", "CPU", "caused", "task of Ray", "Ray Train", "NCCL", "NCCL's calloc"],
 )
 def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -> None:
     reason, message = diagnosed(error, pass_images=64)
@@ -49,6 +55,7 @@ def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -
     [
         TIMED_OUT,
         dist.DistBackendError("NCCL communicator was aborted on rank 1"),
+        dist.DistBackendError(NCCL_LACKS_MEMORY + "Cuda failure 999 'unknown error'"),
         RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"),
         WorkersLostError("worker 1 died"),
     ],

@@ -176,6 +176,22 @@ def test_a_trial_that_fails_leaves_no_gradients(images: ImageSet) -> None:
     assert all(parameter.grad is None for parameter in state.denoiser.parameters())
 
 
+def test_a_trial_holds_what_a_step_of_several_passes_holds(images: ImageSet) -> None:
+    """A pass beside the gradients of the one before, without the term and with it."""
+    compute = {"workers": 1, "accelerator": "cpu", "microbatch_images": 4}
+    term = {"estimator": "symmetric", "batch_fraction": 0.5, "start": 0.5}
+    spec = spec_with(compute=compute, objective={"consistency": term})
+    state, held = new_state(spec, images.manifest, CPU), list[bool]()
+    trainer = Trainer(state, images, spec, ALONE)
+    first = next(state.denoiser.parameters())
+    trainer._objective.register_forward_pre_hook(lambda module, inputs: held.append(first.grad is not None))
+
+    trainer._trial()
+
+    assert held == [False, True, False, True]
+    assert first.grad is None
+
+
 def test_what_adam_keeps_is_there_before_the_first_step_and_changes_nothing_of_it(images: ImageSet) -> None:
     spec = spec_with()
     state, late = new_state(spec, images.manifest, CPU), new_state(spec, images.manifest, CPU)
