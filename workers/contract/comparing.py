@@ -59,6 +59,11 @@ class Comparison(Document):
         dict[str, tuple[Any, Any]], Field(description="Fields of their documents: the control's value, then the job's")
     ]
     is_paired: Annotated[bool, Field(description="Same images in the same order, with the same noise")]
+    devices: Annotated[
+        tuple[str, ...],
+        Strict(False),
+        Field(description="What drew their noise: models of GPU, each of which draws other noise of a seed, or CPU"),
+    ] = ()
     pairs: Annotated[tuple[Pair, ...], Strict(False)]
     conclusions: Annotated[tuple[str, ...], Strict(False)]
     files: Annotated[tuple[str, ...], Strict(False)]

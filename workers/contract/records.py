@@ -46,6 +46,13 @@ class Resume(Document):
     ]
     compared_rows: int
     largest_difference: Annotated[float, Field(description="Relative, over all losses compared")]
+    other_device: Annotated[
+        str | None,
+        Field(
+            description="Model of the GPU that these images were trained on before, if another: it draws other noise "
+            "from the same seed, so losses that differ say nothing"
+        ),
+    ] = None
 
 
 class Behind(Document):

@@ -26,6 +26,7 @@ class History:
     rows: Mapping[int, Mapping[str, float]]
     evaluations: Sequence[Evaluation]
     origin: Origin | None = None  # of a fork
+    devices: frozenset[str] = frozenset()  # that drew its noise: models of GPU, or CPU
 
     @property
     def seconds(self) -> dict[int, float]:

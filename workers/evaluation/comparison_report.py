@@ -77,12 +77,14 @@ def _paragraphs(comparison: Comparison) -> str:
         if comparison.is_paired
         else "They differ in more than what they learn by, so not all of a difference is due to it."
     )
+    if len(comparison.devices) > 1:
+        paired += f" Their noise differs, being drawn on different devices ({', '.join(comparison.devices)})."
     items = "".join(f"<li>{escape(line)}</li>" for line in comparison.conclusions)
     caution = (
         "Bars say how sure a figure is by itself, intervals how sure a difference is, taken share by share: both were "
         "measured with the same seeds, images and noise. They are of this one run; other seeds may differ by more."
     )
-    return f"<p>{paired} {caution}</p><ul>{items}</ul>"
+    return f"<p>{escape(paired)} {caution}</p><ul>{items}</ul>"
 
 
 def _row(pair: Mapping[str, object]) -> tuple[str, ...]:

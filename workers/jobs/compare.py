@@ -21,6 +21,7 @@ from workers.sampling.verdict import DRIFT, TIMELINE
 from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
 from workers.training.agreement import Wishes
+from workers.training.history import devices_of
 from workers.training.origin import read_origin
 from workers.training.run import Ending
 from workers.training.scribe import Run
@@ -54,7 +55,8 @@ def _history(store: ObjectStore, job_id: str, field: str) -> History:
         raise SpecMismatchError(f"{field}: {str(error).partition(': ')[2]}") from error
     found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
-    return History(job_id, spec.compute.workers, rows, [each for each in found if each], origin)
+    devices = devices_of(store, keys) if spec.compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
+    return History(job_id, spec.compute.workers, rows, [each for each in found if each], origin, devices)
 
 
 def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> None:
@@ -68,12 +70,15 @@ def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> N
         raise SpecMismatchError(
             f"control_job_id: {control.job_id} has not been evaluated at the same images seen and in the same way"
         )
-    differences = _differences(store, job.job_id, control.job_id)
+    differences, devices = _differences(store, job.job_id, control.job_id), job.devices | control.devices
     comparison = Comparison(
         job=job.side,
         control=control.side,
         differences=differences,
-        is_paired=job.origin == control.origin and all(name.startswith(_MAY_DIFFER) for name in differences),
+        is_paired=job.origin == control.origin
+        and len(devices) <= 1
+        and all(name.startswith(_MAY_DIFFER) for name in differences),
+        devices=tuple(sorted(devices)),
         pairs=found,
         conclusions=tuple(conclusions(job.side, control.side, found)),
         files=(REPORT, PLOT),

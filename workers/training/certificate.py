@@ -15,10 +15,16 @@ class ResumeCheck:
     They are, since checkpoints end a row; but not if a row was also ended by one that was urgent and never committed.
     """
 
-    def __init__(self, images_seen: int, recorded: Mapping[int, Mapping[str, float]]) -> None:
-        """`recorded`: rows by images seen, of what was trained beyond the checkpoint before the interruption."""
+    def __init__(
+        self, images_seen: int, recorded: Mapping[int, Mapping[str, float]], *, other_device: str | None = None
+    ) -> None:
+        """`recorded`: rows by images seen, of what was trained beyond the checkpoint before the interruption.
+
+        `other_device`: what that was trained on, if it draws other noise.
+        """
         self._images_seen = images_seen
         self._recorded = recorded
+        self._other_device = other_device
         self._row_begun = images_seen
         self._num_rows = 0
         self._largest = 0.0
@@ -48,6 +54,7 @@ class ResumeCheck:
             verdict=self._verdict(),
             compared_rows=self._num_rows,
             largest_difference=self._largest,
+            other_device=self._other_device,
         )
 
     def _verdict(self) -> ResumeVerdict:
@@ -55,4 +62,6 @@ class ResumeCheck:
             return "nothing_to_compare"
         if self._largest == 0:
             return "bit_exact"
-        return "within_tolerance" if self._largest <= _TOLERANCE else "diverged"
+        if self._largest <= _TOLERANCE:
+            return "within_tolerance"
+        return "nothing_to_compare" if self._other_device else "diverged"

@@ -1,6 +1,6 @@
 """What a job has been through before the workers that begin now, by the last words of those before them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -20,20 +20,34 @@ class History:
     furthest: int = 0  # images that it has ever seen
     trained_seconds: float = 0.0  # in earlier attempts
     interruptions: int = 0  # restarts, and attempts that ended otherwise than by leaving when asked to
+    devices: Mapping[str, int] = field(default_factory=dict)  # what it was trained on, and how many images it saw there
+
+    def other_device(self, device: str, *, after: int) -> str | None:
+        """What else it was trained on beyond so many images; None if nothing."""
+        return next((name for name, seen in self.devices.items() if name != device and seen > after), None)
 
     @classmethod
     def read(cls, store: ObjectStore, keys: JobKeys, attempt: int) -> Self:
         earlier = {number: word for number in range(1, attempt) if (word := last_word(store, keys, number))}
         own = last_word(store, keys, attempt)
+        words = sorted((word for word in (*earlier.values(), own) if word), key=lambda word: word.images_seen)
         restarts = own.restarts + bool(own.num_workers) if own else 0  # it may have waited for its first workers
         lost = [number for number in earlier if not _has_left(store, keys, number)]
         return cls(
             spent=with_silence(own) if own else Ledger(),
             restarts=restarts,
-            furthest=max((word.images_seen for word in (*earlier.values(), own) if word), default=0),
+            furthest=words[-1].images_seen if words else 0,
             trained_seconds=sum(trained_seconds(word.ledger) for word in earlier.values()),
             interruptions=restarts + _restarts(earlier.values()) + len(lost),
+            devices={word.device: word.images_seen for word in words if word.device},
         )
+
+
+def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
+    """Models of GPU, or CPU, that a job was trained on, as far as its attempts have said."""
+    numbers = (int(name) for name in store.folders(keys.attempts) if name.isdecimal())
+    words = (last_word(store, keys, number) for number in numbers)
+    return frozenset(word.device for word in words if word and word.device and word.images_seen)
 
 
 def with_silence(last: Progress) -> Ledger:

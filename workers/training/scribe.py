@@ -98,13 +98,15 @@ class Scribe:
         store, seen = open_store(run.store_url), state.images_seen
         recorded = recorded_rows(store, run.keys, after=seen)
         timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
-        check = ResumeCheck(seen, recorded) if has_checkpoint else None
+        device = device_name(world.device)
+        other = history.other_device(device, after=seen) if world.device.type == "cuda" else None
+        check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
         status = Status(
             spec.duration_images,
             world.size,
             images_seen=seen,
             last_checkpoint_images=seen if has_checkpoint else None,
-            device=device_name(world.device),
+            device=device,
             ledger=timekeeper.ledger,
             ledger_at=datetime.now(UTC),
             resume=check.result if check else None,

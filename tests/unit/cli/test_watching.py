@@ -108,6 +108,10 @@ def test_a_resumed_job_says_how_it_compares() -> None:
     assert text.resumed(resumed) == (
         "at 80 images: within tolerance, by up to 2.0e-05 of their size, 4 rows of metrics compared"
     )
+    other = resume.model_copy(update={"verdict": "nothing_to_compare", "other_device": "NVIDIA A100"})
+    assert text.resumed(progress.model_copy(update={"resume": other})) == (
+        "at 80 images: nothing to compare; NVIDIA A100 drew other noise before"
+    )
     assert text.resumed(progress) == ""
 
 

@@ -9,7 +9,9 @@ from tests.support.drawn import TRAINED, Gallery
 from tests.support.trained import tiny_spec, train_job
 from workers.contract.comparing import Comparison
 from workers.contract.keys import JobKeys
+from workers.contract.spec import TrainSpec
 from workers.jobs.failures import SpecMismatchError
+from workers.tracking.heartbeat import Status, progress_of
 
 SMALL = {"num_images": 8, "pass_images": 8, "drift_images": 4, "timeline_steps": [2], "sampler": {"steps": 2}}
 
@@ -56,3 +58,31 @@ def test_a_comparison_says_in_what_they_differ_and_by_how_much(pair: Gallery) ->
     page = pair.file("whole", "report.html").decode()
     assert page.count("data:image/png;base64,") == 7  # the plot, and three pictures of each
     assert "not all of a difference is due to it" in page
+
+
+def test_trainings_on_gpus_of_different_models_are_no_pair_for_they_had_other_noise(pair: Gallery) -> None:
+    pair.run("again", "evaluate", **SMALL)
+    _trained_on(pair, "one", "A100")
+    _trained_on(pair, "like", "A100")
+    _trained_on(pair, "two", "H100")
+
+    for control in ("like", "two"):
+        pair.run(f"beside-{control}", "compare", spec={"job_id": "one", "control_job_id": control})
+
+    alike, apart = (Comparison.model_validate_json(pair.result(f"beside-{control}")) for control in ("like", "two"))
+    assert (alike.is_paired, alike.devices, alike.differences) == (True, ("A100",), {})
+    assert (apart.is_paired, apart.devices, apart.differences) == (False, ("A100", "H100"), {})
+    assert "being drawn on different devices (A100, H100)" in pair.file("beside-two", "report.html").decode()
+    assert "different devices" not in pair.file("beside-like", "report.html").decode()
+
+
+def _trained_on(pair: Gallery, name: str, device: str) -> None:
+    """A training like the one that is there, whose workers said so of themselves."""
+    store, trained, keys = pair.store, JobKeys(TRAINED), JobKeys(name)
+    for key in store.list(trained.root):
+        store.put(key.replace(trained.root, keys.root), store.get(key))
+    spec = TrainSpec.model_validate_json(store.get(trained.spec))
+    on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu"})})
+    store.put(keys.spec, on_gpu.model_dump_json().encode())
+    told = progress_of(Status(160, 1, phase="training", images_seen=160, device=device))
+    store.put(keys.attempt(1).progress, told.model_dump_json().encode())

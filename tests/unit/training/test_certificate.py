@@ -9,8 +9,8 @@ from workers.training.certificate import ResumeCheck
 RECORDED = {seen: {"loss/dsm": 0.5 + seen / 1000, "throughput/images_per_second": 10.0} for seen in range(110, 500, 10)}
 
 
-def checked(factor: float, *, rows: int = 3) -> ResumeCheck:
-    check = ResumeCheck(100, RECORDED)
+def checked(factor: float, *, rows: int = 3, other_device: str | None = None) -> ResumeCheck:
+    check = ResumeCheck(100, RECORDED, other_device=other_device)
     for seen in range(110, 110 + 10 * rows, 10):
         check.compare(seen, {"loss/dsm": RECORDED[seen]["loss/dsm"] * factor, "throughput/images_per_second": 99.0})
     return check
@@ -31,6 +31,13 @@ def test_the_verdict_rests_on_the_largest_difference_of_a_loss(factor: float, ve
 
     assert (result.images_seen, result.verdict, result.compared_rows) == (100, verdict, 3)
     assert result.largest_difference == pytest.approx(abs(factor - 1) / max(factor, 1), rel=1e-6)
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0009, "within_tolerance"), (1.002, "nothing_to_compare")])
+def test_losses_that_differ_say_nothing_where_another_device_drew_the_noise(factor: float, verdict: str) -> None:
+    result = checked(factor, other_device="A100").result
+
+    assert (result.verdict, result.other_device) == (verdict, "A100")
 
 
 def test_one_row_that_differs_is_enough() -> None:

@@ -9,7 +9,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.records import Ledger, Outcome
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import Status, progress_of
-from workers.training.history import History
+from workers.training.history import History, devices_of
 
 KEYS = JobKeys("job_1")
 SILENCE = timedelta(seconds=30)
@@ -55,6 +55,19 @@ def test_what_workers_did_since_their_last_account_counts_with_the_time_until_th
     told(store, 1, ledger=Ledger(useful=40.0), ledger_at=datetime.now(UTC) - timedelta(minutes=5))
 
     assert History.read(store, KEYS, 1).spent.restarting == pytest.approx(300, abs=5)
+
+
+def test_it_tells_on_what_else_images_beyond_a_checkpoint_were_trained(store: MemoryStore) -> None:
+    told(store, 1, images_seen=500, device="A100")
+    told(store, 2, images_seen=400, device="H100")
+    told(store, 3, images_seen=0)
+
+    history = History.read(store, KEYS, 3)
+
+    assert history.other_device("H100", after=400) == "A100"
+    assert history.other_device("H100", after=500) is None, "all of that is in the checkpoint"
+    assert history.other_device("A100", after=300) == "H100"
+    assert devices_of(store, KEYS) == {"A100", "H100"}
 
 
 def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemoryStore) -> None:
