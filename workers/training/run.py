@@ -19,7 +19,7 @@ from workers.training.history import History
 from workers.training.loop import train
 from workers.training.samples import draw_grid
 from workers.training.scribe import Run, Scribe
-from workers.training.start import restore_start
+from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, new_state
 from workers.training.telemetry import Measured, Window
 from workers.training.timekeeping import Timekeeper
@@ -70,6 +70,7 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
         world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
         compute = spec.compute
         with Watchdog(compute.hang_seconds, last_words, first_seconds=compute.first_step_seconds) as watchdog:
+            share_state(state, world)
             ending = _Session(world, spec, state, images, scribe, watchdog).train(heard)
     except BaseException:
         if scribe:

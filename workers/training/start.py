@@ -18,10 +18,10 @@ log = structlog.get_logger()
 
 
 def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: JobKeys, world: World) -> str | None:
-    """Put one and the same start into the state of every process; return its folder, None if it is no checkpoint.
+    """Put the start into the state of the first process; return its folder, None if it is no checkpoint.
 
     It is the newest checkpoint of the job that is whole; if there is none, that of the job's origin; if it has none,
-    `spec.initial_weights`, or nothing. The first process reads it, once, and tells the others.
+    `spec.initial_weights`, or nothing. The others hear how far it is, and get its tensors by `share_state`.
 
     Raises:
         DamagedCheckpointError: the origin's is not whole. A fork that started from nothing would be another job.
@@ -33,9 +33,12 @@ def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: 
         if folder is None:
             load_initial_weights(state, spec)
     folder, state.images_seen = world.from_first((folder, state.images_seen))
-    if folder or spec.initial_weights:
-        world.share(chain.from_iterable(tensors.values() for tensors in tensors_of(state).values()))
     return folder
+
+
+def share_state(state: TrainState, world: World) -> None:
+    """Give every process the tensors of the first. It takes moments, so whoever waits for longer waits in vain."""
+    world.share(chain.from_iterable(tensors.values() for tensors in tensors_of(state).values()))
 
 
 def _restore_checkpoint(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:

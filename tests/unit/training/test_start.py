@@ -15,7 +15,7 @@ from workers.diffusion.denoiser import Denoiser
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot, tensors_of
-from workers.training.start import restore_start
+from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, augmentation_features, new_state
 from workers.training.weights import WeightsHeader, save_weights
 
@@ -64,6 +64,7 @@ def _restore(rank: int, port: int, folder: Path) -> None:
         if rank == 1:
             state.denoiser.network.to(memory_format=torch.channels_last)
         start = restore_start(state, tiny_spec(), store, KEYS, world)
+        share_state(state, world)
     (folder / str(rank)).write_text(f"{start} {fingerprint(state)}")
 
 
@@ -82,6 +83,7 @@ def _begin(rank: int, port: int, folder: Path) -> None:
     with joined(rank, SIZE, port) as world:
         state = state_of(spec)
         assert restore_start(state, spec, MemoryStore(), KEYS, world) is None
+        share_state(state, world)
     (folder / str(rank)).write_text(str([digest(each) for each in (state.denoiser, *state.averages)]))
 
 
