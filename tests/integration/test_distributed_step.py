@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch._dynamo.utils import counters
 
 from tests.support.distributed_step import ESTIMATORS, Layout
-from tests.support.gloo import in_processes, joined
-from tests.support.images import random_images
-from tests.support.specs import smoke_spec
-from workers.training.loop import Trainer
-from workers.training.state import new_state
-from workers.training.world import World
 
 ALONE = Layout(processes=1, workers=1, microbatch_images=16)
 SPLITS = {
@@ -55,36 +48,11 @@ def test_gradients_do_not_depend_on_how_a_batch_is_split(steps: Path, estimator:
         assert torch.allclose(together[name], expected, rtol=1e-3, atol=1e-4 * scale + 1e-9), name
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_what_several_processes_compile_is_cut_where_they_exchange_gradients_before_the_first_step() -> None:
     """And takes the same steps, also those where the term begins."""
-    in_processes(2, _compiled_beside_plain)
-
-
-def _compiled_beside_plain(rank: int, port: int) -> None:
-    with joined(rank, 2, port) as world:
-        plain, compiled = _gradient_norms(world, compiled=False), _gradient_norms(world, compiled=True)
-
-    assert torch.allclose(compiled, plain, rtol=1e-3)
-
-
-def _gradient_norms(world: World, *, compiled: bool) -> torch.Tensor:
-    """Of four steps, the last two with the term."""
-    images = random_images(count=32, resolution=8)
-    spec = smoke_spec(
-        network={"kind": "mlp", "width": 640},  # two layers of more than the MiB of DDP's first bucket
-        objective={"consistency": {"estimator": "symmetric", "batch_fraction": 0.5, "start": 0.5}},
-        compute={"workers": 2, "accelerator": "cpu", "compile": compiled},
-        duration_images=64,
-        cadence={"log_images": 16, "checkpoint_images": 64},
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.compiled_step"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+        timeout=300,
+        check=True,
     )
-    state = new_state(spec, images.manifest, world.device)
-    trainer = Trainer(state, images, spec, world)
-    graphs, pieces = counters["stats"]["unique_graphs"], counters["aot_autograd"]["total"]
-
-    norms = torch.stack([trainer.step().gradient_norm for _ in range(4)])
-
-    assert (state.denoiser.compiled is not None) is compiled
-    assert (pieces > graphs > 0) is compiled, (pieces, graphs)
-    assert (graphs, pieces) == (counters["stats"]["unique_graphs"], counters["aot_autograd"]["total"])
-    return norms
