@@ -134,7 +134,7 @@ def assemble(
         database=database,
         clock=clock,
         limits=settings.uploads,
-        unfinished=store.unfinished,
+        readers=store.upload_readers,
     )
     datasets = Datasets(
         store=DatasetStore(database),

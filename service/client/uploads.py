@@ -23,17 +23,17 @@ _NOT_KEPT = "the object store took its parts and has not kept them; its address 
 
 
 class Uploads:
-    """`client.uploads`: files on their way to be imported."""
+    """`client.uploads`: files on their way to jobs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def sources(self) -> Sources:
-        """Where the images of a data set may be."""
+        """Where the files of a job may be."""
         return self._connection.get(Sources, "/v1/sources")
 
     def send(self, file: str | Path, *, name: str | None = None, on_bytes: OnBytes = unheard) -> Upload:
-        """Send a file, whole; a data set then names it by the `path` of what comes back.
+        """Send a file, whole; a document then names it by the `path` of what comes back.
 
         It is read twice, first for its sha256. Parts that do not arrive are sent again. What is given up, or
         interrupted, is deleted where that can be done, so that it takes nobody's room.
@@ -72,7 +72,7 @@ class Uploads:
         """Before it expires, or after it if jobs have kept it.
 
         Raises:
-            Conflict: jobs that have not ended read it.
+            Conflict: jobs may still read it.
         """
         self._connection.delete(_path(upload_id))
 

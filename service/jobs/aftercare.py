@@ -148,6 +148,7 @@ class Aftercare:
             match part:
                 case "checkpoints":
                     await self.objects.remove(keys.checkpoints)
+                    await self.objects.remove(keys.pieces)  # a training's: weights of the web that it began from
                 case "samples":
                     await self.objects.remove(keys.samples)
                 case "results":

@@ -110,7 +110,7 @@ class FollowUps:
             priority=Priority.LOW,
         )
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
-        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, inside=written_down)
+        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, follows=job.id, inside=written_down)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
 
     async def _compare(self, job: JobRecord) -> None:

@@ -205,11 +205,12 @@ class JobLookup:
             query = select(jobs.c.id).where(same, jobs.c.state.in_(UNFINISHED)).limit(3)
             return list(await connection.scalars(query))
 
-    async def unfinished(self, job_ids: Sequence[str]) -> list[str]:
-        """Which of these have not ended."""
-        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.id)
+    async def upload_readers(self, job_ids: Sequence[str]) -> list[str]:
+        """Which of these may still read the uploads that they name: they have not ended, or evaluations follow them."""
+        due = EVALUATIONS_DUE & jobs.c.deleted_at.is_(None)
+        query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), or_(jobs.c.state.in_(UNFINISHED), due))
         async with self._database.reading() as connection:
-            return list(await connection.scalars(query)) if job_ids else []
+            return list(await connection.scalars(query.order_by(jobs.c.id))) if job_ids else []
 
     async def readers(self, job_ids: Sequence[str]) -> list[str]:
         """Which of these may still read what they refer to: they have not ended, or failed and may be tried again."""

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
+from service.jobs.named import DATASET, WEIGHTS, dataset_path, named_files
 from service.jobs.views import JobCreate
-from workers.contract.comparing import CompareSpec
 from workers.contract.data import (
     IMAGE_SUFFIXES,
     BuiltinDataset,
@@ -20,49 +20,51 @@ from workers.contract.data import (
     ZipDataset,
 )
 from workers.contract.document import Problem
-from workers.contract.evaluation import EvaluateSpec
-from workers.contract.features import Features, Inception
 from workers.contract.importing import ImportSpec
-from workers.contract.jobs import AnySpec
-from workers.contract.locations import bucket_and_key, is_bucket_folder, is_path
-from workers.contract.sampling import Inpainting, SampleSpec
+from workers.contract.locations import bucket_and_key, is_bucket_folder, is_in_a_store_here, is_path
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
 
-_POINTER, _WEIGHTS = "/spec/dataset/path", "/spec/initial_weights"
 _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
 
 _Wrong = tuple[str, str]  # code and message
 
 
 def request_problems(request: JobCreate) -> list[Problem]:
-    """What is wrong with the paths of a job, and of the evaluations that are to follow it."""
-    problems, wanted = path_problems(request.spec), request.evaluations
-    if wanted:
-        problems += _measured_with("/evaluations", wanted.features, wanted.reference)
+    """What is wrong with the paths of a job, and of the evaluations that are to follow it.
+
+    Whether all that they lead to can be read, the workers find out.
+    """
+    spec = request.spec
+    problems = _dataset_problems(spec.dataset) if isinstance(spec, TrainSpec | ImportSpec) else []
+    for pointer, location in named_files(request).items():
+        problems += _problems_at(pointer, location, _wrong_with_file)
     return problems
 
 
 def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[str]) -> list[Problem]:
     """What of the files that a job names is nobody's to bring, however well the workers can read it.
 
-    The service's own store, where those of all projects lie; and of buckets, which the workers read by their own rights
-    and not by those of who asks, all but what the operator has opened. (Weights may lie in the store, as a job's:
-    `references` sees whose.)
+    The service's own store, where those of all projects lie; other stores; and of buckets, which the workers read by
+    their own rights and not by those of who asks, all but what the operator has opened. (Weights may lie in the store,
+    as a job's: `references` sees whose.)
     """
-    named, source = _files_of(request), _dataset_path(request.spec)
+    named, source = named_files(request), dataset_path(request.spec)
     reason = "lies in the store of the service itself; bring a file of your own"
     there = f"in {' or '.join(s3_sources)}" if s3_sources else "in no bucket (CDM_S3_SOURCES of the service)"
     problems = []
     for pointer, location in named.items():
-        if pointer != _WEIGHTS and key_in(location, store_url) is not None:
-            problems.append(Problem(pointer, "not_allowed", reason))
-        elif _is_closed(location, store_url, *s3_sources):
-            problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; give a path of the workers"))
+        if key_in(location, store_url) is not None:
+            problems += [Problem(pointer, "not_allowed", reason)] if pointer != WEIGHTS else []
+        elif _is_closed(location, *s3_sources):
+            problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; upload the file instead"))
+        elif is_in_a_store_here(location):
+            mend = "is in no place that workers share; give a path of the workers, or upload the file"
+            problems.append(Problem(pointer, "not_allowed", mend))
     if source and _is_or_holds(source, store_url):
-        problems.append(Problem(_POINTER, "not_allowed", reason))
+        problems.append(Problem(DATASET, "not_allowed", reason))
     elif source and _is_closed(source, *s3_sources):
-        problems.append(Problem(_POINTER, "not_allowed", f"data sets may lie {there}; upload it instead"))
+        problems.append(Problem(DATASET, "not_allowed", f"data sets may lie {there}; upload it instead"))
     return problems
 
 
@@ -78,71 +80,18 @@ def _is_or_holds(source: str, store_url: str) -> bool:
     return key_in(f"{source}/_", store_url) is not None or (may_hold and key_in(f"{store_url}/_", source) is not None)
 
 
-def _dataset_path(spec: AnySpec) -> str | None:
-    dataset = spec.dataset if isinstance(spec, TrainSpec | ImportSpec) else None
-    return None if dataset is None or isinstance(dataset, BuiltinDataset | ImportedDataset) else dataset.path
-
-
-def _files_of(request: JobCreate) -> dict[str, str]:
-    """Every file that a worker would read and show something of, beside the data set."""
-    spec, wanted, named = request.spec, request.evaluations, dict[str, str | None]()
-    if isinstance(spec, TrainSpec):
-        named[_WEIGHTS] = spec.initial_weights
-    if isinstance(spec, SampleSpec) and spec.inpainting:
-        named |= {"/spec/inpainting/image": spec.inpainting.image, "/spec/inpainting/mask": spec.inpainting.mask}
-    if isinstance(spec, EvaluateSpec):
-        named |= {"/spec/reference": spec.reference, "/spec/features/weights": _weights(spec.features)}
-    if wanted:
-        named |= {
-            "/evaluations/reference": wanted.reference,
-            "/evaluations/features/weights": _weights(wanted.features),
-        }
-    return {pointer: location for pointer, location in named.items() if location}
-
-
-def _measured_with(pointer: str, features: Features, reference: str | None) -> list[Problem]:
-    files = {"reference": reference, "features/weights": _weights(features)}
-    return [problem for name, location in files.items() for problem in _file_problems(f"{pointer}/{name}", location)]
-
-
-def _weights(features: Features) -> str | None:
-    return features.weights if isinstance(features, Inception) else None
-
-
-def path_problems(spec: AnySpec) -> list[Problem]:
-    """What is wrong with the paths. Whether all that they lead to can be read, the workers find out."""
-    match spec:
-        case TrainSpec():
-            weights = _file_problems(_WEIGHTS, spec.initial_weights)
-            return _dataset_problems(spec.dataset) + weights
-        case ImportSpec():
-            return _dataset_problems(spec.dataset)
-        case EvaluateSpec():
-            return _measured_with("/spec", spec.features, spec.reference)
-        case SampleSpec(inpainting=Inpainting(image=image, mask=mask)):
-            return _file_problems("/spec/inpainting/image", image) + _file_problems("/spec/inpainting/mask", mask)
-        case SampleSpec() | CompareSpec():
-            return []
-        case _:
-            assert_never(spec)
-
-
-def _file_problems(pointer: str, location: str | None) -> list[Problem]:
-    return _problems_at(pointer, location, _wrong_with_file) if location else []
-
-
 def _dataset_problems(dataset: Dataset) -> list[Problem]:
     match dataset:
         case BuiltinDataset() | ImportedDataset():
             return []
         case FolderDataset():
-            return _problems_at(_POINTER, dataset.path, _wrong_with_folder)
+            return _problems_at(DATASET, dataset.path, _wrong_with_folder)
         case ZipDataset():
-            return _problems_at(_POINTER, dataset.path, _wrong_with_zip)
+            return _problems_at(DATASET, dataset.path, _wrong_with_zip)
         case CifarDataset() | NpzDataset():
-            return _problems_at(_POINTER, dataset.path, _wrong_with_file)
+            return _problems_at(DATASET, dataset.path, _wrong_with_file)
         case ParquetDataset() | WebDataset():
-            return _problems_at(_POINTER, dataset.path, _wrong_with_files)
+            return _problems_at(DATASET, dataset.path, _wrong_with_files)
         case _:
             assert_never(dataset)
 

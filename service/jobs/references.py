@@ -3,22 +3,19 @@
 import asyncio
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import assert_never
 
 from service.errors import InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.uploads.objects import UploadObjects
 from workers.contract.comparing import CompareSpec
-from workers.contract.data import BuiltinDataset, ImportedDataset
+from workers.contract.data import ImportedDataset
 from workers.contract.document import Problem, read_leniently
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JOBS
-from workers.contract.locations import uploaded_id
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.sampling import CheckpointSource, SampleSpec
 from workers.contract.spec import TrainSpec
@@ -27,17 +24,15 @@ from workers.storage import key_in
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A document with nothing left open, the checkpoint that it needs, and the id of the upload that it reads."""
+    """A document with nothing left open, the checkpoint that it needs, and the ids of uploads that are read for it."""
 
     spec: AnySpec
     source: Origin | None = None
-    upload_id: str | None = None
+    upload_ids: tuple[str, ...] = ()
 
 
-async def settle(
-    spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects, uploads: UploadObjects, now: datetime
-) -> Settled:
-    """Look everything up.
+async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> Settled:
+    """Look everything up but uploads.
 
     Raises:
         InvalidRequest: something is not there, or is another project's.
@@ -57,9 +52,9 @@ async def settle(
         case TrainSpec():
             await _require_images(spec, "/spec/dataset/digest", objects=objects)
             await _require_own_weights(spec, project=project, store=store, objects=objects)
-            return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
+            return Settled(spec)
         case ImportSpec():
-            return Settled(spec, upload_id=await _whole_upload(spec, project=project, uploads=uploads, now=now))
+            return Settled(spec)
         case _:
             assert_never(spec)
 
@@ -100,25 +95,6 @@ async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore
     job = await store.find(job_id, project=project)
     if job is None or job.deleted_at:
         raise _refused("/spec/initial_weights", "lies in the store of the service, and in no job of this project")
-
-
-async def _whole_upload(
-    spec: TrainSpec | ImportSpec, *, project: str, uploads: UploadObjects, now: datetime
-) -> str | None:
-    """The id of the upload that it reads, if it reads one; all of it is there."""
-    dataset = spec.dataset
-    if isinstance(dataset, BuiltinDataset | ImportedDataset) or not (upload_id := uploaded_id(dataset.path)):
-        return None
-    record = await uploads.find(upload_id)
-    if record is None or record.project != project:
-        raise _refused("/spec/dataset/path", f"there is no upload {upload_id}")
-    if record.expires_at <= now:
-        mend = 'upload the file again, or name what was imported of it by its digest: "kind": "imported"'
-        raise _refused("/spec/dataset/path", f"{upload_id} has expired; {mend}")
-    if missing := await uploads.missing(upload_id, record):
-        reason = f"{len(missing)} of its {len(record.part_sizes)} parts have not come yet; send them first"
-        raise _refused("/spec/dataset/path", f"{upload_id} is not whole: {reason}")
-    return upload_id
 
 
 async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:

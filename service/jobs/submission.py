@@ -26,6 +26,7 @@ from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import Settled, imported_digest, settle
 from service.jobs.store import Inside, JobStore, require_kept
+from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan, Priority
 from service.metrics.mlflow import MlflowCurves
 from service.uploads.objects import UploadObjects
@@ -57,15 +58,24 @@ class Submission:
     s3_sources: Sequence[str] = ()
 
     async def submit(
-        self, request: JobCreate, *, origin: Origin, job_id: str | None = None, inside: Inside | None = None
+        self,
+        request: JobCreate,
+        *,
+        origin: Origin,
+        job_id: str | None = None,
+        follows: str | None = None,
+        inside: Inside | None = None,
     ) -> JobRecord:
-        """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job."""
+        """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job.
+
+        `follows`: the job that asked for this one, and has kept the uploads that it names.
+        """
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
         request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
-        settled = await self._settled(request, project=origin.project)
+        settled = await self._settled(request, project=origin.project, follows=follows)
         job, source = self._new_job(request, settled.spec, origin, job_id=job_id), settled.source
-        await self._keep_upload(settled, job_id=job.id)
+        await self._keep_uploads(settled, job_id=job.id)
         if request.control:
             return await self._create_pair(job, request, settled, origin, inside=inside)
         if source is None:
@@ -107,8 +117,10 @@ class Submission:
         source = await self._fork_origin(parent, request.source, new_job_id)
         spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)
         create = forks.forked_request(request, spec, of=parent)
+        # It starts from a checkpoint: what weights that once began from is on record, and nobody reads them again.
+        read = create.model_copy(update={"spec": spec.model_copy(update={"initial_weights": None})})
         try:
-            settled = await self._settled(create, project=origin.project)
+            settled = await self._settled(read, project=origin.project)
         except InvalidRequest as error:
             raise forks.explained(error, request) from None
         job = replace(
@@ -117,7 +129,7 @@ class Submission:
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
         )
-        await self._keep_upload(settled, job_id=job.id)
+        await self._keep_uploads(settled, job_id=job.id)
         await self._keep(source)
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
             return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
@@ -159,36 +171,32 @@ class Submission:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
         return found[best]
 
-    async def _settled(self, request: JobCreate, *, project: str) -> Settled:
+    async def _settled(self, request: JobCreate, *, project: str, follows: str | None = None) -> Settled:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
         problems = await asyncio.to_thread(  # of a store in a folder, whose file system may take its time
             place_problems, request, store_url=self.objects.url, s3_sources=self.s3_sources
         )
         if self.local_paths:
             problems += await asyncio.to_thread(request_problems, request)
+        problems += await upload_problems(
+            request, project=project, uploads=self.uploads, now=self.clock(), held_by=follows
+        )
         try:
-            settled = await settle(
-                request.spec,
-                project=project,
-                store=self.store,
-                objects=self.objects,
-                uploads=self.uploads,
-                now=self.clock(),
-            )
+            settled = await settle(request.spec, project=project, store=self.store, objects=self.objects)
         except InvalidRequest as error:
             raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
         if problems:
             raise InvalidRequest("the job names files that cannot be used", problems=problems)
-        return settled
+        return replace(settled, upload_ids=upload_ids(request))
 
     async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
         if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
             where = f"no checkpoint at {source.images_seen} images any more"
             raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
 
-    async def _keep_upload(self, settled: Settled, *, job_id: str) -> None:
-        if settled.upload_id:
-            await self.uploads.pin(settled.upload_id, job_id)
+    async def _keep_uploads(self, settled: Settled, *, job_id: str) -> None:
+        for upload_id in settled.upload_ids:
+            await self.uploads.pin(upload_id, job_id)
 
     async def _priority(self, request: JobCreate | JobUpdate | ForkCreate, *, project: str) -> Priority:
         return priorities.within(request, await self.store.max_priority(project), project=project)
@@ -228,7 +236,7 @@ class Submission:
         """Both or neither."""
         wanted = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
         control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
-        await self._keep_upload(settled, job_id=control.id)
+        await self._keep_uploads(settled, job_id=control.id)
         await self._save(control)
 
         async def with_control(connection: AsyncConnection) -> None:

@@ -13,7 +13,7 @@ from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
 from workers.contract.jobs import JobSpec
-from workers.contract.locations import LONGEST_LOCATION
+from workers.contract.locations import NamedFile
 from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
@@ -64,7 +64,7 @@ class EvaluateEach(Document):
     sampler: SamplerChanges | None = None
     classes: Classes | None = None
     features: Features = Lite0(kind="lite0")
-    reference: Annotated[str | None, Field(min_length=1, max_length=LONGEST_LOCATION)] = None
+    reference: NamedFile | None = None
     timeline_steps: TimelineSteps = (4, 8, 18)
     drift_images: Annotated[int, Field(ge=0, le=100_000)] = 256
     average: Annotated[str | None, Field(description="null: what sample grids are of")] = None

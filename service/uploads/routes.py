@@ -38,7 +38,7 @@ Service = Annotated[Uploads, Depends(_uploads)]
 UploadId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
 
 
-@router.get("/sources", summary="Where the images of a data set may be", responses=documented(StorageUnavailable))
+@router.get("/sources", summary="Where the files of a job may be", responses=documented(StorageUnavailable))
 async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings, Depends(_settings)]) -> Sources:
     return Sources(
         shares_paths=settings.local_paths,
@@ -52,7 +52,7 @@ async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings
     "/uploads",
     status_code=201,
     summary="Make room for a file",
-    description="`parts` then says where to PUT it. Whoever may write in the project may send and import it.",
+    description="`parts` then says where to PUT it. Whoever may write in the project may send it, and name it in jobs.",
     dependencies=[Depends(documented_idempotency_key)],
     responses=documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
 )

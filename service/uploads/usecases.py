@@ -28,13 +28,13 @@ _GRACE = timedelta(hours=1)  # a job that was taken at the last moment says by t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """The use cases. An upload of another project is not found. `unfinished` says which of some jobs have not ended."""
+    """The use cases. An upload of another project is not found. `readers` says which of some jobs may still read."""
 
     objects: UploadObjects
     database: Database
     clock: Clock
     limits: UploadLimits
-    unfinished: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+    readers: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
 
     async def create(self, request: UploadCreate, *, origin: Origin, reserved_ulid: str | None) -> str:
         """Make room for a file, and return the id; nothing of it is there yet. Repeated, it is the same one.
@@ -109,10 +109,10 @@ class Uploads:
         """Before its time, or after it if jobs have kept it.
 
         Raises:
-            UploadInUse: jobs that have not ended read it.
+            UploadInUse: jobs may still read it.
         """
         record = await self._find(upload_id, project=origin.project)
-        if waiting := await self.unfinished(await self.objects.jobs(upload_id)):
+        if waiting := await self._read_by(upload_id):
             raise UploadInUse(f"{' and '.join(waiting[:3])} may still read it: wait, or cancel")
         async with self.database.writing() as connection:
             before = record.model_dump_json()
@@ -132,11 +132,20 @@ class Uploads:
         for upload_id in found:
             record = records.get(upload_id)
             is_over = record.expires_at + _GRACE <= now if record else upload_id < made_before
-            if is_over and not await self.unfinished(await self.objects.jobs(upload_id)):
+            if is_over and not await self._read_by(upload_id):
                 removed += await self.objects.remove(upload_id)
         if removed:
             log.info("uploads.purged", num_objects=removed)
         return removed
+
+    async def _read_by(self, upload_id: str) -> Sequence[str]:
+        """Jobs that may still read it. A training that has none to follow it any more may have had one just before."""
+        held: list[str] = []
+        while (known := await self.objects.jobs(upload_id)) != held:
+            if waiting := await self.readers(known):
+                return waiting
+            held = known
+        return ()
 
 
 def _mend(held: Mapping[str, UploadRecord], *, lacking: int) -> str:

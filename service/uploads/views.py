@@ -21,7 +21,7 @@ class UploadCreate(Document):
     ]
     num_bytes: Annotated[int, Field(ge=1, lt=2**53)]
     sha256: Annotated[
-        Digest | None, Field(description="Of the file, in hexadecimal: what arrives otherwise is not imported")
+        Digest | None, Field(description="Of the file, in hexadecimal: what arrives otherwise is not read")
     ] = None
 
 
@@ -34,7 +34,7 @@ class Upload(View):
     part_bytes: Annotated[int, Field(description="It is sent in parts of so many bytes; the last may have fewer")]
     sha256: str | None
     num_missing_parts: Annotated[int, Field(description="0: all of it is there")]
-    path: Annotated[str, Field(description="What a data set says for it: `dataset.path`")]
+    path: Annotated[str, Field(description="What a document says for it, as in `dataset.path`")]
     created_at: datetime
     expires_at: Annotated[datetime, Field(description="Then it is removed, unless jobs that read it have not ended")]
     links: dict[str, str]
@@ -69,7 +69,7 @@ class UploadPartList(View):
 
 
 class Sources(View):
-    """Where the images of a data set may be."""
+    """Where the files of a job may be."""
 
     shares_paths: Annotated[bool, Field(description="This service and its workers see the same files")]
     takes_uploads: bool

@@ -7,7 +7,7 @@ from pydantic import Field, Strict, model_validator
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.features import Features, Lite0
-from workers.contract.locations import LONGEST_LOCATION
+from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
 from workers.contract.sampling import CheckpointSource, Drawing
@@ -34,12 +34,10 @@ class EvaluateSpec(Drawing):
     repeats: Annotated[int, Field(ge=1, le=100, description="Distances of so many blocks, each of new seeds")] = 1
     features: Features = Lite0(kind="lite0")
     reference: Annotated[
-        str | None,
+        NamedFile | None,
         Field(
-            min_length=1,
-            max_length=LONGEST_LOCATION,
-            description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path or URL "
-            "the workers can read; null: all images that the job learned from",
+            description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path of the "
+            "workers; or https://, s3://, upload://ID; null: all images that the job learned from"
         ),
     ] = None
     timeline_steps: TimelineSteps = (4, 8, 18)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from workers.contract.data import Digest
 from workers.contract.document import Document
-from workers.contract.locations import LONGEST_LOCATION
+from workers.contract.locations import NamedFile
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Of `pt_inception-2015-12-05-6726825d.pth`, as pytorch-fid, torch-fidelity and torchmetrics publish it.
@@ -41,12 +41,10 @@ class Inception(Document):
 
     kind: Literal["inception"]
     weights: Annotated[
-        str,
+        NamedFile,
         Field(
-            min_length=1,
-            max_length=LONGEST_LOCATION,
-            description="pt_inception-2015-12-05-6726825d.pth of pytorch-fid or torch-fidelity: a path or URL the "
-            "workers can read",
+            description="pt_inception-2015-12-05-6726825d.pth of pytorch-fid or torch-fidelity: a path of the "
+            "workers; or https://, s3://, upload://ID"
         ),
     ]
     sha256: Annotated[Digest, Field(description="Of that file; with any other than the published one, nothing is FID")]

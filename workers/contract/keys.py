@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 MANIFEST = "MANIFEST.json"
 JOBS, UPLOADS, UNWANTED = "jobs/", "uploads/", "unwanted/"
@@ -109,6 +110,10 @@ class JobKeys:
     def pieces(self) -> str:
         """Under it, what a job that is not a training has done so far, each piece once."""
         return f"{self.root}/pieces/"
+
+    def brought(self, url: str) -> str:
+        """A file of the web, as it was when the job began; beside the pieces, with which it goes."""
+        return f"{self.pieces}brought-{sha256(url.encode()).hexdigest()}"
 
     @property
     def results(self) -> str:

@@ -1,8 +1,10 @@
 """How a document says where files are: a path of the workers, an upload, a URL of the web, a place in a bucket."""
 
 import re
+from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 LONGEST_LOCATION = 4096  # characters; Linux opens no path of more bytes
@@ -37,14 +39,47 @@ def of_a_file(location: str) -> str:
     return _checked(location, may_be_folder=False)
 
 
+def beside_the_images(location: str) -> str:
+    """As `of_a_file`, of a file that is no data set; one in a store that is a folder or memory, too.
+
+    A service opens of those no more than its own (`service/jobs/paths.py`); others are for jobs that are run by hand.
+    """
+    if is_unprotected(location):
+        raise _refused("anybody on the way could change what comes by http://: give https://, or upload the file")
+    if is_in_a_store_here(location):
+        return location
+    return of_a_file(location)
+
+
+NamedFile = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_LOCATION,
+        description="A path of the workers; or https://, s3://, upload://ID",
+    ),
+    AfterValidator(beside_the_images),
+]
+
+
 def is_path(location: str) -> bool:
     """Whether it is one of the workers' file system."""
     return _SCHEME.match(location) is None
 
 
+def is_in_a_store_here(location: str) -> bool:
+    """Whether it lies in a store that is a folder, or memory of a process."""
+    return location.startswith(("file:///", "memory://")) and _VISIBLE.fullmatch(location) is not None
+
+
 def is_unprotected(location: str) -> bool:
     """Whether anybody on the way could have sent something else."""
-    return location.startswith("http://")
+    return location.lower().startswith("http://")
+
+
+def is_of_the_web(location: str) -> bool:
+    """Whether it is fetched by URL."""
+    return location.lower().startswith(("https://", "http://"))
 
 
 def uploaded_id(location: str) -> str | None:

@@ -8,7 +8,7 @@ from workers.contract.compute import Workers
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN
-from workers.contract.locations import LONGEST_LOCATION
+from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
 from workers.contract.records import Timestamp
 from workers.contract.spec import TrainSpec
@@ -81,19 +81,10 @@ class Drawing(Document):
 
 
 class Inpainting(Document):
-    """Pixels that are known; the others are drawn to go with them. Paths or URLs that the workers can read."""
+    """Pixels that are known; the others are drawn to go with them. Paths of the workers, or URLs, or uploads."""
 
-    image: Annotated[
-        str, Field(min_length=1, max_length=LONGEST_LOCATION, description="As large as the images of the training")
-    ]
-    mask: Annotated[
-        str,
-        Field(
-            min_length=1,
-            max_length=LONGEST_LOCATION,
-            description="An image of that size, white where the pixels are known",
-        ),
-    ]
+    image: Annotated[NamedFile, Field(description="As large as the images of the training")]
+    mask: Annotated[NamedFile, Field(description="An image of that size, white where the pixels are known")]
 
 
 class SampleSpec(Drawing):

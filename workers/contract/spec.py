@@ -10,7 +10,7 @@ from workers.contract.compute import Compute
 from workers.contract.consistency import consistency_problems
 from workers.contract.data import Augmentation, Dataset
 from workers.contract.document import Document, Problem, refuse
-from workers.contract.locations import LONGEST_LOCATION
+from workers.contract.locations import NamedFile
 from workers.contract.model import (
     EDM,
     VE,
@@ -66,11 +66,9 @@ class TrainSpec(Document):
     augmentation: Augmentation | None = None
     network: Network
     initial_weights: Annotated[
-        str | None,
+        NamedFile | None,
         Field(
-            min_length=1,
-            max_length=LONGEST_LOCATION,
-            description="What `cdm convert` wrote: a path or URL the workers can read; null: random",
+            description="What `cdm convert` wrote: a path of the workers; or https://, s3://, upload://ID; null: random"
         ),
     ] = None
     preconditioning: Preconditioning = EDM(kind="edm")

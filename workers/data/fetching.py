@@ -4,7 +4,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -54,16 +54,31 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
         if isinstance(dataset, ParquetDataset | WebDataset) and is_bucket_folder(dataset.path):
             name = _fetch_shards(dataset.path, dataset.suffix, target, on_bytes)
         else:
-            name = _fetch_file(dataset.path, dataset.sha256, target, store, on_bytes)
+            opened = _remote(dataset.path, store, is_known=dataset.sha256 is not None)
+            name = _fetch_file(opened, dataset.sha256, target, on_bytes)
         try:
             yield dataset.model_copy(update={"path": str(target)})
         except DatasetError as error:
             raise DatasetError(str(error).replace(str(target), name)) from None
 
 
-def _fetch_file(location: str, digest: str | None, target: Path, store: ObjectStore, on_bytes: OnBytes) -> str:
+@contextmanager
+def fetched(
+    opened: AbstractContextManager[Remote], digest: str | None, *, on_bytes: OnBytes
+) -> Iterator[tuple[Path, str]]:
+    """A copy of a file in the temporary folder, and the name that its owner knows. `digest`: its sha256, if known.
+
+    Raises:
+        DatasetError: it cannot be had, or is not what it is said to be.
+    """
+    with scratch_folder() as folder:
+        file = folder / "file"
+        yield file, _fetch_file(opened, digest, file, on_bytes)
+
+
+def _fetch_file(opened: AbstractContextManager[Remote], digest: str | None, target: Path, on_bytes: OnBytes) -> str:
     """What its owner calls it."""
-    with _remote(location, store, is_known=digest is not None) as remote:
+    with opened as remote:
         found = fetch(remote, target, on_bytes=on_bytes)
         for expected in filter(None, (remote.sha256, digest)):
             _compare(found, expected, remote.name)
@@ -91,7 +106,19 @@ def _counted_on(before: int, total: int, on_bytes: OnBytes) -> OnBytes:
 def _remote(location: str, store: ObjectStore, *, is_known: bool) -> Iterator[Remote]:
     if upload_id := uploaded_id(location):
         yield uploaded(upload_id, store)
-    elif place := bucket_and_key(location):
+    else:
+        with elsewhere(location, is_known=is_known) as remote:
+            yield remote
+
+
+@contextmanager
+def elsewhere(location: str, *, is_known: bool) -> Iterator[Remote]:
+    """An object of a bucket, or a file of the web. `is_known`: its sha256 will be compared.
+
+    Raises:
+        DatasetError: it cannot be had, or should not be.
+    """
+    if place := bucket_and_key(location):
         yield of_bucket(*place)
     else:
         from workers.data.web import Web  # only those who fetch from the web pay for its import
@@ -109,7 +136,7 @@ def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:
     """
     digest, done, said_at = sha256(), 0, time.monotonic()
     _require_room(remote.num_bytes or 0, file.parent, remote.name)
-    log.info("dataset.fetching", name=remote.name, bytes=remote.num_bytes)
+    log.info("file.fetching", name=remote.name, bytes=remote.num_bytes)
     with file.open("xb") as target:
         for piece in remote.pieces:
             if remote.num_bytes is None:
@@ -120,12 +147,12 @@ def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:
             on_bytes(done, remote.num_bytes)
             if time.monotonic() - said_at >= _SAID_EVERY_SECONDS:
                 said_at = time.monotonic()
-                log.info("dataset.fetching", bytes=done, of=remote.num_bytes)
+                log.info("file.fetching", bytes=done, of=remote.num_bytes)
     if remote.num_bytes not in (None, done):
         raise DatasetError(
             f"{remote.name}: {done} bytes of {remote.num_bytes} have come: it is cut off; bring it again"
         )
-    log.info("dataset.fetched", bytes=done)
+    log.info("file.fetched", bytes=done)
     return digest.hexdigest()
 
 

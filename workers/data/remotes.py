@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workers.contract.keys import UploadKeys
 from workers.contract.uploads import UploadRecord
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore, open_store
+from workers.storage.uploads import upload_pieces, upload_record
 
 _PIECE_BYTES = 8 << 20
-_AGAIN = "upload the file again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +27,18 @@ def uploaded(upload_id: str, store: ObjectStore) -> Remote:
     Raises:
         DatasetError: it is not there any more.
     """
-    keys = UploadKeys(upload_id)
     try:
-        record = UploadRecord.model_validate_json(store.get(keys.record))
-    except FileNotFoundError:
-        raise DatasetError(f"upload://{upload_id}: there is no such upload any more; {_AGAIN}") from None
-    return Remote(record.name, record.num_bytes, record.sha256, _parts(record, keys, store))
+        record = upload_record(upload_id, store)
+    except FileNotFoundError as error:
+        raise DatasetError(f"upload://{upload_id}: {error}") from None
+    return Remote(record.name, record.num_bytes, record.sha256, _pieces(upload_id, record, store))
 
 
-def _parts(record: UploadRecord, keys: UploadKeys, store: ObjectStore) -> Iterator[bytes]:
-    for number, size in enumerate(record.part_sizes):
-        for offset in range(0, size, _PIECE_BYTES):
-            try:
-                yield store.part(keys.part(number), offset, min(_PIECE_BYTES, size - offset))
-            except FileNotFoundError:
-                raise DatasetError(f"{record.name}: its part {number} is not there; {_AGAIN}") from None
+def _pieces(upload_id: str, record: UploadRecord, store: ObjectStore) -> Iterator[bytes]:
+    try:
+        yield from upload_pieces(upload_id, record, store)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{record.name}: {error}") from None
 
 
 def of_bucket(bucket: str, key: str) -> Remote:

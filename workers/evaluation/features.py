@@ -15,6 +15,7 @@ from workers.evaluation import inception, lite0
 from workers.evaluation.errors import FeaturesError
 from workers.evaluation.precision import whole_float32
 from workers.evaluation.weights import load_weights, read_weights
+from workers.storage import Shelf
 
 __all__ = ["Extractor", "FeaturesError", "open_features"]
 
@@ -63,8 +64,10 @@ def _pixels(images: UInt8[Tensor, "batch channels height width"], device: torch.
     return images.to(device).expand(-1, 3, -1, -1).float().contiguous(memory_format=torch.channels_last)
 
 
-def open_features(config: Lite0 | Inception, *, device: torch.device | str = "cpu") -> Extractor:
-    """Load a feature network onto a device.
+def open_features(
+    config: Lite0 | Inception, *, device: torch.device | str = "cpu", shelf: Shelf | None = None
+) -> Extractor:
+    """Load a feature network onto a device. `shelf`: what a job can read beside paths and buckets; None: nothing.
 
     Raises:
         FeaturesError: its weights are not there, or not those that the document names.
@@ -73,7 +76,7 @@ def open_features(config: Lite0 | Inception, *, device: torch.device | str = "cp
         case Lite0():
             network, dimensions = _lite0(), lite0.DIMENSIONS
         case Inception():
-            network, dimensions = _inception(config), inception.DIMENSIONS
+            network, dimensions = _inception(config, shelf), inception.DIMENSIONS
         case _:
             assert_never(config)
     network = network.eval().requires_grad_(False).to(device)
@@ -86,18 +89,18 @@ def _lite0() -> nn.Module:
         raise FeaturesError(f"features: lite0 needs the package {_LITE0_NAME} where the workers run; install it")
     location = str(Path(package.origin).parent / _LITE0_FILE)
     try:
-        return _loaded(lite0.Lite0Features(), location, LITE0_SHA256)
+        return _loaded(lite0.Lite0Features(), location, LITE0_SHA256, None)
     except FeaturesError as error:
         raise FeaturesError(f"features: install {_LITE0_NAME} again: {error}") from None
 
 
-def _inception(config: Inception) -> nn.Module:
+def _inception(config: Inception, shelf: Shelf | None) -> nn.Module:
     try:
-        return _loaded(inception.InceptionFeatures(), config.weights, config.sha256)
+        return _loaded(inception.InceptionFeatures(), config.weights, config.sha256, shelf)
     except FeaturesError as error:
         raise FeaturesError(f"features.weights: {error}") from None
 
 
-def _loaded(network: nn.Module, location: str, digest: str) -> nn.Module:
-    load_weights(network, read_weights(location, digest=digest), location=location)
+def _loaded(network: nn.Module, location: str, digest: str, shelf: Shelf | None) -> nn.Module:
+    load_weights(network, read_weights(location, digest=digest, shelf=shelf), location=location)
     return network

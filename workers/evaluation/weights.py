@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from workers.evaluation.errors import FeaturesError
-from workers.storage import read_location
+from workers.storage import Shelf, read_location
 
 _MOST_BYTES = 1 << 30  # Inception has 0.1
 _SHOWN = 3
 
 
-def read_weights(location: str, *, digest: str) -> dict[str, Tensor]:
+def read_weights(location: str, *, digest: str, shelf: Shelf | None) -> dict[str, Tensor]:
     """The tensors of a PyTorch file at a path or URL such as `s3://bucket/file.pth`, on the CPU. Nothing in it is run.
 
     Raises:
         FeaturesError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
     """
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES)
+        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
     except (OSError, ValueError) as error:
         raise FeaturesError(str(error)) from None
     if (found := sha256(data).hexdigest()) != digest:

@@ -5,11 +5,15 @@ A job starts from it by `initial_weights`. Nothing in the snapshot is executed.
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
 
+from workers.contract.locations import bucket_and_key, is_path, of_a_file
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
-from workers.networks.edm_snapshot import Snapshot, read_snapshot
+from workers.data.fetching import elsewhere, fetched
+from workers.networks.edm_snapshot import Snapshot, SnapshotError, read_snapshot
 from workers.training.weights import WeightsHeader, refuse_output, save_weights
 
 EXIT_USAGE = 2
@@ -19,19 +23,36 @@ def main() -> int:
     """Run the command line; 0 = written, 2 = impossible, and one line says why."""
     parser = argparse.ArgumentParser(prog="python -m workers.jobs.convert", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("snapshot", type=Path, metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl, of EDM or CDM")
+    parser.add_argument("snapshot", metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl; or https://..., s3://...")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors", help="what is written")
     parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
     arguments = parser.parse_args()
     try:
         refuse_output(arguments.output, force=arguments.force)  # before the snapshot is read, which takes a while
-        snapshot = read_snapshot(arguments.snapshot)
-        save_weights(arguments.output, snapshot.tensors, _header(snapshot, arguments.snapshot.name))
+        with _on_this_machine(arguments.snapshot) as (path, name):
+            snapshot = read_snapshot(path)
+        save_weights(arguments.output, snapshot.tensors, _header(snapshot, name))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_USAGE
     sys.stdout.write(f"{arguments.output}: {_in_words(snapshot)}\n")
     return 0
+
+
+@contextmanager
+def _on_this_machine(source: str) -> Iterator[tuple[Path, str]]:
+    """Where it can be read, and its name."""
+    if is_path(source):
+        yield Path(source), Path(source).name
+        return
+    if not (source.startswith("https://") or bucket_and_key(source)):
+        raise ValueError(f"{source}: give a path, https://host/file or s3://bucket/key")
+    remote = elsewhere(of_a_file(source), is_known=False)
+    with fetched(remote, None, on_bytes=lambda _done, _total: None) as (file, name):
+        try:
+            yield file, name.rpartition("/")[2]
+        except SnapshotError as error:
+            raise SnapshotError(str(error).replace(str(file), name)) from None
 
 
 def _header(snapshot: Snapshot, source: str) -> WeightsHeader:

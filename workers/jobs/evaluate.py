@@ -13,6 +13,7 @@ from workers.contract.sampling import CheckpointSource
 from workers.data import ImageSet
 from workers.evaluation.features import FeaturesError, open_features
 from workers.evaluation.statistics import StatisticsError
+from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.exam import Exam
@@ -20,7 +21,7 @@ from workers.sampling.network import SourceError, Trained, load_denoiser, settle
 from workers.sampling.pieces import let_go
 from workers.sampling.shift import is_done, shift
 from workers.sampling.verdict import conclude, read_statistics
-from workers.storage import ObjectStore, open_store
+from workers.storage import ObjectStore, Shelf, open_store
 from workers.tracking.findings import add_to_run
 from workers.training.agreement import Wishes
 from workers.training.run import Ending
@@ -30,7 +31,9 @@ from workers.training.world import World
 log = structlog.get_logger()
 
 
-def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore) -> None:
+def prepare_evaluation(
+    spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]
+) -> None:
     """Settle which checkpoint it is, and see that everything to measure it with is there.
 
     Raises:
@@ -47,9 +50,11 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore) ->
             )
         if spec.held_out:
             _check_held_out(spec.held_out, trained, store)
-        extractor = open_features(spec.features)
+        bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
+        shelf = Shelf(store, keys)
+        extractor = open_features(spec.features, shelf=shelf)
         if spec.reference:
-            read_statistics(spec.reference, dimensions=extractor.dimensions)
+            read_statistics(spec.reference, dimensions=extractor.dimensions, shelf=shelf)
     except (SourceError, FeaturesError, StatisticsError) as error:
         raise SpecMismatchError(str(error)) from error
     log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
@@ -92,7 +97,7 @@ def run_evaluation(
     with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
         denoiser.register_forward_hook(lambda *_: workshop.beat())
-        extractor = open_features(spec.features, device=world.device)
+        extractor = open_features(spec.features, device=world.device, shelf=Shelf(store, run.keys))
         extractor.each_pass(workshop.beat)
         cache = Path(run.cache_folder)
         exam = Exam(

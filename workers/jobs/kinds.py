@@ -52,9 +52,9 @@ def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave:
         case TrainSpec():
             prepare_training(spec, keys, store, wants_to_leave=wants_to_leave)
         case SampleSpec():
-            prepare_sampling(spec, keys, store)
+            prepare_sampling(spec, keys, store, wants_to_leave=wants_to_leave)
         case EvaluateSpec():
-            prepare_evaluation(spec, keys, store)
+            prepare_evaluation(spec, keys, store, wants_to_leave=wants_to_leave)
         case ImportSpec() | CompareSpec():
             pass
         case _:

@@ -11,6 +11,7 @@ from torch import Tensor
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource, Sampled, SampleSpec
+from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
 from workers.sampling.archives import npz_of, zip_of
@@ -19,7 +20,7 @@ from workers.sampling.known import read_known
 from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
 from workers.sampling.shift import is_done, shift
-from workers.storage import ObjectStore, open_store
+from workers.storage import ObjectStore, Shelf, open_store
 from workers.training.agreement import Wishes
 from workers.training.run import Ending
 from workers.training.scribe import Run
@@ -30,7 +31,9 @@ log = structlog.get_logger()
 _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 
-def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore) -> None:
+def prepare_sampling(
+    spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]
+) -> None:
     """Settle which checkpoint it is, and see that it can draw what is wanted.
 
     Raises:
@@ -40,8 +43,9 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore) -> Non
         source = settle_source(store, keys, spec.checkpoint)
         trained = Trained.of(store, source.job_id)
         check_drawing(spec, trained)
+        bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
         if spec.inpainting:
-            read_known(spec.inpainting, trained.images, torch.device("cpu"))
+            read_known(spec.inpainting, trained.images, torch.device("cpu"), Shelf(store, keys))
     except SourceError as error:
         raise SpecMismatchError(str(error)) from error
     log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
@@ -58,7 +62,9 @@ def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
         denoiser.register_forward_hook(lambda *_: workshop.beat())
-        known = read_known(spec.inpainting, trained.images, world.device) if spec.inpainting else None
+        known = None
+        if spec.inpainting:
+            known = read_known(spec.inpainting, trained.images, world.device, Shelf(store, run.keys))
         brush = Brush.of(spec, trained, denoiser, world.device, known=known)
         drawn = Drawn(spec, run.keys, brush)
         if not workshop.work_through(drawn.pieces):

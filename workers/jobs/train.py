@@ -9,8 +9,9 @@ from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
+from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import LeftEarlyError, SpecMismatchError
-from workers.storage import ObjectStore
+from workers.storage import ObjectStore, Shelf
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
 from workers.training.state import new_denoiser
@@ -40,7 +41,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, want
     try:
         manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     except FileNotFoundError:
-        _check_start(spec, keys, store, None)
+        _check_start(spec, keys, store, None, wants_to_leave)
         manifest = import_dataset(spec.dataset, store, on_progress=on_progress, on_bytes=on_bytes)
         if not store.put_if_absent(keys.dataset, manifest.model_dump_json().encode()):  # another was first
             manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
@@ -51,16 +52,23 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, want
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
     if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again
-        _check_start(spec, keys, store, manifest)
+        _check_start(spec, keys, store, manifest, wants_to_leave)
 
 
-def _check_start(spec: TrainSpec, keys: JobKeys, store: ObjectStore, images: DatasetManifest | None) -> None:
+def _check_start(
+    spec: TrainSpec,
+    keys: JobKeys,
+    store: ObjectStore,
+    images: DatasetManifest | None,
+    wants_to_leave: Callable[[], bool],
+) -> None:
     """See that the job can start from its origin or its initial weights, as far as `images` do not matter to that."""
     origin = read_origin(store, keys)
     try:
         if origin:
             check_origin(origin, store, spec, images)
         else:
-            check_initial_weights(spec, images)
+            bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
+            check_initial_weights(spec, images, Shelf(store, keys))
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error

@@ -12,7 +12,7 @@ from workers.data.errors import ImageError
 from workers.data.pixels import decode, to_pixels
 from workers.pictures import from_uint8
 from workers.sampling.network import SourceError
-from workers.storage import read_location
+from workers.storage import Shelf, read_location
 
 _WHITE = 128
 _MOST_BYTES = 64 << 20  # several times the largest image that a network draws, unpacked
@@ -26,21 +26,21 @@ class Known:
     mask: Bool[Tensor, "1 height width"]
 
 
-def read_known(inpainting: Inpainting, images: DatasetManifest, device: torch.device) -> Known:
+def read_known(inpainting: Inpainting, images: DatasetManifest, device: torch.device, shelf: Shelf) -> Known:
     """Read both files.
 
     Raises:
         SourceError: naming the field: it cannot be read, or is of another size than the images of the training.
     """
     channels = 3 if images.channels == 3 else 1
-    image = _pixels(inpainting.image, "image", channels, images)
-    mask = _pixels(inpainting.mask, "mask", 1, images) >= _WHITE
+    image = _pixels(inpainting.image, "image", channels, images, shelf)
+    mask = _pixels(inpainting.mask, "mask", 1, images, shelf) >= _WHITE
     return Known(from_uint8(image).to(device), mask.to(device))
 
 
-def _pixels(location: str, field: str, channels: int, images: DatasetManifest) -> Tensor:
+def _pixels(location: str, field: str, channels: int, images: DatasetManifest, shelf: Shelf) -> Tensor:
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES)
+        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
         pixels = to_pixels(decode(data), channels=3 if channels == 3 else 1, resolution=None)
     except ImageError as error:
         raise SourceError(f"inpainting.{field}: {location} {error}") from None

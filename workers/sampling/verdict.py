@@ -21,7 +21,7 @@ from workers.evaluation.neighbours import Nearest
 from workers.evaluation.statistics import Statistics, StatisticsError
 from workers.pictures import grid_png
 from workers.sampling.exam import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, Exam
-from workers.storage import read_location
+from workers.storage import Shelf, read_location
 from workers.training.hardware import device_name
 
 NEAREST, DRIFT, TIMELINE = "nearest.png", "drift.png", "timeline.png"
@@ -31,14 +31,14 @@ _LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
 _GAPS = {GAP: "at training images", OWN_GAP: "on own paths", HELD_OUT_GAP: "at held-out images"}
 
 
-def read_statistics(location: str, *, dimensions: int) -> tuple[Statistics, str]:
+def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[Statistics, str]:
     """Published statistics, and the digest of their file.
 
     Raises:
         StatisticsError: they cannot be read, or are of other features.
     """
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES)
+        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
         statistics = Statistics.from_npz(data)
     except (OSError, ValueError) as error:
         raise StatisticsError(f"reference: {error}") from None
@@ -58,7 +58,8 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
     if exam.timeline:
         pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
     if spec.reference:
-        statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions)
+        shelf = Shelf(exam.store, exam.keys)
+        statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions, shelf=shelf)
         measures, num_reference = beside_statistics(spec.features, drawn, statistics, device=device), statistics.count
     else:
         beside = beside_images(spec.features, drawn, exam.real_features(), device=device)

@@ -2,13 +2,16 @@
 
 import os
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from workers.storage.base import ObjectStore
-from workers.storage.files import read_regular, too_large
+from workers.storage.files import open_regular, read_regular, too_large
+from workers.storage.shelf import Shelf
 
-__all__ = ["ObjectStore", "key_in", "open_store", "read_location"]
+__all__ = ["ObjectStore", "Shelf", "key_in", "open_store", "read_beginning", "read_location"]
 
 
 def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
@@ -38,23 +41,53 @@ def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
             raise ValueError(f"cannot open a store at {url!r}: use s3://bucket/prefix, file:///folder or memory://name")
 
 
-def read_location(location: str | Path, *, most_bytes: int) -> bytes:
+def read_location(location: str | Path, *, most_bytes: int, shelf: Shelf | None = None) -> bytes:
     """A file at a path or URL such as `s3://bucket/prefix/file`; of a path, `~` is not expanded.
+
+    `shelf`: where a job has its uploads, and files of the web; None: there are none.
 
     Raises:
         OSError: there is none, it is larger, no regular file, or cannot be read; the message names the location.
         ValueError: a URL of a kind that there is no store for.
     """
+    with _said_of(location):
+        if isinstance(place := _path_or_url(location), Path):
+            return read_regular(place, most_bytes=most_bytes)
+        data = _beginning(place, most_bytes + 1, shelf)
+        if len(data) > most_bytes:
+            raise too_large(most_bytes)
+        return data
+
+
+def read_beginning(location: str | Path, num_bytes: int, *, shelf: Shelf | None = None) -> bytes:
+    """At most so many bytes of what `read_location` reads; raises as that does, but for its size."""
+    with _said_of(location):
+        if isinstance(place := _path_or_url(location), Path):
+            with open_regular(place) as file:
+                return file.read(num_bytes)
+        return _beginning(place, num_bytes, shelf)
+
+
+def _path_or_url(location: str | Path) -> Path | str:
     parts = urlsplit(str(location))
+    if isinstance(location, str) and parts.scheme and parts.scheme != "file":
+        return location
+    return Path(unquote(parts.path) if parts.scheme == "file" else location)
+
+
+def _beginning(url: str, num_bytes: int, shelf: Shelf | None) -> bytes:
+    on_shelf = shelf.beginning(url, num_bytes) if shelf else None
+    if on_shelf is not None:
+        return on_shelf
+    parts = urlsplit(url)
+    return open_store(f"{parts.scheme}://{parts.netloc}").part(parts.path.lstrip("/"), 0, num_bytes)
+
+
+@contextmanager
+def _said_of(location: str | Path) -> Iterator[None]:
+    """What is wrong names the location as the document does."""
     try:
-        if isinstance(location, str) and parts.scheme and parts.scheme != "file":
-            store = open_store(f"{parts.scheme}://{parts.netloc}")
-            data = store.part(parts.path.lstrip("/"), 0, most_bytes + 1)
-            if len(data) > most_bytes:
-                raise too_large(most_bytes)
-            return data
-        path = Path(unquote(parts.path) if parts.scheme == "file" else location)
-        return read_regular(path, most_bytes=most_bytes)
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {location} where the workers run") from None
     except OSError as error:

@@ -2,11 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -16,8 +14,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
 from workers.networks.matching import tensor_mismatch
-from workers.storage import open_store
-from workers.storage.files import open_regular
+from workers.storage import Shelf, read_beginning, read_location
 from workers.training.state import TrainState
 from workers.training.weights_header import FORMAT, WeightsHeader, denoiser_difference, images_difference
 
@@ -33,6 +30,7 @@ __all__ = [
 ]
 
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_MOST_BYTES = 64 << 30  # several times the largest network there is
 
 
 class WeightsError(ValueError):
@@ -63,13 +61,15 @@ def refuse_output(path: Path, *, force: bool) -> None:
         raise WeightsError(f"{path} is there already: choose another --output, or replace it with --force")
 
 
-def read_weights(location: str | Path) -> tuple[WeightsHeader, dict[str, Tensor]]:
+def read_weights(location: str | Path, *, shelf: Shelf | None = None) -> tuple[WeightsHeader, dict[str, Tensor]]:
     """Read a weights file onto the CPU, from a path or a URL such as `s3://bucket/prefix/file.safetensors`.
+
+    `shelf`: what else a job can read; None: nothing.
 
     Raises:
         WeightsError: there is none, it is damaged, or `save_weights` did not write it.
     """
-    data = _read(location)
+    data = _read(location, lambda: read_location(location, most_bytes=_MOST_BYTES, shelf=shelf))
     header = _described(location, data)
     try:
         return header, safetensors.torch.load(data)
@@ -77,16 +77,16 @@ def read_weights(location: str | Path) -> tuple[WeightsHeader, dict[str, Tensor]
         raise WeightsError(f"{location} is damaged, copy or convert it again: {error}") from None
 
 
-def read_header(location: str | Path) -> WeightsHeader:
-    """Read what a weights file says of itself; of a file on this machine, no more than that is read.
+def read_header(location: str | Path, *, shelf: Shelf | None = None) -> WeightsHeader:
+    """Read what a weights file says of itself, and no more than that of it.
 
     Raises:
         WeightsError: as `read_weights`.
     """
-    return _described(location, _read(location, header_only=True))
+    return _described(location, _read(location, lambda: _header_of(location, shelf)))
 
 
-def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None) -> None:
+def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf: Shelf) -> None:
     """See by their header that the job's `initial_weights`, if it has any, are those of its denoiser and its images.
 
     Without `images`, which may take hours to import, all is checked that does not depend on them.
@@ -97,7 +97,7 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None) -> No
     if spec.initial_weights is None:
         return
     try:
-        header = read_header(spec.initial_weights)
+        header = read_header(spec.initial_weights, shelf=shelf)
     except WeightsError as error:
         raise WeightsError(f"initial_weights: {error}") from None
     given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
@@ -107,7 +107,7 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None) -> No
         raise WeightsError(reason)
 
 
-def load_initial_weights(state: TrainState, spec: TrainSpec) -> WeightsHeader | None:
+def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> WeightsHeader | None:
     """Put the job's `initial_weights` into the network and all its averages; None if it has none.
 
     Raises:
@@ -116,7 +116,7 @@ def load_initial_weights(state: TrainState, spec: TrainSpec) -> WeightsHeader | 
     if spec.initial_weights is None:
         return None
     try:
-        header, tensors = read_weights(spec.initial_weights)
+        header, tensors = read_weights(spec.initial_weights, shelf=shelf)
     except WeightsError as error:
         raise WeightsError(f"initial_weights: {error}") from None
     if reason := denoiser_difference(header, spec, sigma_data=state.denoiser.sigma_data):
@@ -128,24 +128,21 @@ def load_initial_weights(state: TrainState, spec: TrainSpec) -> WeightsHeader | 
     return header
 
 
-def _read(location: str | Path, *, header_only: bool = False) -> bytes:
-    parts = urlsplit(str(location))
+def _read(location: str | Path, read: Callable[[], bytes]) -> bytes:
     try:
-        if isinstance(location, str) and parts.scheme and parts.scheme != "file":
-            return open_store(f"{parts.scheme}://{parts.netloc}").get(parts.path.lstrip("/"))
-        with open_regular(Path(unquote(parts.path) if parts.scheme == "file" else location)) as file:
-            return _leading_part(file) if header_only else file.read()
+        return read()
     except FileNotFoundError:
         raise WeightsError(f"there is no {location}") from None
-    except OSError as error:
-        raise WeightsError(f"cannot read {location}: {error.strerror or error}") from None
+    except OSError as error:  # names the location
+        raise WeightsError(str(error)) from None
     except ValueError as error:  # a URL of a kind that there is no store for
         raise WeightsError(f"{location}: {error}") from None
 
 
-def _leading_part(file: BinaryIO) -> bytes:
-    length = file.read(8)
-    return length + file.read(min(int.from_bytes(length, "little"), _LARGEST_HEADER_BYTES))
+def _header_of(location: str | Path, shelf: Shelf | None) -> bytes:
+    """No more of the file than that."""
+    length = int.from_bytes(read_beginning(location, 8, shelf=shelf), "little")
+    return read_beginning(location, 8 + min(length, _LARGEST_HEADER_BYTES), shelf=shelf)
 
 
 def _described(location: str | Path, data: bytes) -> WeightsHeader:

@@ -57,6 +57,7 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
     keys = JobKeys(job_id)
     plane.worker(job_id).checkpoint(160, at=plane.clock())
     plane.store.put(keys.sample(160), b"png")
+    plane.store.put(keys.brought("https://example.org/weights"), b"that it began from")
     plane.store.put(keys.attempt(1).log_chunk("driver", 0), b"log")
 
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints", "logs"))
@@ -66,6 +67,7 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
         await plane.job(job_id)
     assert caught.value.status == 410
     assert plane.store.list(keys.checkpoints) == []
+    assert plane.store.list(keys.pieces) == []
     assert plane.store.list(keys.attempt(1).logs) == []
     assert plane.store.list(keys.samples) == [keys.sample(160)], "that was not asked for"
     assert plane.store.get(keys.spec)

@@ -124,7 +124,7 @@ async def test_nor_does_any_other_file_of_a_job_open_a_bucket(
         job_id = await trained(served, (160, 1))
 
         assert await refused(served, drawing(kind, job_id) | fields) == {
-            pointer: f"files may lie {opened}; give a path of the workers"
+            pointer: f"files may lie {opened}; upload the file instead"
         }
 
 

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from service.jobs.views import EvaluateEach
 from workers.contract.document import problems_of
+from workers.contract.files import files_of
 from workers.contract.importing import ImportSpec
+from workers.contract.jobs import parse_job
+from workers.contract.presets import PRESETS
 
 ID = "upl_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -145,3 +149,59 @@ def test_a_folder_of_a_bucket_has_no_digest(kind: str) -> None:
 
     assert found == ("/dataset/sha256", "a folder has none; set it to null")
     assert dataset("s3://bucket/a", kind=kind, sha256="0" * 64).sha256 == "0" * 64
+
+
+DRAWN = {"checkpoint": {"job_id": "job_1"}}
+INCEPTION = {"kind": "inception", "weights": "/data/inception.pth", "sha256": "0" * 64}
+FIELDS: dict[str, Any] = {
+    "/initial_weights": lambda place: PRESETS["smoke"].model_dump(mode="json") | {"initial_weights": place},
+    "/inpainting/image": lambda place: DRAWN | {"kind": "sample", "inpainting": {"image": place, "mask": "/data/m"}},
+    "/inpainting/mask": lambda place: DRAWN | {"kind": "sample", "inpainting": {"image": "/data/i", "mask": place}},
+    "/features/weights": lambda place: DRAWN | {"kind": "evaluate", "features": INCEPTION | {"weights": place}},
+    "/reference": lambda place: DRAWN | {"kind": "evaluate", "features": INCEPTION, "reference": place},
+}
+ELSEWHERE = [f"upload://{ID}", "https://example.org/a.npz?revision=main", "s3://public-data/a.npz", "/data/a: b.npz"]
+STORES = ["file:///runs/jobs/a/exports/x", "memory://plane/jobs/a/exports/x"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("place", ELSEWHERE + STORES)
+def test_other_files_may_lie_where_images_may_and_in_the_store_of_a_job_that_is_run_by_hand(
+    field: str, place: str
+) -> None:
+    assert files_of(parse_job(FIELDS[field](place)))[field] == place
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("upload://upl_1", "give a path of the workers, or https://host/file"),
+        ("gs://bucket/a.npz", "give a path of the workers, or https://host/file"),
+        ("file://a.npz", "give a path of the workers, or https://host/file"),
+        ("file:///a\n.npz", "visible ASCII"),
+        ("http://example.org/a.npz", "give https://, or upload the file"),
+        ("HTTP://example.org/a.npz", "give https://, or upload the file"),
+        ("https://me:secret@example.org/a.npz", "leave the credentials out"),
+        ("s3://bucket/a/../b", "none that are . or .."),
+        ("/" + "x" * 4096, "4096 characters"),
+    ],
+)
+def test_what_no_worker_can_or_should_read_is_refused_with_its_field(field: str, place: str, words: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        parse_job(FIELDS[field](place))
+
+    [found] = problems_of(refused.value)
+    assert found.pointer == field
+    assert words in found.message
+
+
+def test_so_is_it_of_evaluations_that_follow_a_training() -> None:
+    with pytest.raises(ValidationError) as refused:
+        EvaluateEach.model_validate({"features": INCEPTION | {"weights": "ftp://a/b"}, "reference": "http://a/b"})
+
+    assert [each.pointer for each in problems_of(refused.value)] == ["/features/weights", "/reference"]
+
+
+def test_an_unprotected_url_is_one_however_it_is_spelt() -> None:
+    assert problem("HTTP://example.org/faces.zip")[0] == "/dataset/sha256"

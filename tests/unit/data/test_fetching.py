@@ -10,22 +10,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.data import NpzDataset
 from workers.contract.keys import UploadKeys
-from workers.contract.uploads import UploadRecord
 from workers.data import DatasetError, import_images
 from workers.storage.memory import MemoryStore
 
-ID = "upl_01ARZ3NDEKTSV4RRFFQ69G5FAV"
-UPLOADED = NpzDataset(kind="npz", path=f"upload://{ID}")
+UPLOADED = NpzDataset(kind="npz", path=UPLOAD)
 
 
 @pytest.fixture
@@ -42,27 +40,6 @@ def archive() -> bytes:
     file = io.BytesIO()
     np.savez(file, X=pixels)
     return file.getvalue()
-
-
-def uploaded(content: bytes, *, part_bytes: int = 500, **fields: Any) -> MemoryStore:
-    store, at = MemoryStore(), datetime(2026, 11, 1, tzinfo=UTC)
-    record = UploadRecord.model_validate(
-        {
-            "project": "default",
-            "name": "noise.npz",
-            "num_bytes": len(content),
-            "part_bytes": part_bytes,
-            "sha256": sha256(content).hexdigest(),
-            "created_at": at,
-            "expires_at": at + timedelta(days=3),
-        }
-        | fields
-    )
-    store.put(UploadKeys(ID).record, record.model_dump_json().encode())
-    for number in range(len(record.part_sizes)):
-        start = number * part_bytes
-        store.put(UploadKeys(ID).part(number), content[start : start + record.part_sizes[number]])
-    return store
 
 
 def refusal(store: MemoryStore, dataset: NpzDataset = UPLOADED) -> str:
@@ -135,7 +112,7 @@ def test_what_is_wrong_with_a_file_is_told_under_the_name_that_its_owner_knows(s
 
 
 def test_an_upload_that_has_expired_is_asked_for_again(scratch: Path) -> None:
-    assert refusal(MemoryStore()) == f"upload://{ID}: there is no such upload any more; upload the file again"
+    assert refusal(MemoryStore()) == f"{UPLOAD}: there is no such upload any more; upload the file again"
 
 
 @pytest.mark.parametrize("is_uploaded", [True, False])

@@ -1,11 +1,8 @@
 """Files of the web: what is followed, what is not, and what arrives damaged; from a small server that misbehaves."""
 
 import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.site import CONTENT, Handler, Site, a_site, redirect, whole
 from workers.contract.addresses import INSIDE, Address
 from workers.contract.data import NpzDataset
 from workers.data import DatasetError, import_images
 from workers.data.web import Web
 from workers.storage.memory import MemoryStore
 
-CONTENT = bytes(range(256)) * 40
 LOOPBACK = ip_address("127.0.0.1")
 ADDRESSES = {
     "inside.test": "10.1.2.3",
@@ -31,51 +28,11 @@ ADDRESSES = {
     "multicast.test": "224.0.0.1",
 }
 
-Answer = Callable[["Handler"], None]
-
-
-@dataclass
-class Site:
-    """Answers each path as it is told to, and remembers what it was asked."""
-
-    port: int = 0
-    answers: dict[str, Answer] = field(default_factory=dict)
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)  # host, path, range
-
-    def url(self, path: str, *, host: str = "site.test") -> str:
-        return f"http://{host}:{self.port}{path}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    site: Site
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.site.asked.append((str(self.headers["Host"]), self.path, self.headers["Range"]))
-        self.site.answers.get(self.path.partition("?")[0], lambda each: each.answer(404, Content_Length="0"))(self)
-        self.close_connection = True
-
-    def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None: ...
-
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    site = Site()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
-    site.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield site
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with a_site() as site:
+        yield site
 
 
 def fetched(url: str, *, is_known: bool = True, **changes: Any) -> bytes:
@@ -93,14 +50,6 @@ def refusal(url: str, **how: Any) -> str:
     with pytest.raises(DatasetError) as refused:
         fetched(url, **how)
     return str(refused.value)
-
-
-def whole(content: bytes = CONTENT, **headers: str) -> Answer:
-    return lambda handler: handler.answer(200, content, Content_Length=str(len(content)), **headers)
-
-
-def redirect(location: str, status: int = 302) -> Answer:
-    return lambda handler: handler.answer(status, Location=location, Content_Length="0")
 
 
 def by_name(host: str, _port: int) -> Sequence[Address]:

@@ -12,11 +12,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.features import FID_SHA256, Features, Inception, Lite0
+from workers.contract.keys import JobKeys
 from workers.evaluation import features, weights
 from workers.evaluation.features import Extractor, FeaturesError, open_features
 from workers.evaluation.inception import InceptionFeatures
-from workers.storage import open_store
+from workers.storage import Shelf, open_store
 
 ELSEWHERE = "0" * 64
 INCEPTION = {  # every 120th feature of the first image, by its size
@@ -151,7 +153,7 @@ def test_distances_are_called_fid_with_the_published_weights_only() -> None:
 
 
 def test_fingerprints_are_of_weights_and_rules_and_not_of_places() -> None:
-    here, there = (Inception(kind="inception", weights=name, sha256=FID_SHA256) for name in ("a", "s3://b/a"))
+    here, there = (Inception(kind="inception", weights=name, sha256=FID_SHA256) for name in ("a", "s3://bucket/a"))
     another = Inception(kind="inception", weights="a", sha256=ELSEWHERE)
 
     assert here.fingerprint == there.fingerprint
@@ -169,13 +171,16 @@ def test_a_document_names_weights_by_their_digest() -> None:
             adapter.validate_python(wrong)
 
 
-def test_weights_are_read_from_a_store(tmp_path: Path, inception: Extractor) -> None:
+def test_weights_are_read_from_a_store_and_from_an_upload(tmp_path: Path, inception: Extractor) -> None:
     config = saved(tmp_path / "a.pth", made_up_weights())
     open_store("memory://feature-weights").put("folder/a.pth", (tmp_path / "a.pth").read_bytes())
+    shelf = Shelf(uploaded((tmp_path / "a.pth").read_bytes(), part_bytes=64 << 20), JobKeys("job"))
 
     found = open_features(config.model_copy(update={"weights": "memory://feature-weights/folder/a.pth"}))
+    sent = open_features(config.model_copy(update={"weights": UPLOAD}), shelf=shelf)
 
-    assert torch.equal(found(images(1, 3, 8)), inception(images(1, 3, 8)))
+    for each in (found, sent):
+        assert torch.equal(each(images(1, 3, 8)), inception(images(1, 3, 8)))
 
 
 def test_weights_that_never_end_or_are_absurdly_large_are_not_read(
@@ -261,7 +266,7 @@ def test_lite0_says_which_package_it_comes_in(monkeypatch: pytest.MonkeyPatch) -
         open_features(Lite0(kind="lite0"))
 
 
-@pytest.mark.parametrize("place", ["missing.pth", "memory://no-weights/missing.pth", "ftp://host/a.pth", "."])
+@pytest.mark.parametrize("place", ["missing.pth", "memory://no-weights/missing.pth", "https://host/a.pth", "."])
 def test_weights_that_cannot_be_read_are_refused_with_the_field(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -25,6 +25,8 @@ from workers.sampling.drawing import Brush
 from workers.sampling.exam import Exam
 from workers.sampling.pieces import Piece, Workshop
 from workers.sampling.verdict import read_statistics
+from workers.storage import Shelf
+from workers.storage.memory import MemoryStore
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
 
@@ -178,7 +180,7 @@ def test_published_statistics_take_the_features_they_were_made_with(small: Galle
 
 def test_statistics_that_never_end_are_not_read() -> None:
     with pytest.raises(StatisticsError, match=r"^reference: cannot read /dev/zero: it is no regular file; name one$"):
-        read_statistics("/dev/zero", dimensions=8)
+        read_statistics("/dev/zero", dimensions=8, shelf=Shelf(MemoryStore(), JobKeys("job")))
 
 
 def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small: Gallery, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.support.drawn import TRAINED, Gallery
 from tests.support.trained import tiny_spec
+from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import ZipDataset
 from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
@@ -179,6 +180,21 @@ def test_known_pixels_stay_as_they_are_and_the_others_are_drawn(gallery: Gallery
     assert (images[:, :, :8, 0] == image[:, :8]).all()
     assert not np.array_equal(images[0, :, 8:], images[1, :, 8:])
     assert not np.array_equal(images[0, :, 8:, 0], image[:, 8:])
+
+
+def test_known_pixels_are_read_from_an_upload_and_as_the_web_had_them(gallery: Gallery, tmp_path: Path) -> None:
+    """And what was brought of the web goes with the pieces."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    Image.fromarray(np.full((16, 16), 255, dtype=np.uint8)).save(tmp_path / "mask.png")
+    url, keys = "https://example.org/image.png", JobKeys("by_url")
+    uploaded((tmp_path / "mask.png").read_bytes(), into=gallery.store, part_bytes=50)
+    gallery.store.put(keys.brought(url), (tmp_path / "image.png").read_bytes())
+
+    images = drawn(gallery, keys.job_id, num_images=1, inpainting={"image": url, "mask": UPLOAD})
+
+    assert (images[0, :, :, 0] == pixels).all()
+    assert gallery.store.list(keys.pieces) == []
 
 
 def test_known_pixels_of_another_size_are_refused(gallery: Gallery, tmp_path: Path) -> None:

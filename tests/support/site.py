@@ -1,0 +1,66 @@
+"""A small server of the web that answers as it is told to."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CONTENT = bytes(range(256)) * 40
+
+Answer = Callable[["Handler"], None]
+
+
+@dataclass
+class Site:
+    """Answers each path as it is told to, and remembers what it was asked."""
+
+    port: int = 0
+    answers: dict[str, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)  # host, path, range
+
+    def url(self, path: str, *, host: str = "site.test") -> str:
+        return f"http://{host}:{self.port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    site: Site
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.site.asked.append((str(self.headers["Host"]), self.path, self.headers["Range"]))
+        self.site.answers.get(self.path.partition("?")[0], lambda each: each.answer(404, Content_Length="0"))(self)
+        self.close_connection = True
+
+    def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@contextmanager
+def a_site() -> Iterator[Site]:
+    site = Site()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
+    site.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def whole(content: bytes = CONTENT, **headers: str) -> Answer:
+    return lambda handler: handler.answer(200, content, Content_Length=str(len(content)), **headers)
+
+
+def redirect(location: str, status: int = 302) -> Answer:
+    return lambda handler: handler.answer(status, Location=location, Content_Length="0")

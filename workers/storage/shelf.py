@@ -1,0 +1,47 @@
+"""What a job's store holds of the files that its document names by URL."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from workers.contract.keys import JobKeys
+from workers.contract.locations import is_of_the_web, uploaded_id
+from workers.storage.base import ObjectStore
+from workers.storage.uploads import upload_pieces, upload_record
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Uploads of its project, and what was brought from the web before its workers started."""
+
+    store: ObjectStore
+    keys: JobKeys
+
+    def beginning(self, location: str, num_bytes: int) -> bytes | None:
+        """At most so many bytes; None: it is neither an upload nor of the web.
+
+        Raises:
+            OSError: it is gone, or an upload that was read whole is not what was sent.
+        """
+        if upload_id := uploaded_id(location):
+            try:
+                return self._sent(upload_id, num_bytes)
+            except FileNotFoundError as error:  # a plain one: what there is to be said of it is said
+                raise OSError(str(error)) from None
+        return self.store.part(self.keys.brought(location), 0, num_bytes) if is_of_the_web(location) else None
+
+    def _sent(self, upload_id: str, num_bytes: int) -> bytes:
+        record = upload_record(upload_id, self.store)
+        data = b"".join(_up_to(num_bytes, upload_pieces(upload_id, record, self.store)))
+        is_whole = record.num_bytes <= num_bytes
+        if is_whole and record.sha256 and (found := sha256(data).hexdigest()) != record.sha256:
+            raise OSError(f"its sha256 is {found}, not {record.sha256}; upload the file again")
+        return data
+
+
+def _up_to(num_bytes: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """No more than that, and no piece more than it takes."""
+    left = num_bytes
+    while left and (piece := next(pieces, None)):
+        yield piece[:left]
+        left -= len(piece[:left])
