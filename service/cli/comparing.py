@@ -9,7 +9,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from service.cli import documents, results, text, values, watching
+from service.cli import documents, results, sending, text, values, watching
 from service.cli.connection import find
 from service.cli.earlier import STUDY_REQUEST
 from service.cli.errors import CommandFailed
@@ -103,8 +103,15 @@ def _check_name(name: str) -> None:
         raise CommandFailed(f"--name {name!r}: give 1 to {_LONGEST_NAME} characters, no control characters among them")
 
 
+def _digest(request: JobCreate) -> str:
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
 class _Study:
-    """The jobs of a study: the same request makes the same job, however often and late it is given."""
+    """The jobs of a study: the same request makes the same job, however often and late it is given.
+
+    It is known by what was asked for here: a file of this machine that is sent has another name each time.
+    """
 
     def __init__(self, client: Client, name: str, *, as_json: bool) -> None:
         self._client, self._name, self._as_json = client, name, as_json
@@ -124,23 +131,30 @@ class _Study:
             evaluations=evaluations,
             control=control,
         )
-        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-        labels = {**request.labels, STUDY_REQUEST: digest}
-        options = JobOptions(name=request.name, labels=labels, evaluations=evaluations, control=control)
-        job = self._begun(labels) or self._created(spec, options, digest)
+        labels = {**request.labels, STUDY_REQUEST: _digest(request)}
+        job = self._begun(labels) or self._created(request.model_copy(update={"labels": labels}))
         say(f"{role}: {job.id}", as_json=self._as_json)
         return job
 
-    def _created(self, spec: AnySpec, options: JobOptions, digest: str, *, deleted: str = "") -> Job:
-        """Of two that look at the same time one makes it: a key that the service knows is answered as then.
+    def _created(self, request: JobCreate) -> Job:
+        """Of two that look at the same time one makes it, unless both had to send something."""
+        spec, evaluations = sending.spec_sent(self._client, request.spec), request.evaluations
+        options = JobOptions(
+            name=request.name,
+            labels=request.labels,
+            evaluations=evaluations and sending.evaluations_sent(self._client, evaluations),
+            control=request.control,
+        )
+        sent = request.model_copy(update={"spec": spec, "evaluations": options["evaluations"]})
+        return self._created_once(spec, options, _digest(sent))
 
-        That job may have been deleted since; then a new one follows it.
-        """
+    def _created_once(self, spec: AnySpec, options: JobOptions, digest: str, *, deleted: str = "") -> Job:
+        """A key that the service knows is answered as then; if that job was deleted since, a new one follows it."""
         job = self._client.jobs.create(spec, **options, idempotency_key=f"study-{digest}{deleted}")
         try:
             return self._client.jobs.retrieve(job.id)
         except Gone:
-            return self._created(spec, options, digest, deleted=f"-{job.id}")
+            return self._created_once(spec, options, digest, deleted=f"-{job.id}")
 
     def _begun(self, labels: Mapping[str, str]) -> Job | None:
         """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""

@@ -9,15 +9,17 @@ from service.cli.modules import require_pytorch, run_module
 
 
 def convert(
-    snapshot: Annotated[Path, typer.Argument(metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl, of EDM or CDM.")],
+    snapshot: Annotated[
+        str,
+        typer.Argument(metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl, of EDM or CDM; or https://..., s3://..."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="What is written.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
 ) -> None:
     """Convert a published snapshot into weights that a job can start from.
 
-    Nothing in the snapshot is executed. A job uses the result by --set initial_weights=FILE.safetensors, a path or URL
-    that the workers can read.
+    Nothing in the snapshot is executed. A job uses the result by --set initial_weights=FILE.safetensors.
     """
     require_pytorch("converting")
     options = (f"--output={output}", *(["--force"] if force else []))
-    raise typer.Exit(run_module("workers.jobs.convert", *options, "--", str(snapshot)))
+    raise typer.Exit(run_module("workers.jobs.convert", *options, "--", snapshot))

@@ -165,10 +165,33 @@ def _fields_of(tag: str, value: Any) -> Document:
     return {}
 
 
+def files_in(document: Document) -> Iterator[tuple[Document, str, str]]:
+    """Where a document, or a part of one, names a file beside its data set: the mapping, the key in it, the field."""
+    fields = ("initial_weights", "reference", "inpainting.image", "inpainting.mask", "features.weights")
+    for field in fields:
+        parent, _, key = field.rpartition(".")
+        place = document.get(parent) if parent else document
+        if isinstance(place, dict) and isinstance(place.get(key), str):
+            yield place, key, field
+
+
+def is_here(path: Path) -> bool:
+    """Whether there is anything that this user may know of; workers may have what this machine has not."""
+    try:
+        return path.exists()
+    except OSError:  # no permission; too long
+        return False
+
+
 def _make_paths_absolute(document: Document, folder: Path) -> None:
-    places = ((document, "initial_weights"), (document, "reference"))
-    inpainting = document.get("inpainting")
-    known = ((inpainting, "image"), (inpainting, "mask"))
-    for place, key in (*places, *known, (document.get("dataset"), "path"), (document.get("features"), "weights")):
-        if isinstance(place, dict) and isinstance(path := place.get(key), str) and "://" not in path:
-            place[key] = str(folder / Path(path).expanduser())
+    """Raises CommandFailed for a file that is named by where it is from here, and is not."""
+    for place, key, field in files_in(document):
+        if "://" in (given := place[key]):
+            continue
+        place[key] = str(path := folder / Path(given).expanduser())
+        if not Path(given).is_absolute() and not is_here(path):
+            mend = "give one that is, or the whole path of what the workers have"
+            raise CommandFailed(f"{field}: there is no file {path}; {mend}")
+    dataset = document.get("dataset")
+    if isinstance(dataset, dict) and isinstance(given := dataset.get("path"), str) and "://" not in given:
+        dataset["path"] = str(folder / Path(given).expanduser())

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import documents, values
+from service.cli import documents, sending, values
 from service.cli.connection import find_training
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
@@ -40,7 +40,8 @@ def sample(
     fields = {"num_images": images, "first_seed": seed}
     document = _document(client, "sample", job, at, average) | fields
     options = values.job_options(name, label, priority, max_runtime)
-    hand_in(client, documents.completed(document, changes), options, watch=watch, as_json=as_json)
+    spec = sending.spec_sent(client, documents.completed(document, changes))
+    hand_in(client, spec, options, watch=watch, as_json=as_json)
 
 
 @on_service
@@ -72,7 +73,8 @@ def evaluate(
     fields = {"num_images": images, "repeats": repeats, "held_out": held_out}
     document = _document(client, "evaluate", job, at, average) | fields
     options = values.job_options(name, label, priority, max_runtime)
-    hand_in(client, documents.completed(document, changes), options, watch=watch, as_json=as_json)
+    spec = sending.spec_sent(client, documents.completed(document, changes))
+    hand_in(client, spec, options, watch=watch, as_json=as_json)
 
 
 def _document(client: Client, kind: str, job: str, at: int | None, average: str | None) -> documents.Document:

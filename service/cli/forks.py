@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import details, documents, earlier, values
+from service.cli import details, documents, earlier, sending, values
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import (
@@ -52,8 +52,8 @@ def fork(
     options: ForkOptions = values.job_options(name, label, priority, max_runtime)
     evaluations = earlier.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
     if evaluations != parent.evaluations:
-        options["evaluations"] = evaluations
-    overrides = documents.overrides(parent.spec, changes)
+        options["evaluations"] = evaluations and sending.evaluations_sent(client, evaluations)
+    overrides = sending.document_sent(client, documents.overrides(parent.spec, changes))
     forked = client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)
     new = forked.job
     where = f" at {new.parent.images_seen:,} images" if new.parent else ""

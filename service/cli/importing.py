@@ -11,7 +11,6 @@ from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
 from service.client import Client
-from workers.contract.jobs import AnySpec
 from workers.contract.locations import is_bucket_folder
 
 Format = Literal["folder", "zip", "cifar", "npz", "parquet", "webdataset"]
@@ -60,17 +59,10 @@ def import_(
     options = values.job_options(name, label, priority, max_runtime)
     spec = documents.completed(document, changes)
     if sending.is_to_be_sent(client, path, upload):  # only now: nothing is sent for a document that is wrong
-        spec = _sent(client, path, spec.model_dump(mode="json"))
+        sent = spec.model_dump(mode="json")
+        sent["dataset"] = sending.dataset_sent(client, sent["dataset"], path)
+        spec = documents.completed(sent, ())
     hand_in(client, spec, options, watch=watch, as_json=as_json)
-
-
-def _sent(client: Client, path: str, document: documents.Document) -> AnySpec:
-    """The document that names what has been sent."""
-    dataset, is_folder = document["dataset"], Path(path).expanduser().is_dir()
-    if is_folder and dataset["kind"] != "folder":
-        raise CommandFailed(f"{path} is a folder of {dataset['kind']} files: send one of them, or a folder of images")
-    dataset |= {"kind": "zip" if is_folder else dataset["kind"], "path": sending.send(client, path).path}
-    return documents.completed(document, ())
 
 
 def _format(path: str) -> Format:

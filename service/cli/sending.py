@@ -1,4 +1,4 @@
-"""Images of this machine on their way to a service that does not see them."""
+"""Files of this machine on their way to a service that does not see them."""
 
 import os
 from collections.abc import Iterator
@@ -7,19 +7,55 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile
 
+from service.cli import documents
+from service.cli.documents import Document
 from service.cli.errors import CommandFailed
 from service.client import Client, Conflict, NotFound
+from service.jobs.views import EvaluateEach
 from service.uploads.views import Upload
 from workers.contract.data import IMAGE_SUFFIXES
+from workers.contract.jobs import AnySpec
 
 _LABELS = "dataset.json"
+
+
+def spec_sent(client: Client, spec: AnySpec) -> AnySpec:
+    """The document with uploads in place of what is here, and what the service does not see."""
+    return documents.completed(document_sent(client, spec.model_dump(mode="json")), ())
+
+
+def evaluations_sent(client: Client, evaluations: EvaluateEach) -> EvaluateEach:
+    """The same of evaluations that follow a training."""
+    return documents.evaluations(document_sent(client, evaluations.model_dump(mode="json")))
+
+
+def document_sent(client: Client, document: Document) -> Document:
+    """The same of a document, or a part of one; nothing is sent twice for it."""
+    dataset, sent = document.get("dataset"), dict[str, str]()
+    if isinstance(dataset, dict) and is_to_be_sent(client, path := dataset.get("path", ""), None):
+        document = document | {"dataset": dataset_sent(client, dataset, path)}
+    for place, key, field in documents.files_in(document):
+        path = place[key]
+        if path in sent or is_to_be_sent(client, path, None):
+            if Path(path).is_dir():
+                raise CommandFailed(f"{field}: {path} is a folder; name a file")
+            sent[path] = place[key] = sent.get(path) or send(client, path).path
+    return document
+
+
+def dataset_sent(client: Client, dataset: Document, path: str) -> Document:
+    """The data set that names what is sent of it, which is at `path`."""
+    is_folder = Path(path).expanduser().is_dir()
+    if is_folder and dataset["kind"] != "folder":
+        raise CommandFailed(f"{path} is a folder of {dataset['kind']} files: send one of them, or a folder of images")
+    return dataset | {"kind": "zip" if is_folder else dataset["kind"], "path": send(client, path).path}
 
 
 def is_to_be_sent(client: Client, path: str, choice: bool | None) -> bool:
     """As was said; else if it is here, and the service and its workers do not see the files of this machine."""
     if choice is not None:
         return choice
-    if "://" in path or not Path(path).expanduser().exists():
+    if not path or "://" in path or not documents.is_here(Path(path).expanduser()):
         return False
     try:
         sources = client.uploads.sources()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 import yaml
 
-from service.cli import completion, details, documents, earlier, values, watching
+from service.cli import completion, details, documents, earlier, sending, values, watching
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
 from service.cli.options import (
@@ -98,7 +98,9 @@ def submit(
             plan = client.jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
-            hand_in(client, spec, options, watch=watch, as_json=as_json)
+            if evaluations := options["evaluations"]:
+                options["evaluations"] = sending.evaluations_sent(client, evaluations)
+            hand_in(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
 
 
 def _document(source: str | None, before: Job | None) -> documents.Document:

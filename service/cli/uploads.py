@@ -1,10 +1,11 @@
 """`cdm uploads`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli import completion
+from service.cli import completion, sending
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.options import AsJson, on_service
@@ -14,7 +15,7 @@ from service.client import Client
 
 uploads = typer.Typer(
     cls=ListsByDefault,
-    help="Files that were sent to be imported, and take room; without a command, a list.",
+    help="Files that were sent for jobs to read, and take room; without a command, a list.",
     rich_markup_mode=None,
 )
 
@@ -40,7 +41,26 @@ def list_uploads(
         (one.id, one.name, f"{one.num_bytes / 2**20:,.1f}", str(one.num_missing_parts), local(one.expires_at))
         for one in found
     )
-    tell(found, table([head, *rows]) if found else "no uploads: `cdm import` sends what it has to", as_json=as_json)
+    tell(
+        found,
+        table([head, *rows]) if found else "no uploads: jobs that name files send what they have to",
+        as_json=as_json,
+    )
+
+
+@uploads.command("send")
+@on_service
+def send_file(
+    client: Client,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Or a folder of images, which becomes a ZIP.")],
+    as_json: AsJson = False,
+) -> None:
+    """Send a file that several jobs are to read, and say how documents name it.
+
+    For one job that is not needed: `cdm submit` and others send the files that a document names and that are here.
+    """
+    upload = sending.send(client, str(file))
+    tell(upload, upload.path, as_json=as_json)
 
 
 @uploads.command()

@@ -1,7 +1,8 @@
-"""`cdm import` of files of this machine, sent to a service that does not see them, over a real S3 server."""
+"""Files of this machine that jobs name, sent to a service that does not see them, over a real S3 server."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from uuid import uuid4
 
 import numpy as np
@@ -15,10 +16,14 @@ from tests.support.faulty_s3 import Weather, faulty_way_to
 from tests.support.plane import KEY
 from tests.support.seaweed import Seaweed, seaweed
 from tests.support.served import Service, served
+from tests.support.waiting import wait_until
 from workers.contract.data import FolderDataset, NpzDataset, ZipDataset
+from workers.contract.features import Inception
 from workers.contract.importing import ImportSpec
-from workers.contract.keys import UploadKeys
+from workers.contract.keys import JobKeys, UploadKeys
+from workers.contract.spec import TrainSpec
 from workers.data import import_images
+from workers.storage import Shelf, read_location
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,135 @@ def test_a_folder_of_images_is_sent_as_one_file_and_is_the_same_set(service: Ser
     assert dataset.channels == 1
     here = FolderDataset(kind="folder", path=str(tmp_path / "photos"), channels=1)
     assert import_images(dataset, service.store).manifest == import_images(here, service.store).manifest
+
+
+FEATURES = "{kind: inception, weights: fid.pth, sha256: " + "ab" * 32 + "}"
+
+
+def sent(service: Service, location: str) -> bytes:
+    """What the service has of an upload."""
+    assert location.startswith("upload://")
+    return read_location(location, most_bytes=1 << 20, shelf=Shelf(service.store, JobKeys("job_1")))
+
+
+def trained(service: Service) -> str:
+    """A training with a checkpoint."""
+    job_id = service.submit("--set", "compute={workers: 1, accelerator: cpu}")
+    service.checkpoint(job_id, 160)
+    return job_id
+
+
+def test_all_files_of_a_training_and_of_its_evaluations_are_sent(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+    for name in ("edm.safetensors", "fid.pth", "mu.npz"):
+        (tmp_path / name).write_text(name)
+
+    job = service.client.jobs.retrieve(
+        service.submit(
+            *("--set", "dataset={kind: npz, path: noise.npz, channels: 1}", "--set", "initial_weights=edm.safetensors"),
+            *("--evaluate", f"features={FEATURES}", "--evaluate", "reference=mu.npz", "--control", "edm"),
+        )
+    )
+
+    spec, evaluations = job.spec, job.evaluations
+    assert isinstance(spec, TrainSpec)
+    assert isinstance(spec.dataset, NpzDataset)
+    assert evaluations
+    assert isinstance(evaluations.features, Inception)
+    assert import_images(spec.dataset, service.store).manifest.num_images == 20
+    assert sent(service, spec.initial_weights or "") == b"edm.safetensors"
+    assert sent(service, evaluations.features.weights) == b"fid.pth"
+    assert sent(service, evaluations.reference or "") == b"mu.npz"
+
+
+def test_a_file_that_is_named_twice_is_sent_once(service: Service, tmp_path: Path) -> None:
+    Image.fromarray(noise(1)[0]).save(tmp_path / "known.png")
+    job = trained(service)
+
+    answer = service.cdm("sample", job, "--set", "inpainting={image: known.png, mask: known.png}", "--json")
+
+    assert answer.code == 0, answer.err
+    known = answer.document["spec"]["inpainting"]
+    assert known["image"] == known["mask"]
+    assert sent(service, known["image"]) == (tmp_path / "known.png").read_bytes()
+    assert len(service.store.folders("uploads/")) == 1
+
+
+def test_so_is_what_an_evaluation_reads_and_what_a_fork_is_to_read(service: Service, tmp_path: Path) -> None:
+    np.savez(tmp_path / "noise.npz", X=noise(20))
+    (tmp_path / "fid.pth").write_text("weights")
+    job = trained(service)
+
+    evaluated = service.cdm("evaluate", job, "--set", f"features={FEATURES}", "--json")
+    forked = service.cdm("fork", job, "--set", "dataset={kind: npz, path: noise.npz, channels: 1}", "--json")
+
+    assert (evaluated.code, forked.code) == (0, 0), evaluated.err + forked.err
+    evaluation, fork = evaluated.document, forked.document
+    assert sent(service, evaluation["spec"]["features"]["weights"]) == b"weights"
+    assert sent(service, fork["job"]["spec"]["dataset"]["path"]) == (tmp_path / "noise.npz").read_bytes()
+
+
+def test_a_study_sends_its_images_once_and_anew_when_their_import_was_deleted(service: Service, tmp_path: Path) -> None:
+    for number, pixels in enumerate(noise(6)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    study = ("study", "smoke", "--set", "dataset={kind: folder, path: ., channels: 1}")
+
+    failing(service, *study)
+    service.cdm(*study)
+    first, there = imported(service).dataset, service.store.folders("uploads/")
+    [job] = service.client.jobs.list()
+    service.client.jobs.delete(job.id)
+    failing(service, *study)
+    second = imported(service).dataset
+
+    assert isinstance(first, ZipDataset)
+    assert isinstance(second, ZipDataset)
+    assert [f"upload://{each}" for each in there] == [first.path]
+    assert second.path != first.path
+    assert import_images(second, service.store).manifest.num_images == 6
+
+
+def failing(service: Service, *arguments: str) -> None:
+    """A study whose import fails as soon as it runs."""
+    before = {job.id for job in service.client.jobs.list()}
+
+    def fail() -> None:
+        [new] = wait_until(lambda: [job for job in service.client.jobs.list() if job.id not in before])
+        service.end(new.id, "failed", reason="data_error")
+
+    ending = Thread(target=fail)
+    ending.start()
+    service.cdm(*arguments)
+    ending.join()
+
+
+def test_a_path_that_is_not_here_may_be_one_of_the_workers_and_a_plan_sends_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    (tmp_path / "edm.safetensors").touch()
+
+    planned = service.cdm("submit", "smoke", "--dry-run", "--set", "initial_weights=edm.safetensors")
+    job = service.client.jobs.retrieve(service.submit("--set", "initial_weights=/data/of/workers.safetensors"))
+    missing = service.cdm("submit", "smoke", "--set", "initial_weights=other.safetensors")
+    folder = service.cdm("submit", "smoke", "--set", f"initial_weights={tmp_path}")
+
+    assert planned.code == 0, planned.err
+    assert isinstance(job.spec, TrainSpec)
+    assert job.spec.initial_weights == "/data/of/workers.safetensors"
+    assert missing.err.startswith(f"error: initial_weights: there is no file {tmp_path}/other.safetensors; give one")
+    assert folder.err == f"error: initial_weights: {tmp_path} is a folder; name a file\n"
+    assert service.store.list("uploads/") == []
+    assert len(list(service.client.jobs.list())) == 1
+
+
+def test_a_file_for_several_jobs_is_sent_by_itself(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "fid.pth").write_text("weights")
+
+    answer = service.cdm("uploads", "send", "fid.pth")
+    missing = service.cdm("uploads", "send", "fid.pt")
+
+    assert sent(service, answer.out.strip()) == b"weights"
+    assert missing.err.endswith("error: cannot read fid.pt: No such file or directory\n")
 
 
 def test_one_may_say_that_the_workers_see_it_and_nothing_is_sent(service: Service, tmp_path: Path) -> None:
@@ -209,7 +343,7 @@ def test_what_was_sent_is_listed_and_deleted_by_the_beginning_of_its_id(service:
     kept, vague = service.cdm("uploads", "delete", read.id), service.cdm("uploads", "delete", "upl_")
     deleted = service.cdm("uploads", "delete", unread.id.lower())
 
-    assert nothing.out == "no uploads: `cdm import` sends what it has to\n"
+    assert nothing.out == "no uploads: jobs that name files send what they have to\n"
     assert head.split() == ["UPLOAD", "NAME", "MIB", "MISSING", "PARTS", "EXPIRES"]
     assert {tuple(line.split()[:4]) for line in lines} == {
         (read.id, "read.npz", "0.0", "0"),

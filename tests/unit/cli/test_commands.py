@@ -64,6 +64,7 @@ def test_jobs_of_a_sweep_are_listed_with_their_latest_metrics(service: Service) 
 def test_a_training_is_submitted_with_evaluations_that_follow_it_and_a_control(
     service: Service, tmp_path: Path
 ) -> None:
+    (tmp_path / "fid.pth").touch()
     features = "{kind: inception, weights: fid.pth, sha256: " + FID_SHA256 + "}"
     job = service.client.jobs.retrieve(
         service.submit(

@@ -93,6 +93,8 @@ def test_images_are_imported_once_for_both_and_that_is_gone_on_with_as_well(serv
 
 
 def test_distances_are_measured_in_features_of_ones_own(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "fid.pth").touch()
+
     failing(service, "--features", f"{{kind: inception, weights: fid.pth, sha256: {FID_SHA256}}}", "--repeats", "3")
 
     (job,) = trainings(service)

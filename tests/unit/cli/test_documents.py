@@ -75,9 +75,30 @@ def test_weights_are_found_beside_the_file_that_names_them(folder: Path) -> None
     (folder / "jobs").mkdir()
     file = folder / "jobs" / "job.yaml"
     file.write_text("preset: smoke\ninitial_weights: edm.safetensors\n")
+    (folder / "jobs" / "edm.safetensors").touch()
 
     assert load(str(file)).initial_weights == str(folder / "jobs" / "edm.safetensors")
-    assert load("smoke", ["initial_weights=s3://b/edm.safetensors"]).initial_weights == "s3://b/edm.safetensors"
+    assert (
+        load("smoke", ["initial_weights=s3://bucket/edm.safetensors"]).initial_weights == "s3://bucket/edm.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ("initial_weights={}", "initial_weights"),
+        ("inpainting={{image: {}, mask: /data/mask.png}}", "inpainting.image"),
+        ("features={{kind: inception, weights: {}}}", "features.weights"),
+        ("reference={}", "reference"),
+    ],
+)
+def test_a_file_that_is_named_by_where_it_is_from_here_is_here(folder: Path, change: str, field: str) -> None:
+    for name in ("missing", "x" * 300):
+        with pytest.raises(CommandFailed) as refused:
+            load("smoke", [change.format(name)])
+        assert str(refused.value) == (
+            f"{field}: there is no file {folder / name}; give one that is, or the whole path of what the workers have"
+        )
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
