@@ -83,9 +83,10 @@ def submit(
     spec = documents.completed(_document(source, before), changes)
     options = values.job_options(name, () if before else label, priority, max_runtime)
     inherited = before.evaluations if before else None
-    options["evaluations"] = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
+    evaluations = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
+    options["evaluations"] = evaluations
     if control:
-        if not options["evaluations"]:
+        if not evaluations:
             raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
         options["control"] = control
     if before:
@@ -98,7 +99,7 @@ def submit(
             plan = client.jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
-            if evaluations := options["evaluations"]:
+            if evaluations:
                 options["evaluations"] = sending.evaluations_sent(client, evaluations)
             hand_in(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
 
