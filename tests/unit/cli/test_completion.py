@@ -1,7 +1,6 @@
 """What a shell is offered, and that it never waits for it."""
 
 import threading
-import time
 
 from service.cli.completion import in_time
 from tests.support.command import Command
@@ -28,9 +27,8 @@ def test_without_a_service_nothing_is_offered_and_nothing_said(cdm: Command) -> 
 
 def test_what_takes_too_long_is_not_waited_for() -> None:
     never = threading.Event()
-    begun = time.monotonic()
 
-    assert in_time(lambda: [("job_1", str(never.wait(30)))], patience_seconds=0.05) == []
+    offered = in_time(lambda: [("job_1", str(never.wait()))], patience_seconds=0.05)
 
-    assert time.monotonic() - begun < 10
     never.set()
+    assert offered == []
