@@ -1,6 +1,7 @@
 """Two things that Ray Train's controller keeps to itself: that it waits for room, and that it is about to resize."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import ray
@@ -38,10 +39,20 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
 
     Without room for its workers Ray Train tries again for ever, in silence: the job's progress says so, and why.
     A healthy group that shall become larger or smaller is ended without being asked: here it is, for a checkpoint.
+    `clock` counts seconds, and `sleep` lets so many go by.
     """
 
-    def __init__(self, run: Run, spec: AnySpec, signals: Signals) -> None:
+    def __init__(
+        self,
+        run: Run,
+        spec: AnySpec,
+        signals: Signals,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._run, self._spec, self._signals = run, spec, signals
+        self._clock, self._sleep = clock, sleep
         self._without_workers_since: float | None = None
         self._told_at = 0.0
 
@@ -65,13 +76,13 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
             log.warning("controller_watch.failed", error=f"{type(error).__name__}: {error}"[:300])
 
     def _has_waited(self) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         self._without_workers_since = self._without_workers_since or now
         is_early = now - self._told_at < _TELL_EVERY_SECONDS
         return now - self._without_workers_since > _PATIENCE_SECONDS and not is_early
 
     def _tell(self) -> None:
-        self._told_at = time.monotonic()
+        self._told_at = self._clock()
         if (missing := _missing(self._spec.compute)) is None:
             return
         run, store = self._run, open_store(self._run.store_url)
@@ -81,13 +92,13 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
 
     def _save(self) -> None:
         store, keys = open_store(self._run.store_url), self._run.keys
-        before, deadline = committed_checkpoints(store, keys)[-1:], time.monotonic() + _SAVING_SECONDS
+        before, deadline = committed_checkpoints(store, keys)[-1:], self._clock() + _SAVING_SECONDS
         self._signals.ask_for_checkpoint()
         while committed_checkpoints(store, keys)[-1:] == before:
-            if time.monotonic() > deadline:
+            if self._clock() > deadline:
                 log.warning("resize.not_saved", waited_seconds=_SAVING_SECONDS)
                 return
-            time.sleep(_POLL_SECONDS)
+            self._sleep(_POLL_SECONDS)
         log.info("resize.saved")
 
 

@@ -17,24 +17,26 @@ _POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
+    """Of workers, so far."""
+
     stop: bool = False
     num_checkpoints: int = 0
 
 
-class _Board:
+class Board:
     """Where it is written down; an actor that belongs to the driver and ends with it."""
 
     def __init__(self) -> None:
-        self._asked = _Asked()
+        self._asked = Asked()
 
     def ask_to_stop(self) -> None:
-        self._asked = _Asked(True, self._asked.num_checkpoints)
+        self._asked = Asked(True, self._asked.num_checkpoints)
 
     def ask_for_checkpoint(self) -> None:
-        self._asked = _Asked(self._asked.stop, self._asked.num_checkpoints + 1)
+        self._asked = Asked(self._asked.stop, self._asked.num_checkpoints + 1)
 
-    def read(self) -> _Asked:
+    def read(self) -> Asked:
         return self._asked
 
 
@@ -48,7 +50,7 @@ class Signals:
     def open(cls) -> Self:
         """On the driver's node: elsewhere it might die with a node, and its readers with it."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote())
+        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote())
 
     def forward(self, stop: StopFlag) -> None:
         """Pass the driver's wish to stop on, once there is one."""
@@ -56,6 +58,10 @@ class Signals:
 
     def ask_for_checkpoint(self) -> None:
         ray.get(self.board.ask_for_checkpoint.remote())
+
+    def read(self) -> Asked:
+        asked: Asked = ray.get(self.board.read.remote())
+        return asked
 
     def _forward(self, stop: StopFlag) -> None:
         stop.wait()
@@ -67,8 +73,8 @@ class Listener:
     """Reads the board in a thread of a worker. A checkpoint that was asked of workers before it is none of its own."""
 
     def __init__(self, signals: Signals) -> None:
-        self._board = signals.board
-        self._asked: _Asked = ray.get(self._board.read.remote())
+        self._signals = signals
+        self._asked = signals.read()
         self._num_checkpoints = self._asked.num_checkpoints
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -81,4 +87,4 @@ class Listener:
     def _listen(self) -> None:
         while not self._asked.stop:
             threading.Event().wait(_POLL_SECONDS)
-            self._asked = ray.get(self._board.read.remote())
+            self._asked = self._signals.read()

@@ -1,12 +1,180 @@
-"""What a job is told while Ray Train waits for room. The watch itself lives in Ray: `chaos/test_training_faults.py`."""
+"""What a job is told while Ray Train waits for room, and that workers save before they are resized.
 
+Ray Train itself calls the watch in `chaos/test_training_faults.py`.
+"""
+
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import ray
+from ray.train.v2._internal.execution.controller.state import (
+    FinishedState,
+    InitializingState,
+    ReschedulingState,
+    ResizingState,
+    RestartingState,
+    RunningState,
+    TrainControllerState,
+)
+from ray.train.v2._internal.execution.scaling_policy import ResizeDecision
+from ray.train.v2.api.exceptions import ControllerError
 
-from workers.contract.records import Ledger
-from workers.jobs.controller_watch import waiting
+from tests.support.specs import smoke_spec
+from workers.contract.keys import MANIFEST
+from workers.contract.records import Ledger, Progress
+from workers.jobs.controller_watch import ControllerWatch, waiting
+from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import Status, progress_of
+from workers.training.scribe import Run
+
+FAILED = ControllerError(RuntimeError("a worker is gone"))
+SMALLER = ResizeDecision(num_workers=1, resources_per_worker={"CPU": 1})
+LACK = "room for 2 cpu workers: all nodes together have 2 CPUs, 1 free"
+
+
+class Hours:
+    """Time that goes by only while somebody sleeps; `meanwhile` is what others do then."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.meanwhile()
+
+
+class Asking:
+    """Counts the checkpoints that workers were asked for."""
+
+    num_checkpoints = 0
+
+    def ask_for_checkpoint(self) -> None:
+        self.num_checkpoints += 1
+
+
+class Watched:
+    """A watch on a run in a cluster with too little room for its two workers."""
+
+    def __init__(self, name: str) -> None:
+        self.hours, self.asking, self.store = Hours(), Asking(), MemoryStore.named(name)
+        self.run = Run(f"memory://{name}", "job_1", 1, "")
+        self.watch = ControllerWatch(self.run, smoke_spec(), self.asking, clock=self.hours, sleep=self.hours.sleep)
+
+    def sees(self, *states: TrainControllerState) -> None:
+        for state in states:
+            self.watch.after_controller_state_update(state, state)
+
+    def told(self) -> Progress | None:
+        """What it has said since this was last asked for."""
+        key = self.run.keys.attempt(1).progress
+        if key not in self.store.list(key):
+            return None
+        progress = Progress.model_validate_json(self.store.get(key))
+        self.store.delete(key)
+        return progress
+
+    def checkpoint(self, images_seen: int) -> None:
+        self.store.put(f"{self.run.keys.checkpoint(images_seen, 1)}{MANIFEST}", b"")
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What Ray says is free."""
+    free = {"CPU": 1.0}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    return free
+
+
+@pytest.fixture
+def watched(request: pytest.FixtureRequest, free: dict[str, float]) -> Watched:
+    return Watched(request.node.name.replace("_", "-").translate(str.maketrans("[]", "--")))
+
+
+@pytest.mark.parametrize("state", [InitializingState(), RestartingState(FAILED)])
+def test_a_group_that_has_waited_for_half_a_minute_says_what_it_lacks_every_ten_seconds(
+    watched: Watched, state: TrainControllerState
+) -> None:
+    said = []
+    for _ in range(60):
+        watched.sees(state)
+        if told := watched.told():
+            said.append((watched.hours.now - 1000.0, told.phase, told.waiting_for))
+        watched.hours.sleep(1)
+
+    assert said == [(31.0, "waiting", LACK), (41.0, "waiting", LACK), (51.0, "waiting", LACK)]
+
+
+def test_a_group_that_trained_in_between_waits_anew(watched: Watched) -> None:
+    watched.sees(InitializingState())
+    watched.hours.sleep(20)
+    watched.sees(RunningState(), RestartingState(FAILED))
+    watched.hours.sleep(20)
+    watched.sees(RestartingState(FAILED))
+
+    assert watched.told() is None
+
+
+def test_what_ray_has_tried_for_a_minute_is_told_at_once_unless_there_is_room_by_now(
+    watched: Watched, free: dict[str, float]
+) -> None:
+    watched.sees(ReschedulingState(FAILED))
+    told = watched.told()
+    free["CPU"] = 2.0
+    watched.sees(ReschedulingState(FAILED))
+
+    assert told
+    assert (told.waiting_for, told.images_seen, told.total_images) == (LACK, 0, 320)
+    assert watched.told() is None
+
+
+def test_other_states_are_not_told_of(watched: Watched) -> None:
+    for _ in range(3):
+        watched.sees(RunningState(), FinishedState())
+        watched.hours.sleep(60)
+
+    assert (watched.told(), watched.asking.num_checkpoints) == (None, 0)
+
+
+def test_workers_save_before_they_are_resized_and_are_waited_for(watched: Watched) -> None:
+    def save() -> None:
+        if watched.hours.now >= 1007:
+            watched.checkpoint(320)
+
+    watched.checkpoint(160)
+    watched.hours.meanwhile = save
+
+    watched.sees(ResizingState(SMALLER))
+
+    assert (watched.asking.num_checkpoints, watched.hours.now) == (1, 1007)
+
+
+def test_workers_that_cannot_save_are_waited_for_no_longer_than_a_minute(watched: Watched) -> None:
+    watched.checkpoint(160)
+
+    watched.sees(ResizingState(SMALLER))
+
+    assert (watched.asking.num_checkpoints, watched.hours.now) == (1, pytest.approx(1060, abs=1))
+
+
+def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error here would count as one of the workers'."""
+
+    def away(*_: object) -> bytes:
+        raise ConnectionError("the store is away")
+
+    with monkeypatch.context() as broken:
+        for name in ("get", "list", "put"):
+            broken.setattr(watched.store, name, away)
+        watched.sees(ReschedulingState(FAILED), ResizingState(SMALLER))
+
+    watched.sees(ReschedulingState(FAILED))
+    assert watched.told()
 
 
 def test_the_last_word_of_workers_that_are_gone_is_kept_and_dated_anew() -> None:
