@@ -1,6 +1,8 @@
 """`cdm quickstart`: from nothing to images, without questions."""
 
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,17 +44,18 @@ def quickstart(
         raise CommandFailed(f"cannot write {output}: there is no folder {output.absolute().parent}")
     folder = Folder.at(home)
     stages = Stages()
-    started = _make_sure_it_runs(folder, as_json=as_json)
-    stages.ends("start")
-    try:
-        connection = stack_of(home)
-        with Client(connection.url, connection.api_key) as client:
-            job = _train(client, stages, as_json=as_json)
-            path, images_seen = save_newest_grid(client, job, output)
-    except (ClientError, CommandFailed):
-        if started:
-            _stop(folder, as_json=as_json)
-        raise
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():  # what programs read is the answer alone
+        started = _make_sure_it_runs(folder, as_json=as_json)
+        stages.ends("start")
+        try:
+            connection = stack_of(home)
+            with Client(connection.url, connection.api_key) as client:
+                job = _train(client, stages, as_json=as_json)
+                path, images_seen = save_newest_grid(client, job, output)
+        except (ClientError, CommandFailed):
+            if started:
+                _stop(folder, as_json=as_json)
+            raise
     found = {
         "image": str(path),
         "images_seen": images_seen,

@@ -1,6 +1,7 @@
 """A control plane in one process: real database and application, cluster and object store in memory, time by hand."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,8 +79,7 @@ class FakeMlflow:
             return httpx2.Response(200, json={"experiment": {"experiment_id": "7"}})
         if request.url.path.endswith("metrics/get-history"):
             key = request.url.params["metric_key"]
-            points = self.curves.get(key, {}).items()
-            found = [{"key": key, "step": step, "value": value, "timestamp": step} for step, value in points]
+            found = [_metric(key, step, value) for step, value in self.curves.get(key, {}).items()]
             return httpx2.Response(200, json={"metrics": found})
         if request.url.path.endswith("runs/log-batch"):
             batch = httpx2.Response(200, content=request.content).json()
@@ -92,7 +92,7 @@ class FakeMlflow:
 
     def _run(self) -> dict[str, Any]:
         last = ((key, max(points.items())) for key, points in self.curves.items())
-        metrics = [{"key": key, "step": step, "value": value, "timestamp": step} for key, (step, value) in last]
+        metrics = [_metric(key, step, value) for key, (step, value) in last]
         return {"info": {"experiment_id": "7"}, "data": {"metrics": metrics}}
 
     def client(self) -> Mlflow:
@@ -103,6 +103,10 @@ class FakeMlflow:
 
 
 class Worker:
+def _metric(key: str, step: int, value: float) -> dict[str, Any]:
+    return {"key": key, "step": step, "value": value if math.isfinite(value) else "NaN", "timestamp": step}
+
+
     """Plays a driver by hand: leaves the records of one attempt in the store."""
 
     def __init__(self, store: ObjectStore, job_id: str, attempt: int = 1) -> None:

@@ -1,0 +1,57 @@
+"""`cdm metrics`: the latest values of a job, or curves, as MLflow has them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support.served import Service
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def measured(service: Service) -> str:
+    """A job that MLflow has curves of."""
+    service.mlflow.curves |= {
+        "loss/dsm": {160: 0.5, 1600: 0.123456789},
+        "loss/consistency": {160: 0.25, 1600: float("nan")},
+    }
+    job = service.submit()
+    service.worker(job).progress(at=datetime.now(UTC))
+    wait_until(lambda: service.client.jobs.retrieve(job).state == "running")
+    return job
+
+
+def cells(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_without_keys_the_latest_value_of_each_curve_is_shown(service: Service, measured: str) -> None:
+    answer = service.cdm("metrics", measured)
+
+    assert (answer.code, answer.err) == (0, "")
+    assert cells(answer.out) == [
+        ["KEY", "IMAGES", "VALUE"],
+        ["loss/consistency", "1,600", "not", "finite"],
+        ["loss/dsm", "1,600", "0.123457"],
+    ]
+
+
+def test_curves_are_shown_one_below_the_other(service: Service, measured: str) -> None:
+    answer = service.cdm("metrics", measured, "loss/dsm", "loss/consistency")
+
+    dsm, consistency = map(cells, answer.out.split("\n\n"))
+    assert dsm == [["IMAGES", "loss/dsm"], ["160", "0.5"], ["1,600", "0.123457"]]
+    assert consistency == [["IMAGES", "loss/consistency"], ["160", "0.25"], ["1,600", "not", "finite"]]
+
+
+def test_programs_get_the_numbers_as_they_are(service: Service, measured: str) -> None:
+    [series] = service.cdm("metrics", measured, "loss/dsm", "--json").document
+
+    assert series["key"] == "loss/dsm"
+    assert [(point["images_seen"], point["value"]) for point in series["points"]] == [(160, 0.5), (1600, 0.123456789)]
+
+
+def test_a_job_that_has_measured_nothing_is_no_error(service: Service) -> None:
+    answer = service.cdm("metrics", service.submit())
+
+    assert (answer.code, answer.out) == (0, "nothing has been measured yet\n")
