@@ -1,13 +1,14 @@
 """From somebody's images to whether consistency paid, by one command: jobs of all kinds on the whole stack."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from service.jobs.views import AT_IMAGES, COMPARES, OF_JOB, JobState
+from service.jobs.views import AT_IMAGES, COMPARES, OF_JOB, Job, JobState
 from tests.support.stack_jobs import finished, mlflow
 from tests.support.waiting import wait_until
 from tests.support.whole_stack import Stack, run_cdm
@@ -20,41 +21,57 @@ pytestmark = pytest.mark.timeout(900)
 STUDY_SECONDS = 600  # on a quiet machine a tenth of that
 
 
-def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: Stack, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Study:
+    """One that is over: its command, where that leaves what it has found, and the training with the term."""
+
+    command: tuple[str, ...]
+    found: Path
+    trained: Job
+
+
+@pytest.fixture(scope="module")
+def study(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("study")
     pixels = np.random.default_rng(0).integers(0, 256, (48, 16, 16), dtype=np.uint8)
-    np.savez(tmp_path / "images.npz", images=pixels)
+    np.savez(folder / "images.npz", images=pixels)
     command = (
-        *("study", "smoke", "--name", "small", "-n", "8", "--drift", "2", "--output", str(tmp_path / "found")),
-        *("--set", f"dataset={{kind: npz, path: {tmp_path}/images.npz, channels: 1}}"),
+        *("study", "smoke", "--name", "small", "-n", "8", "--drift", "2", "--output", str(folder / "found")),
+        *("--set", f"dataset={{kind: npz, path: {folder}/images.npz, channels: 1}}"),
         *("--set", "network.class_conditional=false", "--set", "duration_images=160"),
     )
+    studied = stack.cdm(*command, timeout_seconds=STUDY_SECONDS)
+    assert studied.returncode == 0, studied.stderr
+    (trained,) = (job for job in stack.client.jobs.list(labels={"study": "small"}) if job.control_job_id)
+    return Study(command, folder / "found", trained)
 
-    first, second = (stack.cdm(*command, timeout_seconds=STUDY_SECONDS) for _ in range(2))
 
-    assert first.returncode == 0, first.stderr
-    assert second.returncode == 0, second.stderr
+def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: Stack, study: Study) -> None:
+    again = stack.cdm(*study.command, timeout_seconds=STUDY_SECONDS)
+
+    assert again.returncode == 0, again.stderr
     jobs = {job.name: job for job in stack.client.jobs.list(labels={"study": "small"})}
     assert sorted(jobs) == ["small import", "small job", "small job control"]
     trained, control = jobs["small job"], jobs["small job control"]
-    assert trained.control_job_id == control.id
+    assert (trained.id, trained.control_job_id) == (study.trained.id, control.id)
     (compared,) = stack.client.jobs.list(labels={COMPARES: trained.id})
     assert (compared.name, compared.state) == ("small job beside control", JobState.SUCCEEDED)
     (evaluation,) = stack.client.jobs.list(labels={OF_JOB: trained.id})
     assert (evaluation.state, evaluation.labels[AT_IMAGES]) == (JobState.SUCCEEDED, "160")
     (found,) = stack.client.jobs.evaluations(trained.id)
     assert found.job_id == evaluation.id
-    comparison = Comparison.model_validate_json((tmp_path / "found/result.json").read_text())
+    comparison = Comparison.model_validate_json((study.found / "result.json").read_text())
     assert comparison.is_paired
     assert list(comparison.differences) == ["objective.consistency"]
-    assert "FD-ENL0" in (tmp_path / "found/report.html").read_text()
+    assert "FD-ENL0" in (study.found / "report.html").read_text()
     curve = mlflow(trained, "metrics/get-history", metric_key="eval/FD-ENL0")["metrics"]
     assert [(point["step"], point["value"]) for point in curve] == [(160, found.measures["FD-ENL0"].value)]
     pictures = [file["path"] for file in mlflow(trained, "artifacts/list", path="images")["files"]]
     assert any("evaluation_timeline" in path for path in pictures)
 
 
-def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, tmp_path: Path) -> None:
-    (trained,) = (job for job in stack.client.jobs.list(labels={"study": "small"}) if job.control_job_id)
+def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, study: Study, tmp_path: Path) -> None:
+    trained = study.trained
     before = len(list(stack.client.jobs.list(kind="sample")))
 
     asked = stack.cdm("sample", trained.id, "-n", "10", "--set", "compute.workers=2", "--set", "pass_images=3")
