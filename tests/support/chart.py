@@ -26,9 +26,7 @@ def tool(name: str) -> str:
     """Its path; the test is skipped where it is not installed."""
     found = shutil.which(name, path=f"{_TOOLS}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        pytest.skip(
-            f"{name} is not installed (`make chart` installs Helm and kubernetes-validate; pip install checkov)"
-        )
+        pytest.skip(f"{name} is not installed (`make chart` installs Helm and kubernetes-validate)")
     return found
 
 
