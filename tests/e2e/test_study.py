@@ -96,9 +96,9 @@ def test_two_workers_on_ray_draw_from_its_checkpoint(stack: Stack, study: Study,
 
 
 def test_a_colleague_with_a_key_and_nothing_else_takes_the_weights_home(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (trained,) = (job for job in stack.client.jobs.list(labels={"study": "small"}) if job.control_job_id)
+    trained = study.trained
     key = stack.client.api_keys.create(scopes=["jobs:read"]).key
     url = json.loads((stack.home / "connection.json").read_text())["url"]
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

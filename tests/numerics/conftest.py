@@ -1,10 +1,5 @@
 """What all tests of this folder start from."""
 
-import pytest
-import torch
+from tests.support.randomness import same_random_numbers
 
-
-@pytest.fixture(autouse=True)
-def same_random_numbers() -> None:
-    """So that a test's draws depend neither on the tests before it nor on how they are spread over processes."""
-    torch.manual_seed(0)
+__all__ = ["same_random_numbers"]

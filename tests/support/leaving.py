@@ -4,7 +4,7 @@ from service.cluster.base import RunStatus
 from tests.support.plane import Plane, Script, until_run
 
 
-async def left(plane: Plane, script: Script, job_id: str, attempt: int = 1) -> None:
+async def left(plane: Plane, job_id: str, attempt: int = 1) -> None:
     """Let the driver leave as it was asked to, and look."""
     await plane.settle()
     await until_run(plane, f"{job_id}-a{attempt}", RunStatus.STOPPED)

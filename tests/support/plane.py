@@ -5,7 +5,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from service.metrics.mlflow import MlflowCurves
 from service.parts import Parts, open_parts
 from service.settings import Settings
 from service.web.audit import Origin
+from tests.support.clock import ManualClock
 from tests.support.fresh_databases import prepare
 from workers.contract.document import Document
 from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
@@ -102,11 +103,11 @@ class FakeMlflow:
         return MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(self))
 
 
-class Worker:
 def _metric(key: str, step: int, value: float) -> dict[str, Any]:
     return {"key": key, "step": step, "value": value if math.isfinite(value) else "NaN", "timestamp": step}
 
 
+class Worker:
     """Plays a driver by hand: leaves the records of one attempt in the store."""
 
     def __init__(self, store: ObjectStore, job_id: str, attempt: int = 1) -> None:
@@ -198,19 +199,6 @@ class Script:
 
     def crash(self, submission_id: str, error: Exception) -> None:
         self._ends[submission_id].set_exception(error)
-
-
-class ManualClock:
-    """Stands still until moved."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 ORIGIN = Origin(

@@ -16,8 +16,9 @@ from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from service.jobs.views import CancelRequest, JobCreate
 from service.parts import Parts
+from tests.support.clock import ManualClock
 from tests.support.drivers import job_id
-from tests.support.plane import ORIGIN, ManualClock
+from tests.support.plane import ORIGIN
 from tests.support.stories import Step, Story
 from workers.contract.presets import PRESETS
 

@@ -12,11 +12,9 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from tests.support.plane import Served, Worker, eventually, running, served_in, settings_in
 from tests.support.problems import PROBLEM, assert_problem
+from tests.support.submissions import SMOKE
 from workers.contract.keys import JobKeys
-from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
-
-SMOKE = PRESETS["smoke"].model_dump(mode="json")
 
 
 @pytest.fixture

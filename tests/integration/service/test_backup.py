@@ -27,8 +27,9 @@ from service.web.views import Scope
 from service.webhooks.store import WebhookStore
 from service.webhooks.usecases import Webhooks
 from service.webhooks.views import WebhookCreate
+from tests.support.clock import ManualClock
 from tests.support.fresh_databases import Databases, PostgresDatabases
-from tests.support.plane import ORIGIN, ManualClock, Plane, Script, plane_in, until_run
+from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
 from tests.support.postgres import binaries
 from workers.storage.memory import MemoryStore
 

@@ -14,9 +14,8 @@ import httpx2
 import pytest
 
 from tests.support.plane import Served, served_in
-from workers.contract.presets import PRESETS
+from tests.support.submissions import SMOKE
 
-SMOKE = PRESETS["smoke"].model_dump(mode="json")
 JSON = {"Content-Type": "application/json"}
 NO_LIMITS = {"per_minute": 10**6, "failures_per_minute": 10**6}
 

@@ -32,7 +32,7 @@ async def test_a_running_job_is_stopped_and_cancelled_when_it_has_left(plane: Pl
 
     assert (await plane.cancel(job_id)).state == "cancelling"
     assert (await plane.cancel(job_id)).state == "cancelling", "asking again is harmless"
-    await left(plane, script, job_id)
+    await left(plane, job_id)
 
     job = await plane.job(job_id)
     assert (job.state, job.message, job.unclean, job.reason) == ("cancelled", "left at 200 images", False, None)
@@ -43,7 +43,7 @@ async def test_a_driver_that_leaves_without_a_word_when_cancelled_is_unclean(pla
     job_id = await plane.started()
 
     await plane.cancel(job_id)
-    await left(plane, script, job_id)
+    await left(plane, job_id)
 
     job = await plane.job(job_id)
     assert (job.state, job.reason, job.unclean) == ("cancelled", "stopped", True)
@@ -82,7 +82,7 @@ async def test_stopping_a_pending_submission_is_repeated_until_it_works(tmp_path
         assert (await plane.job(job_id)).state == "cancelling"
 
         cluster.num_slots = 1
-        await left(plane, script, job_id)
+        await left(plane, job_id)
 
         assert (await plane.job(job_id)).state == "cancelled"
 

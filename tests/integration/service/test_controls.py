@@ -13,13 +13,13 @@ from service.jobs.lookup import Filters
 from service.jobs.records import JobRecord
 from service.jobs.views import COMPARES, CONTROL_OF, JobCreate
 from tests.support.plane import ORIGIN, Plane, Served, served_in
+from tests.support.submissions import SMOKE
 from workers.contract.comparing import CompareSpec
 from workers.contract.merging import differences
 from workers.contract.presets import PRESETS
 from workers.contract.spec import TrainSpec
 
 PAIRED: dict[str, Any] = {"evaluations": {"num_images": 100, "every_images": 1000}, "control": "edm"}
-SMOKE = PRESETS["smoke"].model_dump(mode="json")
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from service.database import Database, open_database
 from service.database.leases import alone, hold
 from service.database.tables import installation, leases
 from service.errors import DatabaseInUse, DatabaseUnavailable
+from tests.support.clock import ManualClock
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import ManualClock, eventually, settings_in
+from tests.support.plane import eventually, settings_in
 from tests.support.postgres import Postgres
 
 HOLDER = """

@@ -14,16 +14,15 @@ from service.jobs.rebuild import rebuild
 from service.jobs.views import JobCreate
 from tests.support.plane import ORIGIN, Plane, Script, Served, Worker, eventually, plane_in, served_in
 from tests.support.problems import code
+from tests.support.submissions import SMOKE
 from workers.contract.data import DatasetManifest, Shard
 from workers.contract.importing import ImportReport
 from workers.contract.jobs import parse_job
 from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
-from workers.contract.presets import PRESETS
 from workers.storage import ObjectStore
 
 AT = "2026-11-01T00:00:00Z"
 ONE, OTHER = "1a" * 32, "2b" * 32
-SMOKE = PRESETS["smoke"].model_dump(mode="json")
 IMPORT = {"kind": "import", "dataset": {"kind": "npz", "path": "/data/images.npz"}}
 ELSEWHERE = {"Cdm-Project": "other"}
 

@@ -16,7 +16,7 @@ async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_wh
     job_id = await plane.started()
     leaves_well(plane, script, job_id)
     assert (await plane.service.pause(job_id, origin=ORIGIN)).state == "pausing"
-    await left(plane, script, job_id)
+    await left(plane, job_id)
     paused = await plane.job(job_id)
     assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
     assert await plane.jobs.active() == []
@@ -55,7 +55,7 @@ async def test_a_job_that_fails_while_it_is_being_paused_has_failed(plane: Plane
 async def test_a_paused_job_can_be_cancelled(plane: Plane, script: Script) -> None:
     job_id = await plane.started()
     await plane.service.pause(job_id, origin=ORIGIN)
-    await left(plane, script, job_id)
+    await left(plane, job_id)
 
     assert (await plane.cancel(job_id)).state == "cancelled"
 

@@ -13,10 +13,8 @@ from service.cluster import MemoryCluster
 from tests.support.pictures import of_a_later_version, write_zip
 from tests.support.plane import KEY, Served, eventually, running, served_in, settings_in
 from tests.support.problems import assert_problem, pointers
-from workers.contract.presets import PRESETS
+from tests.support.submissions import SMOKE
 from workers.storage.memory import MemoryStore
-
-SMOKE = PRESETS["smoke"].model_dump(mode="json")
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from service.cluster.base import RunStatus
 from service.errors import JobGone, JobNotFound
 from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
-from tests.support.plane import ORIGIN, ManualClock, Plane, Script, plane_in, until_run
+from tests.support.clock import ManualClock
+from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 

@@ -16,7 +16,8 @@ from service.cluster import MemoryCluster
 from service.identifiers import new_id
 from service.settings import UploadLimits
 from service.uploads import usecases
-from tests.support.plane import KEY, FakeMlflow, ManualClock, Plane, Script, plane_in, running, served_in, settings_in
+from tests.support.clock import ManualClock
+from tests.support.plane import KEY, FakeMlflow, Plane, Script, plane_in, running, served_in, settings_in
 from tests.support.problems import code
 from tests.support.seaweed import Seaweed, seaweed
 from workers.contract.data import NpzDataset

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from service.jobs.lifecycle import JobState
 from service.jobs.loop import Loop
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.web.addresses import AddressGuard
 from service.web.outgoing import guarded_client
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.outbox import enqueue
@@ -28,11 +26,11 @@ from service.webhooks.records import Addressee, WebhookRecord
 from service.webhooks.store import WebhookStore
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import Databases, SqliteFiles
+from tests.support.mail import LOOPBACK
 from tests.support.plane import eventually, served_in, settings_in
 from tests.support.receiver import Receiver, receiver
 from workers.contract.presets import PRESETS
 
-LOOPBACK = AddressGuard(networks=[ip_network("127.0.0.0/8")])
 OF_ONE_WEBHOOK, OF_ONE_PROJECT, IN_ALL = 8, 32, 256
 
 

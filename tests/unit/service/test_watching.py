@@ -8,7 +8,6 @@ import pytest
 
 from service.cluster.base import RunStatus
 from service.jobs.evidence import (
-    Limits,
     Observed,
     Unreachable,
     is_silent,
@@ -18,11 +17,8 @@ from service.jobs.evidence import (
 )
 from service.jobs.lifecycle import Ask, Intent, JobState, Move, Revoke, conclude, decide
 from tests.support.jobs import NOW, SPEC, ago, attempt, job, outcome, progress, run
+from tests.support.verdicts import BEATING, LIMITS, SILENT
 from workers.contract.records import Progress
-
-LIMITS = Limits(platform_retries=2, user_retries=1, back_off_seconds=10.0)
-SILENT = job(heard_at=ago(91), advanced_at=ago(91), progress=progress())
-BEATING = job(heard_at=ago(5), advanced_at=ago(5), progress=progress())
 
 
 def overdue(seen: Observed, *, submitted_seconds_ago: float) -> bool:
