@@ -180,7 +180,9 @@ def assemble(
                 "data sets": datasets.purge,
                 "pins": Pins(store=store, objects=objects).purge,
             },
+            database=database,
             clock=clock,
+            token=token,
         ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
     )

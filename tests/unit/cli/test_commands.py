@@ -54,7 +54,7 @@ def test_jobs_of_a_sweep_are_listed_with_their_latest_metrics(service: Service) 
     head, *rows = service.cdm(*asked).out.splitlines()
     documents = service.cdm(*asked, "--json").document
 
-    assert head.split() == "JOB NAME STATE IMAGES loss/dsm eval/FID CREATED CREATED BY LABELS".split()
+    assert " ".join(head.split()) == "JOB NAME STATE IMAGES loss/dsm eval/FID CREATED CREATED BY LABELS"
     (row,) = [row for row in rows if row.startswith(first)]
     assert " 0.25 " in row
     assert row.endswith("rate=1e-3 sweep=rate")

@@ -1,0 +1,66 @@
+"""What has served its time is removed by one replica at a time, and all of it that can be."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.database import Database, open_database
+from service.database.leases import hold
+from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.jobs.housekeeping import Housekeeping
+from tests.support.clock import ManualClock
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url) as database:
+        yield database
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("wrong"), {"event": "housekeeping.failed", "log_level": "error", "exc_info": True}),
+        (StorageUnavailable("away"), {"event": "housekeeping.postponed", "log_level": "info", "error": "away"}),
+        (DatabaseUnavailable("away"), {"event": "housekeeping.postponed", "log_level": "info", "error": "away"}),
+    ],
+)
+async def test_a_purge_that_fails_is_told_and_keeps_no_other_from_its_turn(
+    error: Exception, said: Any, database: Database
+) -> None:
+    clock, purged = ManualClock(), list[datetime]()
+
+    async def fails(*, now: datetime) -> int:
+        raise error
+
+    async def works(*, now: datetime) -> int:
+        purged.append(now)
+        return 1
+
+    purges = {"pins": fails, "uploads": works}
+    housekeeping = Housekeeping(purges=purges, database=database, clock=clock, token="ours")
+    with capture_logs() as logs:
+        assert not await housekeeping.tick()
+
+    assert purged == [clock.now]
+    assert logs == [{"purge": "pins", **said}]
+
+
+async def test_nothing_is_removed_while_another_replica_is_at_it(database: Database) -> None:
+    clock, purged = ManualClock(), list[datetime]()
+
+    async def works(*, now: datetime) -> int:
+        purged.append(now)
+        return 1
+
+    housekeeping = Housekeeping(purges={"uploads": works}, database=database, clock=clock, token="ours")
+    assert await hold(database, "housekeeping", "theirs", now=clock(), seconds=30)
+
+    await housekeeping.tick()
+    clock.advance(31)
+    await housekeeping.tick()
+
+    assert purged == [clock.now]
