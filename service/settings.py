@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     mlflow_username: Annotated[str | None, Field(description="Where MLflow has a login, together with a password")] = (
         None
     )
-    mlflow_password: SecretStr | None = None
+    mlflow_password: Annotated[SecretStr | None, Field(description="Of that user")] = None
     mlflow_token: Annotated[SecretStr | None, Field(description="Where it takes a bearer token")] = None
     worker_python: Annotated[str, Field(min_length=1, description="The Python that runs jobs, on Ray's nodes")] = (
         "python"

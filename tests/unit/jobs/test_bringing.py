@@ -77,7 +77,7 @@ def test_what_cannot_be_had_is_refused_with_its_field_and_nothing_is_kept(site: 
     for url, words in (
         (missing, "127.0.0.1 answered 404; see the URL"),
         (empty, "is empty; see the URL"),
-        (inside, "which is not an address of the public internet; the workers do not go there"),
+        (inside, "169.254.169.254 leads to no public address; the workers go nowhere else"),
     ):
         with pytest.raises(SpecMismatchError) as refused:
             bring(spec_of(field, url), store)
