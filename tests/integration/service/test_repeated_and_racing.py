@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,12 +163,28 @@ async def dataset_forgotten(plane: Plane, job: JobRecord) -> None:
         await DatasetStore(plane.parts.database).forget(connection, job.dataset or "", project=job.project)
 
 
-@pytest.mark.parametrize("change", [evaluation_noted, comparison_noted, run_noted, dataset_forgotten])
+TRAINING: dict[str, Any] = {"evaluations": {}, "control": "edm"}
+IMPORT: dict[str, Any] = {"spec": {"kind": "import", "dataset": {"kind": "npz", "path": "/data/images.npz"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "change"),
+    [
+        (TRAINING, evaluation_noted),
+        (TRAINING, comparison_noted),
+        (TRAINING, run_noted),
+        (IMPORT, dataset_forgotten),
+    ],
+)
 async def test_what_changes_without_an_event_while_its_copy_is_saved_is_in_the_next_copy(
-    tmp_path: Path, script: Script, database_url: str, change: Callable[[Plane, JobRecord], Awaitable[None]]
+    tmp_path: Path,
+    script: Script,
+    database_url: str,
+    fields: dict[str, Any],
+    change: Callable[[Plane, JobRecord], Awaitable[None]],
 ) -> None:
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
-        job_id = await plane.started(evaluations={}, control="edm")
+        job_id = await plane.started(**fields)
         first = await plane.job(job_id)
         await plane.jobs.apply(first, replace(first, dataset="0" * 64), at=plane.clock())
         read = await plane.job(job_id)

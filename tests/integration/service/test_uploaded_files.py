@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.jobs.followups import FollowUps
 from service.jobs.views import ForkCreate, JobCreate
 from service.uploads.errors import UploadInUse
 from tests.support.plane import ORIGIN, Plane
@@ -134,14 +133,13 @@ async def test_what_evaluations_read_is_kept_until_those_of_both_trainings_of_a_
     assert control
     assert pinned(plane) == sorted([trained, control])
     plane.clock.advance(100 * 3600)
-    followups = FollowUps(store=plane.jobs, objects=plane.objects, jobs=plane.service)
 
     for each in (trained, control):
         await plane.settle()
         plane.worker(each).checkpoint(320, at=plane.clock())
         await ended(plane, each)
         assert await is_kept(plane), "its evaluation is to come"
-        await followups.tick()
+        await plane.followups.tick()
         [evaluation] = {*pinned(plane)} - {trained, control}
         assert await is_kept(plane), "its evaluation is under way"
         await ended(plane, evaluation)
@@ -161,9 +159,10 @@ async def test_an_evaluation_that_nobody_asked_for_before_does_not_get_what_has_
 
 
 async def test_a_training_that_is_deleted_keeps_nothing_for_evaluations(plane: Plane) -> None:
-    send(plane, expires_at=plane.clock.now.replace(year=2027))
+    send(plane, expires_at=later(plane, hours=1))
     trained = await plane.started(**FIELDS["/evaluations/reference"])
     await ended(plane, trained)
+    plane.clock.advance(2 * 3600)
     assert await is_kept(plane)
 
     await plane.service.delete(trained, origin=ORIGIN, purge=())
