@@ -1,5 +1,6 @@
 """Files of buckets that documents name: whoever may not read one learns which, and nothing is tried again for it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -8,11 +9,15 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.edm_snapshots import write_snapshot
+from tests.support.published_networks import published
 from tests.support.seaweed import STRANGER, S3Server, seaweed
 from workers.contract.data import NpzDataset
 from workers.data import DatasetError, import_images
+from workers.jobs import convert
 from workers.storage import open_store, read_location
 from workers.storage.memory import MemoryStore
+from workers.training.weights import read_weights
 
 _MOST_BYTES = 1 << 20
 
@@ -67,3 +72,42 @@ def test_a_key_that_is_being_changed_is_no_fault_of_the_document(place: str, mon
 
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         read_location(f"{place}/mask.png", most_bytes=_MOST_BYTES)
+
+
+def test_a_snapshot_of_a_bucket_is_converted_under_its_own_name(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = published("ddpmpp", label_dim=10, augment_dim=9)
+    snapshot = write_snapshot(tmp_path / "snapshot.pkl", network, network.tensors())
+    open_store(place).put("edm.pkl", snapshot.read_bytes())
+    open_store(place).put("other.pkl", b"<html>404</html>")
+    output = tmp_path / "edm.safetensors"
+
+    def converted(source: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["convert", source, "-o", str(output), "--force"])
+        return convert.main()
+
+    assert converted(f"{place}/edm.pkl") == 0
+    assert read_weights(output)[0].extra == {"source": "edm.pkl"}
+    said = {
+        source: (converted(source), capsys.readouterr().err) for source in (f"{place}/other.pkl", f"{place}/no.pkl")
+    }
+    assert said[f"{place}/other.pkl"][1].startswith(f"error: {place}/other.pkl: is not a snapshot")
+    assert said[f"{place}/no.pkl"] == (2, f"error: {place}/no.pkl: there is no such object\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("http://example.org/edm.pkl", "give a path, https://host/file or s3://bucket/key"),
+        ("upload://upl_01ARZ3NDEKTSV4RRFFQ69G5FAV", "give a path, https://host/file or s3://bucket/key"),
+        ("https://me:secret@example.org/edm.pkl", "leave the credentials out"),
+    ],
+)
+def test_a_snapshot_that_cannot_be_had_is_refused_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["convert", source, "-o", str(tmp_path / "edm.safetensors")])
+
+    assert convert.main() == 2
+    assert words in capsys.readouterr().err

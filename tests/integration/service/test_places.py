@@ -140,6 +140,19 @@ async def test_nor_do_initial_weights_or_the_evaluations_of_a_training(tmp_path:
     assert [each["pointer"] for each in answer.json()["errors"]] == ["/evaluations/reference"]
 
 
+@pytest.mark.parametrize("place", ["file:///etc/weights", "memory://other/weights"])
+async def test_stores_that_workers_do_not_share_are_for_jobs_that_are_run_by_hand(served: Served, place: str) -> None:
+    mend = "is in no place that workers share; give a path of the workers, or upload the file"
+    answer = await served.api.post(
+        "/v1/jobs", json={"spec": SMOKE, "evaluations": {"features": INCEPTION | {"weights": place}}}
+    )
+
+    assert await refused(served, SMOKE | {"initial_weights": place}) == {"/spec/initial_weights": mend}
+    assert [(each["pointer"], each["message"]) for each in answer.json()["errors"]] == [
+        ("/evaluations/features/weights", mend)
+    ]
+
+
 async def test_the_services_own_store_stays_closed_though_its_bucket_is_open(tmp_path: Path) -> None:
     async with served_in(tmp_path, store_url="s3://ours/cdm", s3_sources=["s3://ours"]) as served:
         theirs = {"kind": "import", "dataset": {"kind": "zip", "path": "s3://ours/cdm/jobs/a/results/images.zip"}}
