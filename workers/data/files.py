@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import IO, cast
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
@@ -21,6 +22,8 @@ from workers.storage.files import open_regular
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
 MAX_FILE_BYTES = 256 << 20
+
+_ZIP_END, _ZIP_END_BYTES, _COUNTED_ELSEWHERE = b"PK\x05\x06", 22, 0xFFFF  # the last: its number is in a ZIP64 record
 
 # RuntimeError: encrypted, or packed in a way that Python does not know
 _UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
@@ -102,6 +105,7 @@ def zip_files(path: Path) -> Iterator[Files]:
         raise DatasetError(f'{path}: is a folder, not a ZIP; use "kind": "folder"')
     try:
         archive = ZipFile(path)
+        require_all_members(archive)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file where the workers run") from None
     except (BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:  # of a later version; odd names
@@ -117,6 +121,22 @@ def zip_files(path: Path) -> Iterator[Files]:
 
     with archive:
         yield Files(list(members), read)
+
+
+def require_all_members(archive: ZipFile) -> None:
+    """See that what it lists is as much as it says that it holds.
+
+    zipfile reads its directory to the end: a length that is damaged there hides the members behind it.
+
+    Raises:
+        BadZipFile: some are hidden.
+    """
+    file, listed = cast(IO[bytes], archive.fp), len(archive.infolist())
+    file.seek(-(_ZIP_END_BYTES + len(archive.comment)), os.SEEK_END)
+    end = file.read(_ZIP_END_BYTES)
+    counted = int.from_bytes(end[10:12], "little")
+    if end.startswith(_ZIP_END) and counted not in {listed % (_COUNTED_ELSEWHERE + 1), _COUNTED_ELSEWHERE}:
+        raise BadZipFile(f"its directory is damaged: it lists {listed} of {counted} members")
 
 
 @contextmanager

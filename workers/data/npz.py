@@ -8,6 +8,7 @@ import numpy as np
 
 from workers.contract.data import NpzDataset
 from workers.data.errors import DatasetError
+from workers.data.files import require_all_members
 from workers.data.labels import MAX_CLASSES, Labels, number_classes
 from workers.data.source import Source, of_arrays
 
@@ -35,6 +36,7 @@ def npz_source(dataset: NpzDataset) -> Source:
 def _arrays(place: str) -> Mapping[str, np.ndarray]:
     try:
         with ZipFile(place) as archive:
+            require_all_members(archive)
             if (total := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
                 raise OSError(f"unpacks to {total >> 30} GiB, more than memory may hold; bring a folder or a ZIP")
             if damaged := archive.testzip():  # NumPy does not read to the end, which is where checksums are compared

@@ -7,6 +7,7 @@ import tarfile
 import weakref
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tests.support.image_sets import (
     parquet,
     refusal,
     webdataset,
+    zipped,
 )
 from tests.support.pictures import write_folder, write_zip
 from workers.contract.data import Dataset, FolderDataset
@@ -164,6 +166,23 @@ def test_any_byte_changed_is_refused_in_words_or_loses_no_image(
     assert after.num_images == before.num_images
     if kind in {"cifar", "npz"}:
         assert after.digest == before.digest
+
+
+def test_members_that_the_directory_of_an_archive_hides_are_missed(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    """The labels of a NumPy archive, and images of a ZIP: behind a comment that is not there."""
+    with ZipFile(tmp_path / "png.zip", "w") as archive:
+        for name, content in PNGS.items():
+            archive.writestr(name, content)
+    for content, make, listed in (
+        (whole["npz"], numpy_archive, "1 of 2 members"),
+        ((tmp_path / "png.zip").read_bytes(), zipped, f"1 of {len(PNGS)} members"),
+    ):
+        hidden, entry = bytearray(content), content.index(b"PK\x01\x02")
+        rest = content.index(b"PK\x05\x06") - content.index(b"PK\x01\x02", entry + 1)
+        hidden[entry + 32 : entry + 34] = rest.to_bytes(2, "little")
+        (tmp_path / "hidden").write_bytes(hidden)
+
+        assert f"its directory is damaged: it lists {listed}" in refusal(make(tmp_path / "hidden"))
 
 
 @pytest.mark.parametrize("kind", [*MAKERS, "zip"])
