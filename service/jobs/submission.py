@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,6 +38,7 @@ from workers.contract.spec import TrainSpec
 
 log = structlog.get_logger()
 
+_Request = TypeVar("_Request", JobCreate, ForkCreate)
 _LONGEST_DOCUMENT = 64 << 10  # a page of a list has 200 of them
 
 
@@ -72,7 +73,7 @@ class Submission:
         """
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
-        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
+        request = await self._with_priority(request, project=origin.project)
         settled = await self._settled(request, project=origin.project, follows=follows)
         job, source = self._new_job(request, settled.spec, origin, job_id=job_id), settled.source
         await self._keep_uploads(settled, job_id=job.id)
@@ -92,7 +93,7 @@ class Submission:
 
     async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
         """What would become of a job; nothing is written down."""
-        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
+        request = await self._with_priority(request, project=origin.project)
         spec = (await self._settled(request, project=origin.project)).spec
         job = self._new_job(request, spec, origin, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
@@ -113,7 +114,7 @@ class Submission:
         before = TrainSpec.model_validate_json(parent.spec)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
             return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
-        request = request.model_copy(update={"priority": await self._priority(request, project=origin.project)})
+        request = await self._with_priority(request, project=origin.project)
         source = await self._fork_origin(parent, request.source, new_job_id)
         spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)
         create = forks.forked_request(request, spec, of=parent)
@@ -197,6 +198,9 @@ class Submission:
     async def _keep_uploads(self, settled: Settled, *, job_id: str) -> None:
         for upload_id in settled.upload_ids:
             await self.uploads.pin(upload_id, job_id)
+
+    async def _with_priority(self, request: _Request, *, project: str) -> _Request:
+        return request.model_copy(update={"priority": await self._priority(request, project=project)})
 
     async def _priority(self, request: JobCreate | JobUpdate | ForkCreate, *, project: str) -> Priority:
         return priorities.within(request, await self.store.max_priority(project), project=project)

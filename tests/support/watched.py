@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -115,7 +115,7 @@ class Watched:
         rows = "".join(json.dumps({"images_seen": one, "time": 1.8e9, "loss/dsm": 0.5}) + "\n" for one in images_seen)
         self.objects.put(JobKeys(job.id).attempt(job.attempt).metrics_chunk(chunk), rows.encode())
 
-    async def messages(self, path: str, *, last_id: str | None = None, **params: Any) -> AsyncIterator[Message]:
+    async def messages(self, path: str, *, last_id: str | None = None, **params: Any) -> AsyncGenerator[Message]:
         """Those of one connection, which is dropped where the reader stops."""
         headers = {"Last-Event-ID": last_id} if last_id is not None else {}
         async with self.api.stream("GET", path, headers=headers, params=params) as response:
@@ -138,7 +138,7 @@ class Watched:
             async with asyncio.timeout(20):
                 return await anext(found)
         finally:
-            await found.aclose()  # type: ignore[attr-defined]
+            await found.aclose()
 
     async def all(self, path: str, **params: Any) -> list[Message]:
         """Everything up to the end of a stream that is not cut."""

@@ -292,7 +292,7 @@ async def test_streams_beyond_the_limit_are_refused_and_a_client_that_leaves_mak
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         assert int(refused.headers["Retry-After"]) > 0
 
-        await open_one.aclose()  # type: ignore[attr-defined]
+        await open_one.aclose()
         await watchers(live, 0)
         assert (await live.first(path)).event == "snapshot"
 
@@ -308,7 +308,7 @@ async def test_one_project_does_not_take_the_places_of_others(database: Database
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_streams")
         with live.streams.place(theirs.project):
             assert live.streams.open_of == {"default": 1, "theirs": 1}
-        await watching.aclose()  # type: ignore[attr-defined]
+        await watching.aclose()
 
 
 async def test_silence_is_filled_with_comments(database: Database) -> None:
@@ -316,7 +316,7 @@ async def test_silence_is_filled_with_comments(database: Database) -> None:
         job = await live.job()
         messages = live.messages(f"/v1/jobs/{job.id}/events/stream", after="1")
         assert await anext(messages) == Message(comment="ping")
-        await messages.aclose()  # type: ignore[attr-defined]
+        await messages.aclose()
 
 
 async def test_nobody_on_the_way_may_keep_or_collect_a_stream(live: Watched) -> None:
