@@ -26,7 +26,7 @@ from service.uploads.routes import router as uploads_router
 from service.web.health import router as health_router
 from service.web.logs import configure_logging
 from service.web.middleware import install_middleware
-from service.web.problems import describe_problems, install_problems
+from service.web.problems import DescribedApp, install_problems
 from service.web.telemetry import Telemetry
 from service.web.tracing import open_tracing
 from service.webhooks.routes import router as webhooks_router
@@ -79,7 +79,7 @@ def create_app(
             log.info("service.started")
             yield state
 
-    app = FastAPI(
+    app = DescribedApp(
         title="cdm-train",
         summary="Trains consistent diffusion models on a Ray cluster.",
         version="1",
@@ -89,7 +89,6 @@ def create_app(
     install_problems(app)
     for router in (*_ROUTERS, telemetry.router()):
         app.include_router(router)
-    describe_problems(app)
     install_middleware(
         app,
         clock=clock,
@@ -104,5 +103,6 @@ def create_app_from_environment() -> FastAPI:
     """For `uvicorn --factory service.app:create_app_from_environment`; logs are JSON lines."""
     configure_logging()
     app = create_app(Settings())
+    app.openapi()  # so that no request is held up by another that asks for it first
     gc.freeze()  # all that was imported stays: a collection need not look at it again
     return app

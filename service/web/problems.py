@@ -87,10 +87,15 @@ WITH_BODY = (MalformedRequest, RequestTimeout, RequestTooLarge)
 EVERY_POST = (*WITH_BODY, InvalidRequest, IdempotencyMismatch, IdempotencyInFlight)
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Add the problem document to the OpenAPI description; FastAPI knows no models but those it answers with."""
-    _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=_COMPONENTS)
-    app.openapi()["components"]["schemas"].update(definitions["$defs"])
+class DescribedApp(FastAPI):
+    """With the problem document in its OpenAPI description: FastAPI knows no models but those it answers with."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Made when it is first asked for: that takes half a second."""
+        if not self.openapi_schema:
+            _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=_COMPONENTS)
+            super().openapi()["components"]["schemas"].update(definitions["$defs"])
+        return super().openapi()
 
 
 _COMPONENTS = "#/components/schemas/{model}"

@@ -22,7 +22,7 @@ from service.web.idempotency import ReservedUlid
 from service.web.middleware import install_middleware
 from service.web.oidc import IdentityProvider
 from service.web.principal import Reader, Writer
-from service.web.problems import describe_problems, install_problems
+from service.web.problems import DescribedApp, install_problems
 from service.web.telemetry import CollectMetrics, Telemetry
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import prepare
@@ -89,7 +89,7 @@ async def gate(
     limits: Requests = AMPLE,
     collect: Sequence[CollectMetrics] = (),
 ) -> AsyncIterator[Gate]:
-    clock, telemetry, app = ManualClock(), Telemetry(), FastAPI()
+    clock, telemetry, app = ManualClock(), Telemetry(), DescribedApp()
     prepare(database_url)
     install_problems(app)
     app.include_router(keys_router)
@@ -110,7 +110,6 @@ async def gate(
         async with httpx2.AsyncClient(transport=transport, base_url="http://cdm.test", headers=headers) as api:
             opened = Gate(app, with_state, api, database, clock, telemetry)
             _add_things(opened)
-            describe_problems(app)
             install_middleware(
                 app,
                 clock=clock,
