@@ -39,12 +39,29 @@ def forked_spec(parent: TrainSpec, overrides: Mapping[str, Any], *, images_seen:
         field, made, _ = found
         reason = f"must stay {made}: the weights of the checkpoint mean something else otherwise"
         problems.append(Problem(f"/overrides/preconditioning/{field}", "fixed", reason))
+    problems += _term_problems(parent, spec, images_seen=images_seen)
     if spec.duration_images <= images_seen:
         reason = f"must be above {images_seen}, the images that the checkpoint has seen"
         problems.append(Problem("/overrides/duration_images", "out_of_range", reason))
     if problems:
         raise InvalidRequest("the fork cannot go on from this checkpoint", problems=problems)
     return spec
+
+
+def _term_problems(parent: TrainSpec, fork: TrainSpec, *, images_seen: int) -> list[Problem]:
+    """A longer run, whose inherited `start` switches off a term that the checkpoint has learned with."""
+    before, after = parent.objective.consistency, fork.objective.consistency
+    if not (before and after) or after.start != before.start:
+        return []
+    had_it = parent.consistency_images_at(images_seen - parent.batch_images)
+    if not had_it or fork.consistency_images_at(images_seen):
+        return []
+    reason = (
+        f"{after.start:g} of {fork.duration_images} images would switch the term off until image "
+        f"{round(after.start * fork.duration_images)}, and the checkpoint has learned with it: "
+        f"give {before.start * parent.duration_images / fork.duration_images:.3g} for where it began, or another"
+    )
+    return [Problem("/overrides/objective/consistency/start", "out_of_range", reason)]
 
 
 def forked_request(request: ForkCreate, spec: TrainSpec, *, of: JobRecord) -> JobCreate:

@@ -25,11 +25,12 @@ def _edm(
     duration_millions: int = 200,
     halflife_millions: float = 0.5,
     keep_every_millions: int = 10,
+    loss_scale: float = 1,
 ) -> TrainSpec:
     """A training run with the constants of EDM (Karras et al. 2022, appendix F), and the consistency term.
 
-    Its loss is a sum over the 3 * side^2 pixels, ours their mean: with gradients so much smaller, Adam takes the same
-    steps only with an epsilon so much smaller, too.
+    Its loss is `loss_scale` times the sum over the 3 * side^2 pixels, ours their mean: with gradients so much smaller,
+    Adam takes the same steps only with an epsilon so much smaller, too.
 
     Of its checkpoints, of a gigabyte and more, some twenty stay: enough to choose the best, as published figures do.
     """
@@ -40,7 +41,9 @@ def _edm(
         network=network,
         preconditioning=EDM(kind="edm", sigma_data=0.5),
         objective=_FROM_A_THIRD_ON,
-        optimizer=Optimizer(learning_rate=learning_rate, epsilon=1e-8 / (3 * side**2), warmup_images=10 * _MILLION),
+        optimizer=Optimizer(
+            learning_rate=learning_rate, epsilon=1e-8 / (3 * side**2 * loss_scale), warmup_images=10 * _MILLION
+        ),
         ema=ExponentialMovingAverage(kind="exponential", halflife_images=round(halflife_millions * _MILLION)),
         sampler=sampler,
         compute=compute,
@@ -157,5 +160,6 @@ PRESETS: dict[str, TrainSpec] = {
         duration_millions=2500,
         halflife_millions=50,
         keep_every_millions=100,
+        loss_scale=100,
     ),
 }

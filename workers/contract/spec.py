@@ -93,6 +93,11 @@ class TrainSpec(Document):
         term = self.objective.consistency
         return round(term.batch_fraction * self.batch_images) if term else 0
 
+    def consistency_images_at(self, images_seen: int) -> int:
+        """Those of the batch that follows so many images: none before the term is on."""
+        term = self.objective.consistency
+        return self.consistency_images if term and images_seen >= term.start * self.duration_images else 0
+
     @property
     def pass_images(self) -> int:
         """The most images that a worker holds at once."""

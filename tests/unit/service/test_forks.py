@@ -7,7 +7,9 @@ from service.jobs.forks import changes, forked_spec, lowest
 from service.jobs.views import Change
 from service.metrics.downsampling import Point
 from tests.support.jobs import SPEC
+from workers.contract.merging import merged
 from workers.contract.model import EDM
+from workers.contract.spec import TrainSpec
 
 
 def refused(overrides: dict[str, object], *, images_seen: int = 160) -> dict[str, str]:
@@ -70,6 +72,26 @@ def test_what_the_weights_were_preconditioned_with_stays_and_the_noise_they_are_
     assert "must stay 0.5" in problem.message
     noisier = forked_spec(parent, {"preconditioning": {"p_mean": -0.4, "p_std": 1.0}}, images_seen=160)
     assert noisier.preconditioning == EDM(kind="edm", sigma_data=0.5, p_mean=-0.4, p_std=1.0)
+
+
+def test_a_longer_run_does_not_switch_a_term_off_that_the_checkpoint_has_learned_with_unless_it_is_told_to() -> None:
+    parent = TrainSpec.model_validate(
+        merged(SPEC.model_dump(mode="json"), {"objective": {"consistency": {"start": 0.25}}})
+    )
+    longer = {"duration_images": 1280}
+
+    with pytest.raises(InvalidRequest) as caught:
+        forked_spec(parent, longer, images_seen=160)
+    (problem,) = caught.value.problems
+
+    assert problem.pointer == "/overrides/objective/consistency/start"
+    assert "until image 320" in problem.message
+    assert "give 0.0625 for" in problem.message
+    for start in (0.0625, 0.5):
+        fork = forked_spec(parent, longer | {"objective": {"consistency": {"start": start}}}, images_seen=160)
+        assert fork.objective.consistency is not None
+        assert fork.objective.consistency.start == start
+    assert forked_spec(parent, longer, images_seen=80).duration_images == 1280, "it had not learned with it yet"
 
 
 def test_a_parent_that_is_done_must_be_given_more_to_do() -> None:
