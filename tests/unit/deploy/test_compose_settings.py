@@ -32,12 +32,16 @@ def _services(folder: Path, *files: str) -> dict[str, Any]:
     if shutil.which("docker") is None:
         pytest.skip("docker is not installed")
     nothing_else = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    command = ["docker", "compose", *(f"--file={file}" for file in files), "config", "--format", "json"]
-    answer = subprocess.run(
-        command, cwd=folder, env=nothing_else, capture_output=True, text=True, timeout=60, check=False
-    )
-    if "is not a docker command" in answer.stderr:
+
+    def compose(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = ["docker", "compose", *arguments]
+        return subprocess.run(
+            command, cwd=folder, env=nothing_else, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    if compose("version").returncode:
         pytest.skip("docker has no Compose")
+    answer = compose(*(f"--file={file}" for file in files), "config", "--format", "json")
     assert answer.returncode == 0, answer.stderr
     services: dict[str, Any] = json.loads(answer.stdout)["services"]
     return services
