@@ -36,7 +36,7 @@ _GROUPS = {
     "Jobs": (
         *(submission.presets, submission.submit, importing.import_, drawing.sample, drawing.evaluate),
         *(comparing.compare, comparing.study),
-        *(jobs.jobs, jobs.show, jobs.watch, jobs.queue),
+        *(jobs.jobs, jobs.show, jobs.watch, jobs.queue, jobs.usage),
     ),
     "What a job can be asked": (
         *(verbs.cancel, verbs.pause, verbs.resume, verbs.retry, forks.fork),

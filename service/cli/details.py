@@ -21,6 +21,7 @@ from service.cli.text import (
     table,
 )
 from service.jobs.result_views import Attempt
+from service.jobs.usage_views import Used
 from service.jobs.views import Change, Condition, Job, Plan, QueueEntry
 
 
@@ -95,6 +96,19 @@ def queue(waiting: Sequence[QueueEntry], *, all_projects: bool = False) -> str:
             entry.message or entry.blocked_reason or "",
         )
         for entry in waiting
+    )
+    return table([head, *rows])
+
+
+def usage(found: Sequence[Used], *, all_projects: bool = False) -> str:
+    head = (*optional("PROJECT", all_projects), "CREATED BY", "JOBS", "HOURS", "OF")
+    rows = (
+        (
+            *optional(used.project, all_projects),
+            *(created_by(used), str(used.jobs), f"{used.worker_seconds / 3600:.1f}"),
+            "GPUs" if used.accelerator == "gpu" else "CPU workers",
+        )
+        for used in found
     )
     return table([head, *rows])
 

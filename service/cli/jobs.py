@@ -1,6 +1,7 @@
-"""`cdm jobs`, `show`, `watch` and `queue`."""
+"""`cdm jobs`, `show`, `watch`, `queue` and `usage`."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -88,3 +89,16 @@ def queue(client: Client, all_projects: AllProjects = False, as_json: AsJson = F
     """List the jobs that wait, in their order, and why."""
     waiting = client.queue(all_projects=all_projects or None)
     tell(waiting, details.queue(waiting, all_projects=all_projects) if waiting else "no jobs wait", as_json=as_json)
+
+
+@on_service
+def usage(
+    client: Client,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Look back so far.")] = 30,
+    all_projects: AllProjects = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show who has had how many GPUs and CPU workers, and for how long."""
+    found = client.usage(since=datetime.now(UTC) - timedelta(days=days), all_projects=all_projects or None)
+    nothing = f"no jobs ran in the last {days} days"
+    tell(found, details.usage(found.data, all_projects=all_projects) if found.data else nothing, as_json=as_json)

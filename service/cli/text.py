@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from service.jobs.result_views import Attempt
+from service.jobs.usage_views import Used
 from service.jobs.views import Job, QueueEntry
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence
@@ -44,7 +45,7 @@ def number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.6g}"
 
 
-def created_by(found: Job | QueueEntry) -> str:
+def created_by(found: Job | QueueEntry | Used) -> str:
     """Who submitted it, as people know them."""
     return found.created_by_name or found.created_by or ""
 

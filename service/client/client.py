@@ -1,6 +1,7 @@
 """The door to the service."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Self
 
 import httpx2
@@ -13,6 +14,7 @@ from service.client.pages import rows
 from service.client.retries import Policy, Timing
 from service.client.uploads import Uploads
 from service.client.webhooks import Webhooks
+from service.jobs.usage_views import Usage
 from service.jobs.views import PresetList, Queue, QueueEntry
 from service.keys.views import AuditPage, AuditRow
 from service.web.views import Readiness, View
@@ -69,6 +71,13 @@ class Client:
         With `all_projects`, for admins, the jobs of all.
         """
         return self._connection.get(Queue, "/v1/queue", all_projects=all_projects).data
+
+    def usage(
+        self, *, since: datetime | None = None, until: datetime | None = None, all_projects: bool | None = None
+    ) -> Usage:
+        """Who has had how much of the cluster, by default in the last 30 days; for admins, of all projects."""
+        begin, end = since and since.isoformat(), until and until.isoformat()
+        return self._connection.get(Usage, "/v1/usage", since=begin, until=end, all_projects=all_projects)
 
     def audit(
         self,

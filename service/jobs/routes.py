@@ -16,6 +16,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
+from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
@@ -218,6 +219,16 @@ async def fork_job(
 async def show_queue(jobs: Service, project: ListedProject) -> Queue:
     waiting = await jobs.store.queue_of(project, limit=1000)
     return Queue(data=tuple(queue_entry(job, position=position) for position, job in waiting))
+
+
+@router.get("/usage", summary="Who has had how much of the cluster")
+async def show_usage(
+    jobs: Service,
+    project: ListedProject,
+    since: Annotated[InstantField | None, Query(description="By default 30 days before `until`")] = None,
+    until: Annotated[InstantField | None, Query(description="By default now; jobs that run count up to then")] = None,
+) -> Usage:
+    return await jobs.usage(project, since=since, until=until)
 
 
 def _json(text: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -15,6 +15,8 @@ from service.jobs.lifecycle import JobState
 from service.jobs.lookup import ACTIVE, COLUMNS, THIS_JOB, UNFINISHED, JobLookup
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
 from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
+from service.jobs.usage import usage
+from service.jobs.usage_views import Usage
 
 Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
 
@@ -35,6 +37,11 @@ class JobStore(JobLookup):
         super().__init__(database)
         self._on_event = on_event
         self._new = database.insert(jobs).on_conflict_do_nothing(index_elements=["id"])
+
+    async def usage(self, project: str | None, *, since: datetime, until: datetime) -> Usage:
+        """Who has had how much of the cluster, for a project or all."""
+        async with self._database.reading() as connection:
+            return await usage(connection, project, since=since, until=until)
 
     async def create(
         self, job: JobRecord, *, actor: str | None = None, inside: Inside | None = None

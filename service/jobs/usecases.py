@@ -8,18 +8,28 @@ from typing import Literal
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import AttemptNotFound, CheckpointNotFound, SampleNotFound, StateConflict, StorageUnavailable
+from service.errors import (
+    AttemptNotFound,
+    CheckpointNotFound,
+    InvalidRequest,
+    SampleNotFound,
+    StateConflict,
+    StorageUnavailable,
+)
 from service.jobs import verbs
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import checkpoint_of
 from service.jobs.store import Inside, require_kept, unfinished_forks
 from service.jobs.submission import Submission
+from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, JobUpdate
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match
 from workers.contract import records as contract
+from workers.contract.document import Problem
 
 log = structlog.get_logger()
+_A_MONTH = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +112,15 @@ class Jobs(Submission):
             return replace(job, **given, record_due=True)
 
         return await self._change(job_id, update, "update", origin)
+
+    async def usage(self, project: str | None, *, since: datetime | None, until: datetime | None) -> Usage:
+        """Of a project, or of all, in the last month unless told otherwise."""
+        end = until or self.clock()
+        begin = since or end - _A_MONTH
+        if begin >= end:
+            problem = Problem("/query/since", "out_of_range", f"must be before {end.isoformat()}")
+            raise InvalidRequest("there is no such time", problems=[problem])
+        return await self.store.usage(project, since=begin, until=end)
 
     async def attempt(self, job: JobRecord, number: int | None) -> AttemptRecord:
         """An attempt of a job, by default the latest."""

@@ -103,3 +103,21 @@ def test_what_is_not_allowed_is_an_error_of_one_line(service: Service) -> None:
 
     assert refused.code == 1
     assert refused.err.count("\n") == 1
+
+
+def test_who_has_had_how_much_is_a_table(service: Service) -> None:
+    key = service.cdm("keys", "create", "alice", "--json").document["key"]
+    nothing = service.cdm("usage", "--days", "7")
+    for arguments in (("--key", key), ("--key", key), ()):
+        service.ended(*arguments)
+
+    head, *rows = service.cdm("usage", "--all-projects").out.splitlines()
+
+    assert nothing.out == "no jobs ran in the last 7 days\n"
+    assert head.split() == ["PROJECT", "CREATED", "BY", "JOBS", "HOURS", "OF"]
+    assert sorted(row.split() for row in rows) == [
+        ["default", "alice", "2", "0.0", "CPU", "workers"],
+        ["default", "bootstrap", "1", "0.0", "CPU", "workers"],
+    ]
+    assert [one["jobs"] for one in service.cdm("usage", "--json", "--key", key).document["data"]] != []
+    assert service.cdm("usage", "--all-projects", "--key", key).err == "error: this needs the scope admin\n"
