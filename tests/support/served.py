@@ -45,7 +45,7 @@ class Service:
         return str(answer.document["id"])
 
     def worker(self, job_id: str) -> Worker:
-        wait_until(lambda: self.client.jobs.retrieve(job_id).attempt == 1)
+        wait_until(lambda: any(attempt.submitted_at for attempt in self.client.jobs.attempts(job_id)))
         return Worker(self.store, job_id)
 
     def end(self, job_id: str, status: str, **fields: Any) -> None:

@@ -119,5 +119,5 @@ def test_who_has_had_how_much_is_a_table(service: Service) -> None:
         ["default", "alice", "2", "0.0", "CPU", "workers"],
         ["default", "bootstrap", "1", "0.0", "CPU", "workers"],
     ]
-    assert [one["jobs"] for one in service.cdm("usage", "--json", "--key", key).document["data"]] != []
+    assert sorted(one["jobs"] for one in service.cdm("usage", "--json", "--key", key).document["data"]) == [1, 2]
     assert service.cdm("usage", "--all-projects", "--key", key).err == "error: this needs the scope admin\n"
