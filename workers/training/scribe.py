@@ -154,7 +154,8 @@ class Scribe:
         """Of the steps up to `seen` images."""
         self._timekeeper.charge_training(seen)
         self._reporter.ledger(self._timekeeper.ledger)
-        telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, seen)}
+        before = seen - self._spec.batch_images  # the last step
+        telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, before)}
         memory = peak_memory_bytes(world.device)
         self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
         if interval := self._schedule.interval(self._timekeeper.ledger):

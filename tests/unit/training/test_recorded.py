@@ -1,4 +1,4 @@
-"""Rows are in the store before a checkpoint is that they lead to: who goes on from it does not measure them again."""
+"""Rows of metrics in the store: what they say, and that they are there before the checkpoint that they lead to."""
 
 from pathlib import Path
 
@@ -7,16 +7,25 @@ import torch
 
 from tests.support.trained import tiny_spec
 from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
 from workers.training.agreement import Wishes
-from workers.training.run import run_training
+from workers.training.run import Ending, run_training
 from workers.training.scribe import Run
 from workers.training.world import World
 
 KEYS = JobKeys("job")
+
+
+def run(spec: TrainSpec, store: MemoryStore, store_url: str, cache: Path) -> Ending:
+    manifest = import_dataset(spec.dataset, store)
+    store.put(KEYS.spec, spec.model_dump_json().encode())
+    store.put(KEYS.dataset, manifest.model_dump_json().encode())
+    world = World.alone(torch.device("cpu"))
+    return run_training(Run(store_url, "job", 1, str(cache)), world, heard=lambda: Wishes(), last_words=lambda _: None)
 
 
 def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(
@@ -31,15 +40,21 @@ def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(
             led_to[images_seen] = max(recorded_rows(store, KEYS, after=0), default=0)
         put(self, key, data)
 
-    spec = tiny_spec(cadence={"log_images": 16, "checkpoint_images": 64})
-    manifest = import_dataset(spec.dataset, store)
-    store.put(KEYS.spec, spec.model_dump_json().encode())
-    store.put(KEYS.dataset, manifest.model_dump_json().encode())
     monkeypatch.setattr(MemoryStore, "put", watched)
-    run, world = Run("memory://recorded", "job", 1, str(tmp_path)), World.alone(torch.device("cpu"))
 
-    ending = run_training(run, world, heard=lambda: Wishes(), last_words=lambda _: None)
+    spec = tiny_spec(cadence={"log_images": 16, "checkpoint_images": 64})
+    ending = run(spec, store, "memory://recorded", tmp_path)
 
     assert ending.images_seen == 160
     assert led_to.keys() >= {64, 160}
     assert all(row >= images_seen for images_seen, row in led_to.items())
+
+
+def test_a_row_has_the_learning_rate_that_its_last_step_was_taken_with(tmp_path: Path) -> None:
+    store = MemoryStore.named("rates")
+    spec = tiny_spec(optimizer={"learning_rate": 0.02, "warmup_images": 64}, duration_images=64)
+
+    run(spec, store, "memory://rates", tmp_path)
+
+    rates = {seen: row["optimizer/learning_rate"] for seen, row in recorded_rows(store, KEYS, after=0).items()}
+    assert rates == pytest.approx({16: 0.005, 32: 0.01, 48: 0.015, 64: 0.02})
