@@ -74,7 +74,7 @@ def test_forced_normalisation_of_edm2_changes_weights_and_no_output() -> None:
     x, c_noise = inputs()
     before = network(x, c_noise, NOTHING)
 
-    after_step(nn.Sequential(network))  # also inside another module
+    after_step(network)
 
     weights = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     for weight in weights:

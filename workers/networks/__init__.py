@@ -2,8 +2,6 @@
 
 from typing import assert_never
 
-from torch import nn
-
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp
 from workers.diffusion.network import Network
 from workers.networks.adm import ADMUNet
@@ -47,11 +45,10 @@ def build(
             assert_never(config)
 
 
-def after_step(network: nn.Module) -> None:
-    """Let a network, or those inside a module, put its weights in order; after every step of the optimizer."""
-    for module in network.modules():
-        if isinstance(module, MagnitudePreservingUNet):
-            module.normalize_weights()
+def after_step(network: Network) -> None:
+    """Let a network put its weights in order; after every step of the optimizer."""
+    if isinstance(network, MagnitudePreservingUNet):
+        network.normalize_weights()
 
 
 def _check_levels(levels: int, resolution: int) -> None:
