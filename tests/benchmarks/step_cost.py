@@ -29,8 +29,8 @@ from workers.contract.data import Augmentation, BuiltinDataset
 from workers.contract.model import Objective
 from workers.contract.networks import DDPMpp
 from workers.contract.spec import Cadence, TrainSpec
-from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 BATCH, RESOLUTION = 16, 32

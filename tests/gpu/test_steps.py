@@ -15,8 +15,8 @@ from workers.storage.memory import MemoryStore
 from workers.training.backend import configure_backend
 from workers.training.checkpoint import restore_latest, save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.telemetry import Window
 from workers.training.world import World
 

@@ -194,7 +194,7 @@ def test_a_process_that_freezes_ends_the_other_which_says_where_it_waited(tmp_pa
     assert group.returncode != 0
     assert f"exitcode  : {EXIT_HUNG} " in said
     assert "Thread MainThread:" in log
-    assert "in _Session.train" in log
+    assert "in _Loop.run" in log
     assert log.splitlines()[-1] in said
     assert "no step for 3 s" in log.splitlines()[-1]
     with pytest.raises(FileNotFoundError):

@@ -6,8 +6,8 @@ import torch
 from tests.support.images import random_images
 from workers.contract.presets import PRESETS
 from workers.contract.spec import parse_spec
-from workers.training.loop import Trainer
 from workers.training.state import new_denoiser, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from torch._dynamo.utils import counters
 from tests.support.gloo import in_processes, joined
 from tests.support.images import random_images
 from tests.support.specs import smoke_spec
-from workers.training.loop import Trainer
 from workers.training.state import new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 

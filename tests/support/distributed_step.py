@@ -19,8 +19,8 @@ from tests.support.images import random_images
 from tests.support.ray_head import free_ports
 from tests.support.specs import smoke_spec
 from workers.contract.compute import Compute
-from workers.training.loop import Trainer
 from workers.training.state import new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 ESTIMATORS = ("symmetric", "asymmetric", "antithetic4", "target", "paper")

@@ -11,9 +11,7 @@ from workers.contract.jobs import parse_job
 from workers.contract.keys import RESULT, JobKeys
 from workers.jobs.kinds import WORK, prepare
 from workers.storage.memory import MemoryStore
-from workers.training.agreement import Wishes
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 TRAINED = "trained"

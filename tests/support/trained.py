@@ -12,8 +12,8 @@ from workers.data import ImageSet, import_dataset
 from workers.storage import ObjectStore
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.loop import train
 from workers.training.state import new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 _CPU = torch.device("cpu")
@@ -41,6 +41,6 @@ def train_job(spec: TrainSpec, store: ObjectStore, keys: JobKeys, *, cache: Path
     store.put(keys.dataset, manifest.model_dump_json().encode())
     state = new_state(spec, manifest, _CPU)
     images = ImageSet.open(manifest.digest, store=store, cache=cache)
-    for step in train(state, images, spec, World.alone(_CPU)):
+    for step in Trainer(state, images, spec, World.alone(_CPU)).steps():
         if step.images_seen % every == 0:
             save_checkpoint(Snapshot.of(state), store, keys, attempt=1, spec_sha256="0" * 64)

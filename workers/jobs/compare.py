@@ -20,11 +20,9 @@ from workers.sampling.shift import shift
 from workers.sampling.verdict import DRIFT, TIMELINE
 from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
-from workers.training.agreement import Wishes
 from workers.training.history import devices_of
 from workers.training.origin import read_origin
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 log = structlog.get_logger()

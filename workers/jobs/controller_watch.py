@@ -24,7 +24,7 @@ from workers.jobs.signals import Signals
 from workers.storage import open_store
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.history import last_word, with_silence
-from workers.training.scribe import Run
+from workers.training.run import Run
 
 log = structlog.get_logger()
 

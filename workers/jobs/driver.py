@@ -19,9 +19,7 @@ from workers.jobs.kinds import WORK, prepare
 from workers.jobs.stop import StopFlag
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
-from workers.training.agreement import Wishes
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 T = TypeVar("T")

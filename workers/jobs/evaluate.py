@@ -23,9 +23,7 @@ from workers.sampling.shift import is_done, shift
 from workers.sampling.verdict import conclude, read_statistics
 from workers.storage import ObjectStore, Shelf, open_store
 from workers.tracking.findings import add_to_run
-from workers.training.agreement import Wishes
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 log = structlog.get_logger()

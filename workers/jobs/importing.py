@@ -18,9 +18,7 @@ from workers.pictures import grid_png
 from workers.sampling.pieces import Workshop
 from workers.sampling.shift import shift
 from workers.storage import ObjectStore, open_store
-from workers.training.agreement import Wishes
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 log = structlog.get_logger()

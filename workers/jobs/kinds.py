@@ -16,9 +16,8 @@ from workers.jobs.importing import run_import
 from workers.jobs.sample import prepare_sampling, run_sampling
 from workers.jobs.train import prepare_training
 from workers.storage import ObjectStore
-from workers.training.agreement import Wishes
-from workers.training.run import Ending, run_training
-from workers.training.scribe import Run
+from workers.training.loop import run_training
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 

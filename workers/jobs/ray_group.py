@@ -29,10 +29,8 @@ from workers.jobs.signals import Listener, Signals
 from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
-from workers.training.agreement import Wishes
 from workers.training.checkpoint import committed_checkpoints
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World, collective_seconds
 
 log = structlog.get_logger()

@@ -21,9 +21,7 @@ from workers.sampling.network import SourceError, Trained, load_denoiser, settle
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
 from workers.sampling.shift import is_done, shift
 from workers.storage import ObjectStore, Shelf, open_store
-from workers.training.agreement import Wishes
-from workers.training.run import Ending
-from workers.training.scribe import Run
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from workers.jobs.stop import StopFlag
-from workers.training.agreement import Wishes
+from workers.training.run import Wishes
 
 log = structlog.get_logger()
 

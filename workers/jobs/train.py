@@ -1,4 +1,4 @@
-"""What a training job does before its workers start; what these do is `workers/training/run.py`."""
+"""What a training job does before its workers start; what these do is `workers/training/loop.py`."""
 
 from collections.abc import Callable
 

@@ -13,11 +13,10 @@ from workers.sampling.pieces import Workshop, let_go
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, Status
-from workers.training.agreement import Wishes
 from workers.training.backend import configure_backend
 from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.history import History
-from workers.training.scribe import Run
+from workers.training.run import Run, Wishes
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 

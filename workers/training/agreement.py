@@ -2,24 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 import torch
 
+from workers.training.run import Wishes
 from workers.training.world import World
 
 _LOOK_EVERY_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What is wanted of a run beside going on: `stop`, leave after a checkpoint; `checkpoint`, one now."""
-
-    stop: bool = False
-    checkpoint: bool = False
-
-    def __or__(self, other: "Wishes") -> "Wishes":
-        return Wishes(self.stop or other.stop, self.checkpoint or other.checkpoint)
 
 
 class Agreement:

@@ -1,196 +1,158 @@
-"""The training loop: a generator of steps over one state, without input or output of its own."""
+"""The training loop: a run on one process among equals. Restore, take steps, report, checkpoint, leave when asked."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import structlog
 
-from workers.contract.consistency import Target
+from workers.contract.records import Reason
 from workers.contract.spec import TrainSpec
-from workers.data import ImageSet, sample_order
-from workers.diffusion.augmentation import augment, draw_augmentation
-from workers.diffusion.ema import decays, update_ema
-from workers.diffusion.objective import Draws, Objective, Randomness, Terms
-from workers.diffusion.transfer import sent
-from workers.networks import after_step
-from workers.pictures import from_uint8
-from workers.training.backend import compile_networks
-from workers.training.feed import Feed
-from workers.training.state import TrainState
+from workers.data import ImageSet
+from workers.storage import open_store
+from workers.training.agreement import Agreement
+from workers.training.backend import configure_backend
+from workers.training.history import History
+from workers.training.run import Ending, Run, Wishes
+from workers.training.samples import draw_grid
+from workers.training.scribe import Scribe
+from workers.training.start import restore_start, share_state
+from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
+from workers.training.telemetry import Window
+from workers.training.timekeeping import Timekeeper
+from workers.training.watchdog import Watchdog
 from workers.training.world import World
 
+log = structlog.get_logger()
+
+
+def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+    """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
+
+    Without one, a fork starts from its origin, and any other job from its initial weights.
+
+    `heard` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after a last
+    checkpoint; once any wants a checkpoint, it is written at once.
+    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`, or no first one for
+    `compute.start_seconds`; then this process is ended.
+    """
+    store = open_store(run.store_url)
+    history = History.read(store, run.keys, run.attempt)
+    timekeeper = Timekeeper(history)
+    spec = TrainSpec.model_validate_json(store.get(run.keys.spec))
+    configure_backend(spec.compute)
+    images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
+    state = new_state(spec, images.manifest, world.device)
+    restored = restore_start(state, spec, store, run.keys, world)
+    has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
+    where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
+    log.info("worker.ready", images_seen=state.images_seen, **where)
+    scribe = (
+        Scribe.begin(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        if world.is_first
+        else None
+    )
+    try:
+        world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
+        compute = spec.compute
+        with Watchdog(compute.hang_seconds, last_words, first_seconds=compute.first_step_seconds) as watchdog:
+            share_state(state, world)
+            ending = _Loop(world, spec, state, images, scribe, watchdog).run(heard)
+    except BaseException:
+        if scribe:
+            scribe.close("FAILED")
+        raise
+    return replace(ending, mlflow_run_id=scribe.close(_mlflow_status(ending))) if scribe else ending
+
+
+def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
+    if ending.stopped:
+        return "KILLED"
+    return "FAILED" if ending.reason else "FINISHED"
+
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One optimizer step. The losses are this process's, per image, still on its device; so is the gradient's norm."""
+class _Loop:
+    """What is at hand between the steps of one run. Only the first process has a scribe."""
 
-    images_seen: int
-    terms: Terms
-    gradient_norm: Float[Tensor, ""]
+    world: World
+    spec: TrainSpec
+    state: TrainState
+    images: ImageSet
+    scribe: Scribe | None
+    watchdog: Watchdog
 
+    def run(self, heard: Callable[[], Wishes]) -> Ending:
+        """Go through the steps; look up from them whenever something is due."""
+        window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
+        trainer = Trainer(self.state, self.images, self.spec, self.world)
+        if self.scribe:
+            self.scribe.prepared()
+        since, counted = time.monotonic(), self.state.images_seen
+        for step in trainer.steps():
+            window.add(step.terms, step.gradient_norm)
+            seen = self.watchdog.images_seen = step.images_seen
+            done = seen >= self.spec.duration_images
+            wishes = agreement.reached(lambda: heard() | Wishes(stop=self._superseded))
+            stop = wishes.stop and not done
+            grid_due = done or self._checkpoint_due(seen)
+            checkpoint_due = grid_due or stop or wishes.checkpoint
+            if not (checkpoint_due or self._passed(seen, self.spec.cadence.log_images)):
+                continue
+            measured = window.close()
+            if measured.trouble:
+                return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
+            if self.scribe:
+                rate = (seen - counted) / (time.monotonic() - since)
+                self.scribe.metrics(seen, measured, rate=rate, world=self.world)
+            if checkpoint_due:
+                self._checkpoint(is_last=done or stop, is_urgent=wishes.checkpoint)
+            if stop:
+                return self._ending(stopped=True, message=f"asked to stop; checkpoint at {seen} images")
+            if grid_due:
+                self._draw_grid()
+            since, counted = time.monotonic(), seen
+        return self._ending(stopped=False, message="")
 
-def train(state: TrainState, images: ImageSet, spec: TrainSpec, world: World) -> Iterator[Step]:
-    """Train until `spec.duration_images` images have been seen, yielding after every optimizer step.
+    @property
+    def _superseded(self) -> bool:
+        return self.scribe is not None and self.scribe.superseded
 
-    All that takes time before the first step is done when this returns.
-    Nothing is written, logged or reduced here; the caller does that between steps, and may stop whenever it likes.
-    Which images and which noise a step sees depends on the seed and on `images_seen` alone: every process draws the
-    randomness of the whole batch and computes on its share, so any number of processes trains the same model, and a
-    restored state goes on as if nothing had happened.
-    """
-    return _steps(Trainer(state, images, spec, world), state, spec)
+    def _ending(self, *, stopped: bool, message: str) -> Ending:
+        if self._superseded:
+            return Ending(self.state.images_seen, stopped=True, message="a later attempt has begun")
+        return Ending(self.state.images_seen, stopped=stopped, message=message)
 
+    def _checkpoint_due(self, seen: int) -> bool:
+        """The same in every process.
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What one forward and backward pass computes on: a share of the batch."""
-
-    images: Float[Tensor, "share channels side side"]
-    labels: Tensor | None
-    augmentation: Float[Tensor, "share features"] | None
-    draws: Draws
-
-
-class Trainer:
-    """Takes optimizer steps on one state."""
-
-    def __init__(self, state: TrainState, images: ImageSet, spec: TrainSpec, world: World) -> None:
-        self._state, self._spec, self._world = state, spec, world
-        self._num_images = len(images)
-        self._feed = Feed(images, world.device)
-        self._generator = torch.Generator(world.device)
-        self._num_shares = spec.shares(world.size)
-        self._mine = range(world.rank, self._num_shares, world.size)
-        self._objective = Objective(state.denoiser, spec.objective.consistency)
-        side = images.manifest.resolution
-        self._randomness = Randomness(
-            (images.manifest.channels, side, side),
-            spec.preconditioning,
-            spec.objective.consistency,
-            label_dropout=spec.objective.label_dropout,
-            dropout=spec.network.dropout,
-            dropout_elements=state.denoiser.network.dropout_elements,
-        )
-        self._module = world.wrap(self._objective)  # first: what DDP keeps is tried, too, and what it runs is compiled
-        if spec.compute.compile:
-            targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
-            compile_networks((state.denoiser, *targets), self._trial, world)
-        elif world.device.type == "cuda":
-            self._trial()  # so that memory that will not do says so now, and not where the term begins
-        if world.device.type == "cuda":
-            torch.cuda.empty_cache()  # what a trial has held is NCCL's to take as well
-
-    def step(self) -> Step:
-        """Take one step on the next batch and move the averages.
-
-        A step whose gradient is not finite leaves the weights and Adam's state alone. Nothing waits for the device.
+        By `auto` only where a row of metrics ends anyway: rows of a repeated run are then of the same images.
         """
-        state, spec = self._state, self._spec
-        state.optimizer.zero_grad(set_to_none=True)
-        terms = self._accumulate()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in state.denoiser.parameters() if p.grad is not None])
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(spec, state.images_seen)
-        # Adam's fused kernel reads this and skips the step, without the host.
-        state.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
-        state.optimizer.step()
-        after_step(state.denoiser.network)
+        cadence = self.spec.cadence
+        if cadence.checkpoint_images != "auto":
+            return self._passed(seen, cadence.checkpoint_images)
+        if not self._passed(seen, cadence.log_images):
+            return False
+        if cadence.keep_every_images and self._passed(seen, cadence.keep_every_images):
+            return True
+        return self.world.any(self.scribe is not None and self.scribe.checkpoint_pays)
 
-        state.images_seen += spec.batch_images
-        shares = decays(
-            spec.ema,
-            batch_images=spec.batch_images,
-            images_seen=state.images_seen,
-            starts_trained=spec.initial_weights is not None,
-        )
-        for average, decay in zip(state.averages, shares, strict=True):
-            update_ema(list(average.parameters()), list(state.denoiser.parameters()), decay)
-        return Step(state.images_seen, terms, norm)
+    def _passed(self, seen: int, every: int) -> bool:
+        return seen // every > (seen - self.spec.batch_images) // every
 
-    def _accumulate(self) -> Terms:
-        """Add up the gradients of all passes; all but the last tell the other processes nothing."""
-        passes = self._drawn(consistency_images(self._spec, self._state.images_seen))
-        with self._world.accumulating(self._module):
-            parts = [self._backward(next(passes)) for _ in self._mine[1:]]
-        parts.append(self._backward(next(passes)))
-        return Terms.joined(parts) if len(parts) > 1 else parts[0]
+    def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
+        if self.scribe and is_last:
+            with self.watchdog.paused():
+                self.scribe.last_checkpoint(self.state)
+        elif self.scribe:
+            self.scribe.checkpoint(self.state, is_urgent=is_urgent)
 
-    def _backward(self, share: Pass) -> Terms:
-        """Gradients of the batch's mean, if one process makes a pass more than another, too: DDP takes their mean."""
-        terms: Terms = self._module(
-            share.images, share.labels, share.draws, augmentation=share.augmentation, frozen=self._state.ema
-        )
-        part_of_mean = self._objective.total(terms) * (self._world.size / self._num_shares)
-        part_of_mean.backward()  # type: ignore[no-untyped-call] # untyped in torch
-        return terms.detached()
-
-    def _drawn(self, sub: int) -> Iterator[Pass]:
-        """This process's shares of the next batch, each of every n-th image, so that all hold as much of the term.
-
-        `sub` images of the batch carry it.
-        """
-        spec, seen = self._spec, self._state.images_seen
-        batch = sample_order(spec.seed, first=seen, count=spec.batch_images, num_images=self._num_images)
-        noise_seed, geometry_seed = _step_seeds(spec.seed, seen)
-        draws = self._randomness.draw(self._generator.manual_seed(noise_seed), num_images=spec.batch_images, sub=sub)
-        geometry = spec.augmentation and draw_augmentation(
-            torch.Generator().manual_seed(geometry_seed),
-            num_images=spec.batch_images,
-            probability=spec.augmentation.probability,
-        )
-        for place in self._mine:
-            mine = slice(place, None, self._num_shares)
-            pixels, labels = self._feed.batch(batch[mine])
-            images, features = from_uint8(pixels), None
-            if geometry:
-                part = geometry.part(mine)
-                images = augment(images, part)
-                features = sent(part.labels(), images.device)
-            yield Pass(images, labels, features, draws.share(place, self._num_shares))
-
-    def _trial(self) -> None:
-        """What a run will come to: passes without the consistency term and with it, their gradients thrown away.
-
-        Nobody is told of these, so that a process that fails in its trial leaves no other waiting.
-        """
-        for sub in sorted({consistency_images(self._spec, self._state.images_seen), self._spec.consistency_images}):
-            try:
-                with self._world.accumulating(self._module):
-                    for share in islice(self._drawn(sub), 2):  # the second finds the gradients of the first
-                        self._backward(share)
-            finally:
-                self._state.optimizer.zero_grad(set_to_none=True)
-
-
-def _steps(trainer: Trainer, state: TrainState, spec: TrainSpec) -> Iterator[Step]:
-    while state.images_seen < spec.duration_images:
-        yield trainer.step()
-
-
-def consistency_images(spec: TrainSpec, images_seen: int) -> int:
-    """Images of the next batch that carry the consistency term; none before its start."""
-    term = spec.objective.consistency
-    return spec.consistency_images if term and images_seen >= term.start * spec.duration_images else 0
-
-
-def learning_rate(spec: TrainSpec, images_seen: int) -> float:
-    """Linear from near zero over `warmup_images`, then constant, or falling as the inverse square root."""
-    adam = spec.optimizer
-    after = images_seen + spec.batch_images
-    rise = min(1.0, after / adam.warmup_images) if adam.warmup_images else 1.0
-    fall = math.sqrt(min(1.0, adam.decay_after_images / after)) if adam.decay_after_images else 1.0
-    return adam.learning_rate * rise * fall
-
-
-def _step_seeds(seed: int, images_seen: int) -> tuple[int, int]:
-    """Well-mixed seeds for noise and for geometry, of which a GPU takes 63 bits and a CPU 32.
-
-    Two of them: drawn alike on a CPU, the flips of images would tell how noisy they are.
-    """
-    noise, geometry = np.random.SeedSequence([seed, images_seen]).generate_state(2, np.uint64) >> np.uint64(1)
-    return int(noise), int(geometry)
+    def _draw_grid(self) -> None:
+        with self.watchdog.paused():
+            png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
+        if self.scribe:
+            self.scribe.grid(self.state.images_seen, png)

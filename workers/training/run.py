@@ -1,32 +1,43 @@
-"""A whole training run on one process among equals: restore, train, report, checkpoint, leave when asked."""
+"""What a run is, what is wanted of it meanwhile, and how it ends: values, for which no PyTorch is imported."""
 
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-import structlog
-
+from workers.contract.data import DatasetManifest
+from workers.contract.keys import JobKeys
 from workers.contract.records import Reason
-from workers.contract.spec import TrainSpec
-from workers.data import ImageSet
-from workers.storage import open_store
-from workers.training.agreement import Agreement, Wishes
-from workers.training.backend import configure_backend
-from workers.training.history import History
-from workers.training.loop import train
-from workers.training.samples import draw_grid
-from workers.training.scribe import Run, Scribe
-from workers.training.start import restore_start, share_state
-from workers.training.state import TrainState, new_state
-from workers.training.telemetry import Measured, Window
-from workers.training.timekeeping import Timekeeper
-from workers.training.watchdog import Watchdog
-from workers.training.world import World
+from workers.storage import ObjectStore
 
-log = structlog.get_logger()
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run: an attempt at a job. Small and picklable: it travels to every worker."""
+
+    store_url: str
+    job_id: str
+    attempt: int
+    cache_folder: str
+    name: str | None = None  # for people
+    tags: Mapping[str, str] = field(default_factory=dict)  # for people, too, as they are when the attempt begins
+
+    @property
+    def keys(self) -> JobKeys:
+        return JobKeys(self.job_id)
+
+    def dataset(self, store: ObjectStore) -> DatasetManifest:
+        """The image set that the job learns from, once it is prepared."""
+        return DatasetManifest.model_validate_json(store.get(self.keys.dataset))
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wanted of a run beside going on: `stop`, leave after a checkpoint; `checkpoint`, one now."""
+
+    stop: bool = False
+    checkpoint: bool = False
+
+    def __or__(self, other: "Wishes") -> "Wishes":
+        return Wishes(self.stop or other.stop, self.checkpoint or other.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,133 +49,3 @@ class Ending:
     reason: Reason | None = None
     message: str = ""
     mlflow_run_id: str | None = None
-
-
-def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
-    """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
-
-    Without one, a fork starts from its origin, and any other job from its initial weights.
-
-    `heard` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after a last
-    checkpoint; once any wants a checkpoint, it is written at once.
-    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`, or no first one for
-    `compute.start_seconds`; then this process is ended.
-    """
-    store = open_store(run.store_url)
-    history = History.read(store, run.keys, run.attempt)
-    timekeeper = Timekeeper(history)
-    spec = TrainSpec.model_validate_json(store.get(run.keys.spec))
-    configure_backend(spec.compute)
-    images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
-    state = new_state(spec, images.manifest, world.device)
-    restored = restore_start(state, spec, store, run.keys, world)
-    has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
-    where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
-    log.info("worker.ready", images_seen=state.images_seen, **where)
-    scribe = (
-        Scribe.begin(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
-        if world.is_first
-        else None
-    )
-    try:
-        world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
-        compute = spec.compute
-        with Watchdog(compute.hang_seconds, last_words, first_seconds=compute.first_step_seconds) as watchdog:
-            share_state(state, world)
-            ending = _Session(world, spec, state, images, scribe, watchdog).train(heard)
-    except BaseException:
-        if scribe:
-            scribe.close("FAILED")
-        raise
-    return replace(ending, mlflow_run_id=scribe.close(_mlflow_status(ending))) if scribe else ending
-
-
-def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
-    if ending.stopped:
-        return "KILLED"
-    return "FAILED" if ending.reason else "FINISHED"
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What is at hand between the steps of one run. Only the first process has a scribe."""
-
-    world: World
-    spec: TrainSpec
-    state: TrainState
-    images: ImageSet
-    scribe: Scribe | None
-    watchdog: Watchdog
-
-    def train(self, heard: Callable[[], Wishes]) -> Ending:
-        """Go through the steps; look up from them whenever something is due."""
-        window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
-        steps = train(self.state, self.images, self.spec, self.world)
-        if self.scribe:
-            self.scribe.prepared()
-        since, counted = time.monotonic(), self.state.images_seen
-        for step in steps:
-            window.add(step.terms, step.gradient_norm)
-            seen = self.watchdog.images_seen = step.images_seen
-            done = seen >= self.spec.duration_images
-            wishes = agreement.reached(lambda: heard() | Wishes(stop=self._superseded))
-            stop = wishes.stop and not done
-            grid_due = done or self._checkpoint_due(seen)
-            checkpoint_due = grid_due or stop or wishes.checkpoint
-            if not (checkpoint_due or self._passed(seen, self.spec.cadence.log_images)):
-                continue
-            measured = window.close()
-            if measured.trouble:
-                return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
-            self._report(measured, rate=(seen - counted) / (time.monotonic() - since))
-            if checkpoint_due:
-                self._checkpoint(is_last=done or stop, is_urgent=wishes.checkpoint)
-            if stop:
-                return self._ending(stopped=True, message=f"asked to stop; checkpoint at {seen} images")
-            if grid_due:
-                self._draw_grid()
-            since, counted = time.monotonic(), seen
-        return self._ending(stopped=False, message="")
-
-    @property
-    def _superseded(self) -> bool:
-        return self.scribe is not None and self.scribe.superseded
-
-    def _ending(self, *, stopped: bool, message: str) -> Ending:
-        if self._superseded:
-            return Ending(self.state.images_seen, stopped=True, message="a later attempt has begun")
-        return Ending(self.state.images_seen, stopped=stopped, message=message)
-
-    def _checkpoint_due(self, seen: int) -> bool:
-        """The same in every process.
-
-        By `auto` only where a row of metrics ends anyway: rows of a repeated run are then of the same images.
-        """
-        cadence = self.spec.cadence
-        if cadence.checkpoint_images != "auto":
-            return self._passed(seen, cadence.checkpoint_images)
-        if not self._passed(seen, cadence.log_images):
-            return False
-        if cadence.keep_every_images and self._passed(seen, cadence.keep_every_images):
-            return True
-        return self.world.any(self.scribe is not None and self.scribe.checkpoint_pays)
-
-    def _passed(self, seen: int, every: int) -> bool:
-        return seen // every > (seen - self.spec.batch_images) // every
-
-    def _report(self, measured: Measured, *, rate: float) -> None:
-        if self.scribe:
-            self.scribe.metrics(self.state.images_seen, measured, rate=rate, world=self.world)
-
-    def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
-        if self.scribe and is_last:
-            with self.watchdog.paused():
-                self.scribe.last_checkpoint(self.state)
-        elif self.scribe:
-            self.scribe.checkpoint(self.state, is_urgent=is_urgent)
-
-    def _draw_grid(self) -> None:
-        with self.watchdog.paused():
-            png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
-        if self.scribe:
-            self.scribe.grid(self.state.images_seen, png)

@@ -1,9 +1,7 @@
 """All that the first process of a run writes: metrics, pictures, checkpoints, and accounts of itself."""
 
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -11,7 +9,6 @@ import structlog
 
 from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
-from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore, open_store
 from workers.tracking.heartbeat import Status
@@ -23,10 +20,11 @@ from workers.training.contents import Snapshot
 from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.history import History
 from workers.training.interval import in_images
-from workers.training.loop import learning_rate
 from workers.training.retention import remove_old_checkpoints
+from workers.training.run import Run
 from workers.training.schedule import CheckpointSchedule
 from workers.training.state import TrainState
+from workers.training.step import learning_rate
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
 from workers.training.world import World
@@ -37,26 +35,6 @@ log = structlog.get_logger()
 _LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it; the other processes wait ten minutes for this one
 _URGENT_SECONDS = 20.0  # that the one before may take; a node that is drained has two minutes or less
 _ABANDONED_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What is run: an attempt at a job. Small and picklable: it travels to every worker."""
-
-    store_url: str
-    job_id: str
-    attempt: int
-    cache_folder: str
-    name: str | None = None  # for people
-    tags: Mapping[str, str] = field(default_factory=dict)  # for people, too, as they are when the attempt begins
-
-    @property
-    def keys(self) -> JobKeys:
-        return JobKeys(self.job_id)
-
-    def dataset(self, store: ObjectStore) -> DatasetManifest:
-        """The image set that the job learns from, once it is prepared."""
-        return DatasetManifest.model_validate_json(store.get(self.keys.dataset))
 
 
 class Scribe:

@@ -17,8 +17,8 @@ from workers.contract.compute import Compute
 from workers.contract.presets import PRESETS
 from workers.contract.spec import TrainSpec, parse_spec
 from workers.training.backend import configure_backend
-from workers.training.loop import Trainer
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 PRECISIONS: Mapping[str, dict[str, Any]] = {

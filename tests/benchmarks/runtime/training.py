@@ -11,8 +11,8 @@ import torch
 from tests.support.images import random_images
 from workers.contract.presets import PRESETS
 from workers.contract.spec import TrainSpec, parse_spec
-from workers.training.loop import Step, Trainer
 from workers.training.state import new_state
+from workers.training.step import Step, Trainer
 from workers.training.world import World
 
 _WARM_UP_STEPS = 3

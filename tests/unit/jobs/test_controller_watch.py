@@ -26,7 +26,7 @@ from workers.contract.records import Ledger, Progress
 from workers.jobs.controller_watch import ControllerWatch, waiting
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import Status, progress_of
-from workers.training.scribe import Run
+from workers.training.run import Run
 
 FAILED = ControllerError(RuntimeError("a worker is gone"))
 SMALLER = ResizeDecision(num_workers=1, resources_per_worker={"CPU": 1})

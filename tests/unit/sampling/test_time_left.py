@@ -12,8 +12,7 @@ from workers.sampling.pieces import Piece, Tensors
 from workers.sampling.shift import shift
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import Heartbeat, Status, progress_of
-from workers.training.agreement import Wishes
-from workers.training.scribe import Run
+from workers.training.run import Run, Wishes
 from workers.training.world import World
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from workers.training import agreement
-from workers.training.agreement import Agreement, Wishes
+from workers.training.agreement import Agreement
+from workers.training.run import Wishes
 from workers.training.world import World
 
 

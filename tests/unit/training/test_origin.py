@@ -14,10 +14,10 @@ from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.loop import train
 from workers.training.origin import OriginError, check_origin, origin_folder
 from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_a_fork_that_changes_nothing_trains_what_its_origin_did(
 
     folder = restore_start(state, tiny_spec(), store, FORK, ALONE)
     started_at = state.images_seen
-    for _ in train(state, ImageSet.open(images.digest, store=store, cache=tmp_path), spec, ALONE):
+    for _ in Trainer(state, ImageSet.open(images.digest, store=store, cache=tmp_path), spec, ALONE).steps():
         pass
 
     assert (folder, started_at) == (PARENT.checkpoint(80, 1), 80)

@@ -12,9 +12,8 @@ from workers.data import import_dataset
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
-from workers.training.agreement import Wishes
-from workers.training.run import Ending, run_training
-from workers.training.scribe import Run
+from workers.training.loop import run_training
+from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
 KEYS = JobKeys("job")

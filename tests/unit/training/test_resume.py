@@ -25,8 +25,8 @@ from workers.training.checkpoint import (
     save_checkpoint,
 )
 from workers.training.contents import Snapshot
-from workers.training.loop import train
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def images(spec: TrainSpec, tmp_path: Path) -> ImageSet:
 def trained(state: TrainState, images: ImageSet, spec: TrainSpec, *, until: int) -> list[float]:
     """Train until so many images have been seen; the DSM loss of every step."""
     losses = []
-    for step in train(state, images, spec, World.alone(CPU)):
+    for step in Trainer(state, images, spec, World.alone(CPU)).steps():
         losses.append(float(step.terms.dsm.mean()))
         if step.images_seen >= until:
             break

@@ -17,8 +17,8 @@ from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.training.backend import compile_networks, configure_backend
 from workers.training.contents import Snapshot
-from workers.training.loop import Step, Trainer, consistency_images, learning_rate, train
 from workers.training.state import TrainState, new_state
+from workers.training.step import Step, Trainer, consistency_images, learning_rate
 from workers.training.world import World
 
 # PyTorch's own compiler says so of itself when it is imported.
@@ -279,7 +279,7 @@ def test_every_network_learns(kind: str) -> None:
     images = in_memory(np.broadcast_to(levels, (16, 3, 8, 8)).copy())
     state = new_state(spec, images.manifest, CPU)
 
-    losses = [float(step.terms.dsm.mean()) for step in train(state, images, spec, ALONE)]
+    losses = [float(step.terms.dsm.mean()) for step in Trainer(state, images, spec, ALONE).steps()]
 
     assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
 

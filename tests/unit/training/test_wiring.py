@@ -16,9 +16,9 @@ from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, sample_order
 from workers.diffusion.conditions import NO_CLASS, Conditions
-from workers.training.loop import Trainer, learning_rate
 from workers.training.samples import draw_grid
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer, learning_rate
 from workers.training.world import World
 
 CPU = torch.device("cpu")

@@ -15,8 +15,8 @@ from workers.storage.memory import MemoryStore
 from workers.training import writer as writing
 from workers.training.checkpoint import FencedError, restore_latest, save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.loop import train
 from workers.training.state import TrainState, new_state
+from workers.training.step import Trainer
 from workers.training.world import World
 from workers.training.writer import CheckpointNotTakenError, CheckpointWriter
 
@@ -57,7 +57,7 @@ def images(tmp_path: Path) -> ImageSet:
 
 
 def trained(state: TrainState, images: ImageSet, *, until: int) -> TrainState:
-    for step in train(state, images, SPEC, World.alone(CPU)):
+    for step in Trainer(state, images, SPEC, World.alone(CPU)).steps():
         if step.images_seen >= until:
             break
     return state
