@@ -22,6 +22,7 @@ from workers.contract.records import Progress
 from workers.jobs.failures import STORE_ERRORS
 from workers.jobs.signals import Signals
 from workers.storage import open_store
+from workers.tracking.heartbeat import first_word
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.history import last_word, with_silence
 from workers.training.run import Run
@@ -86,7 +87,8 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         if (missing := _missing(self._spec.compute)) is None:
             return
         run, store = self._run, open_store(self._run.store_url)
-        progress = waiting(last_word(store, run.keys, run.attempt) or _first_word(self._spec), missing)
+        last = last_word(store, run.keys, run.attempt) or first_word(self._spec.total_images, num_workers=0)
+        progress = waiting(last, missing)
         store.put(run.keys.attempt(run.attempt).progress, progress.model_dump_json().encode())
         log.warning("workers.waiting", waiting_for=progress.waiting_for)
 
@@ -116,19 +118,3 @@ def _missing(compute: Workers) -> str | None:
     if free >= least:
         return None
     return f"room for {least} {compute.accelerator} workers: all nodes together have {there:g} {kind}s, {free:g} free"
-
-
-def _first_word(spec: AnySpec) -> Progress:
-    """Of a run whose first workers are still to come."""
-    return Progress(
-        phase="waiting",
-        images_seen=0,
-        total_images=spec.total_images,
-        images_per_second=0.0,
-        eta_seconds=None,
-        losses={},
-        last_checkpoint_images=None,
-        num_workers=0,
-        mlflow_run_id=None,
-        updated_at=datetime.now(UTC),
-    )

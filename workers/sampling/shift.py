@@ -12,7 +12,7 @@ from workers.contract.sampling import CheckpointSource
 from workers.sampling.pieces import Workshop, let_go
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
-from workers.tracking.heartbeat import Heartbeat, Status
+from workers.tracking.heartbeat import Heartbeat, first_word
 from workers.training.backend import configure_backend
 from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.history import History
@@ -64,8 +64,8 @@ class _Teller:
     def __init__(self, store: ObjectStore, run: Run, world: World, phase: Phase) -> None:
         self._device, self._phase = world.device, phase
         restarts = History.read(store, run.keys, run.attempt).restarts
-        status = Status(0, world.size, device=device_name(world.device), restarts=restarts)
-        self._heartbeat = Heartbeat(store, run.keys.attempt(run.attempt).progress, status)
+        first = first_word(0, world.size, device=device_name(world.device), restarts=restarts)
+        self._heartbeat = Heartbeat(store, run.keys.attempt(run.attempt).progress, first)
         self._begin: tuple[float, int, float] | None = None
 
     def tell(self, done: int, total: int, share: float) -> None:

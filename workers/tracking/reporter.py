@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Behind, Ledger, Resume
+from workers.contract.records import Behind, Ledger, Progress, Resume
 from workers.environment import cache_folder
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, decode, encode, num_bytes
-from workers.tracking.heartbeat import Heartbeat, Status
+from workers.tracking.heartbeat import Heartbeat
 from workers.tracking.journal import Journal
 from workers.tracking.spool import Spool
 
@@ -30,7 +30,7 @@ class Reporter:
         attempt: int,
         *,
         store_url: str,
-        status: Status,
+        progress: Progress,
         params: dict[str, str],
         tags: dict[str, str],
         name: str | None = None,
@@ -45,7 +45,7 @@ class Reporter:
             # It keeps files in a place of its own, and may not reach that: rows do not wait behind a picture.
             self._of_pictures.append(_in_background("mlflow_pictures", deliver))
         self._receivers = list(dict.fromkeys(self._of_rows + self._of_pictures))
-        self._heartbeat = Heartbeat(store, keys.progress, status, behind=self._behind)
+        self._heartbeat = Heartbeat(store, keys.progress, progress, behind=self._behind)
 
     def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
         self._heartbeat.update(phase=phase)
@@ -103,7 +103,7 @@ class Reporter:
         for receiver in self._receivers:
             receiver.close(max(0.0, deadline - time.monotonic()))
         self._heartbeat.close()
-        return self._heartbeat.status.mlflow_run_id
+        return self._heartbeat.progress.mlflow_run_id
 
     def _tell(self, event: Event) -> None:
         for receiver in self._of_pictures if isinstance(event, Grid) else self._of_rows:

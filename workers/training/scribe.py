@@ -11,7 +11,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
 from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore, open_store
-from workers.tracking.heartbeat import Status
+from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.certificate import ResumeCheck
@@ -79,7 +79,7 @@ class Scribe:
         device = device_name(world.device)
         other = history.other_device(device, after=seen) if world.device.type == "cuda" else None
         check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
-        status = Status(
+        progress = first_word(
             spec.duration_images,
             world.size,
             images_seen=seen,
@@ -100,7 +100,7 @@ class Scribe:
             run.keys,
             run.attempt,
             store_url=run.store_url,
-            status=status,
+            progress=progress,
             params=params,
             tags=tags,
             name=run.name,

@@ -20,7 +20,7 @@ from tests.support.ray_head import free_ports
 from workers.contract.document import flattened
 from workers.contract.keys import JobKeys
 from workers.storage import open_store
-from workers.tracking.heartbeat import Status
+from workers.tracking.heartbeat import first_word
 from workers.tracking.reporter import Reporter
 from workers.training.telemetry import Measured, Window
 from workers.training.world import World
@@ -45,9 +45,9 @@ class _Telling:
 
     def __init__(self, where: Place, row: Measured) -> None:
         self._store, self._keys, self._row = open_store(where.url), JobKeys(f"benchmark-{uuid4().hex}"), row
-        status = Status(10**9, 1)
+        progress = first_word(10**9, 1)
         self._reporter = Reporter(
-            self._store, self._keys, 1, store_url=where.url, status=status, params=flattened(_SPEC), tags={}
+            self._store, self._keys, 1, store_url=where.url, progress=progress, params=flattened(_SPEC), tags={}
         )
         self._begin, self._num_told = time.perf_counter(), 0
         self.tell_due(0)

@@ -25,7 +25,7 @@ from workers.contract.keys import MANIFEST
 from workers.contract.records import Ledger, Progress
 from workers.jobs.controller_watch import ControllerWatch, waiting
 from workers.storage.memory import MemoryStore
-from workers.tracking.heartbeat import Status, progress_of
+from workers.tracking.heartbeat import first_word
 from workers.training.run import Run
 
 FAILED = ControllerError(RuntimeError("a worker is gone"))
@@ -178,8 +178,8 @@ def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest
 
 
 def test_the_last_word_of_workers_that_are_gone_is_kept_and_dated_anew() -> None:
-    status = Status(1000, 2, phase="training", images_seen=500, images_per_second=10.0, ledger=Ledger(useful=50.0))
-    last = progress_of(status).model_copy(update={"updated_at": datetime.now(UTC) - timedelta(seconds=70)})
+    said = {"phase": "training", "images_seen": 500, "images_per_second": 10.0, "ledger": Ledger(useful=50.0)}
+    last = first_word(1000, 2, **said, updated_at=datetime.now(UTC) - timedelta(seconds=70))
 
     first = waiting(last, "room for 2 gpu workers")
     second = waiting(first.model_copy(update={"ledger_at": datetime.now(UTC) - timedelta(seconds=60)}), "room for 2")

@@ -11,7 +11,7 @@ from workers.contract.comparing import Comparison
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.jobs.failures import SpecMismatchError
-from workers.tracking.heartbeat import Status, progress_of
+from workers.tracking.heartbeat import first_word
 
 SMALL = {"num_images": 8, "pass_images": 8, "drift_images": 4, "timeline_steps": [2], "sampler": {"steps": 2}}
 
@@ -84,5 +84,5 @@ def _trained_on(pair: Gallery, name: str, device: str) -> None:
     spec = TrainSpec.model_validate_json(store.get(trained.spec))
     on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu"})})
     store.put(keys.spec, on_gpu.model_dump_json().encode())
-    told = progress_of(Status(160, 1, phase="training", images_seen=160, device=device))
+    told = first_word(160, 1, phase="training", images_seen=160, device=device)
     store.put(keys.attempt(1).progress, told.model_dump_json().encode())

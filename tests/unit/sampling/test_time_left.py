@@ -11,7 +11,7 @@ from workers.contract.compute import Workers
 from workers.sampling.pieces import Piece, Tensors
 from workers.sampling.shift import shift
 from workers.storage.memory import MemoryStore
-from workers.tracking.heartbeat import Heartbeat, Status, progress_of
+from workers.tracking.heartbeat import Heartbeat, eta_seconds, first_word
 from workers.training.run import Run, Wishes
 from workers.training.world import World
 
@@ -21,9 +21,8 @@ def test_dear_images_are_reckoned_with_before_they_come(monkeypatch: pytest.Monk
     seconds, told = [0.0], []
     monkeypatch.setattr("workers.sampling.shift.time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
-    def update(_heartbeat: Heartbeat, **changes: Any) -> None:
-        if "total_images" in changes:
-            told.append(round(progress_of(Status(num_workers=1, **changes)).eta_seconds or 0))
+    def update(_heartbeat: Heartbeat, *, expected_end: datetime | None, **changes: Any) -> None:
+        told.append(round(eta_seconds(first_word(num_workers=1, **changes), expected_end) or 0))
 
     def piece(name: str, passes: int) -> Piece:
         def make() -> Tensors:
@@ -47,5 +46,5 @@ def test_time_left_runs_down_while_nothing_is_told() -> None:
     """And it never is less than none."""
     past = datetime(2026, 1, 1, tzinfo=UTC)
 
-    assert progress_of(Status(100, 1, images_seen=10, images_per_second=1.0, expected_end=past)).eta_seconds == 0
-    assert progress_of(Status(100, 1, images_seen=10, images_per_second=2.0)).eta_seconds == 45
+    assert eta_seconds(first_word(100, 1, images_seen=10, images_per_second=1.0), past) == 0
+    assert eta_seconds(first_word(100, 1, images_seen=10, images_per_second=2.0), None) == 45

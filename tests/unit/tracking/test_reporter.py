@@ -13,7 +13,7 @@ from workers.contract.records import Progress
 from workers.storage.memory import MemoryStore
 from workers.tracking import background, mlflow_run, reporter
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
-from workers.tracking.heartbeat import Status
+from workers.tracking.heartbeat import first_word
 from workers.tracking.reporter import Reporter
 
 KEYS = JobKeys("job_1")
@@ -65,7 +65,7 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
     store = ForgetfulStore()
-    reporter = Reporter(store, KEYS, 1, store_url="memory://x", status=Status(10_000, 1), params={}, tags={})
+    reporter = Reporter(store, KEYS, 1, store_url="memory://x", progress=first_word(10_000, 1), params={}, tags={})
     telemetry = {f"loss/dsm/level_{level}": 0.123456789 for level in range(20)}
 
     store.away = True
@@ -92,7 +92,7 @@ def test_pictures_that_mlflow_refuses_keep_no_row_from_it(tmp_path: Path, monkey
     monkeypatch.setattr(mlflow_run, "MlflowRun", lambda *_, **__: mlflow)
     monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
     monkeypatch.setattr(reporter, "_CLOSE_SECONDS", 0.5)
-    told = Reporter(store, KEYS, 1, store_url="memory://x", status=Status(192, 1), params={}, tags={})
+    told = Reporter(store, KEYS, 1, store_url="memory://x", progress=first_word(192, 1), params={}, tags={})
 
     for seen in (64, 128):
         told.grid(seen, b"png")

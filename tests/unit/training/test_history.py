@@ -8,7 +8,7 @@ import pytest
 from workers.contract.keys import JobKeys
 from workers.contract.records import Ledger, Outcome
 from workers.storage.memory import MemoryStore
-from workers.tracking.heartbeat import Status, progress_of
+from workers.tracking.heartbeat import first_word
 from workers.training.history import History, devices_of
 
 KEYS = JobKeys("job_1")
@@ -20,10 +20,9 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-def told(store: MemoryStore, attempt: int, *, phase: str = "training", num_workers: int = 2, **status: Any) -> None:
+def told(store: MemoryStore, attempt: int, *, phase: str = "training", num_workers: int = 2, **said: Any) -> None:
     """An attempt whose workers have said something, half a minute ago."""
-    changes = {"updated_at": datetime.now(UTC) - SILENCE, "phase": phase}
-    progress = progress_of(Status(1000, num_workers, **status)).model_copy(update=changes)
+    progress = first_word(1000, num_workers, phase=phase, updated_at=datetime.now(UTC) - SILENCE, **said)
     store.put(KEYS.attempt(attempt).progress, progress.model_dump_json().encode())
 
 
