@@ -3,16 +3,28 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import PydanticCustomError
+
+from workers.contract.merging import UNION_FIELDS
+
+# pydantic puts the chosen member of a tagged union into the path of a problem; users do not write it there.
+_UNION_TAGS: set[str] = set()
 
 
 class Document(BaseModel):
     """A frozen value that refuses unknown fields and does not guess types (`"5"` is not a number)."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name in UNION_FIELDS:
+            if name in cls.model_fields and get_origin(tags := cls.model_fields[name].annotation) is Literal:
+                _UNION_TAGS.update(get_args(tags))
 
 
 Record = TypeVar("Record", bound=Document)
@@ -81,19 +93,6 @@ def _unfold(detail: Any) -> Iterator[Problem]:
         yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"]))
 
 
-# pydantic puts the chosen member of a tagged union into the path; users do not write it there.
-_UNION_TAGS = frozenset(
-    {
-        *("train", "sample", "evaluate", "import", "compare"),
-        *("builtin", "imported", "folder", "zip", "cifar", "npz", "parquet", "webdataset"),
-        *("lite0", "inception"),
-        *("ddpmpp", "ncsnpp", "adm", "edm2", "mlp"),
-        *("edm", "vp", "ve"),
-        *("symmetric", "asymmetric", "antithetic4", "target", "paper"),
-        *("relative", "absolute"),
-        *("exponential", "power"),
-    }
-)
 _MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}
 
 
