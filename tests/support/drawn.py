@@ -34,7 +34,7 @@ class Gallery:
         document = {"kind": kind, **(drawing if kind in ("sample", "evaluate") else {})}
         parsed, keys = parse_job(document | (spec or {}) | fields), JobKeys(name)
         self.store.put(keys.spec, parsed.model_dump_json().encode())
-        prepare(parsed, keys, self.store, wants_to_leave=lambda: False)
+        prepare(parsed, keys, self.store, on_bytes=lambda *_: None)
         run = Run(f"memory://{self.name}", name, 1, str(self.cache))
         world = World.alone(torch.device("cpu"))
         seen = itertools.count()

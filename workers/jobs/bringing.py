@@ -1,6 +1,5 @@
 """Files of the web that a job names beside its images."""
 
-from collections.abc import Callable
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
@@ -11,27 +10,22 @@ from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.locations import is_of_the_web
 from workers.data import DatasetError
-from workers.data.fetching import elsewhere, fetched
-from workers.jobs.failures import LeftEarlyError, SpecMismatchError
+from workers.data.fetching import OnBytes, elsewhere, fetched
+from workers.jobs.failures import SpecMismatchError
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
 
 
-def bring_from_the_web(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]) -> None:
+def bring_from_the_web(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
     """Put them into the job's folder, unless an attempt before this one has.
 
     So the web is asked once, however many workers there are, and all of them and later attempts read the same bytes.
+    `on_bytes` hears of what comes; it may raise to end this.
 
     Raises:
         SpecMismatchError: one cannot be had; the message names the field.
-        LeftEarlyError: `wants_to_leave` says so.
     """
-
-    def on_bytes(_done: int, _total: int | None) -> None:
-        if wants_to_leave():
-            raise LeftEarlyError
-
     for pointer, url in files_of(spec).items():
         if not is_of_the_web(url) or _is_there(store, keys.brought(url)):
             continue

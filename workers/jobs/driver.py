@@ -97,8 +97,13 @@ def _begin(job: Job, attempt: int | None) -> int:
 
 def _prepared(job: Job, attempt: int, stop: StopFlag) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
+
+    def go_on(*_: object) -> None:
+        if stop.is_set():
+            raise LeftEarlyError
+
     store = job.open_store()
-    prepare(job.spec, job.keys, store, wants_to_leave=stop.is_set)
+    prepare(job.spec, job.keys, store, on_bytes=go_on)
     name, tags = known_of(store, job.keys)
     return Run(job.store_url, job.job_id, attempt, str(cache_folder()), name, tags)
 
@@ -127,7 +132,8 @@ def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
     try:
         ending = body()
     except LeftEarlyError:
-        ending = Ending(0, stopped=True, message="asked to stop while images were imported; nothing of it is kept")
+        message = "asked to stop while files were fetched or imported; nothing of it is kept"
+        ending = Ending(images_seen=0, stopped=True, message=message)
     except Exception as error:
         reason, message = diagnosed(error, pass_images=job.spec.pass_images, kind=job.spec.kind)
         log.error("job.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)

@@ -11,6 +11,7 @@ from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.data import ImageSet
+from workers.data.fetching import OnBytes
 from workers.evaluation.features import FeaturesError, open_features
 from workers.evaluation.statistics import StatisticsError
 from workers.jobs.bringing import bring_from_the_web
@@ -29,9 +30,7 @@ from workers.training.world import World
 log = structlog.get_logger()
 
 
-def prepare_evaluation(
-    spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]
-) -> None:
+def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
     """Settle which checkpoint it is, and see that everything to measure it with is there.
 
     Raises:
@@ -48,7 +47,7 @@ def prepare_evaluation(
             )
         if spec.held_out:
             _check_held_out(spec.held_out, trained, store)
-        bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
+        bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
         shelf = Shelf(store, keys)
         extractor = open_features(spec.features, shelf=shelf)
         if spec.reference:

@@ -10,6 +10,7 @@ from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import SampleSpec
 from workers.contract.spec import TrainSpec
+from workers.data.fetching import OnBytes
 from workers.jobs.compare import run_compare
 from workers.jobs.evaluate import prepare_evaluation, run_evaluation
 from workers.jobs.importing import run_import
@@ -41,19 +42,18 @@ WORK: Mapping[str, Work] = {
 }
 
 
-def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]) -> None:
+def prepare(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
     """Do, and refuse, whatever can be before any worker starts.
 
-    Raises:
-        LeftEarlyError: that takes long, and it was asked to leave meanwhile.
+    That may take long: `on_bytes` hears of what comes; it may raise to end this.
     """
     match spec:
         case TrainSpec():
-            prepare_training(spec, keys, store, wants_to_leave=wants_to_leave)
+            prepare_training(spec, keys, store, on_bytes=on_bytes)
         case SampleSpec():
-            prepare_sampling(spec, keys, store, wants_to_leave=wants_to_leave)
+            prepare_sampling(spec, keys, store, on_bytes=on_bytes)
         case EvaluateSpec():
-            prepare_evaluation(spec, keys, store, wants_to_leave=wants_to_leave)
+            prepare_evaluation(spec, keys, store, on_bytes=on_bytes)
         case ImportSpec() | CompareSpec():
             pass
         case _:

@@ -11,6 +11,7 @@ from torch import Tensor
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource, Sampled, SampleSpec
+from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
@@ -29,9 +30,7 @@ log = structlog.get_logger()
 _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 
-def prepare_sampling(
-    spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]
-) -> None:
+def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
     """Settle which checkpoint it is, and see that it can draw what is wanted.
 
     Raises:
@@ -41,7 +40,7 @@ def prepare_sampling(
         source = settle_source(store, keys, spec.checkpoint)
         trained = Trained.of(store, source.job_id)
         check_drawing(spec, trained)
-        bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
+        bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
         if spec.inpainting:
             read_known(spec.inpainting, trained.images, torch.device("cpu"), Shelf(store, keys))
     except SourceError as error:

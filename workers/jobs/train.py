@@ -1,7 +1,5 @@
 """What a training job does before its workers start; what these do is `workers/training/loop.py`."""
 
-from collections.abc import Callable
-
 import structlog
 import torch
 
@@ -9,8 +7,9 @@ from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
+from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
-from workers.jobs.failures import LeftEarlyError, SpecMismatchError
+from workers.jobs.failures import SpecMismatchError
 from workers.storage import ObjectStore, Shelf
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
@@ -20,18 +19,15 @@ from workers.training.weights import check_initial_weights
 log = structlog.get_logger()
 
 
-def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, wants_to_leave: Callable[[], bool]) -> None:
+def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
     """Import the image set unless it already is, and see that the network fits it.
+
+    `on_bytes` hears of what comes, and after each image; it may raise to end this.
 
     Raises:
         SpecMismatchError: something in the document does not fit; the message names the field.
         DatasetError: the images cannot be used.
-        LeftEarlyError: `wants_to_leave`, which is asked while images are fetched and imported, says so.
     """
-
-    def on_bytes(_done: int, _total: int | None) -> None:
-        if wants_to_leave():
-            raise LeftEarlyError
 
     def on_progress(done: int, total: int) -> None:
         on_bytes(done, total)
@@ -41,7 +37,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, want
     try:
         manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
     except FileNotFoundError:
-        _check_start(spec, keys, store, None, wants_to_leave)
+        _check_start(spec, keys, store, None, on_bytes)
         manifest = import_dataset(spec.dataset, store, on_progress=on_progress, on_bytes=on_bytes)
         if not store.put_if_absent(keys.dataset, manifest.model_dump_json().encode()):  # another was first
             manifest = DatasetManifest.model_validate_json(store.get(keys.dataset))
@@ -52,7 +48,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, want
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error
     if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again
-        _check_start(spec, keys, store, manifest, wants_to_leave)
+        _check_start(spec, keys, store, manifest, on_bytes)
 
 
 def _check_start(
@@ -60,7 +56,7 @@ def _check_start(
     keys: JobKeys,
     store: ObjectStore,
     images: DatasetManifest | None,
-    wants_to_leave: Callable[[], bool],
+    on_bytes: OnBytes,
 ) -> None:
     """See that the job can start from its origin or its initial weights, as far as `images` do not matter to that."""
     origin = read_origin(store, keys)
@@ -68,7 +64,7 @@ def _check_start(
         if origin:
             check_origin(origin, store, spec, images)
         else:
-            bring_from_the_web(spec, keys, store, wants_to_leave=wants_to_leave)
+            bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
             check_initial_weights(spec, images, Shelf(store, keys))
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error

@@ -47,8 +47,8 @@ def spec_of(field: str, url: str) -> AnySpec:
             return evaluation.model_copy(update={"reference": url})
 
 
-def bring(spec: AnySpec, store: MemoryStore, *, wants_to_leave: bool = False) -> None:
-    bring_from_the_web(spec, KEYS, store, wants_to_leave=lambda: wants_to_leave)
+def bring(spec: AnySpec, store: MemoryStore) -> None:
+    bring_from_the_web(spec, KEYS, store, on_bytes=lambda *_: None)
 
 
 FIELDS = ["initial_weights", "inpainting.image", "inpainting.mask", "features.weights", "reference"]
@@ -90,8 +90,11 @@ def test_who_is_asked_to_leave_meanwhile_leaves_and_keeps_nothing(site: Site) ->
     store, url = MemoryStore(), site.url("/file", host="127.0.0.1")
     site.answers["/file"] = whole()
 
+    def leave(*_: object) -> None:
+        raise LeftEarlyError
+
     with pytest.raises(LeftEarlyError):
-        bring(spec_of("reference", url), store, wants_to_leave=True)
+        bring_from_the_web(spec_of("reference", url), KEYS, store, on_bytes=leave)
 
     assert store.list("") == []
 

@@ -35,6 +35,6 @@ def test_it_leaves_at_the_next_image_and_keeps_nothing(tmp_path: Path, monkeypat
 
     store = open_store(job.store_url)
     assert (outcome.status, outcome.images_seen) == ("stopped", 0)
-    assert outcome.message == "asked to stop while images were imported; nothing of it is kept"
+    assert outcome.message == "asked to stop while files were fetched or imported; nothing of it is kept"
     assert Outcome.model_validate_json(store.get(JobKeys("job").attempt(1).outcome)) == outcome
     assert store.list("datasets/") == []
