@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
+
+Accelerator = Literal["cpu", "gpu"]
 
 
 class RunStatus(StrEnum):
@@ -61,6 +63,10 @@ class Resources:
 
     def __add__(self, other: "Resources") -> "Resources":
         return Resources(cpus=self.cpus + other.cpus, gpus=self.gpus + other.gpus)
+
+    def of(self, accelerator: Accelerator) -> float:
+        """How many workers of this kind fit in: each takes one."""
+        return self.cpus if accelerator == "cpu" else self.gpus
 
     def without(self, used: "Resources") -> "Resources":
         """What is left; never less than nothing."""

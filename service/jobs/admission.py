@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from service.cluster.base import Accelerator, Capacity
 from service.jobs.queueing import (
-    Accelerator,
     Admission,
     Blocked,
     BlockedReason,
-    Capacity,
     Free,
     Holding,
     Quota,

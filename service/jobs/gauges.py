@@ -13,6 +13,7 @@ from typing import get_args
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from service.clock import Clock
+from service.cluster.base import Accelerator
 from service.database import Database
 from service.jobs import census
 from service.jobs.census import Group
@@ -20,7 +21,7 @@ from service.jobs.evidence import is_silent
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import UNFINISHED
 from service.jobs.loop import Loop
-from service.jobs.queueing import Accelerator, BlockedReason
+from service.jobs.queueing import BlockedReason
 from service.jobs.records import CONDITIONS, JobRecord
 from service.jobs.store import JobStore
 from service.jobs.views import Kind

@@ -24,6 +24,7 @@ from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
 from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
+from service.jobs.queueing import Quota
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.rows import JOB_FIELDS, event_of, job_of
 from service.keys.views import Priority
@@ -219,11 +220,11 @@ class JobLookup:
         async with self._database.reading() as connection:
             return list(await connection.scalars(query)) if job_ids else []
 
-    async def quotas(self) -> dict[str, tuple[int | None, int | None]]:
-        """Workers and jobs that each project may have running; None = as many as there is room for."""
+    async def quotas(self) -> dict[str, Quota]:
+        """Of each project."""
         async with self._database.reading() as connection:
             rows = await connection.execute(select(projects))
-            return {row.name: (row.max_workers, row.max_jobs) for row in rows}
+            return {row.name: Quota(max_workers=row.max_workers, max_jobs=row.max_jobs) for row in rows}
 
     async def max_priority(self, project: str) -> Priority:
         """The highest class that jobs of a project may have."""

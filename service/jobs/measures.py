@@ -8,8 +8,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from service.cluster.base import Accelerator
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.queueing import Accelerator
 from service.jobs.reasons import CAUSES
 from service.jobs.records import JobRecord
 from workers.contract.records import Ledger

@@ -1,7 +1,8 @@
 """What can be said of a job before it is submitted."""
 
 from service.cluster import Cluster
-from service.cluster.base import Capacity, ClusterUnreachable
+from service.cluster.base import ClusterUnreachable
+from service.jobs.queueing import Quota
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from service.jobs.views import Estimate, JobCreate
@@ -22,10 +23,10 @@ async def warnings(
         said.append(
             f"exactly this document is already run by {' and '.join(twins)}; with the same seed it will end the same"
         )
-    quota = (await store.quotas()).get(job.project, (None, None))
-    if quota[0] is not None and job.workers > quota[0]:
+    most = (await store.quotas()).get(job.project, Quota()).max_workers
+    if most is not None and job.workers > most:
         said.append(
-            f"the project {job.project} may use {quota[0]} workers: this job, with {job.workers}, would wait for ever"
+            f"the project {job.project} may use {most} workers: this job, with {job.workers}, would wait for ever"
         )
     return tuple(said)
 
@@ -53,11 +54,7 @@ async def _about_room(job: JobRecord, cluster: Cluster) -> list[str]:
         capacity = await cluster.capacity()
     except ClusterUnreachable as error:
         return [f"the engine does not answer ({error}): the job would wait until it does"]
-    there = _workers_there(job, capacity)
+    there = capacity.total.of(job.accelerator)
     if job.workers > there:
         return [f"it needs {job.workers} {job.accelerator} workers, and all nodes together have room for {there:g}"]
     return []
-
-
-def _workers_there(job: JobRecord, capacity: Capacity) -> float:
-    return capacity.total.gpus if job.accelerator == "gpu" else capacity.total.cpus

@@ -1,13 +1,12 @@
-"""What the queue is made of, what room there is, and when there will be enough of it. Standard library only."""
+"""What the queue is made of, what room there is, and when there will be enough of it."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
 
-Accelerator = Literal["cpu", "gpu"]
+from service.cluster.base import Accelerator, Capacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +39,6 @@ class Holding:
     placed: bool
     ends_by: datetime | None = None
     leaving: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Resources of the engine, in its units."""
-
-    cpus: float
-    gpus: float
-
-    def of(self, accelerator: Accelerator) -> float:
-        return self.cpus if accelerator == "cpu" else self.gpus
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What all nodes have, and what of it nobody uses, as the engine says."""
-
-    total: Room
-    free: Room
 
 
 @dataclass(frozen=True, slots=True)

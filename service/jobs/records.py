@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from service.cluster.base import Accelerator
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.queueing import Accelerator
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)

@@ -7,15 +7,14 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cluster import base as engine
-from service.cluster.base import ClusterUnreachable
+from service.cluster.base import Capacity, ClusterUnreachable
 from service.database import Database
 from service.database.leases import LeaseLost, confirm, hold
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
 from service.jobs.admission import admit_gangs
 from service.jobs.lifecycle import Intent, JobState
-from service.jobs.queueing import Admission, Capacity, Holding, Quota, Room, Waiting
+from service.jobs.queueing import Admission, Holding, Waiting
 from service.jobs.records import JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
@@ -64,21 +63,15 @@ class Scheduler:
     async def _hold(self) -> bool:
         return await hold(self.database, _LEASE, self.token, now=self.actions.clock(), seconds=_LEASE_SECONDS)
 
-    async def _admission(
-        self, queued: list[QueuedJob], active: list[JobRecord], capacity: engine.Capacity
-    ) -> Admission:
+    async def _admission(self, queued: list[QueuedJob], active: list[JobRecord], capacity: Capacity) -> Admission:
         return admit_gangs(
             [_waiting(job) for job in queued],
             [_holding(job) for job in active],
-            capacity=Capacity(_room(capacity.total), _room(capacity.free)),
-            quotas=await self._quotas(),
+            capacity=capacity,
+            quotas=await self.actions.store.quotas(),
             max_active_jobs=self.max_active_jobs,
             now=self.actions.clock(),
         )
-
-    async def _quotas(self) -> Mapping[str, Quota]:
-        found = await self.actions.store.quotas()
-        return {name: Quota(max_workers=workers, max_jobs=jobs) for name, (workers, jobs) in found.items()}
 
     async def _carry_out(self, admission: Admission, active: Mapping[str, JobRecord]) -> bool:
         moved = False
@@ -113,10 +106,6 @@ class Scheduler:
 
     async def _confirm(self, connection: AsyncConnection) -> None:
         await confirm(connection, _LEASE, self.token)
-
-
-def _room(said: engine.Resources) -> Room:
-    return Room(said.cpus, said.gpus)
 
 
 def _waiting(job: QueuedJob) -> Waiting:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from service.jobs import queueing
+from service.cluster.base import Accelerator, Capacity, Resources
 from service.jobs.admission import admit_gangs
-from service.jobs.queueing import Admission, Capacity, Holding, Quota, Room, Waiting
+from service.jobs.queueing import Admission, Holding, Quota, Waiting
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-KINDS: tuple[queueing.Accelerator, ...] = ("cpu", "gpu")
+KINDS: tuple[Accelerator, ...] = ("cpu", "gpu")
 
 
 def after(seconds: float) -> datetime:
@@ -21,7 +21,7 @@ def waiting(
     *,
     queued: float = 0,
     priority: int = 1,
-    kind: queueing.Accelerator = "gpu",
+    kind: Accelerator = "gpu",
     project: str = "default",
     runtime: float | None = None,
 ) -> Waiting:
@@ -42,7 +42,7 @@ def holding(
     *,
     started: float = -100,
     priority: int = 1,
-    kind: queueing.Accelerator = "gpu",
+    kind: Accelerator = "gpu",
     project: str = "default",
     placed: bool = True,
     ends: float | None = None,
@@ -67,19 +67,21 @@ class World:
 
     waiting: tuple[Waiting, ...]
     holding: tuple[Holding, ...]
-    total: Room
-    foreign: Room
+    total: Resources
+    foreign: Resources
     taken: frozenset[str]
     quotas: dict[str, Quota]
     max_active_jobs: int
 
     @property
     def capacity(self) -> Capacity:
-        used = {kind: sum(held.workers for held in self.of(kind) if held.job_id in self.taken) for kind in KINDS}
-        free = [self.total.of(kind) - self.foreign.of(kind) - used[kind] for kind in KINDS]
-        return Capacity(total=self.total, free=Room(*free))
+        return Capacity(total=self.total, free=Resources(cpus=self._free("cpu"), gpus=self._free("gpu")))
 
-    def of(self, kind: queueing.Accelerator) -> list[Holding]:
+    def _free(self, kind: Accelerator) -> float:
+        taken = sum(held.workers for held in self.of(kind) if held.job_id in self.taken)
+        return self.total.of(kind) - self.foreign.of(kind) - taken
+
+    def of(self, kind: Accelerator) -> list[Holding]:
         return [held for held in self.holding if held.accelerator == kind]
 
     def look(self) -> Admission:

@@ -17,6 +17,7 @@ from service.cluster.base import RunStatus
 from service.database import backup
 from service.database.tables import audit, webhooks
 from service.errors import BackupRefused, JobGone
+from service.jobs.queueing import Quota
 from service.jobs.rebuild import rebuild
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
@@ -211,7 +212,7 @@ async def test_keys_webhooks_projects_and_the_audit_are_there_again(site: Site) 
         database = plane.parts.database
         door = Authenticator(database, bootstrap_key=SecretStr("x" * 16), identity_provider=None, clock=plane.clock)
         assert (await door.principal(f"Bearer {made.key}")).project == "vision"
-        assert (await plane.jobs.quotas())["vision"] == (4, None)
+        assert (await plane.jobs.quotas())["vision"] == Quota(max_workers=4)
         async with database.reading() as connection:
             assert (await connection.execute(select(webhooks.c.id, webhooks.c.secret))).all() == [
                 (hook.id, hook.secret)

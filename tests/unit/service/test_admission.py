@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from service.cluster import base
+from service.cluster.base import Capacity, Resources
 from service.jobs import admission, queueing
 from service.jobs.admission import admit_gangs
-from service.jobs.queueing import Admission, BlockedReason, Capacity, Holding, Quota, Room, Waiting
+from service.jobs.queueing import Admission, BlockedReason, Holding, Quota, Waiting
 from tests.support.queue_worlds import NOW, World, after, holding, waiting
 
 
@@ -23,7 +25,7 @@ def look(
     max_active_jobs: int = 100,
 ) -> Admission:
     taken = frozenset(held.job_id for held in active if held.placed)
-    room, others = Room(8, gpus), Room(0, foreign)
+    room, others = Resources(cpus=8, gpus=gpus), Resources(cpus=0, gpus=foreign)
     return World(tuple(queue), tuple(active), room, others, taken, quotas or {}, max_active_jobs).look()
 
 
@@ -44,8 +46,9 @@ def test_a_gang_just_admitted_is_not_promised_again_before_the_engine_shows_it()
 def test_a_gang_that_the_engine_lost_sight_of_keeps_its_room() -> None:
     """As when its workers died and are about to come back."""
     lost = [holding("lost", 4)]
+    eight = Resources(cpus=8, gpus=8)
     found = admit_gangs(
-        [waiting("a", 5)], lost, capacity=Capacity(Room(8, 8), Room(8, 8)), quotas={}, max_active_jobs=9, now=NOW
+        [waiting("a", 5)], lost, capacity=Capacity(total=eight, free=eight), quotas={}, max_active_jobs=9, now=NOW
     )
 
     assert found.start == ()
@@ -97,9 +100,14 @@ def test_small_jobs_without_end_do_not_starve_a_large_one() -> None:
         moment = after(second)
         active = [held for held in active if held.ends_by and held.ends_by > moment]
         queue.append(waiting(f"small-{second:03d}", 1, queued=second, runtime=30))
-        free = Room(8, 8 - sum(held.workers for held in active))
+        free = Resources(cpus=8, gpus=8 - sum(held.workers for held in active))
         found = admit_gangs(
-            queue, active, capacity=Capacity(Room(8, 8), free), quotas={}, max_active_jobs=99, now=moment
+            queue,
+            active,
+            capacity=Capacity(total=Resources(cpus=8, gpus=8), free=free),
+            quotas={},
+            max_active_jobs=99,
+            now=moment,
         )
         if "big" in found.start:
             started_at = second
@@ -144,7 +152,7 @@ def test_one_leaves_where_the_account_may_hide_that_one_is_enough() -> None:
     active = [holding("new", 2, priority=0, started=-1, placed=False), holding("old", 2, priority=0)]
 
     # All four are in use: by both gangs, or by the old one and somebody else, while the new one waits.
-    in_use = Capacity(total=Room(8, 4), free=Room(8, 0))
+    in_use = Capacity(total=Resources(cpus=8, gpus=4), free=Resources(cpus=8, gpus=0))
     found = admit_gangs(
         [waiting("urgent", 2, priority=2)], active, capacity=in_use, quotas={}, max_active_jobs=9, now=NOW
     )
@@ -202,7 +210,7 @@ def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
         waiting("c-other", 1, priority=1, kind="cpu"),
         waiting("first", 1, priority=2, kind="gpu", runtime=1),
     )
-    world = World(queue, (active,), Room(cpus=4, gpus=3), Room(cpus=0, gpus=1), frozenset({"active"}), {}, 2)
+    world = World(queue, (active,), Resources(cpus=4, gpus=3), Resources(cpus=0, gpus=1), frozenset({"active"}), {}, 2)
 
     found = world.look()
     later = world.without({"active"}).look()
@@ -213,11 +221,11 @@ def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
 
 
 def test_a_cluster_without_end_takes_what_the_number_of_jobs_allows() -> None:
-    endless = Room(math.inf, math.inf)
+    endless = Resources(cpus=math.inf, gpus=math.inf)
     queue = [waiting(name, 1000) for name in "abc"]
 
     found = admit_gangs(
-        queue, [holding("x", 9)], capacity=Capacity(endless, endless), quotas={}, max_active_jobs=3, now=NOW
+        queue, [holding("x", 9)], capacity=Capacity(total=endless, free=endless), quotas={}, max_active_jobs=3, now=NOW
     )
 
     assert found.start == ("a", "b")
@@ -225,8 +233,8 @@ def test_a_cluster_without_end_takes_what_the_number_of_jobs_allows() -> None:
 
 
 def test_it_imports_the_standard_library_only() -> None:
-    for module in (admission, queueing):
+    for module in (admission, queueing, base):
         tree = ast.parse(Path(str(module.__file__)).read_text())
         names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
         foreign = {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
-        assert foreign <= {"service.jobs.queueing", "service.jobs.records"}  # the latter for a type only
+        assert foreign <= {"service.jobs.queueing", "service.cluster.base"}

@@ -8,8 +8,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.cluster.base import Resources
 from service.jobs import queueing
-from service.jobs.queueing import BlockedReason, Holding, Quota, Room, Waiting
+from service.jobs.queueing import BlockedReason, Holding, Quota, Waiting
 from tests.support.queue_worlds import KINDS, NOW, World, holding, waiting
 
 ROOM_REASONS = {BlockedReason.WAITING_CAPACITY, BlockedReason.WAITING_PREEMPTION, BlockedReason.ENGINE_FULL}
@@ -25,7 +26,8 @@ LIMITS = st.none() | st.integers(0, 9)
 @st.composite
 def worlds(draw: st.DrawFn, *, settled: bool = False) -> World:
     """Our gangs and others never use more than there is. In a settled world the engine's account is up to date."""
-    total, foreign = Room(4, draw(st.integers(3, 9))), Room(0, draw(st.integers(0, 3)))
+    total = Resources(cpus=4, gpus=draw(st.integers(3, 9)))
+    foreign = Resources(cpus=0, gpus=draw(st.integers(0, 3)))
     active: list[Holding] = []
     taken: set[str] = set()
     for index in range(draw(st.integers(0, 5))):
