@@ -4,7 +4,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -17,7 +16,6 @@ from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
-from service.jobs.evidence import Limits
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
 from service.jobs.measures import Measures
@@ -150,7 +148,6 @@ def assemble(
         cluster=cluster,
         settings=settings,
         clock=clock,
-        limits=_limits(settings),
         installation=installation,
         measures=measures,
     )
@@ -185,15 +182,4 @@ def assemble(
             token=token,
         ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        platform_retries=settings.retries.platform,
-        user_retries=settings.retries.user,
-        back_off_seconds=settings.retries.back_off_seconds,
-        start_timeout=timedelta(seconds=settings.watch.start_timeout_seconds),
-        stall_timeout=timedelta(seconds=settings.watch.stall_timeout_seconds),
-        restart_stalled=settings.watch.restart_stalled,
     )

@@ -13,6 +13,7 @@ from service.cluster.base import Run, RunStatus
 from service.jobs.lifecycle import Ending, Intent, JobState, Known, Verdict, Word
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
+from service.settings import Retries, Watch
 from workers.contract.records import Outcome, Progress
 
 _SUBMISSION_SETTLES = timedelta(seconds=60)  # until then, an engine that knows no such id may just be late
@@ -44,14 +45,10 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an operator allows. Budgets are of failures in a row that left no new checkpoint."""
+    """What an operator allows."""
 
-    platform_retries: int = 10
-    user_retries: int = 0
-    back_off_seconds: float = 10.0
-    start_timeout: timedelta = timedelta(minutes=15)
-    stall_timeout: timedelta = timedelta(minutes=5)
-    restart_stalled: bool = False
+    retries: Retries
+    watch: Watch
 
 
 def known(job: JobRecord, attempt: AttemptRecord | None, observed: Observed, *, now: datetime, limits: Limits) -> Known:
@@ -71,7 +68,7 @@ def known(job: JobRecord, attempt: AttemptRecord | None, observed: Observed, *, 
         restarts=progress is not None and progress.phase == "preparing",
         waiting_for=progress.waiting_for if progress else None,
         expired=_expired(job, now=now),
-        stalled=limits.restart_stalled and is_stalled(job, now=now, limits=limits),
+        stalled=limits.watch.restart_stalled and is_stalled(job, now=now, limits=limits),
         overdue=_overdue(attempt, observed, now=now, limits=limits),
         force=job.stop_by is not None and now > job.stop_by,
     )
@@ -81,7 +78,7 @@ def never_began(job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits
     """What it means that no driver can claim the attempt any more, and none has."""
     if job.intent:
         return Verdict(ending=Ending.LEFT, reason="not_started", message="it had not started")
-    waited = int(limits.start_timeout.total_seconds())
+    waited = int(limits.watch.start_timeout_seconds)
     late = _failed("start_timeout", f"the engine did not start it within {waited} s")
     return _budgeted(late, job, attempt, now=now, limits=limits)
 
@@ -134,14 +131,14 @@ def _patience(job: JobRecord, *, limits: Limits) -> timedelta | None:
     progress = job.progress
     if job.kind != "train" or progress is None:
         return None
-    spec = json.loads(job.spec)
+    spec, stall_timeout = json.loads(job.spec), timedelta(seconds=limits.watch.stall_timeout_seconds)
     compute = spec["compute"]
     if progress.phase == "preparing" and job.state in UNDER_WAY and "start_seconds" in compute:  # else of long ago
         first_step = timedelta(seconds=max(compute["start_seconds"], compute["hang_seconds"]))
-        return first_step + limits.stall_timeout  # its workers' own watchdogs are first
+        return first_step + stall_timeout  # its workers' own watchdogs are first
     if progress.phase == "training" and job.state is JobState.RUNNING and progress.images_per_second:
         between = spec["cadence"]["log_images"] / progress.images_per_second  # progress is told no more often
-        return max(limits.stall_timeout, timedelta(seconds=min(_STALL_REPORTS * between, 86_400.0)))
+        return max(stall_timeout, timedelta(seconds=min(_STALL_REPORTS * between, 86_400.0)))
     return None
 
 
@@ -167,7 +164,7 @@ def _expired(job: JobRecord, *, now: datetime) -> bool:
 def _overdue(attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits) -> bool:
     if attempt.submitted_at is None or observed.claimed or observed.progress:
         return False
-    return now - attempt.submitted_at > limits.start_timeout
+    return now - attempt.submitted_at > timedelta(seconds=limits.watch.start_timeout_seconds)
 
 
 def _verdict(
@@ -241,8 +238,8 @@ def _budgeted(verdict: Verdict, job: JobRecord, attempt: AttemptRecord, *, now: 
         return replace(verdict, reason="poison", message=f"twice at the same point: {verdict.message}")
     of_platform, of_user = failures_in_a_row(job, attempt)
     failures = of_user if is_users else of_platform
-    if failures >= (limits.user_retries if is_users else limits.platform_retries):
+    if failures >= (limits.retries.user if is_users else limits.retries.platform):
         message = f"{failures + 1} attempts in a row left no new checkpoint; the last: {verdict.message}"
         return verdict if is_users else _failed("retries_exhausted", message)
-    pause = min(limits.back_off_seconds * 2.0 ** min(failures, _DOUBLINGS), _LONGEST_BACK_OFF_SECONDS)
+    pause = min(limits.retries.back_off_seconds * 2.0 ** min(failures, _DOUBLINGS), _LONGEST_BACK_OFF_SECONDS)
     return replace(verdict, again=True, retry_at=now + timedelta(seconds=pause))

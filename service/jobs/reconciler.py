@@ -28,7 +28,7 @@ class Reconciler:
     """Looks after jobs that hold workers; who may leave the queue is decided by the scheduler."""
 
     actions: Actions
-    lease_seconds: float = 60.0
+    lease_seconds: float
 
     async def tick(self) -> bool:
         """One look at every active job that nobody else has, side by side; True if one moved."""

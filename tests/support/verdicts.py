@@ -3,9 +3,10 @@
 from service.jobs.evidence import Limits, Observed, known
 from service.jobs.lifecycle import Verdict
 from service.jobs.records import AttemptRecord, JobRecord
+from service.settings import Retries, Watch
 from tests.support.jobs import NOW, ago, attempt, job, progress
 
-LIMITS = Limits(platform_retries=2, user_retries=1, back_off_seconds=10.0)
+LIMITS = Limits(retries=Retries(platform=2, user=1), watch=Watch())
 SILENT = job(heard_at=ago(91), advanced_at=ago(91), progress=progress())
 BEATING = job(heard_at=ago(5), advanced_at=ago(5), progress=progress())
 

@@ -9,6 +9,7 @@ from service.cluster.base import RunStatus
 from service.jobs.evidence import Limits, Observed, known, never_began, signature
 from service.jobs.lifecycle import Ending, Intent, JobState
 from service.jobs.reasons import CAUSES, Blame
+from service.settings import Retries, Watch
 from tests.support.jobs import NOW, PROOFS, ago, attempt, job, outcome, progress, run
 from tests.support.verdicts import BEATING, LIMITS, SILENT, verdict
 from workers.contract.records import Reason
@@ -37,7 +38,7 @@ def test_an_error_of_the_training_code_has_a_budget_of_its_own() -> None:
 
     further = verdict(replace(SILENT, platform_failures=2), broken)
     none_left = verdict(replace(SILENT, user_failures=1), broken)
-    by_default = verdict(SILENT, broken, limits=Limits())
+    by_default = verdict(SILENT, broken, limits=Limits(retries=Retries(), watch=Watch()))
 
     assert further
     assert (further.again, further.reason) == (True, "internal")
@@ -91,14 +92,15 @@ def test_a_new_checkpoint_gives_all_tries_back() -> None:
 def test_the_pause_before_another_try_doubles_up_to_ten_minutes(failures: int, seconds: float) -> None:
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
 
-    found = verdict(replace(SILENT, platform_failures=failures), lost, limits=Limits(platform_retries=10_000))
+    limits = Limits(retries=Retries(platform=10_000), watch=Watch())
+    found = verdict(replace(SILENT, platform_failures=failures), lost, limits=limits)
 
     assert found
     assert found.retry_at == NOW + timedelta(seconds=seconds)
 
 
 def test_the_same_error_twice_at_the_same_point_is_poison() -> None:
-    limits = Limits(user_retries=5)
+    limits = Limits(retries=Retries(user=5), watch=Watch())
     broken = Observed(outcome=outcome("failed", "internal", message="KeyError: 'sigma'"))
     first = verdict(SILENT, broken, limits=limits)
     assert first

@@ -16,6 +16,7 @@ from service.jobs.evidence import (
     taken,
 )
 from service.jobs.lifecycle import Ask, Intent, JobState, Move, Revoke, conclude, decide
+from service.settings import Watch
 from tests.support.jobs import NOW, SPEC, ago, attempt, job, outcome, progress, run
 from tests.support.verdicts import BEATING, LIMITS, SILENT
 from workers.contract.records import Progress
@@ -104,7 +105,7 @@ def test_a_stalled_job_is_restarted_only_if_the_operator_wants_that() -> None:
     seen = Observed(run=run(), progress=progress())
 
     told = known(stuck, attempt(), seen, now=NOW, limits=LIMITS)
-    restarted = known(stuck, attempt(), seen, now=NOW, limits=replace(LIMITS, restart_stalled=True))
+    restarted = known(stuck, attempt(), seen, now=NOW, limits=replace(LIMITS, watch=Watch(restart_stalled=True)))
 
     assert not isinstance(decide(told), Ask)
     assert decide(restarted) == Ask(Intent.RESTART)
