@@ -11,6 +11,7 @@ from service.clock import Clock
 from service.cluster import Cluster, open_cluster
 from service.cluster.base import Resources
 from service.database import Database, open_database
+from service.database.leases import Replica
 from service.datasets.objects import DatasetObjects
 from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
@@ -44,6 +45,7 @@ class Parts:
     settings: Settings
     clock: Clock
     database: Database
+    replica: Replica
     store: JobStore
     objects: JobObjects
     raw_objects: ObjectStore
@@ -151,12 +153,12 @@ def assemble(
         installation=installation,
         measures=measures,
     )
-    token = secrets.token_hex(8)
-    scheduler = Scheduler(actions=actions, database=database, max_active_jobs=settings.max_active_jobs, token=token)
+    replica = Replica(database=database, token=secrets.token_hex(8), clock=clock)
     return Parts(
         settings=settings,
         clock=clock,
         database=database,
+        replica=replica,
         store=store,
         objects=objects,
         raw_objects=raw_objects,
@@ -165,11 +167,9 @@ def assemble(
         cluster=cluster,
         mlflow=mlflow,
         curves=curves,
-        scheduler=scheduler,
+        scheduler=Scheduler(actions=actions, replica=replica, max_active_jobs=settings.max_active_jobs),
         reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
-        aftercare=Aftercare(
-            store=store, database=database, objects=objects, cluster=cluster, mlflow=mlflow, clock=clock, token=token
-        ),
+        aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, replica=replica, clock=clock),
         housekeeping=Housekeeping(
             purges={
                 "idempotency keys": IdempotencyStore(database).purge,
@@ -177,9 +177,8 @@ def assemble(
                 "data sets": datasets.purge,
                 "pins": Pins(store=store, objects=objects).purge,
             },
-            database=database,
+            replica=replica,
             clock=clock,
-            token=token,
         ),
         sweep=Sweep(store=store, cluster=cluster, installation=installation),
     )

@@ -119,14 +119,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
 
 def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
     interval = parts.settings.reconcile_interval_seconds
-    followups = FollowUps(
-        store=parts.store,
-        database=parts.database,
-        objects=parts.objects,
-        jobs=jobs,
-        clock=parts.clock,
-        token=parts.aftercare.token,
-    )
+    followups = FollowUps(store=parts.store, objects=parts.objects, jobs=jobs, replica=parts.replica)
 
     async def schedule() -> bool:
         moved = await parts.scheduler.tick()

@@ -11,8 +11,7 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
-from service.database import Database
-from service.database.leases import alone
+from service.database.leases import Replica
 from service.errors import StorageUnavailable
 from service.jobs.learning import note_dataset
 from service.jobs.lifecycle import JobState
@@ -28,7 +27,6 @@ from workers.contract.tracking import description
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
-_LEASE_SECONDS = 30.0
 _RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -40,15 +38,14 @@ _MLFLOW_STATUS: dict[JobState, RunStatus] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftercare:
     """Copies logs out of the engine, brings MLflow's runs to their end, keeps the store's copy of jobs true, and notes
-    which image set each of them is about. `token` tells this replica from others."""
+    which image set each of them is about."""
 
     store: JobStore
-    database: Database
     objects: JobObjects
     cluster: Cluster
     mlflow: Mlflow
+    replica: Replica
     clock: Clock
-    token: str
 
     async def tick(self) -> bool:
         """One try at everything that is soon done; False, since what failed had better wait."""
@@ -70,7 +67,7 @@ class Aftercare:
         A loop of its own: ten thousand objects take minutes.
         """
         if await self.store.with_purge_due():
-            await alone(self.database, "purges", self.token, self._purge_due, clock=self.clock, seconds=_LEASE_SECONDS)
+            await self.replica.alone("purges", self._purge_due)
         return False
 
     async def tend_runs(self) -> bool:
@@ -79,7 +76,7 @@ class Aftercare:
         A loop of its own: the curves of a long job take minutes.
         """
         if await self.store.with_mlflow_due():
-            await alone(self.database, "tracking", self.token, self._tend_due, clock=self.clock, seconds=_LEASE_SECONDS)
+            await self.replica.alone("tracking", self._tend_due)
         return False
 
     async def _tend_due(self) -> None:

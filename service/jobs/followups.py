@@ -15,9 +15,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.clock import Clock
-from service.database import Database
-from service.database.leases import alone
+from service.database.leases import Replica
 from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
 from service.identifiers import derived_id
 from service.jobs.controls import comparison_id, comparison_request, is_evaluated
@@ -34,26 +32,23 @@ log = structlog.get_logger()
 
 ACTOR = "service"
 _AT_A_TIME = 8  # each lists the checkpoints of its job in the store
-_LEASE_SECONDS = 30.0
 # It has been removed to make room; so has a file; an earlier release took a document that is none.
 _NEVER_MORE = (CheckpointNotFound, InvalidRequest, ValidationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUps:
-    """Runs beside the other loops. `token` tells this replica from others."""
+    """Runs beside the other loops."""
 
     store: JobStore
-    database: Database
     objects: JobObjects
     jobs: Jobs
-    clock: Clock
-    token: str
+    replica: Replica
 
     async def tick(self) -> bool:
         """Look once, one replica at a time, at all trainings that may have a new checkpoint or are to be compared."""
         if await self.store.with_evaluations_due(limit=1) or await self.store.with_comparison_due(limit=1):
-            await alone(self.database, "followups", self.token, self._look, clock=self.clock, seconds=_LEASE_SECONDS)
+            await self.replica.alone("followups", self._look)
         return False
 
     async def _look(self) -> None:

@@ -8,13 +8,10 @@ from typing import Protocol
 import structlog
 
 from service.clock import Clock
-from service.database import Database
-from service.database.leases import alone
+from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 
 log = structlog.get_logger()
-
-_LEASE_SECONDS = 30.0
 
 
 class Purge(Protocol):
@@ -27,17 +24,16 @@ class Purge(Protocol):
 class Housekeeping:
     """Runs seldom, in one replica at a time: nobody waits for it. `purges` are named by what they remove.
 
-    `token` tells this replica from others. What two remove at a time, one may remove after it was brought anew.
+    What two remove at a time, one may remove after it was brought anew.
     """
 
     purges: Mapping[str, Purge]
-    database: Database
+    replica: Replica
     clock: Clock
-    token: str
 
     async def tick(self) -> bool:
         """All of it once. What fails is told, and keeps nothing else from being removed."""
-        await alone(self.database, "housekeeping", self.token, self._purge, clock=self.clock, seconds=_LEASE_SECONDS)
+        await self.replica.alone("housekeeping", self._purge)
         return False
 
     async def _purge(self) -> None:

@@ -8,8 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cluster.base import Capacity, ClusterUnreachable
-from service.database import Database
-from service.database.leases import LeaseLost, confirm, hold
+from service.database.leases import LeaseLost, Replica
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
 from service.jobs.admission import admit_gangs
@@ -20,22 +19,21 @@ from service.jobs.records import JobRecord, QueuedJob, asked
 log = structlog.get_logger()
 
 _MOST_OF_PROJECT = 200  # queued jobs of a project and an accelerator whose turn is considered at a time
-_LEASE, _LEASE_SECONDS = "scheduler", 30.0
+_LEASE = "scheduler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheduler:
-    """Starts what has its turn, and has the lower classes make room. `token` tells this replica from others."""
+    """Starts what has its turn, and has the lower classes make room."""
 
     actions: Actions
-    database: Database
+    replica: Replica
     max_active_jobs: int
-    token: str
 
     async def tick(self) -> bool:
         """One look at the queue; True if a job left it."""
         queued = await self.actions.store.contenders(most=_MOST_OF_PROJECT)
-        if not queued or not await self._hold():
+        if not queued or not await self.replica.hold(_LEASE):
             return False
         try:
             return await self._look(queued)
@@ -50,7 +48,7 @@ class Scheduler:
         except ClusterUnreachable as error:
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
             return False
-        if not await self._hold():  # an engine may take longer to answer than the lease lasts
+        if not await self.replica.hold(_LEASE):  # an engine may take longer to answer than the lease lasts
             return False
         active = await self.actions.store.active()
         admission = await self._admission(queued, active, capacity)
@@ -59,9 +57,6 @@ class Scheduler:
             {job_id: (blocked.reason.value, blocked.message) for job_id, blocked in admission.blocked.items()}, queued
         )
         return moved
-
-    async def _hold(self) -> bool:
-        return await hold(self.database, _LEASE, self.token, now=self.actions.clock(), seconds=_LEASE_SECONDS)
 
     async def _admission(self, queued: list[QueuedJob], active: list[JobRecord], capacity: Capacity) -> Admission:
         return admit_gangs(
@@ -105,7 +100,7 @@ class Scheduler:
             await self.actions.store.explain(news, inside=self._confirm)
 
     async def _confirm(self, connection: AsyncConnection) -> None:
-        await confirm(connection, _LEASE, self.token)
+        await self.replica.confirm(connection, _LEASE)
 
 
 def _waiting(job: QueuedJob) -> Waiting:

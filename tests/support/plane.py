@@ -238,14 +238,7 @@ class Plane:
         self.objects = parts.objects
         self.aftercare = parts.aftercare
         self.service = parts.jobs(wake=lambda _: None)
-        self.followups = FollowUps(
-            store=parts.store,
-            database=parts.database,
-            objects=parts.objects,
-            jobs=self.service,
-            clock=parts.clock,
-            token="tester",
-        )
+        self.followups = FollowUps(store=parts.store, objects=parts.objects, jobs=self.service, replica=parts.replica)
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond

@@ -121,7 +121,8 @@ async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas
     await eventually(has_begun, what="the purge has begun")
     num_begun = len(deleted)
 
-    await replace(plane.aftercare, token="another replica").purge()
+    other = replace(plane.parts.replica, token="another replica")
+    await replace(plane.aftercare, replica=other).purge()
     await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN, if_match=None)
     await plane.aftercare.tick()
 

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from service.database import Database, open_database
-from service.database.leases import alone, hold
+from service.database.leases import Replica
 from service.database.tables import installation, leases
 from service.errors import DatabaseInUse, DatabaseUnavailable
 from tests.support.clock import ManualClock
@@ -84,7 +85,7 @@ async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long
     async with open_database(database_url) as database:
 
         async def take(token: str) -> bool:
-            return await hold(database, "scheduler", token, now=clock(), seconds=30.0)
+            return await Replica(database=database, token=token, clock=clock).hold("scheduler")
 
         first = await asyncio.gather(*(take(token) for token in "abcdef"))
         assert sum(first) == 1
@@ -102,6 +103,7 @@ async def test_of_several_that_want_a_lease_one_gets_it_until_it_sleeps_too_long
 async def test_a_lease_is_kept_while_work_takes_longer_than_it_lasts(database_url: str) -> None:
     clock, seconds = ManualClock(), 0.06
     async with open_database(database_url) as database:
+        ours = Replica(database=database, token="ours", clock=clock, lease_seconds=seconds)
 
         async def lasting() -> bool:
             async with database.reading() as connection:
@@ -112,18 +114,20 @@ async def test_a_lease_is_kept_while_work_takes_longer_than_it_lasts(database_ur
             for _ in range(5):
                 clock.advance(seconds / 2)
                 await eventually(lasting, what="the lease is renewed")
-                assert not await hold(database, "looking", "other", now=clock(), seconds=seconds)
+                assert not await replace(ours, token="other").hold("looking")
 
-        await alone(database, "looking", "ours", work, clock=clock, seconds=seconds)
+        await ours.alone("looking", work)
 
 
 async def test_work_whose_lease_has_passed_to_somebody_else_is_cut_off(database_url: str) -> None:
     clock, told = ManualClock(), list[str]()
 
     async with open_database(database_url) as database:
+        ours = Replica(database=database, token="ours", clock=clock, lease_seconds=0.03)
+        other = replace(ours, token="other", lease_seconds=60.0)
 
         async def work() -> None:
-            while not await hold(database, "looking", "other", now=clock(), seconds=60):
+            while not await other.hold("looking"):
                 clock.advance(1)
             told.append("overtaken")
             try:
@@ -131,8 +135,8 @@ async def test_work_whose_lease_has_passed_to_somebody_else_is_cut_off(database_
             finally:
                 told.append("cut off")
 
-        await alone(database, "looking", "ours", work, clock=clock, seconds=0.03)
-        await alone(database, "looking", "third", work, clock=clock, seconds=0.03)
+        await ours.alone("looking", work)
+        await replace(ours, token="third").alone("looking", work)
 
     assert told == ["overtaken", "cut off"]
 
@@ -140,10 +144,10 @@ async def test_work_whose_lease_has_passed_to_somebody_else_is_cut_off(database_
 async def test_leases_of_a_process_that_had_the_file_and_is_gone_are_void(tmp_path: Path) -> None:
     url, clock = settings_in(tmp_path).database_url, ManualClock()
     async with open_database(url) as database:
-        assert await hold(database, "scheduler", "first", now=clock(), seconds=30.0)
+        assert await Replica(database=database, token="first", clock=clock).hold("scheduler")
 
     async with open_database(url) as database:
-        assert await hold(database, "scheduler", "second", now=clock(), seconds=30.0)
+        assert await Replica(database=database, token="second", clock=clock).hold("scheduler")
 
 
 async def test_a_postgres_that_goes_away_is_unavailable_and_is_found_again(

@@ -159,7 +159,7 @@ async def test_a_few_trainings_are_looked_at_side_by_side(plane: Plane, monkeypa
 
 
 async def test_one_replica_looks_and_another_when_that_is_gone(plane: Plane) -> None:
-    other = replace(plane.followups, token="other")
+    other = replace(plane.followups, replica=replace(plane.parts.replica, token="other"))
     job_id = await followed(plane)
     await tick(plane)
     plane.worker(job_id).checkpoint(100, at=plane.clock())

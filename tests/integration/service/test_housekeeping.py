@@ -1,6 +1,7 @@
 """What has served its time is removed by one replica at a time, and all of it that can be."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.database import Database, open_database
-from service.database.leases import hold
+from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.housekeeping import Housekeeping
 from tests.support.clock import ManualClock
@@ -18,6 +19,10 @@ from tests.support.clock import ManualClock
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with open_database(database_url) as database:
         yield database
+
+
+def replica(database: Database, clock: ManualClock) -> Replica:
+    return Replica(database=database, token="ours", clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ async def test_a_purge_that_fails_is_told_and_keeps_no_other_from_its_turn(
         return 1
 
     purges = {"pins": fails, "uploads": works}
-    housekeeping = Housekeeping(purges=purges, database=database, clock=clock, token="ours")
+    housekeeping = Housekeeping(purges=purges, replica=replica(database, clock), clock=clock)
     with capture_logs() as logs:
         assert not await housekeeping.tick()
 
@@ -56,8 +61,9 @@ async def test_nothing_is_removed_while_another_replica_is_at_it(database: Datab
         purged.append(now)
         return 1
 
-    housekeeping = Housekeeping(purges={"uploads": works}, database=database, clock=clock, token="ours")
-    assert await hold(database, "housekeeping", "theirs", now=clock(), seconds=30)
+    ours = replica(database, clock)
+    housekeeping = Housekeeping(purges={"uploads": works}, replica=ours, clock=clock)
+    assert await replace(ours, token="theirs").hold("housekeeping")
 
     await housekeeping.tick()
     clock.advance(31)

@@ -276,7 +276,7 @@ async def test_an_engine_that_is_down_is_why_all_wait(plane: Plane) -> None:
 
 
 async def test_of_two_replicas_one_schedules_and_the_other_takes_over_when_it_falls_silent(plane: Plane) -> None:
-    other = replace(plane.parts.scheduler, token="other")
+    other = replace(plane.parts.scheduler, replica=replace(plane.parts.replica, token="other"))
     first = await plane.submit()
     assert await plane.parts.scheduler.tick()
     second = await plane.submit()
