@@ -1,7 +1,7 @@
 """Drawing images from a denoiser, from pure noise down to none."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import assert_never
 
@@ -74,7 +74,8 @@ def sample(
         case "ancestral":
             x = _ancestral(predict, x, levels, noise)
         case "dpmpp_2m":
-            x = _dpmpp_2m(predict, x, levels)
+            for _, _, denoised in dpmpp_2m_path(predict, x, levels):
+                x = denoised
         case _:
             assert_never(sampler.method)
     return x.to(latents.dtype)
@@ -131,22 +132,23 @@ def _ancestral(predict: _Predict, x: Tensor, levels: list[float], noise: Noise |
     return x
 
 
-def _dpmpp_2m(predict: _Predict, x: Tensor, levels: list[float]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2) with alpha = 1, lambda = -ln sigma.
+def dpmpp_2m_path(predict: _Predict, x: Tensor, levels: Sequence[float]) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Sigma, x and D of each step from `x` at the first of `levels` down to the last, 0; the last D is the image.
 
-    D is extrapolated, linearly in lambda, from its last two values to the middle of the step. The first step has one
-    only; the last is infinitely long in lambda, and keeps to the nearer.
+    DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2) with alpha = 1, lambda = -ln sigma. D is
+    extrapolated, linearly in lambda, from its last two values to the middle of the step. The first step has one only;
+    the last is infinitely long in lambda, and keeps to the nearer.
     """
     before: tuple[Tensor, float] | None = None
     for sigma, sigma_next in pairwise(levels):
         denoised = extrapolated = predict(x, sigma)
+        yield sigma, x, denoised
         if before and sigma_next > 0:
             denoised_before, sigma_before = before
             ratio = math.log(sigma_before / sigma) / math.log(sigma / sigma_next)
             extrapolated = denoised + (denoised - denoised_before) / (2 * ratio)
         x = _towards(extrapolated, x, sigma_next / sigma)
         before = denoised, sigma
-    return x
 
 
 def _towards(denoised: Tensor, x: Tensor, ratio: float) -> Tensor:

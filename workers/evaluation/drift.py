@@ -8,7 +8,7 @@ All values are means over an image's elements, weighted as in training: 1 / c_ou
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -23,6 +23,7 @@ from workers.diffusion.conditions import Conditions
 from workers.diffusion.consistency import Start, inconsistency
 from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal
+from workers.diffusion.samplers import dpmpp_2m_path
 from workers.diffusion.transfer import sent
 
 # Evenly spaced in ln sigma, whose normal distribution in training covers the middle: three lie within its standard
@@ -167,7 +168,12 @@ def drift_on_own_paths(
     if max(levels) > sigma_max:
         raise ValueError(f"no path from sigma = {sigma_max:g} passes through {max(levels):g}")
     wanted, measured = {level: number for number, level in enumerate(levels)}, {}
-    for level, x, denoised in _own_path(denoise, conditions, _path_levels(levels, sigma_max), noises):
+
+    def predict(x: Tensor, sigma: float) -> Tensor:
+        return denoise(x, x.new_full((len(x),), sigma), conditions)
+
+    latents = sigma_max * noises(Purpose.LATENT, 0)
+    for level, x, denoised in dpmpp_2m_path(predict, latents, [*_path_levels(levels, sigma_max), 0.0]):
         if level in wanted:
             sigma = x.new_full((len(x),), level)
             start = Start(x, denoised, sigma, (1 - r) * sigma, conditions)
@@ -189,23 +195,6 @@ def _drift_at(denoise: Denoise, start: Start, number: int, noises: Noises, weigh
 def _stacked(measured: Sequence[tuple[Tensor, Tensor]]) -> Drift:
     gaps, energies = zip(*measured, strict=True)
     return Drift(torch.stack(gaps), torch.stack(energies))
-
-
-def _own_path(
-    denoise: Denoise, conditions: Conditions, levels: Sequence[float], noises: Noises
-) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """The points of each level and the predictions there (Lu et al. 2022, arXiv 2211.01095, algorithm 2)."""
-    x = levels[0] * noises(Purpose.LATENT, 0)
-    before: tuple[Tensor, float] | None = None
-    for level, level_next in pairwise([*levels, levels[-1]]):
-        denoised = extrapolated = denoise(x, x.new_full((len(x),), level), conditions)
-        yield level, x, denoised
-        if before:
-            denoised_before, level_before = before
-            share = math.log(level / level_next) / math.log(level_before / level)
-            extrapolated = denoised + share / 2 * (denoised - denoised_before)
-        x = extrapolated + level_next / level * (x - extrapolated)
-        before = denoised, level
 
 
 def _path_levels(levels: Sequence[float], sigma_max: float) -> list[float]:
