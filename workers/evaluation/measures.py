@@ -1,8 +1,8 @@
 """All that is measured of drawn images beside real ones, by name."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,6 +14,7 @@ from workers.evaluation.distances import KernelDistance, frechet_distance, kerne
 from workers.evaluation.manifolds import precision_recall
 from workers.evaluation.memorisation import memorisation
 from workers.evaluation.neighbours import Nearest
+from workers.evaluation.standard_error import standard_error
 from workers.evaluation.statistics import Statistics
 
 _MOST_NEIGHBOURS = 10_000  # images on either side; the work grows with their product
@@ -72,11 +73,8 @@ def beside_statistics(
 
 
 def _of_blocks(values: Sequence[float], *, floor: float | None = None) -> Measure:
-    mean = math.fsum(values) / len(values)
-    error = None
-    if len(values) > 1:
-        error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    return Measure(value=mean, blocks=tuple(values), standard_error=error, floor=floor)
+    error = standard_error(values) if len(values) > 1 else None
+    return Measure(value=fmean(values), blocks=tuple(values), standard_error=error, floor=floor)
 
 
 def _of_kernels(distances: Sequence[KernelDistance], *, floor: float) -> Measure:

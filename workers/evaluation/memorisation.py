@@ -14,37 +14,29 @@ _QUANTILE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memorisation:
-    """How near drawn images are to training images, beside images that no network has drawn."""
+    """How near drawn images are to training images, beside how near these are to each other."""
 
     nearest: Nearest  # training image of each drawn one
-    threshold: float  # the distance that a hundredth of the others are nearer than
-    share_nearer: float  # of the drawn images; about 0.01 if they are as near as the others
+    share_nearer: float  # of the drawn images, than all but a hundredth of the others; about 0.01 if as near as these
     z: float  # Mann-Whitney: standard normal if they are as near; -3 and below: drawn images are nearer
 
 
 def memorisation(
-    drawn: Float[Tensor, "images_drawn dimensions"],
-    training: Float[Tensor, "images_training dimensions"],
-    *,
-    held_out: Float[Tensor, "images_held_out dimensions"] | None = None,
+    drawn: Float[Tensor, "images_drawn dimensions"], training: Float[Tensor, "images_training dimensions"]
 ) -> Memorisation:
-    """Compare distances to the nearest training image, of drawn images and of `held_out` ones (Meehan et al. 2020).
+    """Compare distances to the nearest training image, of drawn images and of others (Meehan et al. 2020).
 
-    Without those, each training image stands in for one, beside all the others. A training set with copies of its own
-    then hides a network's: its images are as near to each other.
+    Each training image stands in for another one, beside all the rest. A training set with copies of its own hides a
+    network's: its images are as near to each other.
 
     Raises:
         ValueError: there are no drawn images, or fewer than two to compare them with.
     """
-    if len(drawn) < 1 or len(training) < 2 or (held_out is not None and len(held_out) < 2):
-        raise ValueError(
-            "nothing to compare: one drawn image, two training images and two held-out ones are the fewest"
-        )
-    found = nearest(drawn, training)
-    others = nearest_others(training) if held_out is None else nearest(held_out, training)
-    threshold = _quantile(others.distances)
-    nearer = (found.distances <= threshold).double().mean()
-    return Memorisation(found, threshold, float(nearer), mann_whitney_z(found.distances, others.distances))
+    if len(drawn) < 1 or len(training) < 2:
+        raise ValueError("nothing to compare: one drawn image and two training images are the fewest")
+    found, others = nearest(drawn, training), nearest_others(training)
+    nearer = (found.distances <= _quantile(others.distances)).double().mean()
+    return Memorisation(found, float(nearer), mann_whitney_z(found.distances, others.distances))
 
 
 def mann_whitney_z(a: Float64[Tensor, " count_a"], b: Float64[Tensor, " count_b"]) -> float:

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from workers.evaluation.errors import StatisticsError
 
-__all__ = ["Statistics", "StatisticsError"]
-
 _ROWS = 4096  # of features that are in float64 at once
 _MAX_BYTES = 4 << 30  # unpacked: 23,000 dimensions
 _ASYMMETRY = 1e-6  # of the largest element; sums in another order differ by less

@@ -14,7 +14,7 @@ _MOST_BYTES = 1 << 30  # Inception has 0.1
 _SHOWN = 3
 
 
-def read_weights(location: str, *, digest: str, shelf: Shelf | None) -> dict[str, Tensor]:
+def read_state_dict(location: str, *, digest: str, shelf: Shelf | None) -> dict[str, Tensor]:
     """The tensors of a PyTorch file at a path or URL such as `s3://bucket/file.pth`, on the CPU. Nothing in it is run.
 
     Raises:

@@ -12,8 +12,8 @@ from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
-from workers.evaluation.features import FeaturesError, open_features
-from workers.evaluation.statistics import StatisticsError
+from workers.evaluation.errors import FeaturesError, StatisticsError
+from workers.evaluation.features import open_features
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing

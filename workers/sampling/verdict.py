@@ -16,9 +16,10 @@ from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
 from workers.evaluation.drift import ByLevel, by_level, over_levels
 from workers.evaluation.drift_plot import draw
+from workers.evaluation.errors import StatisticsError
 from workers.evaluation.measures import beside_images, beside_statistics
 from workers.evaluation.neighbours import Nearest
-from workers.evaluation.statistics import Statistics, StatisticsError
+from workers.evaluation.statistics import Statistics
 from workers.pictures import grid_png
 from workers.sampling.exam import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, Exam
 from workers.storage import Shelf, read_location

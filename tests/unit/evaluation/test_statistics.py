@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from workers.evaluation.statistics import Statistics, StatisticsError
+from workers.evaluation.errors import StatisticsError
+from workers.evaluation.statistics import Statistics
 
 MU, SIGMA = np.arange(3.0), np.diag([1.0, 2.0, 3.0])
 

@@ -17,8 +17,8 @@ from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
 from workers.data import import_dataset
 from workers.diffusion.denoiser import Denoiser
+from workers.evaluation.errors import StatisticsError
 from workers.evaluation.features import Extractor
-from workers.evaluation.statistics import StatisticsError
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush
