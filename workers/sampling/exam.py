@@ -143,8 +143,13 @@ class Exam:
         """Row by row, eight of each."""
         return self._read(self.timeline, "pixels")
 
-    def contributions(self, pieces: Sequence[Piece], name: str) -> Float[Tensor, "levels images"]:
-        return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces], dim=1)
+    def contributions(self) -> dict[str, Float[Tensor, "levels images"]]:
+        """What each image adds to each measure by noise level; none if nothing is measured so."""
+        return {**self._by_name(self.drift), **self._by_name(self.held_out_drift)}
+
+    def _by_name(self, pieces: Sequence[Piece]) -> dict[str, Tensor]:
+        parts = [read_piece(self.store, piece.key) for piece in pieces]
+        return {name: torch.cat([part[name] for part in parts], dim=1) for name in (parts[0] if parts else ())}
 
     def _by_level(self, name: str, make: Callable[[range], Tensors], images: ImageSet, passes: int) -> list[Piece]:
         if not self.levels:

@@ -2,19 +2,20 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from workers.contract.evaluation import TIMELINE_IMAGES, Evaluation, Weighting
+from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Evaluation, Measure, Weighting
 from workers.contract.keys import GRID
 from workers.contract.model import EDM
 from workers.contract.records import CheckpointManifest
 from workers.contract.sampling import CheckpointSource
-from workers.evaluation.drift import ByLevel, by_level, over_levels
+from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
 from workers.evaluation.errors import StatisticsError
 from workers.evaluation.measures import beside_images, beside_statistics
@@ -53,36 +54,17 @@ def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[St
 
 def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
     """Everything, and the pictures to it."""
-    spec, drawn, device = exam.spec, exam.drawn_features(), exam.brush.device
-    first = range(min(_GRID_IMAGES, spec.num_images))
-    pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
-    if exam.timeline:
-        pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
-    if spec.reference:
-        shelf = Shelf(exam.store, exam.keys)
-        statistics, reference = read_statistics(spec.reference, dimensions=exam.extractor.dimensions, shelf=shelf)
-        measures, num_reference = beside_statistics(spec.features, drawn, statistics, device=device), statistics.count
-    else:
-        beside = beside_images(spec.features, drawn, exam.real_features(), device=device)
-        measures, num_reference = {**beside.measures}, len(exam.images)
-        reference = exam.images.manifest.digest
-        pictures[NEAREST] = _gallery(exam, beside.nearest)
-    contributions = dict(_contributions(exam))
+    spec, found, contributions = exam.spec, _beside(exam), exam.contributions()
     curves = {name: by_level(exam.levels, each) for name, each in contributions.items()}
-    if curves:
-        measures |= {name: over_levels(contributions[name]) for name in (*_LOSSES, *_GAPS) if name in curves}
-        losses, gaps = (
-            {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
-        )
-        pictures[DRIFT] = draw(losses, gaps)
+    pictures = _pictures(exam, found.nearest, curves)
     evaluation = Evaluation(
         job_id=exam.keys.job_id,
         checkpoint=source,
         checkpoint_seal=manifest.seal,
         features=spec.features.kind,
         features_fingerprint=exam.extractor.fingerprint,
-        reference=reference,
-        num_reference=num_reference,
+        reference=found.reference,
+        num_reference=found.num_reference,
         num_images=spec.num_images,
         repeats=spec.repeats,
         first_seed=spec.first_seed,
@@ -91,33 +73,68 @@ def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest)
         drift_images=spec.drift_images,
         held_out=spec.held_out,
         weighting=_weighting(exam),
-        measures=measures,
-        curves=curves,
-        versions={
-            "torch": torch.__version__,
-            "cdm-train": version("cdm-train"),
-            "python": platform.python_version(),
-            "device": device_name(exam.brush.device),
+        measures={
+            **found.measures,
+            **{name: over_levels(contributions[name]) for name in (*_LOSSES, *_GAPS) if name in contributions},
         },
+        curves=curves,
+        versions=_versions(exam.brush.device),
         files=tuple(sorted(pictures)),
         ended_at=datetime.now(UTC),
     )
     return evaluation, pictures
 
 
+class _Beside(NamedTuple):
+    """What drawn images are like beside the reference, and what that is."""
+
+    measures: Mapping[str, Measure]
+    reference: str
+    num_reference: int | None
+    nearest: Nearest | None  # real image of each drawn one; None: there are statistics only
+
+
+def _beside(exam: Exam) -> _Beside:
+    spec, drawn, device = exam.spec, exam.drawn_features(), exam.brush.device
+    if spec.reference:
+        shelf = Shelf(exam.store, exam.keys)
+        statistics, digest = read_statistics(spec.reference, dimensions=exam.extractor.dimensions, shelf=shelf)
+        return _Beside(
+            beside_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
+        )
+    real = exam.real_features()
+    found = beside_images(spec.features, drawn, real, device=device)
+    return _Beside(found.measures, exam.images.manifest.digest, len(real), found.nearest)
+
+
+def _pictures(exam: Exam, nearest: Nearest | None, curves: Mapping[str, Curve]) -> dict[str, bytes]:
+    first = range(min(_GRID_IMAGES, exam.spec.num_images))
+    pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
+    if exam.timeline:
+        pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
+    if nearest:
+        pictures[NEAREST] = _gallery(exam, nearest)
+    if curves:
+        losses, gaps = (
+            {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
+        )
+        pictures[DRIFT] = draw(losses, gaps)
+    return pictures
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "cdm-train": version("cdm-train"),
+        "python": platform.python_version(),
+        "device": device_name(device),
+    }
+
+
 def _weighting(exam: Exam) -> Weighting:
     preconditioning = exam.trained.spec.preconditioning
     of_edm = isinstance(preconditioning, EDM)
     return Weighting(kind=preconditioning.kind, sigma_data=exam.brush.denoiser.sigma_data if of_edm else None)
-
-
-def _contributions(exam: Exam) -> Iterator[tuple[str, ByLevel]]:
-    if exam.drift:
-        for name in (LOSS, GAP, OWN_GAP, "energy_at_images", "energy_on_own_paths"):
-            yield name, exam.contributions(exam.drift, name)
-    if exam.held_out_drift:
-        for name in (HELD_OUT_LOSS, HELD_OUT_GAP):
-            yield name, exam.contributions(exam.held_out_drift, name)
 
 
 def _gallery(exam: Exam, nearest: Nearest) -> bytes:
