@@ -18,7 +18,7 @@ LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", *_AT_SOME_IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class Training:
     """A training: its rows of metrics by images seen, its workers, and what evaluations have found of it."""
 
     job_id: str
@@ -60,14 +60,14 @@ class Course:
     measured_at: tuple[object, ...] = ()
 
 
-def courses(history: History, like: Evaluation) -> dict[str, Course]:
+def courses(training: Training, like: Evaluation) -> dict[str, Course]:
     """The measures of all evaluations that were made like this one, but of other checkpoints.
 
     Of a measure that they have taken at various images, those at which the last one has.
     """
-    same = [each for each in history.evaluations if is_alike(each, like)]
+    same = [each for each in training.evaluations if is_alike(each, like)]
     names = dict.fromkeys(name for each in same for name in each.measures)
-    return {name: _course(name, [each for each in same if name in each.measures], history.seconds) for name in names}
+    return {name: _course(name, [each for each in same if name in each.measures], training.seconds) for name in names}
 
 
 def _course(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> Course:

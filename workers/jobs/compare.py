@@ -12,7 +12,7 @@ from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
-from workers.evaluation.comparison import LOWER_IS_BETTER, History, conclusions, courses, is_alike, pairs, shared
+from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, courses, is_alike, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.network import SourceError, Trained
@@ -40,12 +40,12 @@ def run_compare(run: Run, world: World, *, heard: Callable[[], Wishes], last_wor
     store = open_store(run.store_url)
     spec = CompareSpec.model_validate_json(store.get(run.keys.spec))
     with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words):
-        job, control = _history(store, spec.job_id, "job_id"), _history(store, spec.control_job_id, "control_job_id")
+        job, control = _training(store, spec.job_id, "job_id"), _training(store, spec.control_job_id, "control_job_id")
         _conclude(run, store, job, control)
     return Ending(0)
 
 
-def _history(store: ObjectStore, job_id: str, field: str) -> History:
+def _training(store: ObjectStore, job_id: str, field: str) -> Training:
     keys = JobKeys(job_id)
     try:
         spec = Trained.of(store, job_id).spec
@@ -54,10 +54,10 @@ def _history(store: ObjectStore, job_id: str, field: str) -> History:
     found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
     devices = devices_of(store, keys) if spec.compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
-    return History(job_id, spec.compute.workers, rows, [each for each in found if each], origin, devices)
+    return Training(job_id, spec.compute.workers, rows, [each for each in found if each], origin, devices)
 
 
-def _conclude(run: Run, store: ObjectStore, job: History, control: History) -> None:
+def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) -> None:
     if not job.evaluations:
         raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
     alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
@@ -96,14 +96,14 @@ def _differences(store: ObjectStore, job_id: str, control_job_id: str) -> dict[s
     return {".".join(place): (theirs, ours) for place, theirs, ours in differences(a, b)}
 
 
-def _pictures(store: ObjectStore, job: History, control: History, last: Evaluation) -> Pictures:
+def _pictures(store: ObjectStore, job: Training, control: Training, last: Evaluation) -> Pictures:
     """Those of the last checkpoint that both were evaluated at."""
     found: dict[str, bytes] = {}
     for name, what in ((GRID, "drawn"), (TIMELINE, "the same latents with few steps and more"), (DRIFT, "consistency")):
-        for history in (job, control):
-            for each in history.evaluations:
+        for training in (job, control):
+            for each in training.evaluations:
                 if each.checkpoint.images_seen == last.checkpoint.images_seen and is_alike(each, last):
                     with suppress(FileNotFoundError):  # its job may have been purged
-                        caption = f"{history.job_id} at {each.checkpoint.images_seen:,} images: {what}"
+                        caption = f"{training.job_id} at {each.checkpoint.images_seen:,} images: {what}"
                         found[caption] = store.get(JobKeys(each.job_id).results + name)
     return found

@@ -12,7 +12,7 @@ from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.model import Sampler
 from workers.contract.records import Origin
 from workers.contract.sampling import CheckpointSource
-from workers.evaluation.comparison import History, conclusions, courses, is_alike, pairs
+from workers.evaluation.comparison import Training, conclusions, courses, is_alike, pairs
 from workers.evaluation.comparison_report import draw_courses, report_html
 
 
@@ -42,16 +42,16 @@ def measure(shares: Sequence[float]) -> Measure:
     return Measure(value=float(np.mean(shares)), shares=tuple(shares), standard_error=float(stats.sem(shares)))
 
 
-def history(job_id: str, values: Mapping[int, float], *, rate: float) -> History:
+def training(job_id: str, values: Mapping[int, float], *, rate: float) -> Training:
     """Two workers; a row of metrics and an evaluation at each of these images."""
     rows = {seen: {"throughput/images_per_second": rate} for seen in values}
-    return History(job_id, 2, rows, [evaluation(seen, value) for seen, value in values.items()])
+    return Training(job_id, 2, rows, [evaluation(seen, value) for seen, value in values.items()])
 
 
-def measured(job_id: str, of: Mapping[int, Measure], *, rate: float = 10.0) -> History:
+def measured(job_id: str, of: Mapping[int, Measure], *, rate: float = 10.0) -> Training:
     """The same, with all that was measured of one thing."""
     rows = {seen: {"throughput/images_per_second": rate} for seen in of}
-    return History(job_id, 2, rows, [evaluation(seen, 0.0, measures={"loss": each}) for seen, each in of.items()])
+    return Training(job_id, 2, rows, [evaluation(seen, 0.0, measures={"loss": each}) for seen, each in of.items()])
 
 
 def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -60,8 +60,8 @@ def interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return pytest.approx(low, abs=1e-3 * (high - low)), pytest.approx(high, abs=1e-3 * (high - low))
 
 
-JOB = history("job", {100: 9.0, 200: 5.0, 300: 3.0}, rate=10.0)
-CONTROL = history("control", {100: 10.0, 200: 7.0, 300: 6.0}, rate=20.0)
+JOB = training("job", {100: 9.0, 200: 5.0, 300: 3.0}, rate=10.0)
+CONTROL = training("control", {100: 10.0, 200: 7.0, 300: 6.0}, rate=20.0)
 LIKE = evaluation(300, 0.0)
 
 
@@ -83,7 +83,7 @@ def test_they_are_compared_at_equal_images_and_where_the_control_has_had_as_much
 
 
 def test_between_two_evaluations_the_control_lies_on_the_straight_line() -> None:
-    slow = history("slow", {150: 5.0}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
+    slow = training("slow", {150: 5.0}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
 
     (pair,) = [pair for pair in pairs(courses(slow, LIKE), courses(CONTROL, LIKE)) if pair.at == "seconds"]
 
@@ -160,7 +160,7 @@ def test_so_many_intervals_hold_the_difference_as_they_promise() -> None:
 def test_what_a_fork_costs_begins_where_it_began() -> None:
     origin = Origin(job_id="parent", images_seen=100, attempt=1)
 
-    fork = History("fork", 2, {200: {"throughput/images_per_second": 10.0}}, [], origin)
+    fork = Training("fork", 2, {200: {"throughput/images_per_second": 10.0}}, [], origin)
 
     assert fork.seconds == {100: 0.0, 200: 20.0}
     assert fork.side.microseconds_per_image == 200_000.0
@@ -181,7 +181,7 @@ def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -
     other = evaluation(300, 1.0, **changes)
 
     assert not is_alike(other, LIKE)
-    assert courses(History("job", 1, {}, [other]), LIKE) == {}
+    assert courses(Training("job", 1, {}, [other]), LIKE) == {}
 
 
 LOSSES = {name: measure([1.0, 2.0]) for name in ("KD-ENL0", "loss", "gap_on_own_paths", "loss_at_held_out")}
@@ -216,14 +216,14 @@ def test_losses_and_gaps_that_are_of_something_else_are_not_compared(
 ) -> None:
     known = {"held_out": "d" * 64, "drift_images": 256, "measures": LOSSES, "curves": {"loss": [AT_ONE]}}
     known["weighting"] = {"kind": "edm", "sigma_data": 0.5}
-    ours, theirs = (History("job", 1, {}, [evaluation(300, 0.0, **known | how)]) for how in ({}, changes))
+    ours, theirs = (Training("job", 1, {}, [evaluation(300, 0.0, **known | how)]) for how in ({}, changes))
 
     assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == compared
 
 
 def test_old_records_compare_with_each_other() -> None:
     old = evaluation(300, 0.0, measures=LOSSES).model_dump(exclude={"held_out", "drift_images", "weighting"})
-    ours, theirs = (History(job, 1, {}, [Evaluation.model_validate(old)]) for job in ("a", "b"))
+    ours, theirs = (Training(job, 1, {}, [Evaluation.model_validate(old)]) for job in ("a", "b"))
 
     assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == [*LOSSES]
 
@@ -239,7 +239,7 @@ def test_a_course_is_of_the_images_that_were_looked_at_last() -> None:
         evaluation(300, 0.0, measures=LOSSES, **then),
     ]
 
-    found = courses(History("job", 1, {}, looked), LIKE)
+    found = courses(Training("job", 1, {}, looked), LIKE)
 
     assert {name: course.images for name, course in found.items()} == {
         "KD-ENL0": (100, 200, 300),
