@@ -76,7 +76,7 @@ class Copy:
             self._store.put(keys.attempt(attempt).metrics_chunk(0), "".join(map(_line, some)).encode())
         for each in jobs.evaluations(self._job.id):
             at = each.checkpoint
-            place = keys.evaluation(at.images_seen or 0, at.attempt or 1, each.job_id)
+            place = keys.evaluation(at.images_seen, at.attempt, each.job_id)
             self._store.put(place, each.model_dump_json().encode())
         for images_seen in jobs.samples(self._job.id)[-1:]:
             self._store.put(keys.sample(images_seen), jobs.sample(self._job.id, images_seen=images_seen))

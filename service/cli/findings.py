@@ -43,7 +43,7 @@ def evaluations(found: Sequence[Evaluation]) -> str:
     head = ("IMAGES SEEN", "AVERAGE", "DRAWN", *names, "JOB")
     rows = [
         (
-            *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average or "", f"{each.num_images:,}"),
+            *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average, f"{each.num_images:,}"),
             *(f"{each.measures[name].value:.4g}" if name in each.measures else "" for name in names),
             each.job_id,
         )

@@ -167,8 +167,10 @@ class JobObjects:
                 if len(rows) >= _ROWS_AT_A_TIME:
                     yield rows
                     rows = []
-        measured = [(each.checkpoint.images_seen, each) for each in await self.evaluations(job_id)]
-        yield rows + [MetricRow(seen, each.ended_at.timestamp(), each.points) for seen, each in measured if seen]
+        measured = await self.evaluations(job_id)
+        yield rows + [
+            MetricRow(each.checkpoint.images_seen, each.ended_at.timestamp(), each.points) for each in measured
+        ]
 
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""

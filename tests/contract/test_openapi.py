@@ -113,7 +113,7 @@ async def drawn_from(api: httpx2.AsyncClient, store: MemoryStore, job_id: str) -
     store.put(JobKeys(by).results + "0", b"a file whose name is often guessed")
     found = {
         "job_id": by,
-        "checkpoint": {"job_id": job_id, "images_seen": 160},
+        "checkpoint": {"job_id": job_id, "images_seen": 160, "average": "ema"},
         "checkpoint_seal": None,
         "features": "lite0",
         "features_fingerprint": "0" * 64,

@@ -15,7 +15,7 @@ from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
 from tests.support.spools import event_spool, open_files_in
 from tests.support.waiting import wait_until
-from workers.contract.sampling import CheckpointSource
+from workers.contract.sampling import SettledSource
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
@@ -203,7 +203,7 @@ def test_a_model_is_registered_by_reference_again_and_again(client: MlflowClient
     run.deliver(rows(64))
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     (tmp_path / "README.md").write_text("# a card")
-    source = CheckpointSource(job_id="job_model", images_seen=64, average="ema")
+    source = SettledSource(job_id="job_model", images_seen=64, average="ema")
 
     versions = [register(tmp_path, source, store, "s3://cdm", name="faces") for _ in range(2)]
 

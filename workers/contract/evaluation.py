@@ -10,7 +10,7 @@ from workers.contract.features import Features, Lite0
 from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
-from workers.contract.sampling import CheckpointSource, Drawing
+from workers.contract.sampling import Drawing, SettledSource
 
 FEWEST_IMAGES = 6  # that have five neighbours each, and a distance beside chance
 TIMELINE_IMAGES = 8  # with each number of steps
@@ -123,7 +123,7 @@ class Evaluation(Document):
     """
 
     job_id: Annotated[str, Field(description="Of the evaluation")]
-    checkpoint: CheckpointSource
+    checkpoint: SettledSource
     checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
     features: str
     features_fingerprint: Digest

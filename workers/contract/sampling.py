@@ -7,7 +7,7 @@ from pydantic import Field, Strict, model_validator
 from workers.contract.compute import Workers
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, refuse
-from workers.contract.keys import JOB_ID_PATTERN
+from workers.contract.keys import JOB_ID_PATTERN, JobKeys
 from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
 from workers.contract.records import Timestamp
@@ -42,6 +42,20 @@ class CheckpointSource(Document):
             description="ema, ema-0.050 by its width, or network (the raw weights); null: what sample grids are of",
         ),
     ] = None
+
+
+class SettledSource(Document):
+    """A checkpoint and one of its averages, with nothing left open."""
+
+    job_id: JobId
+    images_seen: int
+    attempt: Annotated[int, Field(description="That wrote it; 1 in what was recorded before this was")] = 1
+    average: str
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie."""
+        return JobKeys(self.job_id).checkpoint(self.images_seen, self.attempt)
 
 
 class Drawing(Document):
@@ -114,7 +128,7 @@ class SampleSpec(Drawing):
 class Sampled(Document):
     """What a sample job has drawn, and from what."""
 
-    checkpoint: CheckpointSource
+    checkpoint: SettledSource
     checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
     sampler: Sampler
     first_seed: int

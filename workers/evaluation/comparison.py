@@ -71,9 +71,9 @@ def courses(training: Training, like: Evaluation) -> dict[str, Course]:
 
 
 def _course(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> Course:
-    at = _measured_at(name, max(having, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at)))
+    at = _measured_at(name, max(having, key=lambda each: (each.checkpoint.images_seen, each.ended_at)))
     alike = [each for each in having if _measured_at(name, each) == at]
-    latest = {each.checkpoint.images_seen or 0: each.measures[name] for each in alike}
+    latest = {each.checkpoint.images_seen: each.measures[name] for each in alike}
     images = tuple(sorted(latest))
     spent = tuple(_interpolated(seen, seconds) for seen in images)
     return Course(images, spent, tuple(latest[seen] for seen in images), at)

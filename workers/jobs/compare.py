@@ -61,7 +61,7 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
     if not job.evaluations:
         raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
     alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
-    last = max(alike or job.evaluations, key=lambda each: (each.checkpoint.images_seen or 0, each.ended_at))
+    last = max(alike or job.evaluations, key=lambda each: (each.checkpoint.images_seen, each.ended_at))
     ours, theirs = courses(job, last), courses(control, last)
     found = tuple(pairs(ours, theirs))
     if not found:

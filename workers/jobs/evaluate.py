@@ -9,7 +9,7 @@ from workers.contract.data import DatasetManifest, Digest
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec
 from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import CheckpointSource
+from workers.contract.sampling import SettledSource
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.evaluation.errors import FeaturesError, StatisticsError
@@ -18,7 +18,7 @@ from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.exam import Exam
-from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
+from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source, settled_source
 from workers.sampling.pieces import let_go
 from workers.sampling.shift import is_done, shift
 from workers.sampling.verdict import conclude, read_statistics
@@ -89,7 +89,7 @@ def run_evaluation(
     spec = EvaluateSpec.model_validate_json(store.get(run.keys.spec))
     if is_done(run, world, store):
         return Ending(spec.total_images)
-    source = CheckpointSource.model_validate_json(store.get(run.keys.source))
+    source = settled_source(store, run.keys)
     trained = Trained.of(store, source.job_id)
     with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
@@ -115,7 +115,7 @@ def run_evaluation(
     return Ending(spec.total_images)
 
 
-def _conclude(run: Run, exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> None:
+def _conclude(run: Run, exam: Exam, source: SettledSource, manifest: CheckpointManifest) -> None:
     """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
     evaluation, pictures = conclude(exam, source, manifest)
     store, document = exam.store, evaluation.model_dump_json(indent=2).encode()

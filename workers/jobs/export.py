@@ -21,14 +21,14 @@ from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
-from workers.contract.sampling import CheckpointSource
+from workers.contract.sampling import CheckpointSource, SettledSource
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import STORE_ERRORS, UsageError
 from workers.sampling.handover import SAMPLER
-from workers.sampling.network import Trained, chosen_checkpoint, find_source
+from workers.sampling.network import Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.tracking.journal import recorded_rows
-from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
+from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file
 from workers.training.state import new_denoiser
 from workers.training.weights import save_weights
@@ -61,7 +61,7 @@ def main() -> int:
     return 0
 
 
-def _register(store_url: str, source: CheckpointSource, folder: Path, name: str) -> None:
+def _register(store_url: str, source: SettledSource, folder: Path, name: str) -> None:
     from mlflow.exceptions import MlflowException  # a second to import, and most do without
 
     from workers.tracking.registry import register
@@ -78,15 +78,14 @@ class Choice:
     """A checkpoint, and the file of it whose weights are exported."""
 
     trained: Trained
-    source: CheckpointSource
-    folder: str
+    source: SettledSource
     manifest: CheckpointManifest
     file: CheckpointFile
 
     @property
     def weights(self) -> str:
         """The key of that file."""
-        return self.folder + self.file.name
+        return self.source.folder + self.file.name
 
 
 def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
@@ -102,14 +101,11 @@ def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
     store = job.open_store()
     trained = Trained(job.training, Trained.of(store, job.job_id).images)
     source = find_source(store, wanted)
-    at = chosen_checkpoint(store, source)
-    folder = job.keys.checkpoint(at.images_seen, at.attempt)
-    manifest, name = read_manifest(store, folder), average_file(source.average or "network")
-    (file,) = (file for file in manifest.files if file.name == name)
-    return Choice(trained, source, folder, manifest, file)
+    manifest = read_manifest(store, source.folder)
+    return Choice(trained, source, manifest, listed(manifest, average_file(source.average)))
 
 
-def export(job: Job, choice: Choice, output: Path) -> CheckpointSource:
+def export(job: Job, choice: Choice, output: Path) -> SettledSource:
     """Write the folder; return which checkpoint and average it holds.
 
     Raises:
@@ -141,11 +137,11 @@ def _save_weights(choice: Choice, store: ObjectStore, path: Path) -> None:
     extra = {
         "source": source.job_id,
         "images_seen": str(source.images_seen),
-        "average": source.average or "",
+        "average": source.average,
         SAMPLER: spec.sampler.model_dump_json(),
     }
     header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
-    save_weights(path, safetensors.torch.load(read_file(store, choice.folder, choice.file)), header)
+    save_weights(path, safetensors.torch.load(read_file(store, choice.source.folder, choice.file)), header)
 
 
 def _evaluations(store: ObjectStore, keys: JobKeys) -> list[Evaluation]:

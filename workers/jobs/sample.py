@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import CheckpointSource, Sampled, SampleSpec
+from workers.contract.sampling import Sampled, SampleSpec, SettledSource
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
@@ -18,7 +18,7 @@ from workers.pictures import grid_png
 from workers.sampling.archives import npz_of, zip_of
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.known import read_known
-from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source
+from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source, settled_source
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
 from workers.sampling.shift import is_done, shift
 from workers.storage import ObjectStore, Shelf, open_store
@@ -54,7 +54,7 @@ def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
     if is_done(run, world, store):
         return Ending(spec.num_images)
-    source = CheckpointSource.model_validate_json(store.get(run.keys.source))
+    source = settled_source(store, run.keys)
     trained = Trained.of(store, source.job_id)
     with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
         denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
@@ -88,7 +88,7 @@ class Drawn:
             self._keys.piece(f"images-{seeds.start:016d}"), len(seeds), lambda: {"pixels": self._brush.draw(seeds)}
         )
 
-    def conclude(self, store: ObjectStore, source: CheckpointSource, manifest: CheckpointManifest) -> None:
+    def conclude(self, store: ObjectStore, source: SettledSource, manifest: CheckpointManifest) -> None:
         """What was drawn from goes last: who sees it finds all the rest. Then the pieces have served."""
         labels = self._brush.labels(range(self._parts[0].start, self._parts[-1].stop))
         sampled = Sampled(

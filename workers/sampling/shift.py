@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from workers.contract.compute import Workers
 from workers.contract.keys import RESULT
 from workers.contract.records import Phase
-from workers.contract.sampling import CheckpointSource
+from workers.sampling.network import settled_source
 from workers.sampling.pieces import Workshop, let_go
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
@@ -54,7 +54,7 @@ def is_done(run: Run, world: World, store: ObjectStore) -> bool:
     """Whether an earlier attempt has written the result; then what it may have left of its pieces goes."""
     done = world.from_first(world.is_first and run.keys.results + RESULT in store.list(run.keys.results))
     if done and world.is_first:
-        let_go(store, run.keys, CheckpointSource.model_validate_json(store.get(run.keys.source)))
+        let_go(store, run.keys, settled_source(store, run.keys))
     return done
 
 

@@ -14,7 +14,7 @@ from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Evaluation, Meas
 from workers.contract.keys import GRID
 from workers.contract.model import EDM
 from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import CheckpointSource
+from workers.contract.sampling import SettledSource
 from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
 from workers.evaluation.errors import StatisticsError
@@ -52,7 +52,7 @@ def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[St
     return statistics, hashlib.sha256(data).hexdigest()
 
 
-def conclude(exam: Exam, source: CheckpointSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
+def conclude(exam: Exam, source: SettledSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
     """Everything, and the pictures to it."""
     spec, found, contributions = exam.spec, _beside(exam), exam.contributions()
     curves = {name: by_level(exam.levels, each) for name, each in contributions.items()}

@@ -110,6 +110,18 @@ def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
     return manifest
 
 
+def listed(manifest: CheckpointManifest, name: str) -> CheckpointFile:
+    """The file of this name.
+
+    Raises:
+        DamagedCheckpointError: there is none.
+    """
+    for file in manifest.files:
+        if file.name == name:
+            return file
+    raise DamagedCheckpointError(f"{MANIFEST} lists no {name}")
+
+
 def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
     """One file of a checkpoint, verified.
 

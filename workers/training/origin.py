@@ -12,7 +12,7 @@ from workers.contract.spec import TrainSpec
 from workers.diffusion.ema import average_names
 from workers.networks.matching import tensor_mismatch
 from workers.storage import ObjectStore
-from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
+from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
 from workers.training.contents import NETWORK, STATE, needed_files, sigma_data_of
 from workers.training.state import new_denoiser
 
@@ -87,5 +87,4 @@ def _mismatch(
 
 
 def _contents(store: ObjectStore, manifest: CheckpointManifest, folder: str, name: str) -> bytes:
-    (file,) = (file for file in manifest.files if file.name == name)
-    return read_file(store, folder, file)
+    return read_file(store, folder, listed(manifest, name))

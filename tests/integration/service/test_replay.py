@@ -159,7 +159,7 @@ async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of
     keys = JobKeys(kept.job.id)
     early, late = find(kept.job.id, 64, "job_b", fd=2.0), find(kept.job.id, 192, "job_a", fd=[1.0, 2.0], recall=0.5)
     for found in (early, late):
-        seen = found.checkpoint.images_seen or 0
+        seen = found.checkpoint.images_seen
         kept.store.put(keys.evaluation(seen, 1, found.job_id), found.model_dump_json().encode())
     kept.store.put(keys.evaluation(128, 1, "job_c"), b"{}")
 

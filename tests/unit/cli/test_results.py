@@ -136,7 +136,7 @@ def test_in_json_a_result_is_its_document_and_where_its_files_are(service: Servi
 
 def found_of(service: Service, job: str, images_seen: int, by: str, evaluation: Found, **changes: Any) -> None:
     """What the evaluation job `by` has found of a training."""
-    checkpoint = {"job_id": job, "images_seen": images_seen, "average": None}
+    checkpoint = {"job_id": job, "images_seen": images_seen, "average": "ema"}
     document = evaluation | {"job_id": by, "checkpoint": checkpoint, **changes}
     service.store.put(JobKeys(job).evaluation(images_seen, 1, by), json.dumps(document).encode())
 
@@ -150,8 +150,8 @@ def test_the_evaluations_of_a_training_are_a_row_each(service: Service, evaluati
     assert none.out == f"no evaluations yet: `cdm evaluate {job}`\n"
     assert service.cdm("results", job).out.splitlines() == [
         "IMAGES SEEN  AVERAGE  DRAWN  FD-ENL0  recall  JOB",
-        "160                   5,000  12.35            job_a",
-        "320                   5,000  9        0.25    job_b",
+        "160          ema      5,000  12.35            job_a",
+        "320          ema      5,000  9        0.25    job_b",
         f"fetch their files with `cdm results {job} --output FOLDER`",
     ]
     assert [each["job_id"] for each in service.cdm("results", job, "--json").document] == ["job_a", "job_b"]

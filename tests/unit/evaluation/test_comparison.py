@@ -11,7 +11,7 @@ from workers.contract.comparing import Comparison
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.model import Sampler
 from workers.contract.records import Origin
-from workers.contract.sampling import CheckpointSource
+from workers.contract.sampling import SettledSource
 from workers.evaluation.comparison import Training, conclusions, courses, is_alike, pairs
 from workers.evaluation.comparison_report import draw_courses, report_html
 
@@ -19,7 +19,7 @@ from workers.evaluation.comparison_report import draw_courses, report_html
 def evaluation(images_seen: int, value: float, **changes: object) -> Evaluation:
     document = {
         "job_id": f"evaluation-{images_seen}",
-        "checkpoint": CheckpointSource(job_id="trained", images_seen=images_seen, average="ema"),
+        "checkpoint": SettledSource(job_id="trained", images_seen=images_seen, average="ema"),
         "checkpoint_seal": None,
         "features": "lite0",
         "features_fingerprint": "a" * 64,
@@ -174,7 +174,7 @@ def test_what_a_fork_costs_begins_where_it_began() -> None:
         {"reference": "c" * 64},
         {"sampler": Sampler(steps=5)},
         {"labels": "as_images"},
-        {"checkpoint": CheckpointSource(job_id="trained", images_seen=300, average="network")},
+        {"checkpoint": SettledSource(job_id="trained", images_seen=300, average="network")},
     ],
 )
 def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -> None:

@@ -16,7 +16,7 @@ from tests.support.trained import tiny_spec
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import ZipDataset
 from workers.contract.jobs import parse_job
-from workers.contract.keys import JobKeys
+from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.sampling import Sampled, SampleSpec
 from workers.data import import_dataset
 from workers.jobs.failures import SpecMismatchError
@@ -165,6 +165,15 @@ def test_weights_that_are_not_those_written_are_not_drawn_from(tmp_path: Path) -
 
     with pytest.raises(DamagedCheckpointError, match=r"ema-0.050.safetensors"):
         gallery.run("damaged", "sample")
+
+
+def test_a_checkpoint_that_is_gone_since_it_was_settled_is_as_good_as_damaged(tmp_path: Path) -> None:
+    gallery = Gallery("gone", tmp_path)
+    gallery.run("gone", "sample", looks=0)
+    gallery.store.delete(JobKeys(TRAINED).checkpoint(160, 1) + MANIFEST)
+
+    with pytest.raises(DamagedCheckpointError, match=MANIFEST):
+        gallery.run("gone", "sample")
 
 
 def test_known_pixels_stay_as_they_are_and_the_others_are_drawn(gallery: Gallery, tmp_path: Path) -> None:
