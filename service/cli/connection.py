@@ -1,6 +1,6 @@
 """Which service a command talks to: the one it is told, else the stack of this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from service.cli.errors import CommandFailed
 from service.client import Client, Gone, NotFound, ServiceUnreachable
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
-from service.jobs.views import Job
+from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, Job
 from workers.contract.spec import TrainSpec
+
+_FOLLOWING = {CONTROL_OF, OF_JOB, COMPARES}  # labels of what follows another job by itself
 
 
 @contextmanager
@@ -41,19 +43,20 @@ def stack_of(home: Path | None) -> Connection:
     return connection
 
 
-def find(client: Client, name: str, *, kind: str | None = None) -> Job:
-    """The job with this id, or the only one whose id begins so, or the newest (of this kind) for `latest`."""
+def find(client: Client, name: str, *, kind: str | None = None, archived: bool = False) -> Job:
+    """The job with this id, or the only one whose id begins so, or the newest (of this kind) for `latest`.
+
+    The beginning of an id is looked for among archived jobs second. With `archived`, both are of archived jobs alone.
+    """
     if name == "latest":
-        newest = next(client.jobs.list(kind=kind, limit=1), None)
-        if newest is None:
-            raise CommandFailed("there are no jobs yet: submit one with `cdm submit fashion16`")
-        return newest
+        return _newest(client.jobs.list(kind=kind, archived=archived or None), archived=archived)
     try:
         return client.jobs.retrieve(name)
     except Gone:  # a whole id, and it says since when
         raise
     except NotFound:
-        return _only(name, [job for job in client.jobs.list() if _begins(job, name)])
+        usual = [] if archived else _beginning(client.jobs.list(), name)
+        return _only(name, usual or _beginning(client.jobs.list(archived=True), name), archived=archived)
 
 
 def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
@@ -64,13 +67,28 @@ def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
     return found, found.spec
 
 
-def _begins(job: Job, name: str) -> bool:
-    return job.id.lower().removeprefix("job_").startswith(name.lower().removeprefix("job_"))
+def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
+    """That somebody has submitted: what the service makes beside a training, or after it, is nobody's `latest`."""
+    newest = next((job for job in jobs if not _FOLLOWING & job.labels.keys()), None)
+    if newest is None:
+        no_jobs = "there are no jobs yet: submit one with `cdm submit fashion16`"
+        raise CommandFailed("no jobs are archived" if archived else no_jobs)
+    return newest
 
 
-def _only(name: str, jobs: list[Job]) -> Job:
+def _beginning(jobs: Iterable[Job], name: str) -> list[Job]:
+    start = _without_mark(name)
+    return [job for job in jobs if _without_mark(job.id).startswith(start)]
+
+
+def _without_mark(job_id: str) -> str:
+    return job_id.lower().removeprefix("job_")
+
+
+def _only(name: str, jobs: list[Job], *, archived: bool) -> Job:
+    lists = "cdm jobs --archived" if archived else "cdm jobs"
     if not jobs:
-        raise CommandFailed(f"there is no job {name}: `cdm jobs` lists them")
+        raise CommandFailed(f"there is no {'archived ' if archived else ''}job {name}: `{lists}` lists them")
     if len(jobs) > 1:
-        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, `cdm jobs` lists them")
+        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, `{lists}` lists them")
     return jobs[0]

@@ -23,7 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 JobName = Annotated[
     str,
     typer.Argument(
-        metavar="JOB", help="A job's id, the beginning of one, or `latest`.", autocompletion=completion.job_ids
+        metavar="JOB",
+        help="A job's id, the beginning of one, or `latest`: the newest that was submitted, not what follows another.",
+        autocompletion=completion.job_ids,
     ),
 ]
 Changes = Annotated[

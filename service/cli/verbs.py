@@ -76,8 +76,8 @@ def archive(client: Client, job: JobName, as_json: AsJson = False) -> None:
 
 @on_service
 def restore(client: Client, job: JobName, as_json: AsJson = False) -> None:
-    """Put an archived job back into the lists."""
-    _tell(client.jobs.restore(find(client, job).id), as_json=as_json, done="is in the lists again")
+    """Put an archived job back into the lists: `latest` is the newest of those."""
+    _tell(client.jobs.restore(find(client, job, archived=True).id), as_json=as_json, done="is in the lists again")
 
 
 @on_service

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.cli.documents import load
-from service.jobs.views import CONTROL_OF, EvaluateEach
+from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
 from tests.support.command import Answer, Command
 from tests.support.served import Service
 from tests.support.waiting import wait_until
@@ -117,6 +117,20 @@ def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service:
     assert shown(first.removeprefix("job_")).document["id"] == first
     assert shown("job_").err == "error: 2 jobs begin with job_: give more of the id, `cdm jobs` lists them\n"
     assert shown("job_X").err == "error: there is no job job_X: `cdm jobs` lists them\n"
+
+
+def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
+    service.submit()
+    time.sleep(0.002)
+    job = service.submit("--evaluate-every", "160", "--control", "edm")
+    control = service.client.jobs.retrieve(job).control_job_id or ""
+    for label in (OF_JOB, COMPARES):
+        service.submit("--label", f"{label}={job}")
+
+    cancelled = service.cdm("cancel", "latest", "--json")
+
+    assert cancelled.document["id"] == job
+    assert service.client.jobs.retrieve(control).state != "cancelled"
 
 
 def test_watching_ends_with_the_job_and_its_exit_code_says_how(service: Service) -> None:

@@ -95,6 +95,25 @@ def test_an_archived_job_is_out_of_the_lists_until_it_is_restored(service: Servi
     assert job in service.cdm("jobs").out
 
 
+def test_an_archived_job_is_found_by_the_beginning_of_its_id_and_as_the_latest_to_restore(service: Service) -> None:
+    none = service.cdm("restore", "latest")
+    archived, other = service.ended(), service.submit()
+    service.cdm("archive", archived)
+    beginning = archived[:-1]
+
+    unknown = service.cdm("restore", other[:-1])
+    shown = service.cdm("show", beginning, "--json").document
+    by_name = service.cdm("restore", beginning)
+    service.cdm("archive", archived)
+
+    assert none.err == "error: no jobs are archived\n"
+    assert unknown.err == f"error: there is no archived job {other[:-1]}: `cdm jobs --archived` lists them\n"
+    assert shown["id"] == archived
+    assert by_name.out == service.cdm("restore", "latest").out == f"{archived} is in the lists again\n"
+    service.cdm("archive", archived)
+    assert service.cdm("delete", beginning, "--yes", "--json").document["deleted"] == archived
+
+
 def test_mlflow_is_told_again_of_a_job_that_has_ended(service: Service) -> None:
     running = service.submit()
     refused = service.cdm("replay", running)
