@@ -20,7 +20,6 @@ from service.client import Client, Gone
 from service.client.jobs import JobOptions
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
 from service.web.views import PLAIN_TEXT
-from workers.contract.comparing import CompareSpec
 from workers.contract.data import BuiltinDataset, ImportedDataset
 from workers.contract.evaluation import FEWEST_IMAGES
 from workers.contract.importing import ImportReport, ImportSpec
@@ -45,7 +44,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put two trainings beside each other, by the evaluations that both have had: per image, and per second of work."""
-    spec = CompareSpec(kind="compare", job_id=find(client, job).id, control_job_id=find(client, control).id)
+    pair = {"job_id": find(client, job).id, "control_job_id": find(client, control).id}
+    spec = documents.completed({"kind": "compare"} | pair, ())
     options = values.job_options(name, label, priority, max_runtime)
     hand_in(client, spec, options, watch=watch, as_json=as_json)
 

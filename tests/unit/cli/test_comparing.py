@@ -68,6 +68,14 @@ def test_a_job_of_a_study_that_was_deleted_is_followed_by_another(service: Servi
     assert answer.out.startswith(f"job: {new.id}\n")
 
 
+def test_a_training_beside_itself_is_refused_in_one_line(service: Service) -> None:
+    job = service.submit()
+
+    answer = service.cdm("compare", job, job)
+
+    assert answer.err == "error: 1 field is wrong: control_job_id: is the same job; name another one\n"
+
+
 def test_another_document_or_other_evaluations_are_other_jobs_of_the_study(service: Service) -> None:
     failing(service)
     failing(service, "--images", "2000")
