@@ -40,7 +40,7 @@ def _fields(job: Job | None) -> dict[str, Any]:
     return {
         "state": text.state(job) if job else "",
         "images": text.images(job) if job else "",
-        "speed": text.speed(progress),
+        "speed": text.speed(job) if job else "",
         "losses": text.losses(progress),
         "checkpoint": f"checkpoint {last}" if last else "",
     }

@@ -19,23 +19,27 @@ from service.cli.text import (
     spent,
     state,
     table,
+    why,
 )
 from service.jobs.result_views import Attempt
 from service.jobs.usage_views import Used
-from service.jobs.views import Change, Condition, Job, Plan, QueueEntry
+from service.jobs.views import Change, Condition, EvaluateEach, Job, Plan, QueueEntry
+from workers.contract.jobs import AnySpec
 
 
 def job(found: Job, attempts: Sequence[Attempt]) -> str:
     """Everything about one job that fits on a screen."""
     rows = [
         ("job", found.id),
+        ("kind", _kind(found.spec)),
         ("name", found.name or ""),
         ("labels", labels(found)),
         ("project", found.project if found.project != "default" else ""),
         ("state", state(found)),
-        ("queue", f"place {found.queue_position}, priority {found.priority}" if found.queue_position else ""),
+        ("queue", f"place {found.queue_position}" if found.queue_position else ""),
+        ("priority", found.priority),
         ("images", images(found)),
-        ("speed", speed(found.progress)),
+        ("speed", speed(found)),
         ("losses", losses(found.progress)),
         ("last checkpoint", last_checkpoint(found)),
         ("resumed", resumed(found.progress)),
@@ -44,6 +48,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
         ("control", found.control_job_id or ""),
+        ("evaluations", _evaluations(found.evaluations)),
         ("created", local(found.created_at)),
         ("by", _creator(found)),
         ("started", local(found.started_at)),
@@ -57,6 +62,24 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("possible", ", ".join(found.allowed)),
     ]
     return table((name, value) for name, value in rows if value)
+
+
+def _kind(spec: AnySpec) -> str:
+    """With the jobs that it is about."""
+    match spec.kind:
+        case "sample" | "evaluate":
+            return f"{spec.kind} of {spec.checkpoint.job_id}"
+        case "compare":
+            return f"compare of {spec.job_id} and {spec.control_job_id}"
+        case _:
+            return spec.kind
+
+
+def _evaluations(planned: EvaluateEach | None) -> str:
+    if planned is None:
+        return ""
+    when = f"every {planned.every_images:,} images" if planned.every_images else "at every checkpoint"
+    return f"{when}, {planned.num_images:,} images drawn each time"
 
 
 def _another(failed: Job) -> str:
@@ -87,13 +110,14 @@ def plan(planned: Plan) -> str:
 
 def queue(waiting: Sequence[QueueEntry], *, all_projects: bool = False) -> str:
     project = optional("PROJECT", all_projects)
-    head = ("PLACE", "JOB", *project, "NAME", "CREATED BY", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
+    head = ("PLACE", "JOB", *project, "KIND", "NAME", "CREATED BY", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
     rows = (
         (
-            *(str(entry.position), entry.job_id, *optional(entry.project, all_projects), entry.name or ""),
+            *(str(entry.position), entry.job_id, *optional(entry.project, all_projects)),
+            *(entry.kind, entry.name or ""),
             *(created_by(entry), entry.priority),
             *(f"{entry.workers} {entry.accelerator}", local(entry.queued_at)),
-            entry.message or entry.blocked_reason or "",
+            why(entry.blocked_reason, entry.message),
         )
         for entry in waiting
     )
@@ -139,5 +163,5 @@ def _condition(condition: Condition) -> str:
 def _attempt(attempt: Attempt) -> str:
     span = f"{local(attempt.created_at)} to {local(attempt.ended_at) or 'now'}"
     came_from = f", from {attempt.from_images:,} images" if attempt.from_images else ""
-    why = attempt.message or attempt.reason
-    return f"{span}{came_from}{f': {why}' if why else ''}"
+    reason = why(attempt.reason, attempt.message)
+    return f"{span}{came_from}{f': {reason}' if reason else ''}"

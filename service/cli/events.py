@@ -7,7 +7,7 @@ import typer
 from service.cli.connection import find
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell_line
-from service.cli.text import local
+from service.cli.text import local, why
 from service.client import Client
 from service.jobs.result_views import Event
 
@@ -28,11 +28,11 @@ def events(
 
 
 def _line(event: Event) -> str:
-    why = event.message or event.reason
+    reason = why(event.reason, event.message)
     parts = (
         *(str(event.sequence).rjust(4), local(event.created_at), event.type, event.state),
         f"attempt {event.attempt}" if event.attempt else "",
         f"by {event.actor}" if event.actor else "",
-        f"({why})" if why else "",
+        f"({reason})" if reason else "",
     )
     return "  ".join(filter(None, parts))

@@ -29,10 +29,10 @@ def jobs_table(
 ) -> str:
     """A row each, with the values of these metrics that `latest` has of it by its id."""
     project = optional("PROJECT", all_projects)
-    head = ("JOB", *project, "NAME", "STATE", "IMAGES", *keys, "CREATED", "CREATED BY", "LABELS")
+    head = ("JOB", *project, "KIND", "NAME", "STATE", "IMAGES", *keys, "CREATED", "CREATED BY", "LABELS")
     rows = (
         (
-            *(job.id, *optional(job.project, all_projects), job.name or "", job.state, images(job)),
+            *(job.id, *optional(job.project, all_projects), job.spec.kind, job.name or "", job.state, images(job)),
             *(number(latest[job.id][key]) if key in latest[job.id] else "" for key in keys),
             *(local(job.created_at), created_by(job), labels(job)),
         )
@@ -57,7 +57,7 @@ def optional(cell: str, is_shown: bool) -> tuple[str, ...]:
 
 def line(job: Job) -> str:
     """Where a job stands, in one line."""
-    parts = (state(job), images(job), speed(job.progress), losses(job.progress), _last(job.progress))
+    parts = (state(job), images(job), speed(job), losses(job.progress), _last(job.progress))
     return "  ".join(filter(None, parts))
 
 
@@ -77,10 +77,15 @@ def labels(job: Job) -> str:
 
 def state(job: Job) -> str:
     """Its state, and why if it is not as hoped."""
-    why = job.message or job.reason
+    reason = why(job.reason, job.message)
     if job.progress and job.state == "running" and job.progress.phase != "training":
         return f"{job.state} ({job.progress.phase})"
-    return f"{job.state} ({why})" if why and job.state != "succeeded" else str(job.state)
+    return f"{job.state} ({reason})" if reason and job.state != "succeeded" else str(job.state)
+
+
+def why(reason: str | None, message: str | None) -> str:
+    """A word of docs/reasons.md, and what was said beside it."""
+    return ": ".join(filter(None, (reason, message)))
 
 
 def images(job: Job) -> str:
@@ -89,10 +94,13 @@ def images(job: Job) -> str:
     return f"{seen:,}/{total:,}" if total else f"{seen:,}"
 
 
-def speed(progress: Progress | None) -> str:
+def speed(job: Job) -> str:
+    """How fast it is or was, and how long it will go on."""
+    progress = job.progress
     if not progress or not progress.images_per_second:
         return ""
-    left = f", {duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
+    is_over = job.state.is_terminal
+    left = f", {duration(progress.eta_seconds)} left" if progress.eta_seconds and not is_over else ""
     return f"{progress.images_per_second:,.0f} images/s{left}"
 
 

@@ -88,6 +88,7 @@ def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
         position=position,
         job_id=job.id,
         project=job.project,
+        kind=job.kind,
         name=job.name,
         created_by=job.owner,
         created_by_name=job.owner_name,

@@ -88,6 +88,7 @@ class QueuedJob:
 
     id: str
     project: str
+    kind: str
     name: str | None
     owner: str | None
     owner_name: str | None

@@ -318,6 +318,7 @@ class QueueEntry(View):
     position: int
     job_id: str
     project: str = ""
+    kind: str = ""
     name: str | None
     created_by: str | None = None
     created_by_name: str | None = None

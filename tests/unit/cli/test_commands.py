@@ -41,6 +41,24 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert service.cdm("show", job.id, "--json").document["allowed"]
 
 
+def test_a_list_and_a_job_say_of_what_kind_it_is_and_what_is_planned(service: Service) -> None:
+    trained = service.submit("--evaluate-every", "160", "--evaluate", "num_images=2000", "--priority", "high")
+    service.checkpoint(trained, 160)
+    drawn = service.cdm("sample", trained, "--json").document["id"]
+    plain = service.submit()
+    compared = service.cdm("compare", trained, plain, "--json").document["id"]
+
+    rows = {row.split()[0]: row.split()[1] for row in service.cdm("jobs").out.splitlines()}
+    shown = {job: [" ".join(line.split()) for line in service.cdm("show", job).out.splitlines()] for job in rows}
+
+    assert rows == {"JOB": "KIND", trained: "train", plain: "train", drawn: "sample", compared: "compare"}
+    assert "kind train" in shown[trained]
+    assert "priority high" in shown[trained]
+    assert "evaluations every 160 images, 2,000 images drawn each time" in shown[trained]
+    assert f"kind sample of {trained}" in shown[drawn]
+    assert f"kind compare of {trained} and {plain}" in shown[compared]
+
+
 def test_jobs_of_a_sweep_are_listed_with_their_latest_metrics(service: Service) -> None:
     drawn, first, second = (
         service.cdm("import", "fashion16.zip", "--no-upload", "--label", "sweep=rate", "--json").document["id"],
@@ -54,7 +72,7 @@ def test_jobs_of_a_sweep_are_listed_with_their_latest_metrics(service: Service) 
     head, *rows = service.cdm(*asked).out.splitlines()
     documents = service.cdm(*asked, "--json").document
 
-    assert " ".join(head.split()) == "JOB NAME STATE IMAGES loss/dsm eval/FID CREATED CREATED BY LABELS"
+    assert " ".join(head.split()) == "JOB KIND NAME STATE IMAGES loss/dsm eval/FID CREATED CREATED BY LABELS"
     (row,) = [row for row in rows if row.startswith(first)]
     assert " 0.25 " in row
     assert row.endswith("rate=1e-3 sweep=rate")

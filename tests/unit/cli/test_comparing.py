@@ -51,7 +51,9 @@ def test_a_study_that_is_given_again_when_its_idempotency_keys_are_forgotten_goe
 
     for answer in (first, again, archived):
         assert answer.out.startswith(f"job: {job.id}\n")
-        assert answer.err.startswith(f"error: {job.id} ended otherwise than hoped: failed (done); see `cdm logs")
+        assert answer.err.startswith(
+            f"error: {job.id} ended otherwise than hoped: failed (data_error: done); see `cdm logs"
+        )
     assert trainings(service) == []
     assert job.name == "my faces: ä job"
 

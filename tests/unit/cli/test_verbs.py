@@ -233,4 +233,5 @@ def test_the_queue_says_who_waits_and_why(service: Service) -> None:
     assert (entry["job_id"], entry["position"]) == (jobs[-1], 1)
     assert entry["message"] in words
     assert entry["message"] in service.cdm("queue").out
-    assert "place 1, priority normal" in words
+    assert f"({entry['blocked_reason']}: {entry['message']})" in words
+    assert "train" in service.cdm("queue").out.splitlines()[1].split()

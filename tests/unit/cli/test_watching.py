@@ -11,7 +11,7 @@ from tests.support.specs import smoke_spec
 from workers.contract.records import Ledger, Resume
 
 
-def job(state: str, *, images_seen: int | None = None, phase: str = "training", message: str | None = None) -> Job:
+def job(state: str, *, images_seen: int | None = None, phase: str = "training", **said: str | None) -> Job:
     progress = {
         "phase": phase,
         "images_seen": images_seen,
@@ -26,7 +26,7 @@ def job(state: str, *, images_seen: int | None = None, phase: str = "training", 
     }
     return job_view(
         state=state,
-        message=message,
+        **said,
         ended_at="2026-11-01T00:01:01Z" if state in {"succeeded", "failed"} else None,
         attempt=1,
         progress=None if images_seen is None else progress,
@@ -43,6 +43,10 @@ def job(state: str, *, images_seen: int | None = None, phase: str = "training", 
         ),
         (job("running", images_seen=0, phase="preparing"), "running (preparing)  0/320"),
         (job("failed", message="a loss became nan"), "failed (a loss became nan)  0/320"),
+        (
+            job("failed", images_seen=160, reason="max_runtime_exceeded", message="asked to stop"),
+            "failed (max_runtime_exceeded: asked to stop)  160/320  80 images/s  dsm",
+        ),
     ],
 )
 def test_a_line_says_where_a_job_stands(shown: Job, line: str) -> None:
