@@ -7,6 +7,7 @@ import typer
 
 from service.cli import values
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
@@ -43,7 +44,7 @@ def create_key(
         made = client.api_keys.create(scopes=scope or _USUAL, name=name, project=of, expires_at=expires_at)
     except AnswerLost:
         raise CommandFailed(
-            "a key was made, but it got lost on the way: `cdm keys revoke` it, and make another"
+            f"a key was made, but it got lost on the way: {command('keys revoke')} it, and make another"
         ) from None
     words = f"{made.key}\n({made.id} of the project {made.project}; keep it: it is not shown again)"
     tell(made, words, as_json=as_json)

@@ -9,6 +9,7 @@ import typer
 from service.cli.connection import connected, find_training
 from service.cli.copies import copied
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.modules import lines_of_module, require_pytorch, run_module
 from service.cli.options import Home, JobName, Key, Project, Url, on_service
 from service.cli.text import first_checkpoint
@@ -98,6 +99,6 @@ def _stack_environment(home: Path | None) -> dict[str, str]:
     folder = Folder.at(home)
     run, keys = Run.read(folder.run), Keys.read(folder.keys)
     if run is None or keys is None:
-        raise CommandFailed(f"the state folder {folder.root} is incomplete: start its stack with `cdm up`")
+        raise CommandFailed(f"the state folder {folder.root} is incomplete: start its stack with {command('up')}")
     mlflow = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{run.ports.mlflow}"}
     return inherited_environment() | client_environment(run.ports, keys) | mlflow

@@ -13,6 +13,7 @@ from service.cli import documents, results, sending, text, values, watching
 from service.cli.connection import find
 from service.cli.earlier import STUDY_REQUEST
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
 from service.cli.submission import hand_in
@@ -165,7 +166,7 @@ class _Study:
         try:
             return self._client.jobs.retrieve(cast(str, trained.control_job_id))
         except Gone:
-            mend = f"`cdm delete {trained.id}`, too, and give this again: both are trained anew"
+            mend = f"{command(f'delete {trained.id}')}, too, and give this again: both are trained anew"
             raise CommandFailed(f"the control of {trained.id} was deleted; {mend}") from None
 
     def end(self, job: Job) -> Job:
@@ -175,7 +176,7 @@ class _Study:
             self._client.jobs.follow(job.id, poll_seconds=watching.POLL_SECONDS), as_json=self._as_json
         )
         if ended.state is not JobState.SUCCEEDED:
-            mend = f"see `cdm logs {ended.id}`, then `cdm retry {ended.id}`, and give this again"
+            mend = f"see {text.look(ended)}, then {command(f'retry {ended.id}')}, and give this again"
             raise CommandFailed(f"{ended.id} ended otherwise than hoped: {text.state(ended)}; {mend}")
         return ended
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.client import Client, Gone, NotFound, ServiceUnreachable
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
@@ -29,7 +30,7 @@ def connected(url: str | None, key: str | None, home: Path | None, **options: An
         with Client(connection.url, key or connection.api_key, **options) as client:
             yield client
     except ServiceUnreachable:
-        raise CommandFailed(f"the stack at {connection.url} does not answer: start it with `cdm up`") from None
+        raise CommandFailed(f"the stack at {connection.url} does not answer: start it with {command('up')}") from None
 
 
 def stack_of(home: Path | None) -> Connection:
@@ -37,9 +38,8 @@ def stack_of(home: Path | None) -> Connection:
     folder = Folder.at(home)
     connection = Connection.read(folder.connection)
     if connection is None:
-        raise CommandFailed(
-            f"there is no stack in {folder.root}: start one with `cdm up`, or name a service with --url and --key"
-        )
+        start = f"start one with {command('up')}"
+        raise CommandFailed(f"there is no stack in {folder.root}: {start}, or name a service with --url and --key")
     return connection
 
 
@@ -71,7 +71,7 @@ def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
     """That somebody has submitted: what the service makes beside a training, or after it, is nobody's `latest`."""
     newest = next((job for job in jobs if not _FOLLOWING & job.labels.keys()), None)
     if newest is None:
-        no_jobs = "there are no jobs yet: submit one with `cdm submit fashion16`"
+        no_jobs = f"there are no jobs yet: submit one with {command('submit fashion16')}"
         raise CommandFailed("no jobs are archived" if archived else no_jobs)
     return newest
 
@@ -86,9 +86,9 @@ def _without_mark(job_id: str) -> str:
 
 
 def _only(name: str, jobs: list[Job], *, archived: bool) -> Job:
-    lists = "cdm jobs --archived" if archived else "cdm jobs"
+    lists = command("jobs --archived" if archived else "jobs")
     if not jobs:
-        raise CommandFailed(f"there is no {'archived ' if archived else ''}job {name}: `{lists}` lists them")
+        raise CommandFailed(f"there is no {'archived ' if archived else ''}job {name}: {lists} lists them")
     if len(jobs) > 1:
-        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, `{lists}` lists them")
+        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, {lists} lists them")
     return jobs[0]

@@ -8,6 +8,7 @@ import typer
 from service.cli import completion
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
+from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
@@ -41,7 +42,7 @@ def list_datasets(
         )
         for one in found
     )
-    tell(found, table([head, *rows]) if found else "no data sets: `cdm import` some images", as_json=as_json)
+    tell(found, table([head, *rows]) if found else f"no data sets: {command('import')} some images", as_json=as_json)
 
 
 @datasets.command()
@@ -76,7 +77,7 @@ def _whole(client: Client, digest: str) -> str:
         return digest
     found = [one.digest for one in client.datasets.list() if one.digest.startswith(digest.lower())]
     if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} data sets begin with {digest}: `cdm datasets` lists them")
+        raise CommandFailed(f"{len(found) or 'no'} data sets begin with {digest}: {command('datasets')} lists them")
     return found[0]
 
 

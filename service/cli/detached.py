@@ -53,7 +53,7 @@ def _command(folder: Folder, asked: Mapping[str, int], *, as_json: bool) -> list
     ports = (f"--{name.removesuffix('_dashboard').replace('_', '-')}-port={port}" for name, port in asked.items())
     # -P: what lies in the current folder is not meant.
     return [
-        *(sys.executable, "-P", "-m", "service.cli", "up", "--home", str(folder.root)),
+        *(sys.executable, "-P", "-m", "service.cli", "up", *folder.options),
         *ports,
         *(["--json"] if as_json else []),
     ]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from service.cli.hints import command
 from service.cli.text import (
     checkpoint,
     created_by,
@@ -87,8 +88,9 @@ def _another(failed: Job) -> str:
     if failed.state != "failed" or checkpoint(failed.progress):
         return ""
     if failed.spec.kind == "train" and failed.parent:
-        return f"`cdm fork {failed.parent.job_id} --at {failed.parent.images_seen} --set KEY=VALUE` goes on from there"
-    return f"`cdm submit --like {failed.id} --set KEY=VALUE` begins anew"
+        fork = f"fork {failed.parent.job_id} --at {failed.parent.images_seen} --set KEY=VALUE"
+        return f"{command(fork)} goes on from there"
+    return f"{command(f'submit --like {failed.id} --set KEY=VALUE')} begins anew"
 
 
 def plan(planned: Plan) -> str:

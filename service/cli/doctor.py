@@ -8,6 +8,7 @@ import typer
 
 from service.cli.connection import stack_of
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import AsJson, Home, Key, Project, Url
 from service.cli.output import tell
 from service.cli.text import table
@@ -31,7 +32,7 @@ _MENDS = {
     "object_store": ("s3", "see that the S3 server runs, has the bucket, and admits the service's AWS_* keys"),
     "ray": (
         "ray",
-        "see that Ray's head runs and takes submissions; jobs wait until it does, and `cdm queue` says what is wrong",
+        "see that Ray's head runs and takes submissions; jobs wait until it does, and {queue} says what is wrong",
     ),
     "mlflow": ("mlflow", "see that the MLflow server runs; jobs go on without it and hand in their curves later"),
 }
@@ -107,7 +108,7 @@ def _service(url: str | None, key: str | None, home: Path | None) -> _Service:
 def _unreachable(service: _Service) -> Finding:
     mend = "check --url, the network between, and that the service runs there"
     if service.folder:
-        mend = f"start it with `cdm up`, or see {service.folder.log('api')}"
+        mend = f"start it with {command('up')}, or see {service.folder.log('api')}"
     return Finding("service", False, f"no answer from {service.url}", mend)
 
 
@@ -116,6 +117,7 @@ def _dependencies(client: Client, service: _Service) -> Iterator[Finding]:
     yield Finding("service", True, f"answers at {service.url}")
     for name, found in readiness.dependencies.items():
         part, mend = _MENDS.get(name, ("api", "see the log of the service"))
+        mend = mend.format(queue=command("queue"))
         if service.folder:
             mend = f"{mend}; its log: {service.folder.log(part)}"
         yield Finding(name, found.ready, found.detail or "answers", None if found.ready else mend)
@@ -133,7 +135,7 @@ def _key(client: Client) -> Finding:
     try:
         client.queue()
     except PermissionDenied as error:
-        return Finding("key", False, str(error), "ask an admin for a key that may (`cdm keys create`)")
+        return Finding("key", False, str(error), f"ask an admin for a key that may ({command('keys create')})")
     except AuthenticationFailed as error:
         return Finding("key", False, str(error), "give another with --key or CDM_API_KEY")
     except NotFound as error:  # of the project

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from service.cli import documents, values
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.client.jobs import JobOptions
 from service.jobs.views import AT_IMAGES, COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate
 from workers.contract.document import problems_of
@@ -55,7 +56,7 @@ def require_fitting(spec: AnySpec, options: JobOptions, *, before: Job) -> None:
 def left_behind(before: Job, options: JobOptions) -> Iterator[str]:
     """What of it is not taken over, in words."""
     if before.spec.kind == "train" and before.parent:
-        fork = f"cdm fork {before.parent.job_id} --at {before.parent.images_seen}"
-        yield f"this begins anew; {before.id} went on from a checkpoint, as `{fork}` does"
+        fork = command(f"fork {before.parent.job_id} --at {before.parent.images_seen}")
+        yield f"this begins anew; {before.id} went on from a checkpoint, as {fork} does"
     if before.control_job_id and "control" not in options:
         yield f"this has no control; {before.id} has one, as --control edm makes it"

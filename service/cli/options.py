@@ -10,15 +10,25 @@ import typer
 
 from service.cli import completion
 from service.cli.connection import connected
+from service.cli.hints import remember
 from service.client import Client
 from service.jobs.views import Priority
 
-Url = Annotated[str | None, typer.Option("--url", envvar="CDM_URL", help="The service; default: this machine's stack.")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="CDM_URL", callback=remember, help="The service; default: this machine's stack."),
+]
 Key = Annotated[str | None, typer.Option("--key", envvar="CDM_API_KEY", help="The API key of that service.")]
 Project = Annotated[
-    str | None, typer.Option("--project", envvar="CDM_PROJECT", help="For admins: instead of the key's own project.")
+    str | None,
+    typer.Option(
+        "--project", envvar="CDM_PROJECT", callback=remember, help="For admins: instead of the key's own project."
+    ),
 ]
-Home = Annotated[Path | None, typer.Option("--home", help="State folder of the stack; default: $CDM_HOME or ~/.cdm.")]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", callback=remember, help="State folder of the stack; default: $CDM_HOME or ~/.cdm."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 JobName = Annotated[
     str,

@@ -1,5 +1,6 @@
 """`cdm quickstart`: from nothing to images, without questions."""
 
+import shlex
 import sys
 import time
 from contextlib import nullcontext, redirect_stdout
@@ -12,6 +13,7 @@ from service.cli import watching
 from service.cli.connection import stack_of
 from service.cli.detached import start_detached
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.logs import log_pieces
 from service.cli.options import AsJson, Home
 from service.cli.output import say, tell
@@ -63,7 +65,7 @@ def quickstart(
         "mlflow_url": job.mlflow_url,
         "api_url": connection.url,
         "seconds": stages.seconds,
-        "stop": f"cdm down --home {folder.root}" if home else "cdm down",
+        "stop": shlex.join(("cdm", "down", *folder.options)),
     }
     tell(found, _in_words(found, stages), as_json=as_json)
 
@@ -77,7 +79,7 @@ def _make_sure_it_runs(folder: Folder, *, as_json: bool) -> bool:
         if run.ready:
             return False
         if time.monotonic() > deadline:
-            raise StackError(f"the stack in {folder.root} is still starting: look at `cdm status`")
+            raise StackError(f"the stack in {folder.root} is still starting: look at {command('status')}")
         time.sleep(0.2)
     say(f"starting the stack in {folder.root}", as_json=as_json)
     start_detached(folder, {}, as_json=False)

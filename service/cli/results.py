@@ -10,6 +10,7 @@ import typer
 from service.cli import findings, text
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.cli.text import first_checkpoint
@@ -42,7 +43,7 @@ def save_newest_grid(client: Client, job: Job, output: Path | None) -> tuple[Pat
     samples = client.jobs.samples(job.id)
     if not samples:
         if job.spec.kind != "train":
-            raise CommandFailed(f"{job.id} is a job of kind {job.spec.kind}: see `cdm results {job.id}`")
+            raise CommandFailed(f"{job.id} is a job of kind {job.spec.kind}: see {command(f'results {job.id}')}")
         first = first_checkpoint(job.spec.cadence)
         raise CommandFailed(f"{job.id} has drawn nothing yet: its first images come {first}")
     path = (output or Path(f"{job.id}-{samples[-1]}.png")).absolute()
@@ -80,7 +81,7 @@ def results(
 def _show_evaluations(client: Client, found: Job, output: Path | None, *, as_json: bool) -> None:
     evaluations = client.jobs.evaluations(found.id)
     if not evaluations:
-        mend = f"no evaluations yet: `cdm evaluate {found.id}`"
+        mend = f"no evaluations yet: {command(f'evaluate {found.id}')}"
         if output:
             raise CommandFailed(f"{found.id} has left nothing to fetch, {mend}")
         tell([], mend, as_json=as_json)
@@ -93,7 +94,7 @@ def _show_evaluations(client: Client, found: Job, output: Path | None, *, as_jso
             where = f"files: {(output / job_id).absolute()}"
             words.append(where if document["files"] else f"no files of {job_id}: it was deleted")
     else:
-        words.append(f"fetch their files with `cdm results {found.id} --output FOLDER`")
+        words.append(f"fetch their files with {command(f'results {found.id} --output FOLDER')}")
     tell([*documents.values()], "\n".join(words), as_json=as_json)
 
 
@@ -106,7 +107,7 @@ def show(client: Client, found: Job, output: Path | None, *, as_json: bool) -> N
     saved = _fetch(client, found.id, names, output) if output else []
     words = [findings.result(found.spec.kind, document), f"files: {', '.join(map(str, saved or names))}"]
     if not output:
-        words.append(f"fetch them with `cdm results {found.id} --output FOLDER`")
+        words.append(f"fetch them with {command(f'results {found.id} --output FOLDER')}")
     tell(document | {"files": [str(each) for each in saved or names]}, "\n".join(words), as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.detached import start_detached
+from service.cli.hints import command
 from service.cli.options import AsJson, Home
 from service.cli.output import tell, tell_line
 from service.cli.text import table
@@ -108,5 +109,6 @@ def _announce(folder: Folder, event: "Event", *, as_json: bool) -> None:
         words = f"  {event.part.title} ended with exit code {event.exit_code}; {what}; its log ends:{quoted}"
     else:
         document = {"event": "ready", "seconds": event.seconds, "home": str(folder.root)}
-        words = f"ready after {event.seconds:.1f} s: submit a job with `cdm submit fashion16`, stop with `cdm down`"
+        what_next = f"submit a job with {command('submit fashion16')}, stop with {command('down')}"
+        words = f"ready after {event.seconds:.1f} s: {what_next}"
     tell_line(document, words, as_json=as_json)

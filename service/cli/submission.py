@@ -8,6 +8,7 @@ import yaml
 from service.cli import completion, details, documents, earlier, sending, values, watching
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import (
     AsJson,
     Changes,
@@ -121,7 +122,7 @@ def hand_in(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, 
         say(f"submitted {job.id}", as_json=as_json)
         watching.to_the_end(client, job.id, as_json=as_json)
     else:
-        tell(job, f"submitted {job.id}: follow it with `cdm watch {job.id}`", as_json=as_json)
+        tell(job, f"submitted {job.id}: follow it with {command(f'watch {job.id}')}", as_json=as_json)
 
 
 def presets(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from service.cli.hints import command
 from service.jobs.result_views import Attempt
 from service.jobs.usage_views import Used
 from service.jobs.views import Job, QueueEntry
@@ -64,11 +65,15 @@ def line(job: Job) -> str:
 def ending(job: Job) -> str:
     """How a job ended, and where to look now."""
     took = f" after {duration((job.ended_at - job.created_at).total_seconds())}" if job.ended_at else ""
-    results = f"cdm images {job.id}" if job.spec.kind == "train" else f"cdm results {job.id}"
-    look = results if job.state == "succeeded" else f"cdm logs {job.id}"
-    return f"{state(job)}{took}, {images(job)} images; look at it with `{look}`" + (
-        f" or at {job.mlflow_url}" if job.mlflow_url else ""
-    )
+    where = f" or at {job.mlflow_url}" if job.mlflow_url else ""
+    return f"{state(job)}{took}, {images(job)} images; look at it with {look(job)}{where}"
+
+
+def look(job: Job) -> str:
+    """The command that shows what has become of a job: one that was never begun has no log."""
+    if job.state == "succeeded":
+        return command(f"images {job.id}" if job.spec.kind == "train" else f"results {job.id}")
+    return command(f"logs {job.id}" if job.attempt else f"show {job.id}")
 
 
 def labels(job: Job) -> str:

@@ -8,6 +8,7 @@ import typer
 from service.cli import completion, sending
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
+from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
@@ -76,7 +77,7 @@ def _whole(client: Client, upload: str) -> str:
     """The only id that begins so."""
     found = [one.id for one in client.uploads.list() if _without_mark(one.id).startswith(_without_mark(upload))]
     if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} uploads begin with {upload}: `cdm uploads` lists them")
+        raise CommandFailed(f"{len(found) or 'no'} uploads begin with {upload}: {command('uploads')} lists them")
     return found[0]
 
 

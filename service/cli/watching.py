@@ -9,6 +9,7 @@ import typer
 
 from service.cli import text
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.output import say
 from service.client import Client
 from service.jobs.views import Job, JobState
@@ -56,7 +57,10 @@ def until(look: Callable[[], T | None], *, what: str) -> T:
 
 
 def say_it_goes_on(job_id: str, *, as_json: bool) -> None:
-    say(f"\nthe job goes on: `cdm watch {job_id}` shows it again, `cdm cancel {job_id}` stops it", as_json=as_json)
+    say(
+        f"\nthe job goes on: {command(f'watch {job_id}')} shows it again, {command(f'cancel {job_id}')} stops it",
+        as_json=as_json,
+    )
 
 
 def _each(jobs: Iterator[Job], show: Callable[[Job], None]) -> Job:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli.errors import CommandFailed
+from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
@@ -37,7 +38,7 @@ def create(
         made = client.webhooks.create(address, event_types=event)
     except AnswerLost:
         raise CommandFailed(
-            "a webhook was made, but its secret got lost on the way: `cdm webhooks delete` it, and make another"
+            f"a webhook was made, but its secret got lost on the way: {command('webhooks delete')} it, and make another"
         ) from None
     tell(made, f"{made.secret}\n({made.id} for {made.url}; keep it: it is not shown again)", as_json=as_json)
 
@@ -71,7 +72,7 @@ def delete(client: Client, webhook: WebhookId, as_json: AsJson = False) -> None:
 def ping(client: Client, webhook: WebhookId, as_json: AsJson = False) -> None:
     """Send a message that is about no job."""
     sent = client.webhooks.ping(webhook)
-    words = f"{sent.id} is on its way: `cdm webhooks deliveries {webhook}` says what becomes of it"
+    words = f"{sent.id} is on its way: {command(f'webhooks deliveries {webhook}')} says what becomes of it"
     tell(sent, words, as_json=as_json)
 
 

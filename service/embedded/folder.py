@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,11 @@ class Folder:
     @classmethod
     def at(cls, home: Path | None) -> "Folder":
         return cls((home or default_home()).expanduser().absolute())
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What `cdm` has to be told for it to mean this folder: nothing, if it is the one that it takes anyway."""
+        return () if self == Folder.at(None) else ("--home", str(self.root))
 
     @property
     def connection(self) -> Path:
@@ -113,8 +119,9 @@ class Folder:
             except BlockingIOError:
                 connection = Connection.read(self.connection)
                 where = f" at {connection.url}" if connection else ""
+                down = shlex.join(("cdm", "down", *self.options))
                 raise AlreadyRunning(
-                    f"a stack already runs from {self.root}{where}: use it, stop it with `cdm down`, "
+                    f"a stack already runs from {self.root}{where}: use it, stop it with `{down}`, "
                     "or start another with --home"
                 ) from None
             yield

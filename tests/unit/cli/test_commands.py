@@ -12,6 +12,7 @@ import pytest
 from service.cli.documents import load
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
 from tests.support.command import Answer, Command
+from tests.support.plane import KEY
 from tests.support.served import Service
 from tests.support.waiting import wait_until
 from workers.contract.features import FID_SHA256, Inception
@@ -226,6 +227,17 @@ def test_the_newest_grid_is_fetched_to_a_file(service: Service, tmp_path: Path) 
     assert answer.document == {"job": job, "images_seen": 320, "path": str(tmp_path / "grid.png")}
     assert (tmp_path / "grid.png").read_bytes() == PNG
     assert "cannot write" in service.cdm("images", job, "-o", "missing/grid.png").err
+
+
+def test_a_job_of_a_service_elsewhere_is_followed_there(service: Service) -> None:
+    there = ("--url", service.url, "--key", KEY)
+    submitted = service.cdm("submit", "smoke", *there, "--project", "default")
+    job = next(service.client.jobs.list()).id
+
+    assert submitted.out == (
+        f"submitted {job}: follow it with `cdm watch {job} --url {service.url} --project default`\n"
+    )
+    assert f"`cdm jobs --url {service.url}` lists them" in service.cdm("show", "job_X", *there).err
 
 
 def test_a_wrong_key_is_an_error_of_one_line(service: Service) -> None:

@@ -44,6 +44,19 @@ def test_a_stack_that_is_down_is_an_invitation_to_start_it(cdm: Command, tmp_pat
     assert answer.err == "error: the stack at http://127.0.0.1:1 does not answer: start it with `cdm up`\n"
 
 
+def test_commands_that_an_answer_names_have_the_options_that_say_where(cdm: Command, tmp_path: Path) -> None:
+    other = tmp_path / "my other"
+    other.mkdir()
+    Connection(url="http://127.0.0.1:1", api_key="k").write(other / "connection.json")
+
+    assert cdm("jobs", "--home", "my other", "--project", "a").err.endswith(
+        f"start it with `cdm up --home '{other}'`\n"
+    )
+    assert cdm("jobs", "--home", str(tmp_path / "home")).err.endswith(
+        "start one with `cdm up`, or name a service with --url and --key\n"
+    )
+
+
 def test_status_and_down_of_a_stack_that_never_was_say_so(cdm: Command, tmp_path: Path) -> None:
     status, down = cdm("status"), cdm("down", "--json")
 

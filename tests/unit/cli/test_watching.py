@@ -58,6 +58,7 @@ def test_the_end_says_how_long_it_took_and_where_to_look() -> None:
         "succeeded after 0:01:01, 0/320 images; look at it with `cdm images"
     )
     assert "`cdm logs job_1`" in text.ending(job("failed"))
+    assert "`cdm show job_1`" in text.ending(job("cancelled").model_copy(update={"attempt": 0}))
 
 
 def test_outside_a_terminal_only_news_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

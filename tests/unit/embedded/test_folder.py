@@ -70,7 +70,7 @@ def test_one_at_a_time_holds_the_folder_and_the_other_learns_where_the_stack_is(
 
     with (
         folder.exclusive(),
-        pytest.raises(AlreadyRunning, match=r"http://127\.0\.0\.1:8400.*cdm down"),
+        pytest.raises(AlreadyRunning, match=rf"http://127\.0\.0\.1:8400.*`cdm down --home {folder.root}`"),
         folder.exclusive(),
     ):
         pass
