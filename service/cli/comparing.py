@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
@@ -87,16 +88,13 @@ def study(
     evaluations = documents.evaluations(fields)
     with documents.named():  # before images are imported
         JobCreate(spec=spec, evaluations=evaluations, control="edm")
-    course = _Study(client, name, as_json=as_json)
-    spec = course.with_imported_images(spec)
-    job = course.begin("job", spec, evaluations=evaluations, control="edm")
-    pair = [job, course.control(job)]
-    for each in pair:
-        course.end(each)
-    for each in pair:
-        for evaluation in course.evaluations(each):
-            course.end(evaluation)
-    results.show(client, course.end(course.comparison(job)), output, as_json=as_json)
+    try:
+        compared = _Study(client, name, as_json=as_json).compared(spec, evaluations)
+    except KeyboardInterrupt:
+        lists = command(f"jobs --label {shlex.quote(f'{_STUDY}={name}')}")
+        say(f"\nits jobs go on: {lists} lists them, and the same command goes on with the study", as_json=as_json)
+        raise typer.Exit(130) from None
+    results.show(client, compared, output, as_json=as_json)
 
 
 def _check_name(name: str) -> None:
@@ -117,6 +115,18 @@ class _Study:
     def __init__(self, client: Client, name: str, *, as_json: bool) -> None:
         self._client, self._name, self._as_json = client, name, as_json
 
+    def compared(self, spec: TrainSpec, evaluations: EvaluateEach) -> Job:
+        """The comparison that ends it, after all that comes before."""
+        spec = self.with_imported_images(spec)
+        job = self.begin("job", spec, evaluations=evaluations, control="edm")
+        pair = [job, self.control(job)]
+        for each in pair:
+            self.end(each)
+        for each in pair:
+            for evaluation in self.evaluations(each):
+                self.end(evaluation)
+        return self.end(self.comparison(job))
+
     def begin(
         self,
         role: str,
@@ -133,7 +143,10 @@ class _Study:
             control=control,
         )
         labels = {**request.labels, STUDY_REQUEST: _digest(request)}
-        job = self._begun(labels) or self._created(request.model_copy(update={"labels": labels}))
+        job = self._begun(labels)
+        if job is None:
+            self._refuse_another(spec.kind, than=labels[STUDY_REQUEST])
+            job = self._created(request.model_copy(update={"labels": labels}))
         say(f"{role}: {job.id}", as_json=self._as_json)
         return job
 
@@ -161,6 +174,15 @@ class _Study:
         """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""
         found = (self._client.jobs.list(labels=labels, archived=archived) for archived in (None, True))
         return next((job for job in chain(*found) if CONTROL_OF not in job.labels), None)
+
+    def _refuse_another(self, kind: str, *, than: str) -> None:
+        """What was asked for under this name before must have been the same."""
+        there = self._client.jobs.list(labels={_STUDY: self._name}, kind=kind)
+        own = [job for job in there if CONTROL_OF not in job.labels]
+        others = [job.id for job in own if job.labels.get(STUDY_REQUEST, than) != than]
+        if others:
+            mend = "give another --name, or ask for the same as then"
+            raise CommandFailed(f"the study {self._name} has begun otherwise, with {', '.join(others)}: {mend}")
 
     def control(self, trained: Job) -> Job:
         try:

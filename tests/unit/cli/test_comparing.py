@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from service.cli import watching
 from service.jobs.views import CONTROL_OF, Job
 from tests.support.command import Answer
 from tests.support.served import Service
@@ -78,16 +79,44 @@ def test_a_training_beside_itself_is_refused_in_one_line(service: Service) -> No
     assert answer.err == "error: 1 field is wrong: control_job_id: is the same job; name another one\n"
 
 
-def test_another_document_or_other_evaluations_are_other_jobs_of_the_study(service: Service) -> None:
+@pytest.mark.parametrize("other", [("--images", "2000"), ("--set", "seed=7")])
+def test_a_name_of_a_study_that_asked_for_something_else_is_refused(service: Service, other: tuple[str, ...]) -> None:
     failing(service)
-    failing(service, "--images", "2000")
-    failing(service, "--set", "seed=7")
+    (job,) = trainings(service)
 
-    assert [(job.spec.seed, job.evaluations and job.evaluations.num_images) for job in trainings(service)] == [
-        (7, 1000),
-        (0, 2000),
-        (0, 1000),
-    ]
+    refused = service.cdm(*STUDY, *other)
+
+    assert refused.err == (
+        f"error: the study my faces: ä has begun otherwise, with {job.id}: "
+        "give another --name, or ask for the same as then\n"
+    )
+    assert trainings(service) == [job]
+
+
+def test_other_images_under_the_name_of_a_study_are_refused_before_they_are_imported(service: Service) -> None:
+    failing(service, "--set", "dataset={kind: npz, path: /data/images.npz, channels: 1}")
+    (job,) = service.client.jobs.list()
+
+    refused = service.cdm(*STUDY, "--set", "dataset={kind: npz, path: /data/others.npz, channels: 1}")
+
+    assert f"has begun otherwise, with {job.id}" in refused.err
+    assert [one.id for one in service.client.jobs.list()] == [job.id]
+
+
+def test_a_study_that_is_interrupted_says_that_it_goes_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> Job:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "watch", interrupted)
+
+    answer = service.cdm(*STUDY)
+
+    assert answer.code == 130
+    assert answer.out.endswith(
+        "its jobs go on: `cdm jobs --label 'study=my faces: ä'` lists them, "
+        "and the same command goes on with the study\n"
+    )
+    assert len(trainings(service)) == 1
 
 
 def test_images_are_imported_once_for_both_and_that_is_gone_on_with_as_well(service: Service) -> None:
