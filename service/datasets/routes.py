@@ -1,8 +1,8 @@
 """The REST interface of data sets."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Response
 
 from service.datasets.errors import DatasetInUse
 from service.datasets.presentation import dataset_view, details_view
@@ -14,22 +14,15 @@ from service.jobs.requests import MlflowUrl
 from service.jobs.requests import Service as JobService
 from service.jobs.views import Job
 from service.web.audit import RequestOrigin
-from service.web.auth import documented_key
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Reader, Writer
-from service.web.problems import EVERY_POST, EVERYWHERE, documented
+from service.web.problems import EVERY_POST, documented
+from service.web.routers import of_state, v1_router
 
-router = APIRouter(
-    prefix="/v1", tags=["datasets"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("datasets")
 
-
-async def _datasets(request: Request) -> Datasets:
-    return cast(Datasets, request.state.datasets)
-
-
-Service = Annotated[Datasets, Depends(_datasets)]
+Service = Annotated[Datasets, of_state("datasets")]
 DatasetDigest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="As the report of an import, or the list, has it")
 ]

@@ -1,6 +1,5 @@
 """The REST interface of checkpoints: which there are, what each consists of, and its files."""
 
-from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
 from service.errors import CheckpointNotFound, FileNotFound, JobGone, JobNotFound, StorageUnavailable
@@ -9,13 +8,11 @@ from service.jobs.presentation import checkpoint_view
 from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, ReadableJob, Service
 from service.jobs.result_views import Checkpoint, CheckpointList
 from service.jobs.usecases import no_such_checkpoint
-from service.web.auth import documented_key
-from service.web.problems import EVERYWHERE, documented
+from service.web.problems import documented
+from service.web.routers import v1_router
 from workers.contract.keys import MANIFEST
 
-router = APIRouter(
-    prefix="/v1", tags=["jobs"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("jobs")
 _FOUND = (JobNotFound, CheckpointNotFound, JobGone, StorageUnavailable)
 _WHICH = "`latest` is the newest there is. Where several attempts have left one at the same images, the last counts, "
 

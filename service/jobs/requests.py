@@ -3,30 +3,22 @@
 What is given to `Depends` is a coroutine even where it waits for nothing: plain functions are run in threads.
 """
 
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query
 from pydantic import Field
 
 from service.errors import InvalidRequest
 from service.jobs.records import JobRecord
 from service.jobs.usecases import Jobs
 from service.web.principal import Reader
+from service.web.routers import of_state
 from service.web.views import PLAIN_TEXT, Scope
 from workers.contract.document import Problem
 from workers.contract.records import FILE_NAME
 
-
-async def _jobs(request: Request) -> Jobs:
-    return cast(Jobs, request.state.jobs)
-
-
-async def _mlflow_url(request: Request) -> str:
-    return cast(str, request.state.mlflow_url)
-
-
-Service = Annotated[Jobs, Depends(_jobs)]
-MlflowUrl = Annotated[str, Depends(_mlflow_url)]
+Service = Annotated[Jobs, of_state("jobs")]
+MlflowUrl = Annotated[str, of_state("mlflow_url")]
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 Number = Annotated[int, Query(ge=0, lt=2**63)]
 AttemptNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default the latest")]

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 
 from service.errors import (
@@ -30,16 +30,14 @@ from service.jobs.result_views import (
     SampleList,
 )
 from service.jobs.views import Preset, PresetList
-from service.web.auth import documented_key
 from service.web.principal import Reader
-from service.web.problems import EVERYWHERE, documented
+from service.web.problems import documented
+from service.web.routers import v1_router
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import DRIVER_LOG, JobKeys
 from workers.contract.presets import PRESETS
 
-router = APIRouter(
-    prefix="/v1", tags=["jobs"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("jobs")
 _FOUND = documented(JobNotFound, JobGone, StorageUnavailable)
 _ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone, StorageUnavailable)
 Source = Annotated[

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import Body, Depends, Query, Request, Response
 
 from service.errors import (
     CheckpointNotFound,
@@ -20,18 +20,16 @@ from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind, Plan, Queue
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
-from service.web.auth import documented_key
 from service.web.errors import PreconditionFailed
 from service.web.etags import IfMatch, etag
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Writer
-from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
+from service.web.problems import EVERY_POST, WITH_BODY, documented
+from service.web.routers import v1_router
 
-router = APIRouter(
-    prefix="/v1", tags=["jobs"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("jobs")
 _POST = [Depends(documented_idempotency_key)]
 _FOUND = (JobNotFound, JobGone)
 _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)

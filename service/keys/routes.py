@@ -1,8 +1,8 @@
 """The REST interface of projects, API keys and the audit."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Response
 from pydantic import Field
 
 from service.keys.store import AuditFilter
@@ -19,7 +19,6 @@ from service.keys.views import (
     ProjectPage,
 )
 from service.web.audit import RequestOrigin
-from service.web.auth import documented_key
 from service.web.errors import (
     ApiKeyNotFound,
     IdempotencyAnswerNotKept,
@@ -29,19 +28,13 @@ from service.web.errors import (
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Admin
-from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
+from service.web.problems import EVERY_POST, WITH_BODY, documented
+from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
 
-router = APIRouter(
-    prefix="/v1", tags=["administration"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("administration")
 
-
-async def _keys(request: Request) -> Keys:
-    return cast(Keys, request.state.keys)
-
-
-Service = Annotated[Keys, Depends(_keys)]
+Service = Annotated[Keys, of_state("keys")]
 Name = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="The name of a project")]
 KeyId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation; not the key itself")]
 Wanted = Annotated[Annotated[str, Field(max_length=200, pattern=PLAIN_TEXT)] | None, Query()]

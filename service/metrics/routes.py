@@ -1,34 +1,25 @@
 """The REST interface of metrics."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Path, Query
 
 from service.errors import JobGone, JobNotFound
 from service.metrics.errors import MetricsUnavailable
 from service.metrics.usecases import Metrics
 from service.metrics.views import MetricSeriesList
-from service.web.auth import documented_key
 from service.web.principal import Reader
-from service.web.problems import EVERYWHERE, documented
+from service.web.problems import documented
+from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["metrics"],
-    dependencies=[Depends(documented_key)],
-    responses=documented(*EVERYWHERE, MetricsUnavailable),
-)
+router = v1_router("metrics", MetricsUnavailable)
 
 _KEY = r"[\w.:/ -]+"  # what MLflow takes for the name of a metric
 _KEYS = rf"^{_KEY}(,{_KEY}){{0,19}}$"
 
 
-async def _metrics(request: Request) -> Metrics:
-    return cast(Metrics, request.state.metrics)
-
-
-Service = Annotated[Metrics, Depends(_metrics)]
+Service = Annotated[Metrics, of_state("metrics")]
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 ImagesSeen = Annotated[int, Query(ge=0, lt=2**63, description="Images seen, inclusive")]
 

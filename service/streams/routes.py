@@ -6,9 +6,9 @@ would get a page instead of a stream.
 """
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Depends, Header, Query
 
 from service.errors import AttemptNotFound, JobGone, JobNotFound
 from service.jobs.requests import AttemptNumber, ReadableJob
@@ -16,16 +16,11 @@ from service.jobs.results import Source
 from service.streams.errors import TooManyStreams
 from service.streams.response import EventStream
 from service.streams.usecases import Streams
-from service.web.auth import documented_key
-from service.web.problems import EVERYWHERE, documented
+from service.web.problems import documented
+from service.web.routers import of_state, v1_router
 from workers.contract.keys import DRIVER_LOG
 
-router = APIRouter(
-    prefix="/v1",
-    tags=["streams"],
-    dependencies=[Depends(documented_key)],
-    responses=documented(*EVERYWHERE, TooManyStreams),
-)
+router = v1_router("streams", TooManyStreams)
 _MESSAGE = {  # before OpenAPI 3.2, the schema of a stream of events is that of each of them
     "type": "object",
     "required": ["event", "data"],
@@ -46,11 +41,7 @@ every stream is after 15 minutes and when the service ends.
 """
 
 
-async def _streams(request: Request) -> Streams:
-    return cast(Streams, request.state.streams)
-
-
-Service = Annotated[Streams, Depends(_streams)]
+Service = Annotated[Streams, of_state("streams")]
 
 
 async def _place(job: ReadableJob, streams: Service) -> AsyncIterator[None]:

@@ -1,9 +1,9 @@
 """The REST interface of uploads: files that are too large for a request, sent to the object store itself."""
 
 import asyncio
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Response
 
 from service.errors import StorageUnavailable
 from service.settings import Settings
@@ -11,35 +11,24 @@ from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExcee
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPage, UploadPart, UploadPartList
 from service.web.audit import RequestOrigin
-from service.web.auth import documented_key
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Reader, Writer
-from service.web.problems import EVERY_POST, EVERYWHERE, documented
+from service.web.problems import EVERY_POST, documented
+from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
 from workers.contract.locations import upload_location
 from workers.contract.uploads import UploadRecord
 
-router = APIRouter(
-    prefix="/v1", tags=["uploads"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
+router = v1_router("uploads")
 _FOUND = (UploadNotFound, StorageUnavailable)
 
-
-async def _uploads(request: Request) -> Uploads:
-    return cast(Uploads, request.state.uploads)
-
-
-async def _settings(request: Request) -> Settings:
-    return cast(Settings, request.state.settings)
-
-
-Service = Annotated[Uploads, Depends(_uploads)]
+Service = Annotated[Uploads, of_state("uploads")]
 UploadId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
 
 
 @router.get("/sources", summary="Where the files of a job may be", responses=documented(StorageUnavailable))
-async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings, Depends(_settings)]) -> Sources:
+async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings, of_state("settings")]) -> Sources:
     return Sources(
         shares_paths=settings.local_paths,
         takes_uploads=await uploads.objects.can_link(),

@@ -5,17 +5,17 @@ does. Not `admin`, which is for the whole installation: people are to be told of
 those only, since a URL may be as good as a password.
 """
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import Depends, Path, Response
 
 from service.web.audit import RequestOrigin
-from service.web.auth import documented_key
 from service.web.errors import IdempotencyAnswerNotKept
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Principal, Reader, Writer
-from service.web.problems import EVERY_POST, EVERYWHERE, WITH_BODY, documented
+from service.web.problems import EVERY_POST, WITH_BODY, documented
+from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
 from service.webhooks.errors import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 from service.webhooks.presentation import delivery_view, new_webhook_view, webhook_view
@@ -30,20 +30,14 @@ from service.webhooks.views import (
     WebhookUpdate,
 )
 
-router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(documented_key)], responses=documented(*EVERYWHERE)
-)
-
-
-async def webhooks_of(request: Request) -> Webhooks:
-    return cast(Webhooks, request.state.webhooks)
+router = v1_router("webhooks")
 
 
 async def _member(_: Reader, writer: Writer) -> Principal:
     return writer
 
 
-Service = Annotated[Webhooks, Depends(webhooks_of)]
+Service = Annotated[Webhooks, of_state("webhooks")]
 Member = Annotated[Principal, Depends(_member)]
 WebhookId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
 DeliveryId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="Its `webhook-id`")]

@@ -47,6 +47,7 @@ class Gate:
     database: Database
     clock: ManualClock
     telemetry: Telemetry
+    state: dict[str, Any]  # what requests find there
     made: list[str] = field(default_factory=list)
 
     def using(self, key: str | None, **headers: str) -> dict[str, str]:
@@ -108,7 +109,7 @@ async def gate(
         transport = httpx2.ASGITransport(with_state)
         headers = {"Authorization": f"Bearer {BOOTSTRAP_KEY}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://cdm.test", headers=headers) as api:
-            opened = Gate(app, with_state, api, database, clock, telemetry)
+            opened = Gate(app, with_state, api, database, clock, telemetry, state)
             _add_things(opened)
             install_middleware(
                 app,

@@ -22,7 +22,7 @@ from service.web.outgoing import guarded_client
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.outbox import enqueue
 from service.webhooks.queue import DeliveryQueue
-from service.webhooks.routes import router, webhooks_of
+from service.webhooks.routes import router
 from service.webhooks.store import WebhookStore
 from service.webhooks.usecases import Webhooks
 from tests.support.clock import ManualClock
@@ -106,7 +106,7 @@ async def mail(database_url: str, inbox: Receiver) -> AsyncIterator[Post]:
         door = await stack.enter_async_context(gate(database_url))
         uses = Webhooks(store=WebhookStore(door.database), guard=LOOPBACK, clock=door.clock)
         door.app.include_router(router)
-        door.app.dependency_overrides[webhooks_of] = lambda: uses
+        door.state["webhooks"] = uses
         client = await stack.enter_async_context(guarded_client(LOOPBACK, timeout_seconds=5))
         jobs = JobStore(door.database, on_event=enqueue)
         yield Post(door, jobs, deliverer(door.database, door.clock, client), inbox)

@@ -102,6 +102,45 @@ async def test_wrong_parameters_are_problems(served: Served, path: str) -> None:
     assert_problem(await served.api.get(path.format(job_id=job["id"])), status=422, code="validation_failed")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("POST", "/v1/jobs?dryrun=true", "; did you mean dry_run?"),
+        ("GET", "/v1/jobs?lable=try=1", "; did you mean label?"),
+        ("GET", "/v1/jobs?all_project=true", "; did you mean all_projects?"),
+        ("GET", "/v1/jobs/{job_id}/metrics?form=3", "; did you mean from?"),
+        ("GET", "/v1/jobs/{job_id}/events/stream?aftr=1", "; did you mean after?"),
+        ("DELETE", "/v1/jobs/{job_id}?purged=logs", "; did you mean purge?"),
+        ("POST", "/v1/jobs/{job_id}/cancel?mode=now", ""),
+    ],
+)
+async def test_a_parameter_that_the_path_does_not_have_is_a_problem(
+    served: Served, method: str, path: str, meant: str
+) -> None:
+    job = (await served.api.post("/v1/jobs", json={"spec": SMOKE})).json()
+    name = path.partition("?")[2].partition("=")[0]
+
+    response = await served.api.request(method, path.format(job_id=job["id"]), json={"spec": SMOKE})
+
+    [error] = assert_problem(response, status=422, code="validation_failed")["errors"]
+    assert error["pointer"] == f"/query/{name}"
+    assert error["message"] == f"unknown parameter{meant}"
+    assert len((await served.api.get("/v1/jobs")).json()["data"]) == 1
+
+
+async def test_no_route_takes_a_parameter_that_its_description_lacks(served: Served) -> None:
+    described = (await served.api.get("/openapi.json")).json()["paths"]
+    paths = [(verb.upper(), path) for path, verbs in described.items() if path.startswith("/v1/") for verb in verbs]
+    assert len(paths) > 50
+
+    for verb, path in paths:
+        response = await served.api.request(verb, path, params={"no_such": "1", "limit": "5"})
+        body = assert_problem(response, status=422, code="validation_failed")
+        assert "/query/no_such" in pointers(body), (verb, path)
+        takes_limit = any(one["name"] == "limit" for one in described[path][verb.lower()].get("parameters", ()))
+        assert ("/query/limit" in pointers(body)) is not takes_limit, (verb, path)
+
+
 async def test_unknown_jobs_and_paths_and_methods_are_problems(served: Served) -> None:
     for path in ("", "/events", "/logs", "/checkpoints", "/samples", "/samples/latest"):
         assert_problem(await served.api.get(f"/v1/jobs/job_none{path}"), status=404, code="job_not_found")

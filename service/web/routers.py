@@ -1,0 +1,50 @@
+"""What all routes of the REST interface have in common."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+
+from service.errors import InvalidRequest, ServiceError
+from service.spelling import did_you_mean
+from service.web.auth import documented_key
+from service.web.problems import EVERYWHERE, documented
+from workers.contract.document import Problem
+
+
+def v1_router(tag: str, *also: type[ServiceError]) -> APIRouter:
+    """For routes below `/v1`; all of them may answer with the errors that are named, too."""
+    return APIRouter(
+        prefix="/v1",
+        tags=[tag],
+        dependencies=[Depends(documented_key), Depends(_declared_query)],
+        responses=documented(*EVERYWHERE, *also),
+    )
+
+
+def of_state(name: str) -> Any:
+    """For a parameter of a route: what `service.state.State` has under that name.
+
+    A coroutine although it waits for nothing: plain functions are run in threads.
+    """
+
+    async def found(request: Request) -> Any:
+        return getattr(request.state, name)
+
+    return Depends(found)
+
+
+async def _declared_query(request: Request) -> None:
+    """Refuse a misspelt parameter: what somebody asked for would not be done, or something else would."""
+    if not request.query_params:
+        return
+    parameters = get_flat_params(request.scope["route"].dependant)
+    declared = [one.alias for one in parameters if isinstance(one.field_info, Query)]
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in declared]
+    if unknown:
+        problems = [
+            Problem(f"/query/{name}", "unknown_parameter", f"unknown parameter{did_you_mean(name, declared)}")
+            for name in unknown
+        ]
+        raise InvalidRequest("the path has no such parameter", problems=problems)
