@@ -11,18 +11,15 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
-
 from service.clock import utc_now
 from service.database import backup, open_database
+from service.environment import SettingsRefused, settings_from_environment
 from service.errors import BackupRefused, DatabaseInUse, ServiceError
 from service.jobs.objects import JobObjects
 from service.jobs.rebuild import rebuild
 from service.jobs.store import JobStore
 from service.settings import Settings
 from service.web.logs import configure_logging
-from workers.contract.document import problems_of
 from workers.storage import open_store
 
 
@@ -38,10 +35,8 @@ def main() -> int:
     given = parser.parse_args()
     configure_logging()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        return _fail(_named(error), code=2)
-    except SettingsError as error:
+        settings = settings_from_environment()
+    except SettingsRefused as error:
         return _fail(str(error), code=2)
     try:
         if given.command == "migrate":
@@ -58,12 +53,6 @@ def main() -> int:
 def _fail(reason: str, *, code: int) -> int:
     sys.stderr.write(f"error: {reason}\n")
     return code
-
-
-def _named(error: ValidationError) -> str:
-    """What is wrong with the settings, by the variables that they are."""
-    found = [one for one in problems_of(error) if one.code != "default_factory_not_called"]  # because others are wrong
-    return "; ".join(f"CDM_{one.pointer.strip('/').replace('/', '__').upper()}: {one.message}" for one in found)
 
 
 async def _migrate(settings: Settings) -> int:

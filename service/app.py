@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from service.clock import Clock, utc_now
 from service.cluster import Cluster
 from service.datasets.routes import router as datasets_router
+from service.environment import SettingsRefused, settings_from_environment
 from service.jobs.checkpoints import router as checkpoints_router
 from service.jobs.mlflow import Mlflow
 from service.jobs.results import router as results_router
@@ -100,9 +102,16 @@ def create_app(
 
 
 def create_app_from_environment() -> FastAPI:
-    """For `uvicorn --factory service.app:create_app_from_environment`; logs are JSON lines."""
+    """For `uvicorn --factory service.app:create_app_from_environment`; logs are JSON lines.
+
+    Ends the process with one line on standard error if the settings are wrong.
+    """
     configure_logging()
-    app = create_app(Settings())
+    try:
+        settings = settings_from_environment()
+    except SettingsRefused as error:
+        sys.exit(f"error: {error}")
+    app = create_app(settings)
     app.openapi()  # so that no request is held up by another that asks for it first
     gc.freeze()  # all that was imported stays: a collection need not look at it again
     return app

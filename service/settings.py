@@ -8,7 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -71,6 +72,12 @@ class Watch(_Group):
     restart_stalled: Annotated[bool, Field(description="Begin another attempt then, instead of only saying so")] = False
 
 
+def _begins(url: str, *beginnings: str, like: str) -> str:
+    if not url.startswith(beginnings):
+        raise PydanticCustomError("url_form", "write it as {like}", {"like": like})
+    return url
+
+
 def _database_in_state_folder(values: dict[str, Any]) -> str:
     return f"sqlite+aiosqlite:///{values['state_folder'] / 'service.db'}"
 
@@ -79,7 +86,7 @@ class Settings(BaseSettings):
     """Made once at the start and passed in."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CDM_", env_nested_delimiter="__", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="CDM_", env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     api_key: Annotated[SecretStr, Field(min_length=16, description="The first key, with all rights in all projects")]
@@ -134,6 +141,22 @@ class Settings(BaseSettings):
     uploads: UploadLimits = UploadLimits()
     retries: Retries = Retries()
     watch: Watch = Watch()
+
+    @field_validator("store_url")
+    @classmethod
+    def _is_a_store(cls, url: str) -> str:
+        return _begins(url, "s3://", "file:///", "memory://", like="s3://bucket/prefix or file:///folder")
+
+    @field_validator("ray_url", "mlflow_url")
+    @classmethod
+    def _is_a_server(cls, url: str) -> str:
+        return _begins(url, "http://", "https://", "memory://", like="http://host:8265")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database(cls, url: str) -> str:
+        known = "sqlite+aiosqlite:///", "postgresql+asyncpg://"
+        return _begins(url, *known, like="sqlite+aiosqlite:///path or postgresql+asyncpg://user:password@host/name")
 
     @property
     def mlflow_headers(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from service.web.bodies import BodyLimitMiddleware
 from service.web.idempotency import IdempotencyMiddleware
 from service.web.rates import RateLimitMiddleware
 from service.web.requests import RequestMiddleware
+from service.web.start import StartMiddleware
 from service.web.telemetry import Telemetry, TelemetryMiddleware
 from service.web.tracing import TracingMiddleware
 
@@ -43,3 +44,4 @@ def install_middleware(
     app.add_middleware(RequestMiddleware)
     app.add_middleware(TracingMiddleware, provider=tracing)
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
+    app.add_middleware(StartMiddleware)
