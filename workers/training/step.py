@@ -113,7 +113,7 @@ class Trainer:
 
     def _accumulate(self) -> Terms:
         """Add up the gradients of all passes; all but the last tell the other processes nothing."""
-        passes = self._drawn(consistency_images(self._spec, self._state.images_seen))
+        passes = self._drawn(self._spec.consistency_images_at(self._state.images_seen))
         with self._world.accumulating(self._module):
             parts = [self._backward(next(passes)) for _ in self._mine[1:]]
         parts.append(self._backward(next(passes)))
@@ -157,19 +157,13 @@ class Trainer:
 
         Nobody is told of these, so that a process that fails in its trial leaves no other waiting.
         """
-        for sub in sorted({consistency_images(self._spec, self._state.images_seen), self._spec.consistency_images}):
+        for sub in sorted({self._spec.consistency_images_at(self._state.images_seen), self._spec.consistency_images}):
             try:
                 with self._world.accumulating(self._module):
                     for share in islice(self._drawn(sub), 2):  # the second finds the gradients of the first
                         self._backward(share)
             finally:
                 self._state.optimizer.zero_grad(set_to_none=True)
-
-
-def consistency_images(spec: TrainSpec, images_seen: int) -> int:
-    """Images of the next batch that carry the consistency term; none before its start."""
-    term = spec.objective.consistency
-    return spec.consistency_images if term and images_seen >= term.start * spec.duration_images else 0
 
 
 def learning_rate(spec: TrainSpec, images_seen: int) -> float:

@@ -18,7 +18,7 @@ from workers.data import ImageSet
 from workers.training.backend import compile_networks, configure_backend
 from workers.training.contents import Snapshot
 from workers.training.state import TrainState, new_state
-from workers.training.step import Step, Trainer, consistency_images, learning_rate
+from workers.training.step import Step, Trainer, learning_rate
 from workers.training.world import World
 
 # PyTorch's own compiler says so of itself when it is imported.
@@ -255,7 +255,7 @@ def test_the_term_begins_after_its_share_of_the_run(images: ImageSet) -> None:
     _, steps = after(4, spec, images)
 
     assert [len(step.terms.consistency) for step in steps] == [0, 0, 8, 8]
-    assert [consistency_images(spec, seen) for seen in (0, 31, 32, 64)] == [0, 0, 8, 8]
+    assert [spec.consistency_images_at(seen) for seen in (0, 31, 32, 64)] == [0, 0, 8, 8]
 
 
 def test_the_learning_rate_rises_and_falls_with_the_images_seen() -> None:
