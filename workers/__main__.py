@@ -8,11 +8,11 @@ Running the same command again goes on from the last checkpoint.
 import argparse
 import os
 import sys
+from threading import Event
 
 from workers.environment import configure_logging, imports_to_stay
 from workers.jobs.attempt import open_job
 from workers.jobs.failures import ClaimRefusedError, UsageError
-from workers.jobs.stop import StopFlag
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CLAIM_REFUSED = 1, 2, 86
 
@@ -31,7 +31,7 @@ def main() -> int:
         with imports_to_stay():  # seconds; what is wrong with the arguments has been said by now
             from workers.jobs.driver import run_here, run_on_ray
         run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
-        outcome = run(job, arguments.attempt, StopFlag())
+        outcome = run(job, arguments.attempt, Event())
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_USAGE

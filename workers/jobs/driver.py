@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Event
 from typing import TypeVar, cast
 
 import structlog
@@ -16,7 +17,7 @@ from workers.jobs.attempt import Job, claim_attempt, conclude, known_of, place_s
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import STORE_ERRORS, LeftEarlyError, UsageError
 from workers.jobs.kinds import WORK, prepare
-from workers.jobs.stop import StopFlag
+from workers.jobs.stop import set_on_signals
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
 from workers.training.run import Ending, Run, Wishes
@@ -26,7 +27,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-def run_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+def run_on_ray(job: Job, attempt: int | None, stop: Event) -> Outcome:
     """Be the driver of a Ray job: prepare here, work in Ray Train's workers.
 
     Raises:
@@ -41,20 +42,20 @@ def run_on_ray(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
     with shipped_output(job.open_store(), job.keys.attempt(number), DRIVER_LOG):
         log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)
         connect_to_ray()
-        stop.listen()  # after Ray, which installs its own handlers when it connects
+        set_on_signals(stop)  # after Ray, which installs its own handlers when it connects
         outcome = _outcome_of(job, number, lambda: run_group(_prepared(job, number, stop), job.spec, stop))
     conclude(job, number, outcome)  # the last that is written: the log is whole by now
     return outcome
 
 
-def run_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+def run_here(job: Job, attempt: int | None, stop: Event) -> Outcome:
     """Run a job in this process, or in this and its peers if torchrun started them.
 
     Raises:
         ClaimRefusedError: somebody else runs this attempt.
         UsageError: the store holds another job of this name, or this machine cannot run the spec.
     """
-    stop.listen()
+    set_on_signals(stop)
     try:
         world = World.from_environment(job.spec.compute)
     except ValueError as error:
@@ -65,7 +66,7 @@ def run_here(job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
         world.leave()
 
 
-def _run_in(world: World, job: Job, attempt: int | None, stop: StopFlag) -> Outcome:
+def _run_in(world: World, job: Job, attempt: int | None, stop: Event) -> Outcome:
     if isinstance(job.spec, TrainSpec) and (problems := sharing_problems(job.spec, world.size)):
         raise UsageError(f"{world.size} processes cannot share this job: {'; '.join(map(str, problems))}")
     number = _decided_by_first(world, lambda: _begin(job, attempt))
@@ -95,7 +96,7 @@ def _begin(job: Job, attempt: int | None) -> int:
     return number
 
 
-def _prepared(job: Job, attempt: int, stop: StopFlag) -> Run:
+def _prepared(job: Job, attempt: int, stop: Event) -> Run:
     """All that can be done, and found wrong, before any worker starts."""
 
     def go_on(*_: object) -> None:

@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from threading import Event
 from typing import Any
 
 import ray
@@ -26,7 +27,6 @@ from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_h
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.kinds import WORK
 from workers.jobs.signals import Listener, Signals
-from workers.jobs.stop import StopFlag
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.checkpoint import committed_checkpoints
@@ -44,7 +44,7 @@ def connect_to_ray() -> None:
     ray.init(logging_level="WARNING")
 
 
-def run_group(run: Run, spec: AnySpec, stop: StopFlag) -> Ending:
+def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     """Work in as many workers as the spec asks for and return how it ended, as the first worker tells it.
 
     While nodes are missing it waits for them, or goes on with `compute.min_workers`.

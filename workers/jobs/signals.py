@@ -8,7 +8,6 @@ import ray
 import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from workers.jobs.stop import StopFlag
 from workers.training.run import Wishes
 
 log = structlog.get_logger()
@@ -52,7 +51,7 @@ class Signals:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote())
 
-    def forward(self, stop: StopFlag) -> None:
+    def forward(self, stop: threading.Event) -> None:
         """Pass the driver's wish to stop on, once there is one."""
         threading.Thread(target=self._forward, args=(stop,), daemon=True).start()
 
@@ -63,7 +62,7 @@ class Signals:
         asked: Asked = ray.get(self.board.read.remote())
         return asked
 
-    def _forward(self, stop: StopFlag) -> None:
+    def _forward(self, stop: threading.Event) -> None:
         stop.wait()
         log.info("stop.requested")
         ray.get(self.board.ask_to_stop.remote())
