@@ -33,8 +33,11 @@ def evaluation(found: Evaluation) -> str:
     head = ("MEASURE", "VALUE", "+-", "BY CHANCE")
     rows = [(name, *_cells(measure)) for name, measure in found.measures.items()]
     where = f"{found.checkpoint.job_id} at {found.checkpoint.images_seen:,} images, {found.checkpoint.average}"
-    how = f"{found.repeats} x {found.num_images:,} images, {found.sampler.method} with {found.sampler.steps} steps"
-    return f"{where}\n{how}; features {found.features} {found.features_fingerprint[:12]}\n{table([head, *rows])}"
+    what = f"{found.repeats} x {found.num_images:,} images{_of_classes(found)}"
+    how = f"{found.sampler.method} with {found.sampler.steps} steps"
+    return (
+        f"{where}\n{what}, {how}; features {found.features} {found.features_fingerprint[:12]}\n{table([head, *rows])}"
+    )
 
 
 def evaluations(found: Sequence[Evaluation]) -> str:
@@ -43,13 +46,23 @@ def evaluations(found: Sequence[Evaluation]) -> str:
     head = ("IMAGES SEEN", "AVERAGE", "DRAWN", *names, "JOB")
     rows = [
         (
-            *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average, f"{each.num_images:,}"),
+            *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average, f"{each.num_images:,}{_of_classes(each)}"),
             *(f"{each.measures[name].value:.4g}" if name in each.measures else "" for name in names),
             each.job_id,
         )
         for each in found
     ]
     return table([head, *rows])
+
+
+def _of_classes(found: Evaluation) -> str:
+    match sorted({*(found.classes or ())}):
+        case []:
+            return ""
+        case [one]:
+            return f" of class {one}"
+        case several:
+            return f" of {len(several)} classes"
 
 
 def _cells(measure: Measure) -> tuple[str, str, str]:

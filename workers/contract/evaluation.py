@@ -25,7 +25,8 @@ TimelineSteps = Annotated[
 class EvaluateSpec(Drawing):
     """An evaluation job: how good a checkpoint's images are, and how consistent its network is.
 
-    Beside the training images, without `classes`, it draws these as often as the training images have them.
+    Beside the training images it draws classes as often as these have them. Those of `classes` it draws evenly, beside
+    the training images of these classes alone; losses and gaps are of all.
     EDM's protocol is 50,000 images, three times, beside all training images.
     """
 
@@ -37,7 +38,8 @@ class EvaluateSpec(Drawing):
         NamedFile | None,
         Field(
             description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path of the "
-            "workers; or https://, s3://, upload://ID; null: all images that the job learned from"
+            "workers; or https://, s3://, upload://ID; null: the images that the job learned from. With `classes` it "
+            "is to be of these, too"
         ),
     ] = None
     timeline_steps: TimelineSteps = (4, 8, 18)
@@ -128,7 +130,9 @@ class Evaluation(Document):
     features: str
     features_fingerprint: Digest
     reference: Annotated[str, Field(description="Digest of the image set, or of the archive of statistics")]
-    num_reference: Annotated[int | None, Field(description="Images behind the reference; null: it does not say")]
+    num_reference: Annotated[
+        int | None, Field(description="Images of it that were measured beside; null: it does not say")
+    ]
     num_images: int
     repeats: int
     first_seed: int
@@ -138,6 +142,14 @@ class Evaluation(Document):
         Field(
             description="as_images: classes were drawn as often as the training images, the reference, have them; "
             "evenly: each as often as any other; null: no classes, or recorded before this was"
+        ),
+    ] = None
+    classes: Annotated[
+        tuple[int, ...] | None,
+        Strict(False),
+        Field(
+            description="Drawn, beside the training images of these classes unless the reference is an archive; null: "
+            "all, or recorded before this was"
         ),
     ] = None
     drift_images: Annotated[

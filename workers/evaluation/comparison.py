@@ -92,7 +92,15 @@ def is_alike(a: Evaluation, b: Evaluation) -> bool:
     """Whether their numbers compare; losses and gaps only at the same images and noise levels, and weighted alike."""
 
     def how(each: Evaluation) -> tuple[object, ...]:
-        drawn = (each.num_images, each.repeats, each.first_seed, each.labels, each.sampler, each.checkpoint.average)
+        drawn = (
+            each.num_images,
+            each.repeats,
+            each.first_seed,
+            each.labels,
+            each.classes,
+            each.sampler,
+            each.checkpoint.average,
+        )
         return (each.features_fingerprint, each.reference, *drawn)
 
     return how(a) == how(b)

@@ -1,8 +1,9 @@
 """An evaluation job: what a checkpoint draws, beside the images that it learned from, and how consistent it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from workers.contract.data import DatasetManifest, Digest
@@ -40,11 +41,8 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *,
         source = settle_source(store, keys, spec.checkpoint)
         trained = Trained.of(store, source.job_id)
         check_drawing(spec, trained)
-        if not spec.reference and trained.images.num_images < 2 * FEWEST_IMAGES:
-            few, fewest = trained.images.num_images, 2 * FEWEST_IMAGES
-            raise SourceError(
-                f"reference: beside {few} training images nothing can be measured; {fewest} are the fewest"
-            )
+        if not spec.reference:
+            _check_reference(spec.classes, trained.images, store)
         if spec.held_out:
             _check_held_out(spec.held_out, trained, store)
         bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
@@ -55,6 +53,23 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *,
     except (SourceError, FeaturesError, StatisticsError) as error:
         raise SpecMismatchError(str(error)) from error
     log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+
+
+def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, store: ObjectStore) -> None:
+    """That there are enough training images, of these classes.
+
+    Raises:
+        SourceError: there are not.
+    """
+    few, fewest = images.num_images, 2 * FEWEST_IMAGES
+    if classes and images.labels:
+        labels = np.frombuffer(store.get(dataset_folder(images.digest) + images.labels.name), dtype="<i4")
+        few = int(np.isin(labels, classes).sum())
+    if few < fewest:
+        of_them = " of these classes" if classes else ""
+        raise SourceError(
+            f"reference: beside {few} training images{of_them} nothing can be measured; {fewest} are the fewest"
+        )
 
 
 def _check_held_out(digest: Digest, trained: Trained, store: ObjectStore) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec, Labels
@@ -127,8 +127,17 @@ class Exam:
         lowest, highest = trained_range(self.trained.spec.preconditioning)
         return tuple(level for level in LEVELS if lowest <= level <= min(highest, self.brush.sampler.sigma_max))
 
+    @property
+    def chosen(self) -> Int64[Tensor, " images"] | None:
+        """Numbers of the training images that drawn ones are beside: those of the classes asked for; None: all."""
+        if self.spec.classes is None or (labels := self.images.labels(np.arange(len(self.images)))) is None:
+            return None
+        return torch.isin(labels, torch.tensor(self.spec.classes)).nonzero()[:, 0]
+
     def real_features(self) -> Float[Tensor, "images dimensions"]:
-        return self._read(self.reference, "features")
+        """Of the chosen training images."""
+        features, chosen = self._read(self.reference, "features"), self.chosen
+        return features if chosen is None else features[chosen]
 
     def drawn_features(self) -> list[Float[Tensor, "images dimensions"]]:
         return [self._read(block, "features") for block in self.blocks]

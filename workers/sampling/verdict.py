@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import NamedTuple
@@ -70,6 +71,7 @@ def conclude(exam: Exam, source: SettledSource, manifest: CheckpointManifest) ->
         first_seed=spec.first_seed,
         sampler=exam.brush.sampler,
         labels=exam.labels,
+        classes=spec.classes,
         drift_images=spec.drift_images,
         held_out=spec.held_out,
         weighting=_weighting(exam),
@@ -91,7 +93,7 @@ class _Beside(NamedTuple):
     measures: Mapping[str, Measure]
     reference: str
     num_reference: int | None
-    nearest: Nearest | None  # real image of each drawn one; None: there are statistics only
+    nearest: Nearest | None  # training image of each drawn one; None: there are statistics only
 
 
 def _beside(exam: Exam) -> _Beside:
@@ -102,9 +104,10 @@ def _beside(exam: Exam) -> _Beside:
         return _Beside(
             beside_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
         )
-    real = exam.real_features()
+    real, chosen = exam.real_features(), exam.chosen
     found = beside_images(spec.features, drawn, real, device=device)
-    return _Beside(found.measures, exam.images.manifest.digest, len(real), found.nearest)
+    nearest = found.nearest if chosen is None else replace(found.nearest, indices=chosen[found.nearest.indices])
+    return _Beside(found.measures, exam.images.manifest.digest, len(real), nearest)
 
 
 def _pictures(exam: Exam, nearest: Nearest | None, curves: Mapping[str, Curve]) -> dict[str, bytes]:

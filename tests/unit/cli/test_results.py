@@ -145,13 +145,13 @@ def test_the_evaluations_of_a_training_are_a_row_each(service: Service, evaluati
     job = service.submit()
     none = service.cdm("results", job)
     found_of(service, job, 320, "job_b", evaluation, measures={"FD-ENL0": {"value": 9.0}, "recall": {"value": 0.25}})
-    found_of(service, job, 160, "job_a", evaluation, measures={"FD-ENL0": {"value": 12.3456}})
+    found_of(service, job, 160, "job_a", evaluation, measures={"FD-ENL0": {"value": 12.3456}}, classes=[8, 8])
 
     assert none.out == f"no evaluations yet: `cdm evaluate {job}`\n"
     assert service.cdm("results", job).out.splitlines() == [
-        "IMAGES SEEN  AVERAGE  DRAWN  FD-ENL0  recall  JOB",
-        "160          ema      5,000  12.35            job_a",
-        "320          ema      5,000  9        0.25    job_b",
+        "IMAGES SEEN  AVERAGE  DRAWN             FD-ENL0  recall  JOB",
+        "160          ema      5,000 of class 8  12.35            job_a",
+        "320          ema      5,000             9        0.25    job_b",
         f"fetch their files with `cdm results {job} --output FOLDER`",
     ]
     assert [each["job_id"] for each in service.cdm("results", job, "--json").document] == ["job_a", "job_b"]

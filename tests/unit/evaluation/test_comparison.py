@@ -174,7 +174,8 @@ def test_what_a_fork_costs_begins_where_it_began() -> None:
         {"reference": "c" * 64},
         {"sampler": Sampler(steps=5)},
         {"labels": "as_images"},
-        {"checkpoint": SettledSource(job_id="trained", images_seen=300, average="network")},
+        {"classes": (8,)},
+        {"checkpoint": SettledSource(job_id="trained", images_seen=300, attempt=1, average="network")},
     ],
 )
 def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -> None:

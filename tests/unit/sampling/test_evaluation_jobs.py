@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -139,10 +140,10 @@ def test_features_of_the_training_images_are_computed_once(
 
 @pytest.fixture(scope="module")
 def uneven(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
-    """Thirty images of the first class, then six of the second."""
+    """Six images of the second class, then thirty of the first."""
     folder = tmp_path_factory.mktemp("uneven")
     pixels = np.random.default_rng(0).integers(0, 256, (36, 16, 16), dtype=np.uint8)
-    np.savez(folder / "images.npz", images=pixels, labels=np.repeat([0, 1], [30, 6]))
+    np.savez(folder / "images.npz", images=pixels, labels=np.repeat([1, 0], [6, 30]))
     network = {"kind": "ddpmpp", "channels": 8, "channel_multipliers": [1], "blocks_per_level": 1}
     dataset = {"kind": "npz", "path": str(folder / "images.npz"), "channels": 1}
     return Gallery("uneven", folder, dataset=dataset, network=network | {"class_conditional": True})
@@ -171,6 +172,27 @@ def test_classes_are_drawn_as_often_as_the_training_images_have_them_unless_they
     assert found.labels == by
     assert np.bincount([*drawn.values()]).tolist() == counts
     assert len({drawn[seed] for seed in range(100, 112)}) == 2, "mixed, whatever the order of the images"
+
+
+def test_one_class_is_measured_beside_its_own_images(uneven: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of them all are no distance away, and each is shown beside its own."""
+    own = torch.from_numpy(np.load(uneven.cache / "images.npz")["images"])[6:, None]
+    monkeypatch.setattr(Brush, "draw", lambda _, seeds: own[[seed % len(own) for seed in seeds]])
+
+    found = evaluated(uneven, "one", num_images=len(own), drift_images=0, timeline_steps=[], classes=[0])
+
+    assert (found.num_reference, found.classes, found.labels) == (30, (0,), "evenly")
+    assert found.measures["FD-ENL0"].value == pytest.approx(0, abs=1e-9)
+    with Image.open(io.BytesIO(uneven.file("one", "nearest.png"))) as picture:
+        rows = np.array(picture).reshape(8, 50, -1)
+    assert np.array_equal(rows[0::2], rows[1::2])
+
+
+def test_classes_with_too_few_images_are_refused_before_anything_is_drawn(uneven: Gallery) -> None:
+    with pytest.raises(SpecMismatchError, match="beside 6 training images of these classes nothing can be measured"):
+        uneven.run("few", "evaluate", **SMALL, classes=[1])
+
+    assert uneven.store.list(JobKeys("few").pieces) == []
 
 
 def test_published_statistics_take_the_features_they_were_made_with(small: Gallery) -> None:
