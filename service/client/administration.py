@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
-from urllib.parse import quote
+from typing import TypedDict, Unpack
 
 from service.client.connection import Connection
 from service.client.pages import rows
+from service.client.paths import path_to
 from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Priority, Project, ProjectPage
 from service.web.views import Scope
 
@@ -33,25 +33,21 @@ class ApiKeys:
         """
         document = {"name": name, "project": project, "scopes": sorted(map(str, scopes))}
         document["expires_at"] = expires_at.isoformat() if expires_at else None
-        return self._connection.post(NewApiKey, "/v1/api-keys", document, idempotency_key=idempotency_key)
+        return self._connection.post(NewApiKey, path_to("api-keys"), document, idempotency_key=idempotency_key)
 
     def retrieve(self, key_id: str) -> ApiKey:
-        return self._connection.get(ApiKey, f"/v1/api-keys/{quote(key_id, safe='')}")
+        return self._connection.get(ApiKey, path_to("api-keys", key_id))
 
     def list(
         self, *, project: str | None = None, revoked: bool | None = None, limit: int | None = None
     ) -> Iterator[ApiKey]:
         """Keys, newest first; of all projects unless one is named, and with `revoked` those, too."""
-
-        def fetch(cursor: str | None, size: int) -> ApiKeyPage:
-            filters: dict[str, Any] = {"project": project, "revoked": revoked}
-            return self._connection.get(ApiKeyPage, "/v1/api-keys", **filters, cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        where = path_to("api-keys")
+        return rows(self._connection, ApiKeyPage, where, limit=limit, project=project, revoked=revoked)
 
     def revoke(self, key_id: str) -> None:
         """It stops working within seconds. Doing it twice is harmless."""
-        self._connection.delete(f"/v1/api-keys/{quote(key_id, safe='')}")
+        self._connection.delete(path_to("api-keys", key_id))
 
 
 class Quotas(TypedDict, total=False):
@@ -71,19 +67,15 @@ class Projects:
     def create(self, name: str, *, idempotency_key: str | None = None, **quotas: Unpack[Quotas]) -> Project:
         """Projects cannot be renamed or removed."""
         document = {"name": name, **quotas}
-        return self._connection.post(Project, "/v1/projects", document, idempotency_key=idempotency_key)
+        return self._connection.post(Project, path_to("projects"), document, idempotency_key=idempotency_key)
 
     def retrieve(self, name: str) -> Project:
-        return self._connection.get(Project, f"/v1/projects/{quote(name, safe='')}")
+        return self._connection.get(Project, path_to("projects", name))
 
     def list(self, *, limit: int | None = None) -> Iterator[Project]:
         """All projects, by name."""
-
-        def fetch(cursor: str | None, size: int) -> ProjectPage:
-            return self._connection.get(ProjectPage, "/v1/projects", cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, ProjectPage, path_to("projects"), limit=limit)
 
     def update(self, name: str, **quotas: Unpack[Quotas]) -> Project:
         """Set what is given. Jobs that have a higher priority keep it."""
-        return self._connection.patch(Project, f"/v1/projects/{quote(name, safe='')}", dict(quotas))
+        return self._connection.patch(Project, path_to("projects", name), dict(quotas))

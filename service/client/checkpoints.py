@@ -9,7 +9,7 @@ from service.client.connection import Connection
 from service.client.downloads import download
 from service.client.errors import DownloadFailed
 from service.client.files import OnBytes, replaced, unheard
-from service.client.paths import job_path
+from service.client.paths import path_to
 from service.jobs.result_views import Checkpoint, CheckpointList
 from workers.contract.keys import MANIFEST
 from workers.contract.records import CheckpointFile
@@ -25,7 +25,7 @@ class JobCheckpoints:
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """Committed checkpoints, oldest first."""
-        return self._connection.get(CheckpointList, job_path(job_id, "checkpoints")).data
+        return self._connection.get(CheckpointList, path_to("jobs", job_id, "checkpoints")).data
 
     def checkpoint(self, job_id: str, *, images_seen: ImagesSeen = "latest", attempt: int | None = None) -> Checkpoint:
         """One of them; where several attempts have left one at the same images, by default that of the last.
@@ -33,7 +33,9 @@ class JobCheckpoints:
         Raises:
             NotFound: there is none, or its training has removed it.
         """
-        return self._connection.get(Checkpoint, job_path(job_id, "checkpoints", str(images_seen)), attempt=attempt)
+        return self._connection.get(
+            Checkpoint, path_to("jobs", job_id, "checkpoints", str(images_seen)), attempt=attempt
+        )
 
     def download_checkpoint(
         self,
@@ -85,7 +87,7 @@ class JobCheckpoints:
 
 
 def _path(job_id: str, checkpoint: Checkpoint, name: str) -> str:
-    return job_path(job_id, "checkpoints", str(checkpoint.images_seen), "files", name)
+    return path_to("jobs", job_id, "checkpoints", str(checkpoint.images_seen), "files", name)
 
 
 def _wanted(checkpoint: Checkpoint, names: Collection[str] | None) -> list[CheckpointFile]:

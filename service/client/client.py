@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 import httpx2
 
@@ -11,6 +11,7 @@ from service.client.connection import Connection
 from service.client.datasets import Datasets
 from service.client.jobs import Jobs
 from service.client.pages import rows
+from service.client.paths import path_to
 from service.client.retries import Policy, Timing
 from service.client.uploads import Uploads
 from service.client.webhooks import Webhooks
@@ -63,21 +64,21 @@ class Client:
 
     def presets(self) -> dict[str, TrainSpec]:
         """Complete job documents to start from, by name."""
-        return {preset.name: preset.spec for preset in self._connection.get(PresetList, "/v1/presets").data}
+        return {preset.name: preset.spec for preset in self._connection.get(PresetList, path_to("presets")).data}
 
     def queue(self, *, all_projects: bool | None = None) -> tuple[QueueEntry, ...]:
         """The jobs of the project that wait, in their order, and why; positions count those of all projects.
 
         With `all_projects`, for admins, the jobs of all.
         """
-        return self._connection.get(Queue, "/v1/queue", all_projects=all_projects).data
+        return self._connection.get(Queue, path_to("queue"), all_projects=all_projects).data
 
     def usage(
         self, *, since: datetime | None = None, until: datetime | None = None, all_projects: bool | None = None
     ) -> Usage:
         """Who has had how much of the cluster, by default in the last 30 days; for admins, of all projects."""
         begin, end = since and since.isoformat(), until and until.isoformat()
-        return self._connection.get(Usage, "/v1/usage", since=begin, until=end, all_projects=all_projects)
+        return self._connection.get(Usage, path_to("usage"), since=begin, until=end, all_projects=all_projects)
 
     def audit(
         self,
@@ -88,12 +89,8 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[AuditRow]:
         """Who changed what, newest first, for admins. `target` is an id: of a job, a key, a project."""
-
-        def fetch(cursor: str | None, size: int) -> AuditPage:
-            wanted: dict[str, Any] = {"actor": actor, "project": project, "target": target}
-            return self._connection.get(AuditPage, "/v1/audit", **wanted, cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        wanted = {"actor": actor, "project": project, "target": target}
+        return rows(self._connection, AuditPage, path_to("audit"), limit=limit, **wanted)
 
     def readiness(self) -> Readiness:
         """What the service needs, and whether it answers. Not being ready is an answer here, not an error."""

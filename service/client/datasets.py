@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict, Unpack
-from urllib.parse import quote
 
 from service.client.connection import Connection
 from service.client.pages import rows
+from service.client.paths import path_to
 from service.datasets.views import Dataset, DatasetDetails, DatasetPage
 from service.jobs.views import Job, Priority
 from workers.contract.data import DatasetToImport
@@ -42,18 +42,14 @@ class Datasets:
         """
         images = dataset.model_dump(mode="json") if isinstance(dataset, Document) else dict(dataset)
         document = {"dataset": images, **options}
-        return self._connection.post(Job, "/v1/datasets", document, idempotency_key=idempotency_key)
+        return self._connection.post(Job, path_to("datasets"), document, idempotency_key=idempotency_key)
 
     def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
         """Newest first."""
-
-        def fetch(cursor: str | None, size: int) -> DatasetPage:
-            return self._connection.get(DatasetPage, "/v1/datasets", cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, DatasetPage, path_to("datasets"), limit=limit)
 
     def retrieve(self, digest: str) -> DatasetDetails:
-        return self._connection.get(DatasetDetails, _path(digest))
+        return self._connection.get(DatasetDetails, path_to("datasets", digest))
 
     def preview(self, digest: str) -> bytes | None:
         """Some of its images as PNG; None if no import job has left any."""
@@ -66,8 +62,4 @@ class Datasets:
         Raises:
             Conflict: jobs refer to it.
         """
-        self._connection.delete(_path(digest))
-
-
-def _path(digest: str) -> str:
-    return f"/v1/datasets/{quote(digest, safe='')}"
+        self._connection.delete(path_to("datasets", digest))

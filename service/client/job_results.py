@@ -7,7 +7,7 @@ from typing import Any, Literal
 from service.client.checkpoints import JobCheckpoints
 from service.client.downloads import download
 from service.client.files import OnBytes, replaced, unheard
-from service.client.paths import job_path
+from service.client.paths import path_to
 from service.client.streams import messages
 from service.jobs.result_views import (
     Attempt,
@@ -34,12 +34,12 @@ class JobResults(JobCheckpoints):
 
     def attempts(self, job_id: str) -> tuple[Attempt, ...]:
         """Its submissions to the engine, oldest first."""
-        return self._connection.get(AttemptList, job_path(job_id, "attempts")).data
+        return self._connection.get(AttemptList, path_to("jobs", job_id, "attempts")).data
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """What has happened to a job so far, beginning behind the event number `after`."""
         while True:
-            page = self._connection.get(EventPage, job_path(job_id, "events"), after=after)
+            page = self._connection.get(EventPage, path_to("jobs", job_id, "events"), after=after)
             yield from page.data
             if not page.has_more:
                 return
@@ -53,7 +53,7 @@ class JobResults(JobCheckpoints):
         Raises:
             ServiceUnreachable: if the service stays away.
         """
-        for message in messages(self._connection, job_path(job_id, "events", "stream"), after=str(after)):
+        for message in messages(self._connection, path_to("jobs", job_id, "events", "stream"), after=str(after)):
             if message.event in {SNAPSHOT, RESET}:  # what lies between is lost: the database was rebuilt
                 after = int(message.id)
             elif (event := Event.model_validate_json(message.data)).sequence > after:
@@ -62,7 +62,7 @@ class JobResults(JobCheckpoints):
 
     def log_sources(self, job_id: str, *, attempt: int | None = None) -> tuple[LogSource, ...]:
         """Which logs an attempt (default: the latest) has: of the driver, of each rank, of the engine."""
-        return self._connection.get(LogSourceList, job_path(job_id, "logs", "sources"), attempt=attempt).data
+        return self._connection.get(LogSourceList, path_to("jobs", job_id, "logs", "sources"), attempt=attempt).data
 
     def logs(
         self,
@@ -78,7 +78,7 @@ class JobResults(JobCheckpoints):
         With `tail` its last so many lines (up to a megabyte of them), of which it has 10,000 at most.
         """
         where: dict[str, Any] = {"attempt": attempt, "source": source, "offset": offset, "tail": tail}
-        return self._connection.get(Log, job_path(job_id, "logs"), **where)
+        return self._connection.get(Log, path_to("jobs", job_id, "logs"), **where)
 
     def stream_logs(
         self, job_id: str, *, attempt: int | None = None, source: str = DRIVER_LOG, behind: Log | None = None
@@ -88,7 +88,7 @@ class JobResults(JobCheckpoints):
         Without an `attempt`, of the latest and of those that come after it. With a piece of the same log, what comes
         `behind` it.
         """
-        where = job_path(job_id, "logs", "stream")
+        where = path_to("jobs", job_id, "logs", "stream")
         after = f"{behind.attempt}:{behind.source}:{behind.next_offset}" if behind else None
         for message in messages(self._connection, where, after=after, attempt=attempt, source=source):
             if message.event == LOG:
@@ -109,32 +109,32 @@ class JobResults(JobCheckpoints):
         """
         span: dict[str, Any] = {"from": first, "to": last, "max_points": max_points}
         wanted = ",".join(keys) or None
-        return self._connection.get(MetricSeriesList, job_path(job_id, "metrics"), keys=wanted, **span).data
+        return self._connection.get(MetricSeriesList, path_to("jobs", job_id, "metrics"), keys=wanted, **span).data
 
     def stream_metrics(self, job_id: str, *, follow: bool = True) -> Iterator[MetricRow]:
         """Every row of metrics from the job's first on, as it is written, until nothing will follow.
 
         Without `follow`, those that there are.
         """
-        for message in messages(self._connection, job_path(job_id, "metrics", "stream"), follow=follow):
+        for message in messages(self._connection, path_to("jobs", job_id, "metrics", "stream"), follow=follow):
             if message.event == METRICS:
                 yield MetricRow.model_validate_json(message.data)
 
     def dataset(self, job_id: str) -> DatasetManifest:
         """What there is to say of the image set that a training learns from, or an import has brought."""
-        return self._connection.get(DatasetManifest, job_path(job_id, "dataset"))
+        return self._connection.get(DatasetManifest, path_to("jobs", job_id, "dataset"))
 
     def evaluations(self, job_id: str) -> tuple[Evaluation, ...]:
         """What evaluation jobs have found of its checkpoints, by images seen."""
-        return self._connection.get(EvaluationList, job_path(job_id, "evaluations")).data
+        return self._connection.get(EvaluationList, path_to("jobs", job_id, "evaluations")).data
 
     def files(self, job_id: str) -> tuple[ResultFile, ...]:
         """The files that a sample, evaluation or import job has left."""
-        return self._connection.get(ResultFileList, job_path(job_id, "files")).data
+        return self._connection.get(ResultFileList, path_to("jobs", job_id, "files")).data
 
     def file(self, job_id: str, name: str) -> bytes:
         """One of them that is small, such as its `result.json`; `save_file` takes those of any size."""
-        return self._connection.answer("GET", job_path(job_id, "files", name)).content
+        return self._connection.answer("GET", path_to("jobs", job_id, "files", name)).content
 
     def save_file(self, job_id: str, name: str, target: str | Path, *, on_bytes: OnBytes = unheard) -> None:
         """Write one of them to a path, piece by piece. Only when it is whole it replaces what is there.
@@ -145,12 +145,12 @@ class JobResults(JobCheckpoints):
             OSError: nothing can be written there.
         """
         with replaced(Path(target)) as file:
-            download(self._connection, job_path(job_id, "files", name), file, on_bytes=on_bytes)
+            download(self._connection, path_to("jobs", job_id, "files", name), file, on_bytes=on_bytes)
 
     def samples(self, job_id: str) -> tuple[int, ...]:
         """Which sample grids there are, by images seen, oldest first."""
-        return self._connection.get(SampleList, job_path(job_id, "samples")).data
+        return self._connection.get(SampleList, path_to("jobs", job_id, "samples")).data
 
     def sample(self, job_id: str, *, images_seen: int | Literal["latest"] = "latest") -> bytes:
         """A sample grid as PNG."""
-        return self._connection.answer("GET", job_path(job_id, "samples", str(images_seen))).content
+        return self._connection.answer("GET", path_to("jobs", job_id, "samples", str(images_seen))).content

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from service.client.errors import ClientError, StillRunning
 from service.client.job_results import JobResults
 from service.client.pages import rows
-from service.client.paths import job_path
+from service.client.paths import path_to
 from service.client.retries import Repeat, may_pass
 from service.jobs.views import EvaluateEach, Fork, Job, JobPage, JobState, Plan, Priority
 from workers.contract.jobs import AnySpec
@@ -47,18 +47,18 @@ class Jobs(JobResults):
         Raises:
             InvalidRequest: naming every wrong field.
         """
-        return self._connection.post(Job, "/v1/jobs", _request(spec, options), idempotency_key=idempotency_key)
+        return self._connection.post(Job, path_to("jobs"), _request(spec, options), idempotency_key=idempotency_key)
 
     def plan(self, spec: Spec, **options: Unpack[JobOptions]) -> Plan:
         """What would become of a job if it were submitted now; nothing is written down."""
-        return self._connection.post(Plan, "/v1/jobs", _request(spec, options), dry_run=True)
+        return self._connection.post(Plan, path_to("jobs"), _request(spec, options), dry_run=True)
 
     def retrieve(self, job_id: str) -> Job:
-        return self._connection.get(Job, job_path(job_id))
+        return self._connection.get(Job, path_to("jobs", job_id))
 
     def retrieve_with_etag(self, job_id: str) -> tuple[Job, str]:
         """The job, and the tag that `update` takes as `if_match`."""
-        answer = self._connection.answer("GET", job_path(job_id))
+        answer = self._connection.answer("GET", path_to("jobs", job_id))
         return self._connection.read(Job, answer), answer.headers.get("etag", "*")
 
     def list(
@@ -87,11 +87,7 @@ class Jobs(JobResults):
             "created_after": created_after.isoformat() if created_after else None,
             "all_projects": all_projects,
         }
-
-        def fetch(cursor: str | None, size: int) -> JobPage:
-            return self._connection.get(JobPage, "/v1/jobs", **filters, cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, JobPage, path_to("jobs"), limit=limit, **filters)
 
     def update(self, job_id: str, *, if_match: str | None = None, **changes: Unpack[JobChanges]) -> Job:
         """Change the fields that are given; `labels` replaces all of them. Works in every state.
@@ -99,7 +95,7 @@ class Jobs(JobResults):
         Raises:
             PreconditionFailed: if the job was changed since it had the tag `if_match`.
         """
-        return self._connection.patch(Job, job_path(job_id), dict(changes), if_match=if_match)
+        return self._connection.patch(Job, path_to("jobs", job_id), dict(changes), if_match=if_match)
 
     def cancel(
         self, job_id: str, *, mode: Literal["graceful", "now"] = "graceful", grace_seconds: float | None = None
@@ -157,14 +153,14 @@ class Jobs(JobResults):
         """
         source = {"images_seen": images_seen, "best": best}
         document = {"source": source, "overrides": dict(overrides or {}), **_in_json(options)}
-        return self._connection.post(Fork, job_path(job_id, "fork"), document, idempotency_key=idempotency_key)
+        return self._connection.post(Fork, path_to("jobs", job_id, "fork"), document, idempotency_key=idempotency_key)
 
     def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
         """Remove a job that has ended. What `purge` names of what it left is removed, too, for ever.
 
         `purge` may name `checkpoints`, `samples`, `logs` and `results`.
         """
-        self._connection.delete(job_path(job_id), purge=list(purge) or None)
+        self._connection.delete(path_to("jobs", job_id), purge=list(purge) or None)
 
     def follow(self, job_id: str, *, poll_seconds: float = 1.0) -> Iterator[Job]:
         """The job again and again until it has ended; bridges a minute without a good answer.
@@ -205,7 +201,7 @@ class Jobs(JobResults):
         return job
 
     def _ask(self, job_id: str, verb: str, document: Any = None) -> Job:
-        return self._connection.post(Job, job_path(job_id, verb), document)
+        return self._connection.post(Job, path_to("jobs", job_id, verb), document)
 
 
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:

@@ -1,32 +1,24 @@
 """Lists that come page by page, as one."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from service.client.connection import Connection
+from service.web.views import PageOf
 
 Row = TypeVar("Row")
-Row_co = TypeVar("Row_co", covariant=True)
 
 _PAGE = 50
 
 
-class Page(Protocol[Row_co]):
-    """What every list of the service looks like."""
-
-    @property
-    def data(self) -> Sequence[Row_co]: ...
-
-    @property
-    def has_more(self) -> bool: ...
-
-    @property
-    def next_cursor(self) -> str | None: ...
-
-
-def rows(fetch: Callable[[str | None, int], Page[Row]], *, limit: int | None = None) -> Iterator[Row]:
-    """Every row, fetched as it is asked for by `fetch(cursor, page size)`; `limit` ends it early."""
+def rows(
+    connection: Connection, kind: type[PageOf[Row]], path: str, /, *, limit: int | None, **filters: Any
+) -> Iterator[Row]:
+    """Every row of the list there, fetched as it is asked for; `limit` ends it early."""
     cursor, left = None, limit
     while left is None or left > 0:
-        page = fetch(cursor, _PAGE if left is None else min(left, _PAGE))
+        size = _PAGE if left is None else min(left, _PAGE)
+        page = connection.get(kind, path, **filters, cursor=cursor, limit=size)
         yield from page.data
         if not page.has_more:
             return

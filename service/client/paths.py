@@ -3,6 +3,6 @@
 from urllib.parse import quote
 
 
-def job_path(job_id: str, *parts: str) -> str:
-    """Where a job is, or something of it."""
-    return "/".join(["/v1/jobs", quote(job_id, safe=""), *(quote(part, safe="") for part in parts)])
+def path_to(*parts: str) -> str:
+    """`/v1/jobs/job_1/events` for `jobs`, `job_1`, `events`."""
+    return "/".join(["/v1", *(quote(part, safe="") for part in parts)])

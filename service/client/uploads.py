@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import quote
+from typing import BinaryIO
 
 import httpx2
 
@@ -13,6 +12,7 @@ from service.client.connection import NEVER_PROXIED, Connection
 from service.client.errors import ClientError, UploadFailed
 from service.client.files import OnBytes, unheard
 from service.client.pages import rows
+from service.client.paths import path_to
 from service.uploads.views import Sources, Upload, UploadPage, UploadPart, UploadPartList
 
 _PIECE_BYTES = 1 << 20
@@ -30,7 +30,7 @@ class Uploads:
 
     def sources(self) -> Sources:
         """Where the files of a job may be."""
-        return self._connection.get(Sources, "/v1/sources")
+        return self._connection.get(Sources, path_to("sources"))
 
     def send(self, file: str | Path, *, name: str | None = None, on_bytes: OnBytes = unheard) -> Upload:
         """Send a file, whole; a document then names it by the `path` of what comes back.
@@ -47,7 +47,7 @@ class Uploads:
             sha256, num_bytes = file_digest(source, "sha256").hexdigest(), source.tell()
             named = "".join(each if each.isprintable() else "?" for each in name or path.name)[-255:]
             document = {"name": named, "num_bytes": num_bytes, "sha256": sha256}
-            upload = self._connection.post(Upload, "/v1/uploads", document)
+            upload = self._connection.post(Upload, path_to("uploads"), document)
             with (
                 self._deleted_if_given_up(upload),
                 httpx2.Client(
@@ -59,14 +59,10 @@ class Uploads:
 
     def list(self, *, limit: int | None = None) -> Iterator[Upload]:
         """All that take room of the project, newest first; also what has expired and jobs still read."""
-
-        def fetch(cursor: str | None, size: int) -> UploadPage:
-            return self._connection.get(UploadPage, "/v1/uploads", cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, UploadPage, path_to("uploads"), limit=limit)
 
     def retrieve(self, upload_id: str) -> Upload:
-        return self._connection.get(Upload, _path(upload_id))
+        return self._connection.get(Upload, path_to("uploads", upload_id))
 
     def delete(self, upload_id: str) -> None:
         """Before it expires, or after it if jobs have kept it.
@@ -74,7 +70,7 @@ class Uploads:
         Raises:
             Conflict: jobs may still read it.
         """
-        self._connection.delete(_path(upload_id))
+        self._connection.delete(path_to("uploads", upload_id))
 
     @contextmanager
     def _deleted_if_given_up(self, upload: Upload) -> Iterator[None]:
@@ -97,7 +93,7 @@ class Uploads:
 
     def _missing(self, upload: Upload) -> Sequence[UploadPart]:
         """With fresh links: what takes a day may outlive the first ones."""
-        parts = self._connection.get(UploadPartList, _path(upload.id, "parts")).data
+        parts = self._connection.get(UploadPartList, path_to("uploads", upload.id, "parts")).data
         return [part for part in parts if part.url]
 
 
@@ -128,7 +124,3 @@ def _pieces(source: BinaryIO, start: int, size: int, total: int, on_bytes: OnByt
     for offset in range(0, size, _PIECE_BYTES):
         yield source.read(min(_PIECE_BYTES, size - offset))
         on_bytes(start + min(offset + _PIECE_BYTES, size), total)
-
-
-def _path(upload_id: str, *parts: Any) -> str:
-    return "/".join(["/v1/uploads", quote(upload_id, safe=""), *parts])

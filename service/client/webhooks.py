@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from typing import TypedDict, Unpack
-from urllib.parse import quote
 
 from service.client.connection import Connection
 from service.client.pages import rows
+from service.client.paths import path_to
 from service.webhooks.views import Delivery, DeliveryPage, NewWebhook, Webhook, WebhookPage
 
 
@@ -32,45 +32,33 @@ class Webhooks:
             AnswerLost: it was created by a try whose answer got lost, and with it the secret: delete it.
         """
         document = {"url": url, "event_types": list(event_types), "enabled": enabled}
-        return self._connection.post(NewWebhook, "/v1/webhooks", document, idempotency_key=idempotency_key)
+        return self._connection.post(NewWebhook, path_to("webhooks"), document, idempotency_key=idempotency_key)
 
     def retrieve(self, webhook_id: str) -> Webhook:
-        return self._connection.get(Webhook, _path(webhook_id))
+        return self._connection.get(Webhook, path_to("webhooks", webhook_id))
 
     def list(self, *, limit: int | None = None) -> Iterator[Webhook]:
         """Newest first."""
-
-        def fetch(cursor: str | None, size: int) -> WebhookPage:
-            return self._connection.get(WebhookPage, "/v1/webhooks", cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, WebhookPage, path_to("webhooks"), limit=limit)
 
     def update(self, webhook_id: str, **changes: Unpack[WebhookChanges]) -> Webhook:
         """Change the fields that are given."""
-        return self._connection.patch(Webhook, _path(webhook_id), dict(changes))
+        return self._connection.patch(Webhook, path_to("webhooks", webhook_id), dict(changes))
 
     def delete(self, webhook_id: str) -> None:
-        self._connection.delete(_path(webhook_id))
+        self._connection.delete(path_to("webhooks", webhook_id))
 
     def ping(self, webhook_id: str) -> Delivery:
         """Have a message sent that is about no job."""
-        return self._connection.post(Delivery, _path(webhook_id, "ping"))
+        return self._connection.post(Delivery, path_to("webhooks", webhook_id, "ping"))
 
     def deliveries(self, webhook_id: str, *, limit: int | None = None) -> Iterator[Delivery]:
         """What was sent and what became of it, newest first."""
-
-        def fetch(cursor: str | None, size: int) -> DeliveryPage:
-            return self._connection.get(DeliveryPage, _path(webhook_id, "deliveries"), cursor=cursor, limit=size)
-
-        return rows(fetch, limit=limit)
+        return rows(self._connection, DeliveryPage, path_to("webhooks", webhook_id, "deliveries"), limit=limit)
 
     def delivery(self, webhook_id: str, delivery_id: str) -> Delivery:
-        return self._connection.get(Delivery, _path(webhook_id, "deliveries", delivery_id))
+        return self._connection.get(Delivery, path_to("webhooks", webhook_id, "deliveries", delivery_id))
 
     def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
         """Have a message sent again, under its id."""
-        return self._connection.post(Delivery, _path(webhook_id, "deliveries", delivery_id, "replay"))
-
-
-def _path(*parts: str) -> str:
-    return "/".join(["/v1/webhooks", *(quote(part, safe="") for part in parts)])
+        return self._connection.post(Delivery, path_to("webhooks", webhook_id, "deliveries", delivery_id, "replay"))

@@ -61,8 +61,7 @@ async def list_datasets(
     found = await datasets.page(project=reader.project, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="datasets", key=lambda known: known.first_job_id)
     shown = await datasets.manifests(list(page.rows))
-    data = tuple(dataset_view(known, manifest) for known, manifest in shown)
-    return DatasetPage(data=data, has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(DatasetPage, (dataset_view(known, manifest) for known, manifest in shown))
 
 
 @router.get(

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from service.jobs.views import Labels, MaxRuntime, Name, Priority, WantedPriority
-from service.web.views import View
+from service.web.views import PageOf, View
 from workers.contract.data import DatasetToImport
 from workers.contract.document import Document
 from workers.contract.importing import FaultyImages
@@ -63,9 +63,5 @@ class DatasetDetails(Dataset):
     num_ignored_files: Annotated[int | None, Field(description="Files that are no images; null: there is no report")]
 
 
-class DatasetPage(View):
+class DatasetPage(PageOf[Dataset]):
     """Data sets, the newest first."""
-
-    data: tuple[Dataset, ...]
-    has_more: bool
-    next_cursor: str | None

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
-from service.web.views import PLAIN_TEXT, View
+from service.web.views import PLAIN_TEXT, PageOf, View
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
@@ -257,12 +257,8 @@ class Job(View):
     links: dict[str, str]
 
 
-class JobPage(View):
+class JobPage(PageOf[Job]):
     """Jobs, newest first."""
-
-    data: tuple[Job, ...]
-    has_more: bool
-    next_cursor: str | None
 
 
 class Change(View):

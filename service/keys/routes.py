@@ -62,7 +62,7 @@ async def list_projects(
 ) -> ProjectPage:
     found = await keys.store.projects(after=read_cursor(cursor, kind="projects"), limit=limit + 1)
     page = page_of(found, limit=limit, kind="projects", key=lambda project: project.name)
-    return ProjectPage(data=page.rows, has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(ProjectPage, page.rows)
 
 
 @router.get("/projects/{name}", summary="Show a project", responses=documented(ProjectNotFound))
@@ -105,7 +105,7 @@ async def list_api_keys(
     before = read_cursor(cursor, kind="api-keys")
     found = await keys.store.keys(project=project, revoked=revoked, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="api-keys", key=lambda key: key.id)
-    return ApiKeyPage(data=page.rows, has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(ApiKeyPage, page.rows)
 
 
 @router.get("/api-keys/{key_id}", summary="Show an API key", responses=documented(ApiKeyNotFound))
@@ -137,4 +137,4 @@ async def list_audit(
     wanted = AuditFilter(actor=actor, project=project, target=target)
     found = await keys.store.audit(wanted, before=read_cursor(cursor, kind="audit"), limit=limit + 1)
     page = page_of(found, limit=limit, kind="audit", key=lambda row: row.id)
-    return AuditPage(data=page.rows, has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(AuditPage, page.rows)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from service.web.instants import InstantField
-from service.web.views import PLAIN_TEXT, Scope, View
+from service.web.views import PLAIN_TEXT, PageOf, Scope, View
 from workers.contract.document import Document
 
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -57,10 +57,8 @@ class Project(View):
     created_at: datetime
 
 
-class ProjectPage(View):
-    data: tuple[Project, ...]
-    has_more: bool
-    next_cursor: str | None
+class ProjectPage(PageOf[Project]):
+    """Projects by name."""
 
 
 class ApiKeyCreate(Document):
@@ -92,10 +90,8 @@ class NewApiKey(ApiKey):
     key: str
 
 
-class ApiKeyPage(View):
-    data: tuple[ApiKey, ...]
-    has_more: bool
-    next_cursor: str | None
+class ApiKeyPage(PageOf[ApiKey]):
+    """API keys, newest first."""
 
 
 class AuditRow(View):
@@ -116,7 +112,5 @@ class AuditRow(View):
     after_sha256: str | None
 
 
-class AuditPage(View):
-    data: tuple[AuditRow, ...]
-    has_more: bool
-    next_cursor: str | None
+class AuditPage(PageOf[AuditRow]):
+    """Rows of the audit, newest first."""

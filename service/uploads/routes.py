@@ -65,7 +65,7 @@ async def list_uploads(
     found = await uploads.page(project=reader.project, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="uploads", key=lambda row: row[0])
     shown = await asyncio.gather(*(_shown(upload_id, record, uploads) for upload_id, record in page.rows))
-    return UploadPage(data=tuple(shown), has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(UploadPage, shown)
 
 
 @router.get("/uploads/{upload_id}", summary="Show an upload", responses=documented(*_FOUND))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from service.web.views import PLAIN_TEXT, View
+from service.web.views import PLAIN_TEXT, PageOf, View
 from workers.contract.data import Digest
 from workers.contract.document import Document
 
@@ -40,12 +40,8 @@ class Upload(View):
     links: dict[str, str]
 
 
-class UploadPage(View):
+class UploadPage(PageOf[Upload]):
     """Uploads, newest first."""
-
-    data: tuple[Upload, ...]
-    has_more: bool
-    next_cursor: str | None
 
 
 class UploadPart(View):

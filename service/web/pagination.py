@@ -2,16 +2,18 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 
 from service.errors import InvalidRequest
+from service.web.views import PageOf
 from workers.contract.document import Problem
 
 Row = TypeVar("Row")
+Shown = TypeVar("Shown", bound=PageOf[Any])
 
 CursorParameter = Annotated[str | None, Query(max_length=500, description="next_cursor of the page before")]
 LimitParameter = Annotated[int, Query(ge=1, le=200)]
@@ -27,6 +29,10 @@ class Page(Generic[Row]):
     @property
     def has_more(self) -> bool:
         return self.next_cursor is not None
+
+    def shown(self, kind: type[Shown], data: Iterable[Any]) -> Shown:
+        """As clients see it; `data` are its rows as they do."""
+        return kind(data=tuple(data), has_more=self.has_more, next_cursor=self.next_cursor)
 
 
 def page_of(found: Sequence[Row], *, limit: int, kind: str, key: Callable[[Row], str]) -> Page[Row]:

@@ -1,8 +1,11 @@
 """What the service says about itself and about refused requests."""
 
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+Row = TypeVar("Row")
 
 # For texts that people write: no control characters. Postgres cannot keep NUL, and terminals obey the others.
 PLAIN_TEXT = r"^[^\x00-\x1f\x7f]*$"
@@ -12,6 +15,14 @@ class View(BaseModel):
     """A value the service answers with. Readers ignore fields they do not know, so that new ones may be added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PageOf(View, Generic[Row]):
+    """Some rows of a list. The next ones are those of `next_cursor`."""
+
+    data: tuple[Row, ...]
+    has_more: bool
+    next_cursor: str | None
 
 
 class Scope(StrEnum):

@@ -71,7 +71,7 @@ async def list_webhooks(
     before = read_cursor(cursor, kind="webhooks")
     found = await webhooks.store.page(project=member.project, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="webhooks", key=lambda webhook: webhook.id)
-    return WebhookPage(data=tuple(map(webhook_view, page.rows)), has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(WebhookPage, map(webhook_view, page.rows))
 
 
 @router.get("/webhooks/{webhook_id}", summary="Show a webhook", responses=_FOUND)
@@ -115,7 +115,7 @@ async def list_deliveries(
     webhook, before = await webhooks.find(webhook_id, project=member.project), read_cursor(cursor, kind="deliveries")
     found = await webhooks.store.deliveries(webhook.id, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="deliveries", key=lambda delivery: delivery.id)
-    return DeliveryPage(data=tuple(map(delivery_view, page.rows)), has_more=page.has_more, next_cursor=page.next_cursor)
+    return page.shown(DeliveryPage, map(delivery_view, page.rows))
 
 
 @router.get(

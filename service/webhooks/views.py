@@ -8,7 +8,7 @@ from pydantic import Field, Strict
 
 from service.jobs.lifecycle import JobState
 from service.jobs.result_views import Event
-from service.web.views import View
+from service.web.views import PageOf, View
 from workers.contract.document import Document
 
 EventType = Literal[
@@ -88,12 +88,8 @@ class NewWebhook(Webhook):
     secret: Annotated[str, Field(description="Signs all messages (https://www.standardwebhooks.com)")]
 
 
-class WebhookPage(View):
+class WebhookPage(PageOf[Webhook]):
     """Webhooks, newest first."""
-
-    data: tuple[Webhook, ...]
-    has_more: bool
-    next_cursor: str | None
 
 
 class DeliveryState(StrEnum):
@@ -119,12 +115,8 @@ class Delivery(View):
     last_error: str | None
 
 
-class DeliveryPage(View):
+class DeliveryPage(PageOf[Delivery]):
     """Deliveries, newest first."""
-
-    data: tuple[Delivery, ...]
-    has_more: bool
-    next_cursor: str | None
 
 
 class MessageJob(View):
