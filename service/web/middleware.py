@@ -42,6 +42,7 @@ def install_middleware(
     app.add_middleware(AuthMiddleware, failures_per_minute=limits.failures_per_minute)
     app.add_middleware(RefusalAuditMiddleware, clock=clock)
     app.add_middleware(RequestMiddleware)
-    app.add_middleware(TracingMiddleware, provider=tracing)
+    if tracing:
+        app.add_middleware(TracingMiddleware, provider=tracing)
     app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
     app.add_middleware(StartMiddleware)

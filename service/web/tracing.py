@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -13,8 +12,6 @@ from service.web.telemetry import route_template
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
-
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def open_tracing(endpoint: str) -> TracerProvider:
@@ -33,12 +30,9 @@ def open_tracing(endpoint: str) -> TracerProvider:
 
 
 class TracingMiddleware:
-    """Goes on with the caller's trace (`traceparent`, W3C), and leaves its own in `request.state.traceparent`.
+    """Makes a span of each request, in the caller's trace if it has one (`traceparent`, W3C)."""
 
-    Without a provider no spans are made, and a well-formed `traceparent` is handed on as it came.
-    """
-
-    def __init__(self, app: ASGIApp, *, provider: TracerProvider | None) -> None:
+    def __init__(self, app: ASGIApp, *, provider: TracerProvider) -> None:
         self._app = app
         self._provider = provider
 
@@ -46,27 +40,13 @@ class TracingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("traceparent", "")
-        parent = given if _TRACEPARENT.fullmatch(given) else None
-        if self._provider is None:
-            scope.setdefault("state", {})["traceparent"] = parent
-            await self._app(scope, receive, send)
-        else:
-            await self._traced(self._provider, parent, scope, receive, send)
-
-    async def _traced(
-        self, provider: TracerProvider, parent: str | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        propagator = TraceContextTextMapPropagator()
-        context = propagator.extract({"traceparent": parent} if parent else {})
-        tracer = provider.get_tracer("service.web")
+        given = Headers(scope=scope).get("traceparent", "")
+        context = TraceContextTextMapPropagator().extract({"traceparent": given})
+        tracer = self._provider.get_tracer("service.web")
         with tracer.start_as_current_span(scope["method"], context=context, kind=SpanKind.SERVER) as span:
-            carrier: dict[str, str] = {}
-            propagator.inject(carrier)
-            scope.setdefault("state", {})["traceparent"] = carrier["traceparent"]
 
             async def send_and_see(message: Message) -> None:
                 if message["type"] == "http.response.start":

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import httpx2
-from fastapi import FastAPI, Header, Response
+from fastapi import FastAPI, Response
 from pydantic import BaseModel, SecretStr
 from starlette.types import ASGIApp, Message
 
@@ -141,5 +141,5 @@ def _add_things(opened: Gate) -> None:
         return {"id": thing, "name": body.name, "project": writer.project}
 
     @opened.app.get("/v1/things/{name}")
-    async def show(name: str, reader: Reader, traceparent: Annotated[str | None, Header()] = None) -> dict[str, Any]:
+    async def show(name: str, reader: Reader) -> dict[str, Any]:
         return {"name": name, "by": reader.id, "project": reader.project}
