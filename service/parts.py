@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +18,7 @@ from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
+from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
 from service.jobs.measures import Measures
@@ -38,9 +40,9 @@ from service.webhooks.outbox import enqueue
 from workers.storage import ObjectStore, open_store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The parts of one control plane."""
+    """What one control plane is opened with, and the parts that are made of it, each once."""
 
     settings: Settings
     clock: Clock
@@ -49,16 +51,10 @@ class Parts:
     store: JobStore
     objects: JobObjects
     raw_objects: ObjectStore
-    uploads: Uploads
-    datasets: Datasets
     cluster: Cluster
     mlflow: Mlflow
     curves: MlflowCurves
-    scheduler: Scheduler
-    reconciler: Reconciler
-    aftercare: Aftercare
-    sweep: Sweep
-    housekeeping: Housekeeping
+    measures: Measures
 
     def jobs(self, *, wake: Callable[[JobRecord], None]) -> Jobs:
         """The use cases; `wake` is called with each job that was made or changed."""
@@ -71,10 +67,83 @@ class Parts:
             local_paths=self.settings.local_paths,
             stop_patience=self.settings.stop_patience,
             curves=self.curves,
-            measures=self.reconciler.actions.measures,
+            measures=self.measures,
             uploads=self.uploads.objects,
             s3_sources=self.settings.s3_sources,
         )
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        return Uploads(
+            objects=UploadObjects(self.raw_objects),
+            database=self.database,
+            clock=self.clock,
+            limits=self.settings.uploads,
+            readers=self.store.upload_readers,
+        )
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(
+            store=DatasetStore(self.database),
+            objects=DatasetObjects(self.raw_objects),
+            jobs=self.store,
+            job_objects=self.objects,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def installation(self) -> Installation:
+        return Installation(self.store, self.objects)
+
+    @cached_property
+    def actions(self) -> Actions:
+        return Actions(
+            store=self.store,
+            objects=self.objects,
+            cluster=self.cluster,
+            settings=self.settings,
+            clock=self.clock,
+            installation=self.installation,
+            measures=self.measures,
+        )
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        return Scheduler(actions=self.actions, replica=self.replica, max_active_jobs=self.settings.max_active_jobs)
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(actions=self.actions, lease_seconds=self.settings.lease_seconds)
+
+    @cached_property
+    def aftercare(self) -> Aftercare:
+        return Aftercare(
+            store=self.store,
+            objects=self.objects,
+            cluster=self.cluster,
+            mlflow=self.mlflow,
+            replica=self.replica,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(store=self.store, cluster=self.cluster, installation=self.installation)
+
+    @cached_property
+    def housekeeping(self) -> Housekeeping:
+        purges = {
+            "idempotency keys": IdempotencyStore(self.database).purge,
+            "uploads": self.uploads.purge,
+            "data sets": self.datasets.purge,
+            "pins": Pins(store=self.store, objects=self.objects).purge,
+        }
+        return Housekeeping(purges=purges, replica=self.replica, clock=self.clock)
+
+    def followups(self, jobs: Jobs) -> FollowUps:
+        """What follows trainings, submitted by these use cases."""
+        return FollowUps(store=self.store, objects=self.objects, jobs=jobs, replica=self.replica)
 
 
 @asynccontextmanager
@@ -91,94 +160,28 @@ async def open_parts(
     """What is not given is opened from the settings."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url))
-        engine = cluster or open_cluster(
-            settings.ray_url,
-            token=settings.ray_token,
-            grows_to=Resources(cpus=settings.ray_grows_to.cpus, gpus=settings.ray_grows_to.gpus),
-        )
-        stack.push_async_callback(engine.close)
-        tracker = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
-        stack.push_async_callback(tracker.close)
-        reader = curves or MlflowCurves(settings.mlflow_url, headers=settings.mlflow_headers)
-        stack.push_async_callback(reader.close)
-        store = JobStore(database, on_event=enqueue)
-        yield assemble(
-            settings,
+        cluster = cluster or _cluster(settings)
+        stack.push_async_callback(cluster.close)
+        mlflow = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
+        stack.push_async_callback(mlflow.close)
+        curves = curves or MlflowCurves(settings.mlflow_url, headers=settings.mlflow_headers)
+        stack.push_async_callback(curves.close)
+        raw_objects = objects or open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
+        yield Parts(
+            settings=settings,
             clock=clock,
             database=database,
-            store=store,
-            raw_objects=objects or open_store(settings.store_url, public_endpoint=settings.store_public_endpoint),
-            cluster=engine,
-            mlflow=tracker,
-            curves=reader,
+            replica=Replica(database=database, token=secrets.token_hex(8), clock=clock),
+            store=JobStore(database, on_event=enqueue),
+            objects=JobObjects(raw_objects, url=settings.store_url),
+            raw_objects=raw_objects,
+            cluster=cluster,
+            mlflow=mlflow,
+            curves=curves,
             measures=Measures(registry or CollectorRegistry()),
         )
 
 
-def assemble(
-    settings: Settings,
-    *,
-    clock: Clock,
-    database: Database,
-    store: JobStore,
-    raw_objects: ObjectStore,
-    cluster: Cluster,
-    mlflow: Mlflow,
-    curves: MlflowCurves,
-    measures: Measures,
-) -> Parts:
-    """Put what is open together."""
-    objects = JobObjects(raw_objects, url=settings.store_url)
-    uploads = Uploads(
-        objects=UploadObjects(raw_objects),
-        database=database,
-        clock=clock,
-        limits=settings.uploads,
-        readers=store.upload_readers,
-    )
-    datasets = Datasets(
-        store=DatasetStore(database),
-        objects=DatasetObjects(raw_objects),
-        jobs=store,
-        job_objects=objects,
-        clock=clock,
-    )
-    installation = Installation(store, objects)
-    actions = Actions(
-        store=store,
-        objects=objects,
-        cluster=cluster,
-        settings=settings,
-        clock=clock,
-        installation=installation,
-        measures=measures,
-    )
-    replica = Replica(database=database, token=secrets.token_hex(8), clock=clock)
-    return Parts(
-        settings=settings,
-        clock=clock,
-        database=database,
-        replica=replica,
-        store=store,
-        objects=objects,
-        raw_objects=raw_objects,
-        uploads=uploads,
-        datasets=datasets,
-        cluster=cluster,
-        mlflow=mlflow,
-        curves=curves,
-        scheduler=Scheduler(actions=actions, replica=replica, max_active_jobs=settings.max_active_jobs),
-        reconciler=Reconciler(actions=actions, lease_seconds=settings.lease_seconds),
-        aftercare=Aftercare(store=store, objects=objects, cluster=cluster, mlflow=mlflow, replica=replica, clock=clock),
-        housekeeping=Housekeeping(
-            purges={
-                "idempotency keys": IdempotencyStore(database).purge,
-                "uploads": uploads.purge,
-                "data sets": datasets.purge,
-                "pins": Pins(store=store, objects=objects).purge,
-            },
-            replica=replica,
-            clock=clock,
-        ),
-        sweep=Sweep(store=store, cluster=cluster, installation=installation),
-    )
+def _cluster(settings: Settings) -> Cluster:
+    grows_to = Resources(cpus=settings.ray_grows_to.cpus, gpus=settings.ray_grows_to.gpus)
+    return open_cluster(settings.ray_url, token=settings.ray_token, grows_to=grows_to)

@@ -7,7 +7,6 @@ from typing import TypedDict
 
 from service.database import Database
 from service.datasets.usecases import Datasets
-from service.jobs.followups import FollowUps
 from service.jobs.gauges import BacklogGauges, JobGauges, Pulse
 from service.jobs.loop import Loop
 from service.jobs.records import JobRecord
@@ -119,7 +118,6 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
 
 def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
     interval = parts.settings.reconcile_interval_seconds
-    followups = FollowUps(store=parts.store, objects=parts.objects, jobs=jobs, replica=parts.replica)
 
     async def schedule() -> bool:
         moved = await parts.scheduler.tick()
@@ -133,7 +131,7 @@ def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[s
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
         Loop("purges", parts.aftercare.purge, interval_seconds=interval),
         Loop("tracking", parts.aftercare.tend_runs, interval_seconds=interval),
-        Loop("followups", followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
+        Loop("followups", parts.followups(jobs).tick, interval_seconds=_FOLLOWUP_SECONDS),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
         Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
         Loop("feed", feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),

@@ -17,7 +17,6 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from service.cluster.base import NOTHING, Resources, RunStatus
 from service.cluster.memory import Process
-from service.jobs.followups import FollowUps
 from service.jobs.mlflow import Mlflow
 from service.jobs.records import JobRecord
 from service.jobs.views import CancelRequest, JobCreate
@@ -238,7 +237,7 @@ class Plane:
         self.objects = parts.objects
         self.aftercare = parts.aftercare
         self.service = parts.jobs(wake=lambda _: None)
-        self.followups = FollowUps(store=parts.store, objects=parts.objects, jobs=self.service, replica=parts.replica)
+        self.followups = parts.followups(self.service)
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond

@@ -108,7 +108,7 @@ async def test_something_else_under_the_id_of_an_attempt_is_left_alone(plane: Pl
     await plane.parts.scheduler.tick()
     attempt = await plane.jobs.attempt(job_id, 1)
     assert attempt
-    ours = await plane.parts.reconciler.actions._submission(attempt)
+    ours = await plane.parts.actions._submission(attempt)
     await plane.cluster.submit(replace(ours, metadata={**ours.metadata, "cdm_nonce": "theirs"}))
 
     await plane.settle()
