@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from service.errors import StorageUnavailable
-from service.threads import Threads
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _LONGEST_SECONDS = 60.0
-_threads = Threads(32, "store")  # a store that takes requests and does not answer keeps one for minutes
+# A store that takes requests and does not answer keeps a thread for minutes. The event loop's own are few, and look up
+# the names of Ray, MLflow and the database.
+_threads = ThreadPoolExecutor(32, "store")
 
 
 async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -23,9 +25,10 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
         FileNotFoundError: there is no such object.
         StorageUnavailable: the store does not answer.
     """
+    call = partial(copy_context().run, method, *args, **kwargs)
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            return await _threads.run(partial(copy_context().run, method, *args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(_threads, call)
     except FileNotFoundError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ what a name resolves to a moment later changes nothing.
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import httpx2
 import structlog
 
-from service.threads import Threads
 from workers.contract.addresses import INSIDE, Address, Network, is_open
 
 __all__ = ["INSIDE", "AddressGuard", "AddressRefused", "parsed", "resolve"]
@@ -26,7 +26,7 @@ Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[Address]]]
 _PORTS = {"http": 80, "https": 443}
 _LONGEST_SECONDS = 3.0
 # A name server that does not answer keeps a thread for half a minute, also when nobody waits for it any more.
-_threads = Threads(256, "names")
+_threads = ThreadPoolExecutor(256, "names")
 _OF_ONE_PROJECT = 24  # more than it may have webhooks, so that those it has do not wait for each other
 
 
@@ -36,8 +36,9 @@ class AddressRefused(ValueError):
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """All addresses of a name, as the system knows them; none if it knows no such name."""
+    look = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await _threads.run(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+        found = await asyncio.get_running_loop().run_in_executor(_threads, look)
     except (OSError, UnicodeError) as error:
         log.info("address.unknown", host=host, error=str(error))
         return ()

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service import parts as service_parts
+from service import storage
 from service.cluster.ray import RayCluster
 from service.database import Database, engine, open_database, postgres
 from service.database.inline import open_sqlite
@@ -113,7 +115,8 @@ def main() -> None:
                 os.kill(pid, signal.SIGCONT)
                 fate = _awaited(pid)
             case {"warm": run}:
-                asyncio.run(_tell(_read(run)))  # leaves no thread and no connection behind
+                asyncio.run(_tell(_read(run)))
+                _end_threads()  # a process that is forked would wait for them, and has none
                 fate = Fate(exit_code=0)
             case {"run": run}:
                 fate = _awaited(os.fork() or _live(_read(run)))
@@ -121,6 +124,12 @@ def main() -> None:
                 raise LookupError(line)
         answers.write(json.dumps(asdict(fate)) + "\n")
         answers.flush()
+
+
+def _end_threads() -> None:
+    """Those that call the object store, which outlive their event loop; others begin where they are needed."""
+    storage._threads.shutdown()
+    storage._threads = ThreadPoolExecutor(storage._threads._max_workers)
 
 
 def _read(run: dict[str, Any]) -> Run:
