@@ -25,6 +25,7 @@ from service.web.views import FieldProblem, ProblemDetails
 from workers.contract.document import Problem, problems_of
 
 MEDIA_TYPE = "application/problem+json"
+_NOT_CALLED_JSON = Problem("", "content_type", "send it with the header Content-Type: application/json")
 
 
 def problem(
@@ -114,6 +115,8 @@ def install_problems(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return refusal(request, MalformedRequest(f"{first['ctx']['error']} at character {first['loc'][-1]}"))
         problems = [Problem(one.pointer.removeprefix("/body"), one.code, one.message) for one in problems_of(error)]
+        if isinstance(error.body, bytes):  # FastAPI reads a body as JSON only if it is called that
+            problems = [_NOT_CALLED_JSON if one.pointer == "" else one for one in problems]
         detail = f"{len(problems)} {'field is' if len(problems) == 1 else 'fields are'} wrong"
         return refusal(request, InvalidRequest(detail, problems=problems))
 

@@ -77,6 +77,24 @@ async def test_a_body_that_is_no_job_is_a_problem_and_not_a_crash(
     assert_problem(response, status=status, code=code)
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/{job_id}/cancel"])
+@pytest.mark.parametrize("called", [None, "application/x-www-form-urlencoded", "text/plain"])
+async def test_a_body_that_is_not_called_json_is_a_problem_that_says_what_to_call_it(
+    served: Served, path: str, called: str | None
+) -> None:
+    job = (await served.api.post("/v1/jobs", json={"spec": SMOKE})).json()
+    headers = {"Content-Type": called} if called else {}
+
+    response = await served.api.post(path.format(job_id=job["id"]), content=b'{"mode": "now"}', headers=headers)
+
+    [error] = assert_problem(response, status=422, code="validation_failed")["errors"]
+    assert error == {
+        "pointer": "",
+        "code": "content_type",
+        "message": "send it with the header Content-Type: application/json",
+    }
+
+
 @pytest.mark.parametrize(
     "path",
     [
