@@ -164,6 +164,8 @@ class Connection:
 
 
 def _sendable(text: str, *, what: str) -> str:
+    if not text:  # or None, of a variable that is not set
+        raise ClientError(f"{what} is missing: see that the variable or file that it is read from has it")
     if not (text.isascii() and text.isprintable()):
         raise ClientError(
             f"{what} has characters that cannot be sent: see that it was copied whole, and nothing else with it"

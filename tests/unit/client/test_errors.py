@@ -1,6 +1,7 @@
 """What a caller of the SDK sees of refusals, of answers that are none, and of what cannot be asked."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -125,6 +126,12 @@ def test_a_key_or_a_project_that_no_header_can_carry_is_refused_and_not_shown(wr
 
     with pytest.raises(ClientError, match="the project has characters"):
         Client("http://cdm.test", "secret", project=wrong)
+
+
+@pytest.mark.parametrize("lacking", [None, ""])
+def test_a_key_that_is_not_there_is_said_to_be_missing(lacking: Any) -> None:
+    with pytest.raises(ClientError, match="the API key is missing"):
+        Client("http://cdm.test", lacking)
 
 
 def test_what_cannot_be_sent_is_an_error_of_one_line() -> None:
