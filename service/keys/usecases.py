@@ -81,8 +81,9 @@ class Keys:
         key = ApiKey.model_validate(new.model_dump(exclude={"key"}))
         async with self.store.database.writing() as connection:
             if await self.store.project(connection, key.project) is None:
-                wrong = Problem("/project", "project_not_found", "create it with POST /v1/projects")
-                raise InvalidRequest(f"there is no project {key.project}", problems=[wrong])
+                lacking = f"there is no project {key.project!r}"
+                wrong = Problem("/project", "project_not_found", f"{lacking}: create it with POST /v1/projects")
+                raise InvalidRequest(lacking, problems=[wrong])
             if not await self.store.add_key(connection, key, sha256=sha256_of(new.key)):
                 raise IdempotencyAnswerNotKept(
                     "the key was created, and its secret is lost: revoke it and create another",

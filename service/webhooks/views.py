@@ -2,12 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, Strict
+from pydantic import BeforeValidator, Field, Strict
+from pydantic_core import PydanticCustomError
 
 from service.jobs.lifecycle import JobState
 from service.jobs.result_views import Event
+from service.spelling import did_you_mean
 from service.web.views import PageOf, View
 from workers.contract.document import Document
 
@@ -48,9 +50,19 @@ StateName = Literal[
 ]
 PING = "ping"  # the type of a message that is about no job
 
+WORDS = (*get_args(EventType), *get_args(StateName))
+
+
+def _known(word: Any) -> Any:
+    if isinstance(word, str) and word not in WORDS:
+        message = f"there is no such type of event, and no such state{did_you_mean(word, WORDS)}"
+        raise PydanticCustomError("unknown_event_type", "{message}", {"message": message})
+    return word
+
+
 Url = Annotated[str, Field(min_length=1, max_length=2000, description="http or https; no redirects are followed")]
 EventTypes = Annotated[
-    tuple[EventType | StateName, ...],
+    tuple[Annotated[Literal[EventType, StateName], BeforeValidator(_known)], ...],
     Strict(False),
     Field(max_length=50, description="Types of events, and states that jobs come into; none = all events"),
 ]

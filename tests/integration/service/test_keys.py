@@ -247,6 +247,13 @@ async def test_wrong_documents_name_the_field(door: Gate, url: str, body: dict[s
     assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
 
 
+async def test_a_key_for_a_project_that_is_not_there_says_so(door: Gate) -> None:
+    response = await door.api.post("/v1/api-keys", json={"scopes": ["jobs:read"], "project": "nowhere"})
+
+    [error] = response.json()["errors"]
+    assert error["message"] == "there is no project 'nowhere': create it with POST /v1/projects"
+
+
 async def test_a_change_whose_audit_row_cannot_be_written_is_not_made(door: Gate) -> None:
     async with door.database.writing() as connection:
         await connection.execute(text("DROP TABLE audit"))

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from service.jobs import records, usecases
 from service.jobs.lifecycle import JobState
 from service.webhooks.views import MOVES, EventType, StateName, WebhookCreate
+from workers.contract.document import problems_of
 
 
 def test_every_state_and_every_known_type_of_event_can_be_chosen() -> None:
@@ -24,4 +25,14 @@ def test_other_words_are_refused_by_their_place() -> None:
     with pytest.raises(ValidationError) as refused:
         WebhookCreate.model_validate_json('{"url": "https://x.test", "event_types": ["failed", "exploded"]}')
 
-    assert {detail["loc"][:2] for detail in refused.value.errors()} == {("event_types", 1)}
+    [problem] = problems_of(refused.value)
+    assert problem.pointer == "/event_types/1"
+    assert problem.message == "there is no such type of event, and no such state"
+
+
+def test_a_word_that_is_misspelt_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ValidationError) as refused:
+        WebhookCreate.model_validate_json('{"url": "https://x.test", "event_types": ["succeded"]}')
+
+    [problem] = problems_of(refused.value)
+    assert problem.message.endswith("; did you mean succeeded?")
