@@ -1,6 +1,7 @@
 """Records as clients see them."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from service.jobs import result_views, views
@@ -16,10 +17,9 @@ _PRIORITIES = tuple(views.Priority)
 _AS_TRAINING = "?workflowType=machine_learning"  # else MLflow shows the run among evaluations of chats
 
 
-def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
+def job_view(job: JobRecord, *, mlflow_url: str) -> views.Job:
     """`mlflow_url` is where browsers find MLflow."""
-    fields = _fields(job, mlflow_url=mlflow_url, queue_position=queue_position)
-    return views.Job(spec=read_job(job.spec), **fields)
+    return views.Job(spec=read_job(job.spec), **_fields(job, mlflow_url=mlflow_url))
 
 
 def job_json(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> str:
@@ -36,7 +36,7 @@ def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
     return f'{{"data":[{data}],{rest[1:]}'
 
 
-def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None) -> dict[str, Any]:
+def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> dict[str, Any]:
     """Of a `views.Job`, all but the document."""
     page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}{_AS_TRAINING}"
     this = f"/v1/jobs/{job.id}"
@@ -102,30 +102,11 @@ def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
 
 
 def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> result_views.Attempt:
-    return result_views.Attempt(
-        number=attempt.number,
-        submission_id=attempt.submission_id,
-        created_at=attempt.created_at,
-        submitted_at=attempt.submitted_at,
-        ended_at=attempt.ended_at,
-        from_images=attempt.from_images,
-        reason=attempt.reason,
-        message=attempt.message,
-        ledger=progress.ledger if progress else None,
-    )
+    return result_views.Attempt.model_validate({**asdict(attempt), "ledger": progress.ledger if progress else None})
 
 
 def event_view(event: EventRecord) -> result_views.Event:
-    return result_views.Event(
-        sequence=event.sequence,
-        type=event.type,
-        state=event.state,
-        attempt=event.attempt,
-        reason=event.reason,
-        message=event.message,
-        actor=event.actor,
-        created_at=event.created_at,
-    )
+    return result_views.Event.model_validate(event, from_attributes=True)
 
 
 def checkpoint_view(folder: str, manifest: CheckpointManifest, *, objects: JobObjects) -> result_views.Checkpoint:

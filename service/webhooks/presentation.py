@@ -1,37 +1,23 @@
 """Records as users see them."""
 
+from dataclasses import asdict
+
 from service.webhooks.messages import is_ping
 from service.webhooks.records import DeliveryRecord, WebhookRecord
 from service.webhooks.views import Delivery, DeliveryState, NewWebhook, Webhook
 
 
 def webhook_view(webhook: WebhookRecord) -> Webhook:
-    return Webhook(
-        id=webhook.id,
-        url=webhook.url,
-        event_types=webhook.event_types,
-        enabled=webhook.enabled,
-        created_at=webhook.created_at,
-    )
+    return Webhook.model_validate(webhook, from_attributes=True)
 
 
 def new_webhook_view(webhook: WebhookRecord) -> NewWebhook:
-    return NewWebhook(**webhook_view(webhook).model_dump(), secret=webhook.secret)
+    return NewWebhook.model_validate(webhook, from_attributes=True)
 
 
 def delivery_view(delivery: DeliveryRecord) -> Delivery:
-    return Delivery(
-        id=delivery.id,
-        state=_state(delivery),
-        job_id=None if is_ping(delivery) else delivery.job_id,
-        sequence=None if is_ping(delivery) else delivery.sequence,
-        created_at=delivery.created_at,
-        due_at=delivery.due_at,
-        tries=delivery.tries,
-        delivered_at=delivery.delivered_at,
-        last_status=delivery.last_status,
-        last_error=delivery.last_error,
-    )
+    about = {"job_id": None, "sequence": None} if is_ping(delivery) else {}
+    return Delivery.model_validate({**asdict(delivery), **about, "state": _state(delivery)})
 
 
 def _state(delivery: DeliveryRecord) -> DeliveryState:
