@@ -20,6 +20,14 @@ class ServiceError(Exception):
         self.extra = extra
 
 
+class Retriable(ServiceError):
+    """Refused for now; the answer says in `Retry-After` when to come back."""
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class NotAuthenticated(ServiceError):
     code, status, title = "not_authenticated", 401, "A valid API key is needed"
 
@@ -64,11 +72,11 @@ class InvalidRequest(ServiceError):
     code, status, title = "validation_failed", 422, "The request is not valid"
 
 
-class StorageUnavailable(ServiceError):
+class StorageUnavailable(Retriable):
     code, status, title = "storage_unavailable", 503, "The object store does not answer"
 
 
-class DatabaseUnavailable(ServiceError):
+class DatabaseUnavailable(Retriable):
     code, status, title = "database_unavailable", 503, "The database cannot be used"
 
 

@@ -73,10 +73,12 @@ class JobGauges:
             gauge("cdm_jobs_blocked", "Jobs in the queue, by why they wait", ["reason"], _blocked(found)),
             gauge("cdm_jobs_unwell", "Active jobs of which this does not hold", ["condition"], _unwell(active)),
             gauge("cdm_workers", "Of jobs in the queue, and of active ones", ["accelerator", "state"], _workers(found)),
-            _seconds("cdm_queue_head_wait_seconds", "Of the job whose turn is next", _longest(heads, now=now)),
-            _seconds("cdm_queue_longest_wait_seconds", "Of the job that waits longest", _longest(waiting, now=now)),
+            GaugeMetricFamily("cdm_queue_head_wait_seconds", "Of the job whose turn is next", _longest(heads, now=now)),
+            GaugeMetricFamily(
+                "cdm_queue_longest_wait_seconds", "Of the job that waits longest", _longest(waiting, now=now)
+            ),
             gauge("cdm_images_per_second", "Of all jobs that run and are heard of", ["kind"], _speeds(trains)),
-            _seconds(
+            GaugeMetricFamily(
                 "cdm_checkpoint_age_seconds",
                 "Most work that a running training would lose if it died now",
                 max((unsaved_seconds(job, now=now) for job in trains), default=0.0),
@@ -110,10 +112,6 @@ def gauge(name: str, help_text: str, labels: Sequence[str], values: _Values) -> 
     for key, value in values.items():
         family.add_metric(key, value)
     return family
-
-
-def _seconds(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, help_text, value)
 
 
 def _longest(since: Iterable[datetime], *, now: datetime) -> float:

@@ -1,6 +1,6 @@
 """Refusals of metrics."""
 
-from service.web.errors import Retriable
+from service.errors import Retriable
 
 
 class MetricsUnavailable(Retriable):

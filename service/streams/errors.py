@@ -1,6 +1,6 @@
 """Refusals of streams."""
 
-from service.web.errors import Retriable
+from service.errors import Retriable
 
 
 class TooManyStreams(Retriable):

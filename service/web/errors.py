@@ -1,9 +1,6 @@
 """Refusals that have to do with who asks, how often, how much, and twice."""
 
-from collections.abc import Sequence
-
-from service.errors import ServiceError
-from workers.contract.document import Problem
+from service.errors import Retriable, ServiceError
 
 
 class Forbidden(ServiceError):
@@ -28,16 +25,6 @@ class IdempotencyMismatch(ServiceError):
 
 class IdempotencyAnswerNotKept(ServiceError):
     code, status, title = "idempotency_answer_not_kept", 409, "This was done, and its answer cannot be repeated"
-
-
-class Retriable(ServiceError):
-    """Refused for now; the answer says in `Retry-After` when to come back."""
-
-    def __init__(
-        self, detail: str, *, retry_after_seconds: int = 5, problems: Sequence[Problem] = (), **extra: str | list[str]
-    ) -> None:
-        super().__init__(detail, problems=problems, **extra)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class IdempotencyInFlight(Retriable):

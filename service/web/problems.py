@@ -11,7 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 
-from service.errors import DatabaseUnavailable, InvalidRequest, MalformedRequest, NotAuthenticated, ServiceError
+from service.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    MalformedRequest,
+    NotAuthenticated,
+    Retriable,
+    ServiceError,
+)
 from service.web.errors import (
     Forbidden,
     IdempotencyInFlight,
@@ -19,7 +26,6 @@ from service.web.errors import (
     RateLimited,
     RequestTimeout,
     RequestTooLarge,
-    Retriable,
 )
 from service.web.views import FieldProblem, ProblemDetails
 from workers.contract.document import Problem, problems_of
@@ -65,8 +71,6 @@ def refusal(request: Request, error: ServiceError) -> JSONResponse:
     )
     if isinstance(error, Retriable):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
-    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = "5"
     elif error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
