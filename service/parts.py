@@ -37,6 +37,7 @@ from service.uploads.objects import UploadObjects
 from service.uploads.usecases import Uploads
 from service.web.idempotency_store import IdempotencyStore
 from service.webhooks.outbox import enqueue
+from service.webhooks.queue import DeliveryQueue
 from workers.storage import ObjectStore, open_store
 
 
@@ -138,6 +139,7 @@ class Parts:
             "uploads": self.uploads.purge,
             "data sets": self.datasets.purge,
             "pins": Pins(store=self.store, objects=self.objects).purge,
+            "deliveries": DeliveryQueue(self.database).purge,
         }
         return Housekeeping(purges=purges, replica=self.replica, clock=self.clock)
 

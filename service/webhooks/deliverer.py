@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 
 import httpx2
 import structlog
@@ -27,13 +26,7 @@ log = structlog.get_logger()
 
 _LEASE_SECONDS = 6 * TIMEOUT_SECONDS
 _MOMENT_SECONDS = 0.25  # others may be due by then, and need not wait for a receiver that is slow
-_KEPT = timedelta(days=30)
-_BETWEEN_PURGES = timedelta(hours=1)
-
-
-@dataclass(slots=True)
-class _Purged:
-    at: datetime | None = None
+_MOST_FAILING = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +42,14 @@ class Deliverer:
     clock: Clock
     jitter: Callable[[], float] = random.random
     patience_seconds: float = TIMEOUT_SECONDS
-    _purged: _Purged = field(default_factory=_Purged)
     _on_their_way: dict[asyncio.Task[None], Addressee] = field(default_factory=dict)
     _failing: set[str] = field(default_factory=set)  # webhooks whose last message did not arrive
 
     async def tick(self) -> bool:
         """Send off what is due, and wait a moment for something to arrive; False if there is nothing on its way."""
         now = self.clock()
-        if self._purged.at is None or now - self._purged.at >= _BETWEEN_PURGES:
-            self._purged.at = now
+        if len(self._failing) > _MOST_FAILING:
             self._failing.clear()  # or those that were deleted would stay for ever
-            await self.queue.purge(before=now - _KEPT)
         busy, failing = self._on_their_way.values(), self._failing
         for claimed in await self.queue.claim(now=now, seconds=_LEASE_SECONDS, busy=busy, failing=failing):
             delivering = asyncio.create_task(self._deliver(claimed))

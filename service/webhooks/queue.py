@@ -19,6 +19,8 @@ from service.jobs.records import EventRecord
 from service.webhooks.due import Places, find_due
 from service.webhooks.records import Addressee, Claimed, DeliveryRecord, Subject
 
+_KEPT = timedelta(days=30)
+
 
 class DeliveryQueue:
     """Shared by all replicas."""
@@ -59,8 +61,9 @@ class DeliveryQueue:
         async with self._database.writing() as connection:
             return bool((await connection.execute(update(deliveries).where(*ours).values(values))).rowcount)
 
-    async def purge(self, *, before: datetime) -> int:
-        """Forget what is older and not to be sent any more; the ids tell the age. How many there were."""
+    async def purge(self, *, now: datetime) -> int:
+        """Forget what is old and not to be sent any more; the ids tell the age. How many there were."""
+        before = now - _KEPT
         old = deliveries.c.id < first_id("dlv", at=before)
         idle = or_(deliveries.c.due_at.is_(None), deliveries.c.due_at < before)  # the latter are of disabled webhooks
         async with self._database.reading() as connection:

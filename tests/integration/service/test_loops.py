@@ -11,6 +11,8 @@ from service.cluster.base import Submission
 from service.database.tables import idempotency_keys
 from service.identifiers import new_id
 from service.web.idempotency_store import IdempotencyStore
+from service.webhooks.records import DeliveryRecord, WebhookRecord
+from service.webhooks.store import WebhookStore
 from tests.support.plane import Plane, Script, eventually, plane_in, served_in
 from tests.support.submissions import ended, trained
 from workers.contract.keys import INSTALLATION, JOBS, UNWANTED, UPLOADS, JobKeys, UploadKeys, unwanted_dataset
@@ -101,6 +103,22 @@ async def test_what_cannot_be_removed_keeps_nothing_else_from_being_removed(
         assert await left() == {broken}
         store.broken = None
         assert await left() == set()
+
+
+async def test_deliveries_are_forgotten_after_a_month(plane: Plane) -> None:
+    at, webhooks = plane.clock(), WebhookStore(plane.parts.database)
+    hook = WebhookRecord(
+        id="whk_1", project="default", url="http://x.test", event_types=(), secret="", enabled=True, created_at=at
+    )
+    async with plane.parts.database.writing() as connection:
+        await webhooks.add(connection, hook)
+        given_up = DeliveryRecord(id=new_id("dlv", at=at), webhook_id=hook.id, created_at=at, due_at=None)
+        await webhooks.add_delivery(connection, given_up)
+    plane.clock.advance(31 * DAY)
+
+    await plane.parts.housekeeping.tick()
+
+    assert await webhooks.deliveries(hook.id, before=None, limit=10) == []
 
 
 async def test_a_table_that_cannot_be_used_keeps_no_object_from_being_removed(plane: Plane) -> None:
