@@ -253,7 +253,8 @@ async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow
     Journal(plane.store, JobKeys(job_id), 1).deliver(AN_HOUR[:3])
     plane.worker(job_id).outcome("succeeded", at=plane.clock())
     await plane.settle()
-    replicas = [replace(plane.aftercare, mlflow=mlflow, token=f"replica {number}") for number in range(3)]
+    others = [replace(plane.parts.replica, token=f"replica {number}") for number in range(3)]
+    replicas = [replace(plane.aftercare, mlflow=mlflow, replica=replica) for replica in others]
 
     await asyncio.gather(*(replica.tend_runs() for replica in replicas))
 
