@@ -1,18 +1,26 @@
-"""Calls of the object store that do not block the event loop, and fail alike whatever is behind it."""
+"""Calls of the object store that do not block the event loop, and fail alike whatever is behind it; and what is made
+of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+import structlog
+
 from service.errors import StorageUnavailable
+from workers.contract.document import Record, read_leniently
+from workers.storage import ObjectStore
+
+log = structlog.get_logger()
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 _LONGEST_SECONDS = 60.0
+_CALLS_AT_A_TIME = 8  # of one purpose: all others need the threads, too
 # A store that takes requests and does not answer keeps a thread for minutes. The event loop's own are few, and look up
 # the names of Ray, MLflow and the database.
 _threads = ThreadPoolExecutor(32, "store")
@@ -33,3 +41,36 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
         raise
     except Exception as error:
         raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
+
+
+async def get_or_none(store: ObjectStore, key: str) -> bytes | None:
+    """An object; None if there is none."""
+    try:
+        return await called(store.get, key)
+    except FileNotFoundError:
+        return None
+
+
+async def record_or_none(store: ObjectStore, kind: type[Record], key: str) -> Record | None:
+    """A record; one that cannot be read says nothing, and is as good as none."""
+    data = await get_or_none(store, key)
+    record = read_leniently(kind, data) if data else None
+    if data and record is None:
+        log.warning("record.unreadable", key=key)
+    return record
+
+
+async def remove_all(store: ObjectStore, prefix: str, *, first: str | None = None) -> int:
+    """Delete all that begins so, and of that first the object without which the rest is nothing, if there is one such;
+    how many objects that were."""
+    keys = await called(store.list, prefix)
+    if first in keys:
+        await called(store.delete, first)
+    for some in some_at_a_time([key for key in keys if key != first]):
+        await asyncio.gather(*(called(store.delete, key) for key in some))
+    return len(keys)
+
+
+def some_at_a_time(keys: Sequence[str]) -> list[Sequence[str]]:
+    """In pieces whose calls may be made side by side."""
+    return [keys[first : first + _CALLS_AT_A_TIME] for first in range(0, len(keys), _CALLS_AT_A_TIME)]

@@ -1,8 +1,7 @@
 """Image sets in the object store, and what import jobs report of them."""
 
-from service.storage import called
+from service.storage import called, record_or_none, remove_all
 from workers.contract.data import DatasetManifest
-from workers.contract.document import Record, read_leniently
 from workers.contract.importing import ImportReport
 from workers.contract.keys import MANIFEST, RESULT, UNWANTED, JobKeys, dataset_folder, unwanted_dataset
 from workers.storage import ObjectStore
@@ -16,11 +15,11 @@ class DatasetObjects:
 
     async def manifest(self, digest: str) -> DatasetManifest | None:
         """None if there is no such image set."""
-        return await self._record(DatasetManifest, dataset_folder(digest) + MANIFEST)
+        return await record_or_none(self._store, DatasetManifest, dataset_folder(digest) + MANIFEST)
 
     async def report(self, job_id: str) -> ImportReport | None:
         """None if this was no import, or its results were removed."""
-        return await self._record(ImportReport, JobKeys(job_id).results + RESULT)
+        return await record_or_none(self._store, ImportReport, JobKeys(job_id).results + RESULT)
 
     async def mark_unwanted(self, digest: str) -> None:
         await called(self._store.put, unwanted_dataset(digest), b"")
@@ -36,13 +35,4 @@ class DatasetObjects:
     async def remove(self, digest: str) -> int:
         """All of it, beginning with its manifest, without which there is no image set; how many objects that were."""
         folder = dataset_folder(digest)
-        found = await called(self._store.list, folder)
-        for key in sorted(found, key=lambda key: key != folder + MANIFEST):
-            await called(self._store.delete, key)
-        return len(found)
-
-    async def _record(self, kind: type[Record], key: str) -> Record | None:
-        try:
-            return read_leniently(kind, await called(self._store.get, key))
-        except FileNotFoundError:
-            return None
+        return await remove_all(self._store, folder, first=folder + MANIFEST)

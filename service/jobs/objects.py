@@ -2,26 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence, Set
+from collections.abc import AsyncIterator, Iterable, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
 from service.jobs.records import AttemptRecord
-from service.storage import called
+from service.storage import called, get_or_none, record_or_none, remove_all, some_at_a_time
 from workers.contract.data import DatasetManifest
-from workers.contract.document import Record, read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest, Claim, Origin, Outcome, Progress
 from workers.storage import ObjectStore
 
-log = structlog.get_logger()
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
-_CALLS_AT_A_TIME, _ROWS_AT_A_TIME = 8, 500
+_ROWS_AT_A_TIME = 500
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
 
 
@@ -48,10 +44,10 @@ class JobObjects:
         await called(self._store.put, JobKeys(job_id).spec, spec)
 
     async def outcome(self, job_id: str, attempt: int) -> Outcome | None:
-        return await self._record(Outcome, JobKeys(job_id).attempt(attempt).outcome)
+        return await record_or_none(self._store, Outcome, JobKeys(job_id).attempt(attempt).outcome)
 
     async def progress(self, job_id: str, attempt: int) -> Progress | None:
-        return await self._record(Progress, JobKeys(job_id).attempt(attempt).progress)
+        return await record_or_none(self._store, Progress, JobKeys(job_id).attempt(attempt).progress)
 
     async def revoke(self, attempt: AttemptRecord) -> bool:
         """Claim an attempt in place of its driver, which will leave when it finds that; False if the driver was first.
@@ -61,7 +57,7 @@ class JobObjects:
         key = JobKeys(attempt.job_id).attempt(attempt.number).claim
         claim = Claim(host=_REVOKED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
         absent = await called(self._store.put_if_absent, key, claim)
-        return absent or await self._bytes(key) == claim
+        return absent or await get_or_none(self._store, key) == claim
 
     async def fence(self, attempt: AttemptRecord) -> None:
         """Claim the number behind an attempt: its driver finds that before it commits anything more, and leaves."""
@@ -71,13 +67,13 @@ class JobObjects:
 
     async def is_claimed(self, attempt: AttemptRecord) -> bool:
         """Whether a driver has it. Our own revocation, which a crash may have left half done, is no driver."""
-        claim = await self._record(Claim, JobKeys(attempt.job_id).attempt(attempt.number).claim)
+        claim = await record_or_none(self._store, Claim, JobKeys(attempt.job_id).attempt(attempt.number).claim)
         return claim is not None and claim.host not in {_REVOKED, _FENCED}
 
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
         for number in reversed(await self._attempts(job_id)):
-            if await self._bytes(JobKeys(job_id).attempt(number).claim) is not None:
+            if await get_or_none(self._store, JobKeys(job_id).attempt(number).claim) is not None:
                 return number
         return 0
 
@@ -92,7 +88,7 @@ class JobObjects:
         return sorted(int(name) for name in names if name.isdecimal())
 
     async def log_chunk(self, job_id: str, attempt: int, source: str, start: int) -> bytes:
-        return await self._bytes(JobKeys(job_id).attempt(attempt).log_chunk(source, start)) or b""
+        return await get_or_none(self._store, JobKeys(job_id).attempt(attempt).log_chunk(source, start)) or b""
 
     async def save_log_chunk(self, job_id: str, attempt: int, source: str, data: bytes) -> None:
         """A log as one chunk."""
@@ -103,7 +99,7 @@ class JobObjects:
         await called(self._store.put, JobKeys(job_id).record, record)
 
     async def record(self, job_id: str) -> bytes | None:
-        return await self._bytes(JobKeys(job_id).record)
+        return await get_or_none(self._store, JobKeys(job_id).record)
 
     async def job_ids(self) -> list[str]:
         """Every job that has ever left anything here."""
@@ -111,7 +107,7 @@ class JobObjects:
 
     async def is_ours(self, job_id: str, number: int) -> bool:
         """Whether a number was taken by the service itself, so that no attempt ever has it."""
-        claim = await self._record(Claim, JobKeys(job_id).attempt(number).claim)
+        claim = await record_or_none(self._store, Claim, JobKeys(job_id).attempt(number).claim)
         return claim is not None and claim.host in {_REVOKED, _FENCED}
 
     async def installation(self, fresh: str) -> str:
@@ -126,7 +122,7 @@ class JobObjects:
 
     async def origin(self, job_id: str) -> Origin | None:
         """Where a fork starts, once that is settled."""
-        return await self._record(Origin, JobKeys(job_id).origin)
+        return await record_or_none(self._store, Origin, JobKeys(job_id).origin)
 
     async def pin(self, checkpoint: Origin, *, at: datetime, job_id: str | None = None) -> bool:
         """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).
@@ -134,8 +130,9 @@ class JobObjects:
         False if its own job has removed it before.
         """
         keys, content = JobKeys(checkpoint.job_id), at.isoformat().encode()
+        manifest = keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST
         await called(self._store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), content)
-        return await self._bytes(keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST) is not None
+        return await get_or_none(self._store, manifest) is not None
 
     async def pins(self, job_id: str) -> dict[str, str]:
         """The keys of the pins that jobs keep checkpoints of this one by, each with the id of its job."""
@@ -145,7 +142,7 @@ class JobObjects:
 
     async def unpin(self, pin: str, *, grace: timedelta, now: datetime) -> bool:
         """Take a pin away; False if it is younger than that. Those of an earlier release say no time: from now on."""
-        made_at = await self._bytes(pin)
+        made_at = await get_or_none(self._store, pin)
         if not made_at:
             await called(self._store.put, pin, now.isoformat().encode())
             return False
@@ -161,7 +158,7 @@ class JobObjects:
         """
         keys, rows = JobKeys(job_id), list[MetricRow]()
         for number in await self._attempts(job_id):
-            for some in _cut(await called(self._store.list, keys.attempt(number).metrics)):
+            for some in some_at_a_time(await called(self._store.list, keys.attempt(number).metrics)):
                 for found in await asyncio.gather(*(called(_rows_of, self._store, key) for key in some)):
                     rows += found
                 if len(rows) >= _ROWS_AT_A_TIME:
@@ -174,8 +171,7 @@ class JobObjects:
 
     async def remove(self, prefix: str) -> None:
         """Delete everything that begins so."""
-        for some in _cut(await called(self._store.list, prefix)):
-            await asyncio.gather(*(called(self._store.delete, key) for key in some))
+        await remove_all(self._store, prefix)
 
     async def checkpoint_images(self, job_id: str) -> list[int]:
         """Images seen at each checkpoint, ascending, by the names of those that have a manifest: none is read."""
@@ -209,7 +205,7 @@ class JobObjects:
 
     async def _whole(self, folder: str, present: Set[str]) -> CheckpointManifest | None:
         """The manifest, if all that it lists is there."""
-        manifest = await self._record(CheckpointManifest, f"{folder}/{MANIFEST}")
+        manifest = await record_or_none(self._store, CheckpointManifest, f"{folder}/{MANIFEST}")
         return manifest if manifest and all(f"{folder}/{file.name}" in present for file in manifest.files) else None
 
     async def _checkpoint_keys(self, job_id: str) -> list[str]:
@@ -223,7 +219,7 @@ class JobObjects:
         return sorted(int(name) for name in names if name.isdecimal())
 
     async def sample(self, job_id: str, images_seen: int) -> bytes | None:
-        return await self._bytes(JobKeys(job_id).sample(images_seen))
+        return await get_or_none(self._store, JobKeys(job_id).sample(images_seen))
 
     async def dataset_of(self, job_id: str) -> str | None:
         """The digest of the image set that a job has imported or learns from; None if it has not come so far."""
@@ -232,10 +228,10 @@ class JobObjects:
 
     async def dataset(self, job_id: str) -> DatasetManifest | None:
         """All that is said of that image set."""
-        return await self._record(DatasetManifest, JobKeys(job_id).dataset)
+        return await record_or_none(self._store, DatasetManifest, JobKeys(job_id).dataset)
 
     async def has_dataset(self, digest: str) -> bool:
-        return await self._bytes(dataset_folder(digest) + MANIFEST) is not None
+        return await get_or_none(self._store, dataset_folder(digest) + MANIFEST) is not None
 
     async def files(self, job_id: str) -> list[tuple[str, str | None]]:
         """The names of the files that a job has left, and where anybody can fetch them for an hour."""
@@ -256,7 +252,7 @@ class JobObjects:
     async def evaluations(self, job_id: str) -> list[Evaluation]:
         """What was found of a job's checkpoints, by images seen."""
         keys = await called(self._store.list, JobKeys(job_id).evaluations)
-        found = await asyncio.gather(*(self._record(Evaluation, key) for key in keys))
+        found = await asyncio.gather(*(record_or_none(self._store, Evaluation, key) for key in keys))
         return [evaluation for evaluation in found if evaluation]
 
     async def ping(self) -> None:
@@ -267,20 +263,6 @@ class JobObjects:
     async def _attempts(self, job_id: str) -> list[int]:
         names = await called(self._store.folders, JobKeys(job_id).attempts)
         return sorted(int(name) for name in names if name.isdecimal())
-
-    async def _bytes(self, key: str) -> bytes | None:
-        try:
-            return await called(self._store.get, key)
-        except FileNotFoundError:
-            return None
-
-    async def _record(self, kind: type[Record], key: str) -> Record | None:
-        """A record; one that cannot be read says nothing, and is as good as none."""
-        data = await self._bytes(key)
-        record = read_leniently(kind, data) if data else None
-        if data and record is None:
-            log.warning("record.unreadable", key=key)
-        return record
 
 
 def _committed(keys: Iterable[str], job: JobKeys) -> list[tuple[int, str]]:
@@ -296,8 +278,3 @@ def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:
 def _rows_of(store: ObjectStore, key: str) -> list[MetricRow]:
     lines = map(json.loads, store.get(key).splitlines())
     return [MetricRow(line.pop("images_seen"), line.pop("time"), line) for line in lines]
-
-
-def _cut(keys: Sequence[str]) -> list[Sequence[str]]:
-    """As many at a time as may take the store's threads, which all others need, too."""
-    return [keys[first : first + _CALLS_AT_A_TIME] for first in range(0, len(keys), _CALLS_AT_A_TIME)]

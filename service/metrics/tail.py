@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.metrics.downsampling import finite
 from service.metrics.views import MetricRow
-from service.storage import called
+from service.storage import get_or_none
 from workers.contract.keys import JobKeys
 from workers.storage import ObjectStore
 
@@ -153,11 +153,7 @@ class Tail:
         return Row(place, content)
 
     async def _get(self, number: int) -> bytes | None:
-        key = self._keys.attempt(self._attempt).metrics_chunk(number)
-        try:
-            return await called(self._store.get, key)
-        except FileNotFoundError:
-            return None
+        return await get_or_none(self._store, self._keys.attempt(self._attempt).metrics_chunk(number))
 
 
 class _Line(BaseModel):

@@ -2,8 +2,7 @@
 
 import asyncio
 
-from service.storage import called
-from workers.contract.document import read_leniently
+from service.storage import called, record_or_none, remove_all
 from workers.contract.keys import UPLOADS, UploadKeys
 from workers.contract.uploads import UploadRecord
 from workers.storage import ObjectStore
@@ -24,10 +23,7 @@ class UploadObjects:
 
     async def find(self, upload_id: str) -> UploadRecord | None:
         """Of whatever project, and whether it has expired or not."""
-        try:
-            return read_leniently(UploadRecord, await called(self._store.get, UploadKeys(upload_id).record))
-        except FileNotFoundError:
-            return None
+        return await record_or_none(self._store, UploadRecord, UploadKeys(upload_id).record)
 
     async def records(self) -> dict[str, UploadRecord]:
         """Of all that are there, whether they have expired or not."""
@@ -71,10 +67,7 @@ class UploadObjects:
     async def remove(self, upload_id: str) -> int:
         """All of it, beginning with what is known of it; how many objects that were."""
         keys = UploadKeys(upload_id)
-        found = await called(self._store.list, keys.root)
-        for key in sorted(found, key=lambda key: key != keys.record):
-            await called(self._store.delete, key)
-        return len(found)
+        return await remove_all(self._store, keys.root, first=keys.record)
 
     def _linked(self, keys: UploadKeys, record: UploadRecord, numbers: list[int], seconds: int) -> dict[int, str]:
         sizes = record.part_sizes
