@@ -10,9 +10,10 @@ import os
 import sys
 from threading import Event
 
-from workers.environment import configure_logging, imports_to_stay
+from workers.environment import imports_to_stay
 from workers.jobs.attempt import open_job
 from workers.jobs.failures import ClaimRefusedError, UsageError
+from workers.logs import configure_logging
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CLAIM_REFUSED = 1, 2, 86
 

@@ -2,12 +2,9 @@
 
 import gc
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import structlog
 
 
 def cache_folder() -> Path:
@@ -48,21 +45,3 @@ def imports_to_stay() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def configure_logging() -> None:
-    """One event per line on standard output, without colours: Ray and the control plane collect it from there."""
-    structlog.configure(
-        logger_factory=_standard_output,
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False),
-        ],
-    )
-
-
-def _standard_output(*_names: object) -> structlog.WriteLogger:
-    """To what is standard output now; structlog's own factory keeps to what was when it was imported."""
-    return structlog.WriteLogger(sys.stdout)

@@ -18,8 +18,9 @@ from workers.contract.reading import read_document
 from workers.contract.records import Claim, Outcome
 from workers.contract.spec import TrainSpec
 from workers.contract.tracking import description
-from workers.jobs.failures import STORE_ERRORS, ClaimRefusedError, UsageError
+from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
+from workers.storage.errors import STORE_ERRORS
 from workers.tracking.fence import newest_attempt
 
 

@@ -19,9 +19,10 @@ from ray.train.v2._internal.execution.controller.state import (
 from workers.contract.compute import Workers
 from workers.contract.jobs import AnySpec
 from workers.contract.records import Progress
-from workers.jobs.failures import STORE_ERRORS
 from workers.jobs.signals import Signals
+from workers.logs import in_one_line
 from workers.storage import open_store
+from workers.storage.errors import STORE_ERRORS
 from workers.tracking.heartbeat import first_word
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.history import last_word, with_silence
@@ -74,7 +75,7 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
                 case InitializingState() | RestartingState() if self._has_waited():
                     self._tell()
         except STORE_ERRORS as error:
-            log.warning("controller_watch.failed", error=f"{type(error).__name__}: {error}"[:300])
+            log.warning("controller_watch.failed", error=in_one_line(error))
 
     def _has_waited(self) -> bool:
         now = self._clock()

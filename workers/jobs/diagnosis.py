@@ -10,9 +10,11 @@ from workers.contract.keys import AttemptKeys, rank_log
 from workers.contract.records import Reason
 from workers.data import DatasetError
 from workers.evaluation.errors import FeaturesError, StatisticsError
-from workers.jobs.failures import STORE_ERRORS, ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.logs import in_one_line
 from workers.sampling.network import SourceError
 from workers.storage import ObjectStore
+from workers.storage.errors import STORE_ERRORS
 from workers.training.checkpoint import DamagedCheckpointError
 from workers.training.watchdog import reason_of
 from workers.training.writer import CheckpointNotTakenError
@@ -44,9 +46,9 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str = "train") -> tup
             return Reason.STORAGE_ERROR, str(error)
         case _ if is_out_of_memory(error):
             mend = _MENDS.get(kind, _MEND)
-            return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {_first_line(error)}"
+            return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {in_one_line(error)}"
         case _ if is_broken_connection(error):
-            return Reason.WORKERS_LOST, f"a worker has lost the others: {_first_line(error)}"
+            return Reason.WORKERS_LOST, f"a worker has lost the others: {in_one_line(error)}"
         case _:
             return Reason.INTERNAL, f"{type(error).__name__}: {error}"
 
@@ -83,7 +85,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(following))
         yield following
         following = getattr(following, "cause", None) or following.__cause__
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:500]

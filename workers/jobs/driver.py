@@ -15,9 +15,10 @@ from workers.contract.spec import TrainSpec, sharing_problems
 from workers.environment import cache_folder, imports_to_stay, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, known_of, place_spec
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import STORE_ERRORS, LeftEarlyError, UsageError
+from workers.jobs.failures import LeftEarlyError, UsageError
 from workers.jobs.kinds import WORK, prepare
 from workers.jobs.stop import set_on_signals
+from workers.storage.errors import STORE_ERRORS
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
 from workers.training.run import Ending, Run, Wishes

@@ -23,10 +23,11 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.sampling import CheckpointSource, SettledSource
 from workers.jobs.attempt import Job, job_in
-from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.jobs.failures import UsageError
 from workers.sampling.handover import SAMPLER
 from workers.sampling.network import Trained, find_source
 from workers.storage import ObjectStore, open_store
+from workers.storage.errors import STORE_ERRORS
 from workers.tracking.journal import recorded_rows
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file

@@ -1,10 +1,5 @@
 """What can go wrong with a job, beyond what its parts raise themselves."""
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-# `STORE_OUTAGES` of workers/training/writer.py, which imports PyTorch, and ValueError: a store that is named wrongly.
-STORE_ERRORS = (OSError, ValueError, BotoCoreError, ClientError)
-
 
 class UsageError(Exception):
     """The command cannot be carried out as given; the message says what to change."""

@@ -21,12 +21,12 @@ from workers.contract.compute import Workers
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import rank_log
 from workers.data.scratch import scratch_folder
-from workers.environment import configure_logging
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.kinds import WORK
 from workers.jobs.signals import Listener, Signals
+from workers.logs import configure_logging
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.checkpoint import committed_checkpoints

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from workers.jobs.attempt import job_in
 from workers.jobs.averages import WIDEST, Reconstruction, planned, write
-from workers.jobs.failures import STORE_ERRORS, UsageError
+from workers.jobs.failures import UsageError
+from workers.storage.errors import STORE_ERRORS
 from workers.training.weights import refuse_output
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from workers.contract.records import Behind
+from workers.logs import in_one_line
 from workers.tracking.spool import Spool
 
 T = TypeVar("T")
@@ -88,7 +89,7 @@ class Background(Generic[T]):
             try:
                 self._deliver(self._in_flight)
             except Exception as error:  # noqa: BLE001 - whatever it is, training must not learn of it
-                log.warning("tracking.delivery_failed", to=self.name, error=_told(error), retry_in_seconds=pause)
+                log.warning("tracking.delivery_failed", to=self.name, error=in_one_line(error), retry_in_seconds=pause)
                 self._rest(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
@@ -130,7 +131,7 @@ class Background(Generic[T]):
     def _drop(self, items: int, error: Exception) -> None:
         """Said once until all that waits has been delivered: a full disk may stay full for hours."""
         if not self._is_dropping:
-            log.warning("tracking.dropping", to=self.name, error=_told(error))
+            log.warning("tracking.dropping", to=self.name, error=in_one_line(error))
         self._is_dropping = True
         self._num_dropped += items
 
@@ -138,7 +139,3 @@ class Background(Generic[T]):
         """Let a failing receiver recover; someone who is closing waits for less."""
         if self._closing.wait(seconds):
             threading.Event().wait(min(seconds, _PAUSE_WHEN_CLOSING_SECONDS))
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

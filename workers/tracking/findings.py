@@ -8,6 +8,8 @@ from datetime import datetime
 import structlog
 from PIL import Image
 
+from workers.logs import in_one_line
+
 log = structlog.get_logger()
 
 
@@ -38,4 +40,4 @@ def add_to_run(
             client.log_image(run_id, image, key=key, step=images_seen, timestamp=milliseconds, synchronous=True)
     except Exception as error:  # noqa: BLE001 - MLflow raises all kinds, and what was found is in the store
         mend = f"`cdm replay {job_id}` brings the curves, once it has ended"
-        log.warning("mlflow.not_told", error=f"{type(error).__name__}: {error}"[:300], mend=mend)
+        log.warning("mlflow.not_told", error=in_one_line(error), mend=mend)

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from workers.contract.records import Behind, Progress
+from workers.logs import in_one_line
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -79,7 +80,7 @@ class Heartbeat:
             try:
                 self._store.put(self._key, self._current().model_dump_json().encode())
             except Exception as error:  # noqa: BLE001 - a store outage must not end training
-                log.warning("heartbeat.failed", error=f"{type(error).__name__}: {error}"[:300])
+                log.warning("heartbeat.failed", error=in_one_line(error))
             if last:
                 return
             self._at_once.wait(_EVERY_SECONDS)

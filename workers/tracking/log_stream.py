@@ -5,6 +5,7 @@ import threading
 import structlog
 
 from workers.contract.keys import AttemptKeys
+from workers.logs import in_one_line
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -76,7 +77,7 @@ class LogStream:
             try:
                 self._append(self._in_flight)
             except Exception as error:  # noqa: BLE001 - whatever it is, training must not learn of it
-                reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+                reason = in_one_line(error)
                 log.warning("log.delivery_failed", source=self._source, error=reason, retry_in_seconds=pause)
                 if self._closing.wait(pause):
                     threading.Event().wait(min(pause, _PAUSE_WHEN_CLOSING_SECONDS))

@@ -8,6 +8,7 @@ import torch
 
 from workers.contract.compute import Workers
 from workers.diffusion.denoiser import Denoiser
+from workers.logs import in_one_line
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -52,5 +53,5 @@ def _failure(trial: Callable[[], None]) -> str | None:
     try:
         trial()
     except Exception as error:  # noqa: BLE001 - compilers fail in all ways there are, and none is worth a run
-        return f"{type(error).__name__}: {str(error)[:500]}"
+        return in_one_line(error)
     return None

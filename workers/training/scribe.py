@@ -10,7 +10,9 @@ import structlog
 from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
 from workers.contract.spec import TrainSpec
+from workers.logs import in_one_line
 from workers.storage import ObjectStore, open_store
+from workers.storage.errors import STORE_OUTAGES
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
@@ -28,7 +30,7 @@ from workers.training.step import learning_rate
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
 from workers.training.world import World
-from workers.training.writer import STORE_OUTAGES, CheckpointNotTakenError, CheckpointWriter
+from workers.training.writer import CheckpointNotTakenError, CheckpointWriter
 
 log = structlog.get_logger()
 
@@ -193,7 +195,7 @@ class Scribe:
                 self._store, run.keys, self._spec, attempt=run.attempt, images_seen=snapshot.images_seen
             )
         except STORE_OUTAGES as error:  # what is left goes with the next one
-            log.warning("checkpoint.removal_postponed", error=f"{type(error).__name__}: {error}"[:300])
+            log.warning("checkpoint.removal_postponed", error=in_one_line(error))
 
     def _committed(self, seen: int, seconds: float) -> None:
         self._schedule.written(seconds)

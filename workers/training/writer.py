@@ -5,15 +5,15 @@ import time
 from collections.abc import Callable
 
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
 
+from workers.logs import in_one_line
+from workers.storage.errors import STORE_OUTAGES
 from workers.training.checkpoint import FencedError
 from workers.training.contents import Snapshot
 from workers.training.state import TrainState
 
 log = structlog.get_logger()
 
-STORE_OUTAGES = (OSError, BotoCoreError, ClientError)  # it may come back: tried again
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -51,7 +51,7 @@ class CheckpointWriter:
             Exception: the one before could not be written, and not because of the store, or not be told of.
         """
         if not self.is_idle:
-            log.warning("checkpoint.skipped", images_seen=state.images_seen, error=_said(self._failure) or "still busy")
+            log.warning("checkpoint.skipped", images_seen=state.images_seen, error=self._why("still busy"))
             return False
         if self._failure:
             raise self._failure
@@ -69,16 +69,20 @@ class CheckpointWriter:
         """
         if not self._is_idle.wait(patience_seconds):
             what = f"the checkpoint at {self._snapshot.images_seen} images within {patience_seconds:g} s"
-            raise CheckpointNotTakenError(f"the store has not taken {what}: {_said(self._failure) or 'no answer'}")
+            raise CheckpointNotTakenError(f"the store has not taken {what}: {self._why('no answer')}")
         if self._failure:
             raise self._failure
 
     def close(self, patience_seconds: float) -> None:
         """Let what is under way be written, for at most so long; nothing is tried again after that."""
         if not self._is_idle.wait(patience_seconds):
-            log.warning("checkpoint.abandoned", images_seen=self._snapshot.images_seen, error=_said(self._failure))
+            log.warning("checkpoint.abandoned", images_seen=self._snapshot.images_seen, error=self._why("no answer"))
         self._is_over.set()
         self._is_due.set()
+
+    def _why(self, otherwise: str) -> str:
+        """What the store has had against the snapshot, if it has said anything."""
+        return in_one_line(self._failure) if self._failure else otherwise
 
     def _run(self) -> None:
         while self._is_due.wait() and not self._is_over.is_set():
@@ -106,14 +110,10 @@ class CheckpointWriter:
                 return None
             except STORE_OUTAGES as error:
                 self._failure = error
-                log.warning("checkpoint.postponed", error=_said(error), retry_in_seconds=pause)
+                log.warning("checkpoint.postponed", error=in_one_line(error), retry_in_seconds=pause)
                 if self._is_over.wait(pause):
                     return error
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 self._told(self._snapshot.images_seen, time.monotonic() - begun)
                 return None
-
-
-def _said(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else ""

@@ -10,7 +10,7 @@ import structlog
 
 from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
-from workers.environment import configure_logging
+from workers.logs import configure_logging, in_one_line
 from workers.storage.memory import MemoryStore
 from workers.tracking.output import shipped_output
 
@@ -121,3 +121,8 @@ def test_afterwards_everything_is_as_it_was() -> None:
     inside.write("too late\n")
 
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_an_error_that_goes_on_for_pages_is_told_in_one_line() -> None:
+    assert in_one_line(ValueError("no such bucket\n<html>\n<body>")) == "ValueError: no such bucket"
+    assert len(in_one_line(OSError("x" * 9000))) == 500
