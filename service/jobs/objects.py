@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from service.jobs.records import AttemptRecord
 from service.storage import called, get_or_none, record_or_none, remove_all, some_at_a_time
+from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
@@ -164,9 +165,11 @@ class JobObjects:
                 if len(rows) >= _ROWS_AT_A_TIME:
                     yield rows
                     rows = []
-        measured = await self.evaluations(job_id)
+        evaluations = await self.evaluations(job_id)
+        points = curve_points(evaluations)
         yield rows + [
-            MetricRow(each.checkpoint.images_seen, each.ended_at.timestamp(), each.points) for each in measured
+            MetricRow(each.checkpoint.images_seen, each.ended_at.timestamp(), points[each.job_id])
+            for each in evaluations
         ]
 
     async def remove(self, prefix: str) -> None:

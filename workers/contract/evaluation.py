@@ -118,10 +118,11 @@ class Weighting(Document):
 
 
 class Evaluation(Document):
-    """What an evaluation job has found. Numbers compare only where `features_fingerprint` and counts are the same.
+    """What an evaluation job has found, and how.
 
-    Losses and gaps compare where `drift_images`, `weighting` and noise levels are, and those at held-out images where
-    `held_out` is the same, too.
+    Numbers compare where the average, `features_fingerprint`, `reference`, `sampler`, `labels`, `classes`, `first_seed`
+    and counts are the same; losses and gaps where `drift_images`, `weighting` and noise levels are, and those at
+    held-out images where `held_out` is, too.
     """
 
     job_id: Annotated[str, Field(description="Of the evaluation")]
@@ -169,10 +170,3 @@ class Evaluation(Document):
     versions: Annotated[dict[str, str], Field(description="Of the libraries that computed it, and the device")]
     files: Annotated[tuple[str, ...], Strict(False)]
     ended_at: Timestamp
-
-    @property
-    def points(self) -> dict[str, float]:
-        """What becomes of it among the curves of the training job, at the images that the checkpoint has seen."""
-        points = {f"eval/{name}": measure.value for name, measure in self.measures.items()}
-        least = {f"eval/{name}_min": min(each.blocks) for name, each in self.measures.items() if len(each.blocks) > 1}
-        return points | least

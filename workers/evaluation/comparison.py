@@ -9,12 +9,12 @@ from statistics import stdev
 import numpy as np
 
 from workers.contract.comparing import Pair, Side
+from workers.contract.curves import Way, is_alike, way_of_measure
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.records import Origin
 
 _T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # of 1, 2 ... degrees of freedom
-_AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
-LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", *_AT_SOME_IMAGES)
+LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,18 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One measure along a training; courses that were `measured_at` the same compare."""
+    """One measure along a training; courses that were measured in the same way compare."""
 
     images: tuple[int, ...]
     seconds: tuple[float, ...]
     measures: tuple[Measure, ...]
-    measured_at: tuple[object, ...] = ()
+    way: Way
 
 
 def courses(training: Training, like: Evaluation) -> dict[str, Course]:
     """The measures of all evaluations that were made like this one, but of other checkpoints.
 
-    Of a measure that they have taken at various images, those at which the last one has.
+    Of a measure that they have taken in various ways, in that of the last one.
     """
     same = [each for each in training.evaluations if is_alike(each, like)]
     names = dict.fromkeys(name for each in same for name in each.measures)
@@ -71,44 +71,17 @@ def courses(training: Training, like: Evaluation) -> dict[str, Course]:
 
 
 def _course(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> Course:
-    at = _measured_at(name, max(having, key=lambda each: (each.checkpoint.images_seen, each.ended_at)))
-    alike = [each for each in having if _measured_at(name, each) == at]
+    way = way_of_measure(name, max(having, key=lambda each: (each.checkpoint.images_seen, each.ended_at)))
+    alike = [each for each in having if way_of_measure(name, each) == way]
     latest = {each.checkpoint.images_seen: each.measures[name] for each in alike}
     images = tuple(sorted(latest))
     spent = tuple(_interpolated(seen, seconds) for seen in images)
-    return Course(images, spent, tuple(latest[seen] for seen in images), at)
-
-
-def _measured_at(name: str, evaluation: Evaluation) -> tuple[object, ...]:
-    """What a measure depends on beside that which evaluations must have in common to be alike."""
-    if not name.startswith(_AT_SOME_IMAGES):
-        return ()
-    held_out = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
-    levels = tuple(level.sigma for level in evaluation.curves.get(name, ()))
-    return evaluation.drift_images, held_out, evaluation.weighting, levels
-
-
-def is_alike(a: Evaluation, b: Evaluation) -> bool:
-    """Whether their numbers compare; losses and gaps only at the same images and noise levels, and weighted alike."""
-
-    def how(each: Evaluation) -> tuple[object, ...]:
-        drawn = (
-            each.num_images,
-            each.repeats,
-            each.first_seed,
-            each.labels,
-            each.classes,
-            each.sampler,
-            each.checkpoint.average,
-        )
-        return (each.features_fingerprint, each.reference, *drawn)
-
-    return how(a) == how(b)
+    return Course(images, spent, tuple(latest[seen] for seen in images), way)
 
 
 def shared(job: Mapping[str, Course], control: Mapping[str, Course]) -> list[str]:
-    """Measures that both have, at the same images."""
-    return [name for name in job if name in control and job[name].measured_at == control[name].measured_at]
+    """Measures that both have, in the same way."""
+    return [name for name in job if name in control and job[name].way == control[name].way]
 
 
 def pairs(job: Mapping[str, Course], control: Mapping[str, Course]) -> Iterator[Pair]:

@@ -8,17 +8,18 @@ from typing import Any
 import structlog
 
 from workers.contract.comparing import CompareSpec, Comparison
-from workers.contract.document import read_leniently
+from workers.contract.curves import is_alike
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
-from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, courses, is_alike, pairs, shared
+from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, courses, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.network import SourceError, Trained
 from workers.sampling.shift import shift
 from workers.sampling.verdict import DRIFT, TIMELINE
 from workers.storage import ObjectStore, open_store
+from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
 from workers.training.history import devices_of
 from workers.training.origin import read_origin
@@ -51,10 +52,9 @@ def _training(store: ObjectStore, job_id: str, field: str) -> Training:
         spec = Trained.of(store, job_id).spec
     except SourceError as error:
         raise SpecMismatchError(f"{field}: {str(error).partition(': ')[2]}") from error
-    found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
     devices = devices_of(store, keys) if spec.compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
-    return Training(job_id, spec.compute.workers, rows, [each for each in found if each], origin, devices)
+    return Training(job_id, spec.compute.workers, rows, evaluations_of(store, keys), origin, devices)
 
 
 def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec
 from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
@@ -24,7 +25,7 @@ from workers.sampling.pieces import let_go
 from workers.sampling.shift import is_done, shift
 from workers.sampling.verdict import conclude, read_statistics
 from workers.storage import ObjectStore, Shelf, open_store
-from workers.tracking.findings import add_to_run
+from workers.tracking.findings import add_to_run, evaluations_of
 from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
 
@@ -138,7 +139,8 @@ def _conclude(run: Run, exam: Exam, source: SettledSource, manifest: CheckpointM
         store.put(run.keys.results + name, picture)
     trained = JobKeys(source.job_id)
     store.put(trained.evaluation(manifest.images_seen, manifest.attempt, run.job_id), document)
-    add_to_run(source.job_id, run.store_url, manifest.images_seen, evaluation.points, evaluation.ended_at, pictures)
+    points = curve_points(evaluations_of(store, trained))[run.job_id]
+    add_to_run(source.job_id, run.store_url, manifest.images_seen, points, evaluation.ended_at, pictures)
     store.put(run.keys.results + RESULT, document)
     let_go(store, run.keys, source)
     log.info("evaluation.done", **{name: round(measure.value, 6) for name, measure in evaluation.measures.items()})

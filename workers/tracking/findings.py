@@ -1,4 +1,4 @@
-"""What was found of a checkpoint when its training had long gone on, added to the training's run in MLflow."""
+"""What was found of checkpoints: as it lies with their training, and added to the training's run in MLflow."""
 
 import io
 import os
@@ -8,9 +8,19 @@ from datetime import datetime
 import structlog
 from PIL import Image
 
+from workers.contract.document import read_leniently
+from workers.contract.evaluation import Evaluation
+from workers.contract.keys import JobKeys
 from workers.logs import in_one_line
+from workers.storage import ObjectStore
 
 log = structlog.get_logger()
+
+
+def evaluations_of(store: ObjectStore, trained: JobKeys) -> list[Evaluation]:
+    """Of a training's checkpoints, by images seen; those that cannot be read are left out."""
+    found = (read_leniently(Evaluation, store.get(key)) for key in store.list(trained.evaluations))
+    return [each for each in found if each]
 
 
 def add_to_run(

@@ -158,7 +158,8 @@ async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of
     kept.measured(AN_HOUR[:3])
     keys = JobKeys(kept.job.id)
     early, late = find(kept.job.id, 64, "job_b", fd=2.0), find(kept.job.id, 192, "job_a", fd=[1.0, 2.0], recall=0.5)
-    for found in (early, late):
+    more = find(kept.job.id, 192, "job_d", fd=0.5).model_copy(update={"num_images": 4000})
+    for found in (early, late, more):
         seen = found.checkpoint.images_seen
         kept.store.put(keys.evaluation(seen, 1, found.job_id), found.model_dump_json().encode())
     kept.store.put(keys.evaluation(128, 1, "job_c"), b"{}")
@@ -172,6 +173,7 @@ async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of
     assert curve(url, run_id, "eval/fd") == [(64, 2.0, at), (192, 1.5, at)]
     assert curve(url, run_id, "eval/fd_min") == [(192, 1.0, at)]
     assert curve(url, run_id, "eval/recall") == [(192, 0.5, at)]
+    assert curve(url, run_id, "eval-num_images-4000/fd") == [(192, 0.5, at)]
     assert curve(url, run_id) == expected(AN_HOUR[:3])
 
 

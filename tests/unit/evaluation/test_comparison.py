@@ -7,35 +7,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.support.findings import evaluation_of
 from workers.contract.comparing import Comparison
+from workers.contract.curves import is_alike
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.model import Sampler
 from workers.contract.records import Origin
 from workers.contract.sampling import SettledSource
-from workers.evaluation.comparison import Training, conclusions, courses, is_alike, pairs
+from workers.evaluation.comparison import Training, conclusions, courses, pairs
 from workers.evaluation.comparison_report import draw_courses, report_html
 
 
 def evaluation(images_seen: int, value: float, **changes: object) -> Evaluation:
-    document = {
-        "job_id": f"evaluation-{images_seen}",
-        "checkpoint": SettledSource(job_id="trained", images_seen=images_seen, average="ema"),
-        "checkpoint_seal": None,
-        "features": "lite0",
-        "features_fingerprint": "a" * 64,
-        "reference": "b" * 64,
-        "num_reference": 100,
-        "num_images": 50,
-        "repeats": 1,
-        "first_seed": 0,
-        "sampler": Sampler(),
-        "measures": {"KD-ENL0": measure([value - 0.5, value, value + 0.5])},
-        "curves": {},
-        "versions": {},
-        "files": (),
-        "ended_at": datetime(2026, 11, 1, tzinfo=UTC),
-    }
-    return Evaluation.model_validate(document | changes)
+    return evaluation_of(images_seen, **{"measures": {"KD-ENL0": measure([value - 0.5, value, value + 0.5])}} | changes)
 
 
 def measure(shares: Sequence[float]) -> Measure:

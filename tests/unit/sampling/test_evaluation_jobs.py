@@ -62,7 +62,6 @@ def test_every_measure_has_its_name_its_spread_and_what_chance_makes(found: Eval
     assert frechet.value > 2 * frechet.floor  # two optimizer steps draw nothing like these images
     assert {"precision", "recall", "density", "coverage", "memorised_share", "memorisation_z"} < set(found.measures)
     assert (found.num_reference, found.num_images, found.repeats, found.labels) == (60, 12, 2, None)
-    assert found.points["eval/FD-ENL0_min"] == min(frechet.blocks)
 
 
 def test_consistency_is_measured_by_noise_level(small: Gallery, found: Evaluation) -> None:
@@ -98,6 +97,21 @@ def test_what_was_found_joins_the_checkpoint(small: Gallery, found: Evaluation) 
 
     assert Evaluation.model_validate_json(joined) == found
     assert small.store.list(JobKeys("found").pieces) == []
+
+
+def test_what_was_found_in_another_way_goes_onto_other_curves_of_the_training(
+    small: Gallery, found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr("workers.jobs.evaluate.add_to_run", lambda *given: told.append(given[3]))
+
+    again = evaluated(small, "alike", repeats=2)
+    more = evaluated(small, "more", repeats=2, num_images=14)
+
+    assert (again.num_images, more.num_images) == (found.num_images, 14)
+    assert told[0]["eval/FD-ENL0"] == found.measures["FD-ENL0"].value
+    assert told[1]["eval-num_images-14/FD-ENL0"] == more.measures["FD-ENL0"].value
+    assert not any(name.startswith("eval/") for name in told[1])
 
 
 def test_there_are_pictures_of_it(small: Gallery, found: Evaluation) -> None:
@@ -241,7 +255,6 @@ def test_the_loss_is_measured_at_images_that_were_not_learned_from(small: Galler
     assert found.held_out is None
     assert dark.held_out not in {None, same.held_out}
     assert (dark.drift_images, found.drift_images) == (6, 6)
-    assert dark.points["eval/loss_at_held_out"] == dark.measures["loss_at_held_out"].value
     assert small.store.list(JobKeys("dark").pieces) == []
 
 

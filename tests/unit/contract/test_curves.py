@@ -1,0 +1,112 @@
+"""Onto which curves of a training what was found of its checkpoints goes."""
+
+import re
+from typing import Any
+
+import pytest
+
+from service.jobs.forks import lowest
+from service.metrics.downsampling import Point
+from tests.support.findings import evaluation_of
+from workers.contract.curves import curve_points
+from workers.contract.evaluation import Evaluation
+from workers.contract.model import Sampler
+from workers.contract.sampling import SettledSource
+
+FD, LOSSES = "FD-ENL0", {name: {"value": 1.0} for name in ("loss", "loss_at_held_out")}
+EDM = {"kind": "edm", "sigma_data": 0.5}
+LEVEL = {"sigma": 1.0, "mean": 0.1, "standard_error": 0.01, "count": 256}
+
+
+def distance(images_seen: int, value: float, **how: Any) -> Evaluation:
+    return evaluation_of(images_seen, measures={FD: {"value": value}}, **how)
+
+
+def curve(name: str, *evaluations: Evaluation) -> list[Point]:
+    """By images seen."""
+    points = curve_points(evaluations)
+    return [
+        Point(each.checkpoint.images_seen, points[each.job_id][name], 0)
+        for each in evaluations
+        if name in points[each.job_id]
+    ]
+
+
+def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint() -> None:
+    of_itself = [distance(seen, value) for seen, value in ((10, 400.0), (20, 200.0), (30, 150.0), (40, 123.0))]
+    by_hand = distance(20, 90.0, job_id="by_hand", num_images=4000, ended_at="2026-11-02T00:00:00Z")
+
+    plain = curve(f"eval/{FD}", *of_itself, by_hand)
+    other = curve(f"eval-num_images-4000/{FD}", *of_itself, by_hand)
+
+    assert [(point.images_seen, point.value) for point in plain] == [(10, 400), (20, 200), (30, 150), (40, 123)]
+    assert [(point.images_seen, point.value) for point in other] == [(20, 90)]
+    assert lowest([10, 20, 30, 40], plain) == 40
+
+
+@pytest.mark.parametrize(
+    ("how", "section"),
+    [
+        ({}, "eval"),
+        ({"checkpoint_seal": "c" * 64, "num_reference": 99, "versions": {"torch": "3"}}, "eval"),
+        ({"num_images": 50_000, "repeats": 3}, "eval-num_images-50000-repeats-3"),
+        ({"classes": (8,)}, "eval-classes-8"),
+        ({"classes": tuple(range(100))}, r"eval-classes-[0-9a-f]{8}"),
+        ({"labels": "evenly"}, "eval-labels-evenly"),
+        ({"first_seed": 7}, "eval-first_seed-7"),
+        ({"reference": "0123456789" * 6 + "abcd"}, "eval-reference-01234567"),
+        ({"features_fingerprint": "c" * 64}, "eval-features_fingerprint-cccccccc"),
+        ({"sampler": Sampler(method="dpmpp_2m", steps=9)}, r"eval-sampler\.method-dpmpp_2m-sampler\.steps-9"),
+        (
+            {"checkpoint": SettledSource(job_id="trained", images_seen=20, average="ema-0.050")},
+            r"eval-average-ema-0\.050",
+        ),
+        (
+            {
+                "repeats": 3,
+                "sampler": Sampler(method="euler", steps=9, sigma_max=40.0, sigma_min=0.01, rho=5.0, guidance=2),
+            },
+            "eval-[0-9a-f]{8}",
+        ),
+    ],
+)
+def test_what_was_measured_in_another_way_is_on_a_curve_that_says_how(how: dict[str, Any], section: str) -> None:
+    points = curve_points([distance(10, 2.0), distance(20, 1.0, **how)])
+
+    (name,) = points["evaluation-20"]
+    assert re.fullmatch(f"{section}/{FD}", name)
+    assert re.fullmatch(r"[\w.:/ -]{1,200}", name), "what MLflow takes, and who asks for a curve may say"
+
+
+@pytest.mark.parametrize(
+    ("how", "sections"),
+    [
+        ({"drift_images": 100}, ("eval-drift_images-100", "eval-drift_images-100")),
+        ({"held_out": "e" * 64}, ("eval", "eval-held_out-eeeeeeee")),
+        ({"weighting": EDM | {"sigma_data": 0.25}}, ("eval-weighting.sigma_data-0.25",) * 2),
+        ({"curves": {"loss_at_held_out": [LEVEL]}}, ("eval", "eval-levels-1.0")),
+    ],
+)
+def test_losses_are_of_the_same_images_and_noise_levels_too(how: dict[str, Any], sections: tuple[str, str]) -> None:
+    known = {"drift_images": 256, "held_out": "d" * 64, "weighting": EDM, "measures": {FD: {"value": 1.0}} | LOSSES}
+
+    points = curve_points([evaluation_of(10, **known), evaluation_of(20, **known | how)])
+
+    assert [*points["evaluation-10"]] == [f"eval/{name}" for name in (FD, *LOSSES)]
+    assert [*points["evaluation-20"]] == [f"eval/{FD}", f"{sections[0]}/loss", f"{sections[1]}/loss_at_held_out"]
+
+
+def test_the_plain_name_is_of_what_was_measured_first_whatever_the_checkpoint() -> None:
+    late = distance(30, 1.0, ended_at="2026-10-01T00:00:00Z")
+    early = distance(10, 2.0, num_images=60)
+
+    points = curve_points([early, late])
+
+    assert [*points["evaluation-30"]] == [f"eval/{FD}"]
+    assert [*points["evaluation-10"]] == [f"eval-num_images-60/{FD}"]
+
+
+def test_of_several_blocks_the_lowest_is_a_curve_too() -> None:
+    (points,) = curve_points([evaluation_of(10, measures={FD: {"value": 2.0, "blocks": (1.5, 2.5)}})]).values()
+
+    assert points == {f"eval/{FD}": 2.0, f"eval/{FD}_min": 1.5}

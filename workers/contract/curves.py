@@ -1,0 +1,73 @@
+"""Which evaluations compare, and on which curves of their training they are."""
+
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+
+from workers.contract.evaluation import Evaluation
+from workers.contract.merging import differences
+
+Way = dict[str, Any]  # in which something was measured: fields by name, as JSON has them
+
+_HOW = ("features_fingerprint", "reference", "num_images", "repeats", "first_seed", "labels", "classes", "sampler")
+_AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
+_LONGEST_VALUE, _LONGEST_WAY, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
+
+
+def way_of(evaluation: Evaluation) -> Way:
+    """What its numbers depend on beside the training and the images seen."""
+    return evaluation.model_dump(mode="json", include={*_HOW}) | {"average": evaluation.checkpoint.average}
+
+
+def way_of_measure(name: str, evaluation: Evaluation) -> Way:
+    """What this one depends on: a loss or a gap on the images and noise levels that it is of, and on weights, too."""
+    way = way_of(evaluation)
+    if name.startswith(_AT_SOME_IMAGES):
+        way |= evaluation.model_dump(mode="json", include={"drift_images", "weighting"})
+        way["held_out"] = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
+        way["levels"] = [level.sigma for level in evaluation.curves.get(name, ())]
+    return way
+
+
+def is_alike(a: Evaluation, b: Evaluation) -> bool:
+    """Whether their numbers compare; losses and gaps do only if `way_of_measure` is the same, too."""
+    return way_of(a) == way_of(b)
+
+
+def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float]]:
+    """The points of each evaluation of a training, by its id, at the images that its checkpoint has seen.
+
+    A curve is of one way of measuring: `eval/FD-ENL0` of the first that there was, and of any other a curve whose name
+    says in what it differs, as `eval-num_images-50000/FD-ENL0`.
+    """
+    first: dict[str, Way] = {}
+    found: dict[str, dict[str, float]] = {}
+    for each in sorted(evaluations, key=lambda one: (one.ended_at, one.job_id)):
+        points = found[each.job_id] = {}
+        for name, measure in each.measures.items():
+            way = way_of_measure(name, each)
+            curve = f"{_section(first.setdefault(name, way), way)}/{name}"
+            points[curve] = measure.value
+            if len(measure.blocks) > 1:
+                points[f"{curve}_min"] = min(measure.blocks)
+    return found
+
+
+def _section(first: Way, way: Way) -> str:
+    parts = [f"{'.'.join(place)}-{_short(value)}" for place, _, value in differences(first, way)]
+    whole = "-".join(parts)
+    return "-".join(["eval", *parts]) if len(whole) <= _LONGEST_WAY else f"eval-{_digest(whole)}"
+
+
+def _short(value: Any) -> str:
+    """In characters that MLflow takes; of a digest its beginning, of anything else that is long a digest."""
+    text = value if isinstance(value, str) else re.sub(r"[^\w.-]+", "_", json.dumps(value)).strip("_")
+    if len(text) <= _LONGEST_VALUE:
+        return text
+    return text[:_SHORT] if isinstance(value, str) else _digest(text)
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:_SHORT]
