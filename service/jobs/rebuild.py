@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from pydantic import TypeAdapter
 
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
@@ -21,6 +22,7 @@ from service.jobs.store import JobStore
 log = structlog.get_logger()
 
 
+_ATTEMPTS = TypeAdapter(list[AttemptRecord])
 _NEEDED = {field.name for field in fields(JobRecord) if field.default is MISSING and field.default_factory is MISSING}
 _BLANK = JobRecord(id="", spec="", spec_sha256="", state=JobState.QUEUED, created_at=datetime.max)  # noqa: DTZ901
 _ABSENT = {name: value for name, value in job_row(_BLANK).items() if name not in _NEEDED}  # in a copy of before it was
@@ -29,7 +31,7 @@ _ABSENT = {name: value for name, value in job_row(_BLANK).items() if name not in
 def record_of(job: JobRecord, attempts: Sequence[AttemptRecord]) -> bytes:
     """The copy of a job, as JSON."""
     document = {"job": job_row(job), "attempts": [asdict(attempt) for attempt in attempts]}
-    return json.dumps(document, default=_instant).encode()
+    return json.dumps(document, default=datetime.isoformat).encode()
 
 
 def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
@@ -41,7 +43,7 @@ def read_record(record: bytes) -> tuple[JobRecord, list[AttemptRecord]]:
     try:
         document = json.loads(record)
         job = job_of(_ABSENT | _with_instants(document["job"]))
-        return job, [_attempt_of(attempt) for attempt in document["attempts"]]
+        return job, _ATTEMPTS.validate_python(document["attempts"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a job's record: {error!r}") from error
 
@@ -91,17 +93,6 @@ async def _brought_up_to_date(
     job = moved(job, to=JobState.STARTING, at=now, reason="rebuilt", message=None)
     job = replace(job, attempt=claimed, started_at=now, ended_at=None, heard_at=None, intent=None, stop_by=None)
     return job, [*before, found]
-
-
-def _attempt_of(row: dict[str, Any]) -> AttemptRecord:
-    known = {field.name for field in fields(AttemptRecord)}
-    return AttemptRecord(**{name: value for name, value in _with_instants(row).items() if name in known})
-
-
-def _instant(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"not JSON: {value!r}")
 
 
 def _with_instants(row: dict[str, Any]) -> dict[str, Any]:
