@@ -36,5 +36,5 @@ def part(folder: Folder, ports: Ports, keys: Keys) -> Part:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
         # /health answers before there is a database; the first search makes it.
-        probes=(Probe(f"{url(ports.mlflow)}/api/2.0/mlflow/experiments/search", document={"max_results": 1}),),
+        probes=(Probe(f"{url(ports.mlflow)}/api/2.0/mlflow/experiments/search?max_results=1"),),
     )

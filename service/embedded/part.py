@@ -5,18 +5,16 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request that a server answers with 200 once it is ready; a POST if it has a document."""
+    """A request that a server answers with 200 once it is ready."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    document: Any = None
 
 
 @dataclass(frozen=True, slots=True)

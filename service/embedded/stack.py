@@ -16,6 +16,7 @@ from service.embedded.supervision import Event, StackReady, answers, supervise
 
 _STALE_SECONDS = 5.0  # what a killed `cdm up` left behind is ending by itself
 _DOWN_SECONDS = 25.0
+_LAST_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def status(folder: Folder) -> tuple[PartStatus, ...]:
     return tuple(_status(folder, part, alive.get(part.name, [])) for part in parts(folder, run.ports, keys))
 
 
-def last_lines(folder: Folder, part: Part, *, count: int = 8) -> list[str]:
+def last_lines(folder: Folder, part: Part) -> list[str]:
     """The end of a part's log."""
-    return folder.log(part.name).read_text(errors="replace").splitlines()[-count:]
+    return folder.log(part.name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
 
 
 def _status(folder: Folder, part: Part, alive: Sequence[processes.Process]) -> PartStatus:

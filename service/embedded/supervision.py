@@ -104,9 +104,8 @@ def answers(probe: Probe) -> bool:
 
 
 def _answers(http: httpx2.Client, probe: Probe) -> bool:
-    method = "GET" if probe.document is None else "POST"
     try:
-        return http.request(method, probe.url, headers=probe.headers, json=probe.document).status_code == 200
+        return http.get(probe.url, headers=probe.headers).status_code == 200
     except httpx2.TransportError:
         return False
 
