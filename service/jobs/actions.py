@@ -32,6 +32,7 @@ from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
+from service.jobs.result_views import EventType
 from service.jobs.store import Inside, JobStore
 from service.settings import Settings
 from workers.contract.keys import JobKeys
@@ -147,10 +148,10 @@ class Actions:
         """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""
         await self.objects.fence(attempt)
         verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
-        moved = await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
+        has_moved = await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
         with suppress(ClusterUnreachable):  # the sweep will try again
             await self.cluster.stop(attempt.submission_id)
-        return moved
+        return has_moved
 
     async def _submission(self, attempt: AttemptRecord) -> Submission:
         spec_url = self.objects.uri(JobKeys(attempt.job_id).spec)
@@ -187,7 +188,7 @@ class Actions:
         changed: JobRecord,
         attempt: AttemptRecord | None = None,
         *,
-        event: str = "state_changed",
+        event: EventType = "state_changed",
         lease: str | None,
         inside: Inside | None = None,
     ) -> bool:

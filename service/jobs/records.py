@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from service.cluster.base import Accelerator
 from service.jobs.lifecycle import Intent, JobState
+from service.jobs.result_views import EventType
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)
@@ -206,9 +207,9 @@ def with_condition(job: JobRecord, kind: str, *, status: bool, message: str | No
     return replace(job, conditions={**job.conditions, kind: Condition(status=status, since=since, message=message)})
 
 
-def condition_events(job: JobRecord, changed: JobRecord) -> list[str]:
+def condition_events(job: JobRecord, changed: JobRecord) -> list[EventType]:
     """What to tell of conditions that turned; that all is well at first is no news."""
-    turned = []
+    turned = list[EventType]()
     for kind, condition in changed.conditions.items():
         before = job.conditions.get(kind)
         if condition.status is not (before.status if before else True):
@@ -216,7 +217,7 @@ def condition_events(job: JobRecord, changed: JobRecord) -> list[str]:
     return turned
 
 
-_CONDITION_EVENTS: Mapping[str, tuple[str, str]] = {  # when it turns false, and true
+_CONDITION_EVENTS: Mapping[str, tuple[EventType, EventType]] = {  # when it turns false, and true
     "BackendReachable": ("backend_unreachable", "backend_reachable"),
     "Heartbeating": ("heartbeat_lost", "heartbeat_back"),
     "Progressing": ("stalled", "progressing"),

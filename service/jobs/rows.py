@@ -10,6 +10,7 @@ from sqlalchemy import RowMapping
 
 from service.jobs.lifecycle import Intent, JobState
 from service.jobs.records import Condition, EventRecord, JobRecord
+from service.jobs.result_views import EventType
 from workers.contract.document import read_leniently
 from workers.contract.records import Progress
 
@@ -78,7 +79,7 @@ def event_row(
     job: JobRecord,
     *,
     sequence: int,
-    type: str,  # noqa: A002
+    type: EventType,  # noqa: A002
     actor: str | None,
     at: datetime,
 ) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from service.errors import JobGone
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import ACTIVE, COLUMNS, THIS_JOB, UNFINISHED, JobLookup
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
+from service.jobs.result_views import EventType
 from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
 from service.jobs.usage import usage
 from service.jobs.usage_views import Usage
@@ -26,7 +27,7 @@ _NEW_EVENT, _NEW_LABEL = insert(events), insert(job_labels)  # made once: making
 
 
 class JobStore(JobLookup):
-    """What is known of jobs, and the only way to change it. `on_event` joins the transaction of every event."""
+    """What is known of jobs, and how they change. `on_event` joins the transaction of every event."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class JobStore(JobLookup):
         job: JobRecord,
         changed: JobRecord,
         *,
-        events: Sequence[str] = (),
+        events: Sequence[EventType] = (),
         at: datetime,
         changed_attempts: Sequence[AttemptRecord] = (),
         lease: str | None = None,
@@ -191,7 +192,13 @@ class JobStore(JobLookup):
             return str(await connection.scalar(select(installation.c.id)))
 
     async def _append(
-        self, connection: AsyncConnection, job: JobRecord, types: Sequence[str], *, actor: str | None, at: datetime
+        self,
+        connection: AsyncConnection,
+        job: JobRecord,
+        types: Sequence[EventType],
+        *,
+        actor: str | None,
+        at: datetime,
     ) -> None:
         """Number them up to the job's own number, which the update of its row has reserved."""
         for back, type_ in enumerate(reversed(types)):

@@ -19,6 +19,7 @@ from service.errors import (
 from service.jobs import verbs
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import checkpoint_of
+from service.jobs.result_views import EventType
 from service.jobs.store import Inside, require_kept, unfinished_forks
 from service.jobs.submission import Submission
 from service.jobs.usage_views import Usage
@@ -176,7 +177,7 @@ class Jobs(Submission):
                 if inside:
                     await inside(connection)
 
-            event = "state_changed" if changed.state is not job.state else _EVENTS[action]
+            event: EventType = "state_changed" if changed.state is not job.state else _EVENTS[action]
             written = await self.store.apply(job, changed, events=[event], at=now, actor=origin.actor, inside=audited)
             if written:
                 self.measures.moved(job, written, attempt_ended=False)
@@ -194,7 +195,7 @@ def no_such_checkpoint(job_id: str, images_seen: int | Literal["latest"], attemp
     return CheckpointNotFound(f"{job_id} has {where}: its list says which it keeps")
 
 
-_EVENTS = {
+_EVENTS: dict[str, EventType] = {
     "cancel": "stop_changed",
     "pause": "stop_changed",
     "update": "updated",

@@ -8,33 +8,11 @@ from pydantic import BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
 from service.jobs.lifecycle import JobState
-from service.jobs.result_views import Event
+from service.jobs.result_views import Event, EventType
 from service.spelling import did_you_mean
 from service.web.views import PageOf, View
 from workers.contract.document import Document
 
-EventType = Literal[
-    "created",
-    "attempt_started",
-    "state_changed",
-    "stop_changed",
-    "updated",
-    "archived",
-    "restored",
-    "replay_asked",
-    "deleted",
-    "rebuilt",
-    "backend_unreachable",
-    "backend_reachable",
-    "heartbeat_lost",
-    "heartbeat_back",
-    "stalled",
-    "progressing",
-    "resources_missing",
-    "resources_available",
-    "tracking_delayed",
-    "tracking_current",
-]
 MOVES: tuple[EventType, ...] = ("created", "attempt_started", "state_changed")  # events that tell of a new state
 StateName = Literal[
     "queued",
