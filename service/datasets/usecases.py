@@ -12,7 +12,7 @@ from service.datasets.objects import DatasetObjects
 from service.datasets.store import DatasetStore, Known
 from service.datasets.views import DatasetCreate
 from service.errors import DatasetNotFound, InvalidRequest
-from service.jobs.learning import note_dataset
+from service.jobs.dataset import note_dataset
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore

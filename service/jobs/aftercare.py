@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -13,7 +14,7 @@ from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.database.leases import Replica
 from service.errors import StorageUnavailable
-from service.jobs.learning import note_dataset
+from service.jobs.dataset import note_dataset
 from service.jobs.lifecycle import JobState
 from service.jobs.mlflow import Mlflow, MlflowError, RunStatus
 from service.jobs.objects import JobObjects
@@ -54,10 +55,11 @@ class Aftercare:
             await self.store.with_record_due(),
             await self.store.with_dataset_due(),
         )
+        note = partial(note_dataset, store=self.store, objects=self.objects, clock=self.clock)
         await asyncio.gather(
             *self._each(self._copy_log, logs),
             *self._each(self._save_record, records),
-            *self._each(self._note_dataset, datasets),
+            *self._each(note, datasets),
         )
         return False
 
@@ -159,11 +161,8 @@ class Aftercare:
         await self._write(job, replace(job, purge_due=()))
         log.info("job.purged", job_id=job.id, parts=job.purge_due)
 
-    async def _note_dataset(self, job: JobRecord) -> None:
-        await note_dataset(job, store=self.store, objects=self.objects, clock=self.clock)
-
-    async def _write(self, job: JobRecord, changed: JobRecord) -> JobRecord:
-        return await self.store.apply(job, changed, at=self.clock()) or job
+    async def _write(self, job: JobRecord, changed: JobRecord) -> None:
+        await self.store.apply(job, changed, at=self.clock())
 
     def _is_late(self, due_until: datetime | None) -> bool:
         return due_until is not None and self.clock() > due_until

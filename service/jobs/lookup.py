@@ -1,4 +1,4 @@
-"""What is known of jobs: every question to the database. Those that are asked all the time take an index."""
+"""What is known of jobs: questions to the database. Those that are asked all the time take an index."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -56,6 +56,7 @@ _TURNS = select(
 ).where(IS_QUEUED)
 THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
+_MOST_DUE, _MOST_LIKE = 100, 5  # that are looked at, at a time
 _RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
 
 
@@ -141,18 +142,18 @@ class JobLookup:
         )
         return await self._jobs(_JOB.where(jobs.c.id.in_(due)))
 
-    async def with_record_due(self, *, limit: int = 100) -> list[JobRecord]:
+    async def with_record_due(self) -> list[JobRecord]:
         """Jobs whose copy in the object store is out of date."""
-        return await self._jobs(_JOB.where(jobs.c.record_due).limit(limit))
+        return await self._jobs(_JOB.where(jobs.c.record_due).limit(_MOST_DUE))
 
     async def with_purge_due(self) -> list[JobRecord]:
         return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
 
-    async def with_dataset_due(self, *, project: str | None = None, limit: int = 100) -> list[JobRecord]:
+    async def with_dataset_due(self, *, project: str | None = None) -> list[JobRecord]:
         """Jobs that have begun, and may have said which image set they are about."""
         query = _JOB.where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN))
         query = query.where(jobs.c.project == project) if project else query
-        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
+        return await self._jobs(query.order_by(jobs.c.id).limit(_MOST_DUE))
 
     async def with_evaluations_due(self, *, after: str = "", limit: int = 100) -> list[JobRecord]:
         """Trainings that may have a checkpoint which is to be evaluated, by their ids; none that has yet to begin."""
@@ -194,10 +195,10 @@ class JobLookup:
         """1 = next; None if it is not queued."""
         return await self.ahead(job) + 1 if job.state is JobState.QUEUED else None
 
-    async def like(self, cost_key: str, *, limit: int = 5) -> list[JobRecord]:
+    async def like(self, cost_key: str) -> list[JobRecord]:
         """The latest jobs that cost the same and have been seen to train."""
         query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))
-        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(limit))
+        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(_MOST_LIKE))
 
     async def twins(self, project: str, spec_sha256: str) -> list[str]:
         """Jobs of the same document that have not ended."""

@@ -24,6 +24,9 @@ Number = Annotated[int, Query(ge=0, lt=2**63)]
 AttemptNumber = Annotated[int | None, Query(ge=1, lt=2**31, description="By default the latest")]
 ImagesSeen = Annotated[Annotated[int, Path(ge=0, lt=2**63)] | Literal["latest"], Path()]
 FileName = Annotated[str, Path(max_length=100, pattern=FILE_NAME)]
+Source = Annotated[
+    str, Query(pattern=r"^(driver|engine|rank-\d{4})$", description="Which process: driver, rank-0000 ...")
+]
 Purge = Annotated[
     tuple[Literal["checkpoints", "samples", "logs", "results"], ...],
     Query(description="What to remove from the object store"),

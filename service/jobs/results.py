@@ -17,7 +17,7 @@ from service.errors import (
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
 from service.jobs.logs import log_sources, read_log, read_tail
 from service.jobs.presentation import attempt_view, event_view
-from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service
+from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service, Source
 from service.jobs.result_views import (
     MOST_TAIL_LINES,
     AttemptList,
@@ -40,9 +40,6 @@ from workers.contract.presets import PRESETS
 router = v1_router("jobs")
 _FOUND = documented(JobNotFound, JobGone, StorageUnavailable)
 _ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone, StorageUnavailable)
-Source = Annotated[
-    str, Query(pattern=r"^(driver|engine|rank-\d{4})$", description="Which process: driver, rank-0000 ...")
-]
 Tail = Annotated[
     int | None,
     Query(ge=1, le=MOST_TAIL_LINES, description="The last so many lines, up to a megabyte, whatever the offset"),

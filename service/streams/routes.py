@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query
 
 from service.errors import AttemptNotFound, JobGone, JobNotFound
-from service.jobs.requests import AttemptNumber, ReadableJob
-from service.jobs.results import Source
+from service.jobs.requests import AttemptNumber, ReadableJob, Source
 from service.streams.errors import TooManyStreams
 from service.streams.response import EventStream
 from service.streams.usecases import Streams
