@@ -153,11 +153,4 @@ def _checks(parts: Parts) -> Checks:
 def _identity_provider(oidc: Oidc) -> IdentityProvider | None:
     if oidc.issuer is None:
         return None
-    return IdentityProvider(
-        issuer=oidc.issuer,
-        audience=oidc.audience,
-        keys=PublishedKeys(issuer=oidc.issuer, jwks_url=oidc.jwks_url),
-        project_claim=oidc.project_claim,
-        scopes_claim=oidc.scopes_claim,
-        default_project=oidc.default_project,
-    )
+    return IdentityProvider(oidc=oidc, keys=PublishedKeys(issuer=oidc.issuer, jwks_url=oidc.jwks_url))

@@ -26,7 +26,7 @@ class PublishedKeys:
     def __init__(
         self, *, issuer: str, jwks_url: str | None = None, patience_seconds: float = _PATIENCE_SECONDS
     ) -> None:
-        self._issuer = issuer
+        self.issuer = issuer
         self._jwks_url = jwks_url
         self._patience_seconds = patience_seconds
         self._keys: KeySet | None = None
@@ -48,7 +48,7 @@ class PublishedKeys:
             return self._keys
         if self._is_reachable:
             raise NotAuthenticated("the token is signed with a key that its issuer does not publish")
-        raise IdentityProviderUnavailable(f"cannot fetch the keys of {self._issuer} to check the token: try again")
+        raise IdentityProviderUnavailable(f"cannot fetch the keys of {self.issuer} to check the token: try again")
 
     def _has(self, key_id: str | None) -> bool:
         return self._keys is not None and (
@@ -64,7 +64,7 @@ class PublishedKeys:
                 self._keys = await self._fetch()
             except _NOT_FETCHED as error:
                 self._is_reachable = False
-                log.warning("oidc.keys_not_fetched", issuer=self._issuer, error=f"{type(error).__name__}: {error}")
+                log.warning("oidc.keys_not_fetched", issuer=self.issuer, error=f"{type(error).__name__}: {error}")
             else:
                 self._is_reachable, self._fetched_at = True, now
 
@@ -72,9 +72,9 @@ class PublishedKeys:
         async with asyncio.timeout(self._patience_seconds), httpx2.AsyncClient() as client:
             url = self._jwks_url
             if url is None:
-                found = await client.get(self._issuer.rstrip("/") + "/.well-known/openid-configuration")
+                found = await client.get(self.issuer.rstrip("/") + "/.well-known/openid-configuration")
                 document = found.raise_for_status().json()
-                if document["issuer"] != self._issuer:
+                if document["issuer"] != self.issuer:
                     raise ValueError(f"the issuer calls itself {document['issuer']!r}")
                 url = str(document["jwks_uri"])
             return KeySet.import_key_set((await client.get(url)).raise_for_status().json())

@@ -10,6 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from service.errors import NotAuthenticated
+from service.settings import Oidc
 from service.web.jwks import PublishedKeys
 from service.web.principal import Principal
 from service.web.views import Scope
@@ -28,12 +29,8 @@ class IdentityProvider:
     without that, a token that names no project is refused.
     """
 
-    issuer: str
-    audience: str
+    oidc: Oidc
     keys: PublishedKeys
-    project_claim: str = "cdm_project"
-    scopes_claim: str = "scope"
-    default_project: str | None = None
 
     async def principal(self, token: str, *, now: datetime) -> Principal:
         """Who the token speaks for.
@@ -49,10 +46,10 @@ class IdentityProvider:
             self._check(claims, now=now)
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:  # strangers write these texts
             raise NotAuthenticated(f"the token is not good: {error}") from None
-        scopes = _words(_claim(claims, self.scopes_claim))
-        project = _claim(claims, self.project_claim) or self.default_project
+        scopes = _words(_claim(claims, self.oidc.scopes_claim))
+        project = _claim(claims, self.oidc.project_claim) or self.oidc.default_project
         if not isinstance(project, str):
-            raise NotAuthenticated(f"the token names no project: it has no claim {self.project_claim}")
+            raise NotAuthenticated(f"the token names no project: it has no claim {self.oidc.project_claim}")
         known = frozenset(scope for scope in Scope if scope in scopes)
         return Principal(id=f"oidc:{claims['sub']}", project=project, scopes=known, name=_email(claims))
 
@@ -60,8 +57,8 @@ class IdentityProvider:
         jwt.JWTClaimsRegistry(
             now=int(now.timestamp()),
             leeway=_LEEWAY_SECONDS,
-            iss={"essential": True, "value": self.issuer},
-            aud={"essential": True, "value": self.audience},
+            iss={"essential": True, "value": self.keys.issuer},
+            aud={"essential": True, "value": self.oidc.audience},
             exp={"essential": True},
             sub={"essential": True},
         ).validate(claims)

@@ -15,6 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from service.clock import utc_now
+from service.settings import Oidc
 from service.web.jwks import PublishedKeys
 from service.web.oidc import IdentityProvider
 from tests.support.gate import Gate, gate
@@ -32,7 +33,8 @@ def idp() -> Iterator[Issuer]:
 
 
 def trusting(idp: Issuer, **changes: Any) -> IdentityProvider:
-    return IdentityProvider(issuer=idp.url, audience=AUDIENCE, keys=PublishedKeys(issuer=idp.url), **changes)
+    oidc = Oidc(issuer=idp.url, audience=AUDIENCE, **changes)
+    return IdentityProvider(oidc=oidc, keys=PublishedKeys(issuer=idp.url))
 
 
 @pytest.fixture

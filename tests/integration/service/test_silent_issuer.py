@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from service.settings import Oidc
 from service.web.jwks import PublishedKeys
 from service.web.oidc import IdentityProvider
 from tests.support.fresh_databases import sqlite_url
@@ -22,7 +23,7 @@ def idp() -> Iterator[Issuer]:
 @pytest.fixture
 async def door(tmp_path: Path, idp: Issuer) -> AsyncIterator[Gate]:
     keys = PublishedKeys(issuer=idp.url, patience_seconds=0.5)
-    provider = IdentityProvider(issuer=idp.url, audience=AUDIENCE, keys=keys)
+    provider = IdentityProvider(oidc=Oidc(issuer=idp.url, audience=AUDIENCE), keys=keys)
     async with gate(sqlite_url(tmp_path / "service.db"), identity_provider=provider) as door:
         yield door
 
