@@ -116,7 +116,8 @@ class Settings(BaseSettings):
         "python"
     )
     local_paths: Annotated[
-        bool, Field(description="This process sees the workers' file system: check data set paths at submission")
+        bool,
+        Field(description="This process sees the workers' file system: paths in documents are checked at submission"),
     ] = False
     s3_sources: Annotated[
         tuple[Annotated[str, Field(pattern=r"^s3://[^/?#]+(/[^?#]*)?$")], ...],
@@ -131,7 +132,9 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Jobs on Ray at a time, each with a driver; 0: none is started")
     ] = 16
     stop_grace_seconds: Annotated[int, Field(ge=1, description="For a last checkpoint when a job is stopped")] = 30
-    reconcile_interval_seconds: Annotated[float, Field(gt=0, description="Between looks at running jobs")] = 1.0
+    reconcile_interval_seconds: Annotated[
+        float, Field(gt=0, description="Between rounds: who may start, what became of jobs, what follows their end")
+    ] = 1.0
     sweep_interval_seconds: Annotated[float, Field(gt=0, description="Between looks for orphans on Ray")] = 60.0
     lease_seconds: Annotated[float, Field(gt=0, description="A replica that sleeps longer loses its jobs")] = 60.0
 

@@ -3,6 +3,7 @@
     ClientError
       ServiceUnreachable        no answer: not started, wrong address, timeout
       UploadFailed              the object store did not take a file
+      DownloadFailed            a file of a checkpoint is not there, or did not come as it was written
       StillRunning              `wait` ran out of time; the job goes on
       RequestFailed             an answer that says no; has status, code, request_id, details
         AuthenticationFailed    401

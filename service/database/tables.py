@@ -77,7 +77,9 @@ jobs = Table(
     Column("archived_at", Instant),
     Column("deleted_at", Instant),
     Column("attempt", Integer, nullable=False),
-    Column("intent", String),  # why it is to leave the engine: cancel, pause, preempt, expire; null = it is not
+    Column(
+        "intent", String
+    ),  # why it is to leave the engine: cancel, pause, preempt, expire, restart; null = it is not
     Column("stop_by", Instant),  # after that it is taken from the engine by force
     Column("unclean", Boolean, nullable=False, server_default=false()),
     Column("platform_failures", Integer, nullable=False, server_default="0"),
@@ -85,7 +87,7 @@ jobs = Table(
     Column("failure_signature", String),
     Column("progress", Text),
     Column("heard_at", Instant),  # when its heartbeat last changed, by our clock
-    Column("advanced_at", Instant),  # when its number of images last changed, by our clock
+    Column("advanced_at", Instant),  # when it last got on, or began again, by our clock
     Column("conditions", Text, nullable=False, server_default="{}"),
     Column("mlflow_run_id", String),
     Column("mlflow_experiment_id", String),
@@ -214,7 +216,7 @@ idempotency_keys = Table(
     metadata,
     Column("project", String, primary_key=True),
     Column("key", String, primary_key=True),
-    Column("request_sha256", String, nullable=False),  # of method, path and body
+    Column("request_sha256", String, nullable=False),  # of method, path, query, principal and body
     Column("reserved_ulid", String, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("in_flight_until", Instant),  # null = answered

@@ -94,7 +94,7 @@ class EvaluateEach(Document):
 
 
 class JobCreate(Document):
-    """A request for a job: to train, to draw images from a checkpoint, to evaluate one, to import images."""
+    """A request for a job: to train, to draw images, to evaluate a checkpoint, to import images, to compare trainings."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "first", "spec": PRESETS["smoke"].model_dump(mode="json")}]}

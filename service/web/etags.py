@@ -25,7 +25,7 @@ def etag(version: int) -> str:
 
 
 def check_if_match(header: str | None, version: int) -> None:
-    """Call it in the transaction that makes the change, with the row locked.
+    """Call it with the version that the change is then made to, and to no other.
 
     Raises:
         PreconditionFailed: if the header names other versions only; weak tags never match (RFC 9110, 13.1.1).
