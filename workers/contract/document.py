@@ -90,7 +90,7 @@ def _unfold(detail: Any) -> Iterator[Problem]:
     elif detail["type"] == "union_tag_not_found":
         yield Problem(path, detail["type"], f"say which {detail['ctx']['discriminator']} it is")
     else:
-        yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"]))
+        yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"].removeprefix("Value error, ")))
 
 
 _MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}

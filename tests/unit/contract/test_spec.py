@@ -242,6 +242,8 @@ def test_people_may_write_numbers_as_people_do() -> None:
     assert read_document("a: 1e-3\nb: 2.5E+4\nc: 3\nd: 1e\n") == {"a": 0.001, "b": 25000.0, "c": 3, "d": "1e"}
     with pytest.raises(ValueError, match="line 1"):
         read_document("{a: [")
+    with pytest.raises(ValueError, match="seed is there twice, in line 1 and in line 3"):
+        read_document("seed: 1\nb: {seed: 2}\nseed: 3\n")
 
 
 def test_spec_urls_name_their_store_and_job() -> None:
