@@ -31,13 +31,13 @@ def fork(
     job: JobName,
     at: Annotated[int | None, typer.Option(metavar="IMAGES", min=1, help="The newest checkpoint up to here.")] = None,
     best: Annotated[str | None, typer.Option(metavar="CURVE", help="The checkpoint where this is lowest.")] = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     evaluate_every: EvaluateEvery = None,
-    evaluate: EvaluateList = [],  # noqa: B006 (Typer's way)
+    evaluate: EvaluateList = [],
     no_evaluations: NoEvaluations = False,
     as_json: AsJson = False,
 ) -> None:

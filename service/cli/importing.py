@@ -39,9 +39,9 @@ def import_(
             help="Send them to the service. Default: if they are here, and it does not see this machine's files."
         ),
     ] = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     watch: Watch = False,

@@ -26,7 +26,7 @@ def update(
     label: Annotated[
         list[str],
         typer.Option(metavar="KEY=VALUE|KEY-", help="Set one, or take it away; may be given several times."),
-    ] = [],  # noqa: B006 (Typer's way)
+    ] = [],
     priority: Urgency = None,
     max_runtime: Annotated[
         str | None,

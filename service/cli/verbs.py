@@ -95,7 +95,7 @@ def delete(
     job: JobName,
     purge: Annotated[
         list[Part], typer.Option("--purge", help="Remove this from the object store, too; may be given several times.")
-    ] = [],  # noqa: B006 (Typer's way)
+    ] = [],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
