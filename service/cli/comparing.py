@@ -39,7 +39,7 @@ def compare(
     job: JobName,
     control: Annotated[str, typer.Argument(metavar="CONTROL", help="The training that it is compared with.")],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     watch: Watch = False,
@@ -69,7 +69,7 @@ def study(
             metavar="YAML", help="For FID: '{kind: inception, weights: FILE, sha256: DIGEST}'; default: of the package."
         ),
     ] = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:

@@ -24,9 +24,9 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; the others have those that follow.")] = 0,
     at: At = None,
     average: Average = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     watch: Watch = False,
@@ -56,9 +56,9 @@ def evaluate(
     ] = None,
     at: At = None,
     average: Average = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     watch: Watch = False,

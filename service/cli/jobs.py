@@ -1,7 +1,7 @@
 """`cdm jobs`, `show`, `watch`, `queue` and `usage`."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -9,8 +9,9 @@ import typer
 from service.cli import details, text, values, watching
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
+from service.cli.metrics import offered
 from service.cli.options import AllProjects, AsJson, JobName, LabelList, on_service
-from service.cli.output import tell
+from service.cli.output import remark, tell
 from service.client import Client
 from service.jobs.views import Job, JobState, Kind
 
@@ -30,7 +31,7 @@ def jobs(
     client: Client,
     state: Annotated[JobState | None, typer.Option(help="Only those in this state.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only those of this kind.")] = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     mine: Annotated[bool, typer.Option("--mine", help="Only those submitted with this key or token.")] = False,
     archived: Annotated[bool, typer.Option("--archived", help="Those that were archived, instead.")] = False,
     all_projects: AllProjects = False,
@@ -40,7 +41,7 @@ def jobs(
         typer.Option(
             metavar="KEY", help="Also show its latest value, for example loss/dsm; may be given several times."
         ),
-    ] = [],  # noqa: B006 (Typer's way)
+    ] = [],
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first.
@@ -61,18 +62,20 @@ def jobs(
             limit=limit,
         )
     )
-    latest = {job.id: _latest(client, job, metric) for job in found if metric}
+    there = {job.id: _latest(client, job) for job in found if metric}
+    latest = {job_id: {key: values[key] for key in metric if key in values} for job_id, values in there.items()}
+    if found and (missing := [key for key in metric if not any(key in values for values in there.values())]):
+        remark(f"none of these jobs has {', '.join(missing)}: {offered(missing, {*chain(*there.values())})}")
     documents = [job.model_dump(mode="json") | {"metrics": latest[job.id]} for job in found] if metric else found
     shown = text.jobs_table(found, metric, latest, all_projects=all_projects) if found else "no jobs"
     tell(documents, shown, as_json=as_json)
 
 
-def _latest(client: Client, job: Job, keys: Sequence[str]) -> dict[str, float | None]:
-    """The last value of each of these curves that a job has; None: it was no finite number."""
+def _latest(client: Client, job: Job) -> dict[str, float | None]:
+    """The last value of each curve that a job has; None: it was no finite number."""
     if job.spec.kind != "train" or not job.attempt:
         return {}
-    there = {series.key: series.latest for series in client.jobs.metrics(job.id)}
-    return {key: point.value for key in keys if (point := there.get(key))}
+    return {series.key: series.latest.value for series in client.jobs.metrics(job.id) if series.latest}
 
 
 @on_service

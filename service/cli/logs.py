@@ -9,7 +9,7 @@ import typer
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
-from service.cli.output import tell
+from service.cli.output import remark, tell
 from service.cli.text import table
 from service.client import Client
 from service.jobs.result_views import MOST_TAIL_LINES, Log
@@ -40,11 +40,24 @@ def logs(
     if sources:
         _list_sources(client, found, attempt, as_json=as_json)
         return
+    if found.attempt == 0 and found.state.is_terminal:
+        raise CommandFailed(f"{found.id} is {found.state}, was never begun, and so has no log")
     if found.attempt == 0 and not follow:
         raise CommandFailed(f"{found.id} is {found.state} and has no log yet: wait for it with --follow")
+    silent = True
     for piece in log_pieces(client, found, attempt=attempt, source=source, follow=follow, tail=tail):
         document = {"attempt": piece.attempt, "source": piece.source, "text": piece.text}
         print(json.dumps(document) + "\n" if as_json else piece.text, end="", flush=True)  # noqa: T201
+        silent = False
+    if silent:
+        _explain_silence(client, found, attempt, source)
+
+
+def _explain_silence(client: Client, job: Job, attempt: int | None, source: str | None) -> None:
+    there = [one.source for one in client.jobs.log_sources(job.id, attempt=attempt)]
+    if source is not None and source not in there:
+        raise CommandFailed(f"{job.id} has no log of {source}: it has {', '.join(there) or 'none so far'}")
+    remark("nothing was written so far")
 
 
 def log_pieces(

@@ -1,10 +1,13 @@
 """`cdm metrics`."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
 from service.cli.connection import find
+from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.cli.text import number, table
@@ -24,9 +27,20 @@ def metrics(
 
     Curves are down-sampled so that they look the same.
     """
-    found = client.jobs.metrics(find(client, job).id, keys or (), max_points=points)
+    job_id = find(client, job).id
+    found = client.jobs.metrics(job_id, keys or (), max_points=points)
+    if missing := [series.key for series in found if keys and not series.points]:
+        there = (series.key for series in client.jobs.metrics(job_id))
+        raise CommandFailed(f"{job_id} has no {', '.join(missing)}: {offered(missing, there)}")
     words = "\n\n".join(map(_curve, found)) if keys else _latest(found)
     tell(found, words, as_json=as_json)
+
+
+def offered(missing: Iterable[str], there: Iterable[str]) -> str:
+    """What was meant instead of these keys in all likelihood, else all that there is."""
+    keys = sorted(there)
+    close = [key for one in missing for key in get_close_matches(one, keys, n=1)]
+    return f"did you mean {', '.join(close)}?" if close else f"there is {', '.join(keys) or 'nothing yet'}"
 
 
 def _latest(found: tuple[MetricSeries, ...]) -> str:

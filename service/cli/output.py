@@ -28,6 +28,11 @@ def say(words: str, *, as_json: bool) -> None:
     print(words, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
+def remark(words: str) -> None:
+    """What people may want to know beside an answer; never part of it."""
+    print(words, file=sys.stderr, flush=True)
+
+
 def tell_line(document: dict[str, Any], words: str, *, as_json: bool) -> None:
     """One of several answers that come one after another."""
     print(json.dumps(document) if as_json else words, flush=True)

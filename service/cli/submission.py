@@ -50,13 +50,13 @@ def submit(
             autocompletion=completion.job_ids,
         ),
     ] = None,
-    changes: Changes = [],  # noqa: B006 (Typer's way)
+    changes: Changes = [],
     name: Name = None,
-    label: LabelList = [],  # noqa: B006 (Typer's way)
+    label: LabelList = [],
     priority: Urgency = None,
     max_runtime: MaxRuntime = None,
     evaluate_every: EvaluateEvery = None,
-    evaluate: EvaluateList = [],  # noqa: B006 (Typer's way)
+    evaluate: EvaluateList = [],
     no_evaluations: NoEvaluations = False,
     control: Annotated[
         Literal["edm"] | None,

@@ -27,7 +27,7 @@ def create(
         typer.Option(
             "--event", metavar="TYPE|STATE", help="For example failed; may be given several times; default: all."
         ),
-    ] = [],  # noqa: B006 (Typer's way)
+    ] = [],
     as_json: AsJson = False,
 ) -> None:
     """Have events posted to an address, and show the secret for the only time.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from service.cli.logs import log_pieces
 from tests.support.command import Answer
-from tests.support.served import Service
+from tests.support.served import MAX_ACTIVE, Service
 from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
 
@@ -51,7 +51,8 @@ def test_the_last_lines_of_a_log_are_printed_and_followed_from_there(service: Se
     followed = service.cdm("logs", job, "--follow", "--tail", "1")
 
     assert tail.out == "two\nthree\n"
-    assert (other.code, other.out) == (0, "")
+    assert (other.code, other.out) == (1, "")
+    assert other.err == f"error: {job} has no log of rank-0007: it has driver\n"
     assert followed.out == "four\n"
     assert "--tail" in service.cdm("logs", job, "--tail", "0").err
 
@@ -78,6 +79,20 @@ def test_of_a_driver_that_wrote_nothing_the_engines_last_lines_are_printed(servi
     wait_until(lambda: service.client.jobs.logs(job, source="engine").text)
 
     assert service.cdm("logs", job, "--tail", "1").out == f"running {job}-a1\n"
+
+
+def test_a_log_in_which_nothing_is_and_one_that_never_comes_are_told_apart(service: Service) -> None:
+    for _ in range(MAX_ACTIVE):
+        running = service.submit()
+    waiting = service.submit()
+    cancelled = service.cdm("cancel", waiting, "--json").document
+    service.script.said = ""
+
+    never = service.cdm("logs", waiting, "--follow")
+
+    assert (cancelled["state"], cancelled["attempt"]) == ("cancelled", 0)
+    assert never.err == f"error: {waiting} is cancelled, was never begun, and so has no log\n"
+    assert service.cdm("logs", running, "--source", "rank-0001").err.endswith("it has none so far\n")
 
 
 def test_events_are_listed_and_followed_to_the_end(service: Service) -> None:

@@ -44,6 +44,15 @@ def test_curves_are_shown_one_below_the_other(service: Service, measured: str) -
     assert consistency == [["IMAGES", "loss/consistency"], ["160", "0.25"], ["1,600", "not", "finite"]]
 
 
+def test_a_key_that_is_none_is_refused_with_the_one_that_was_meant(service: Service, measured: str) -> None:
+    close, far = service.cdm("metrics", measured, "loss/dms"), service.cdm("metrics", measured, "eval/FID")
+    listed = service.cdm("jobs", "--metric", "loss/dms")
+
+    assert (close.code, close.err) == (1, f"error: {measured} has no loss/dms: did you mean loss/dsm?\n")
+    assert far.err == f"error: {measured} has no eval/FID: there is loss/consistency, loss/dsm\n"
+    assert (listed.code, listed.err) == (0, "none of these jobs has loss/dms: did you mean loss/dsm?\n")
+
+
 def test_programs_get_the_numbers_as_they_are(service: Service, measured: str) -> None:
     [series] = service.cdm("metrics", measured, "loss/dsm", "--json").document
 
