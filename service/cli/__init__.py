@@ -18,7 +18,11 @@ def main() -> None:
     try:
         code = app(prog_name="cdm", standalone_mode=False)
     except TyperException as error:
-        _fail(f"{error.format_message()} (see `cdm --help`)", code=error.exit_code)
+        context = getattr(error, "ctx", None)
+        _fail(
+            f"{error.format_message()} (see `{context.command_path if context else 'cdm'} --help`)",
+            code=error.exit_code,
+        )
     except (CommandFailed, ClientError, StackError) as error:
         _fail(str(error), code=1)
     else:

@@ -7,6 +7,7 @@ import typer
 
 from service.cli import values
 from service.cli.errors import CommandFailed
+from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
@@ -16,9 +17,9 @@ from service.client.administration import Quotas
 from service.keys.views import ApiKey, Priority, Project
 from service.web.views import Scope
 
-_PLAIN: Any = {"rich_markup_mode": None, "no_args_is_help": False}
-keys = typer.Typer(help="API keys: make, list and revoke them.", **_PLAIN)
-projects = typer.Typer(help="Projects, and what their jobs may have.", **_PLAIN)
+_LISTING: Any = {"cls": ListsByDefault, "rich_markup_mode": None}
+keys = typer.Typer(help="API keys: make and revoke them; without a command, a list.", **_LISTING)
+projects = typer.Typer(help="Projects, and what their jobs may have; without a command, a list.", **_LISTING)
 
 _USUAL = [Scope.READ, Scope.WRITE]
 ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")]

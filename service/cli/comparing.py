@@ -4,6 +4,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -11,13 +12,14 @@ from typing import Annotated, Literal, cast
 import typer
 
 from service.cli import documents, results, sending, text, values, watching
+from service.cli.beginnings import whole_digest
 from service.cli.connection import find
 from service.cli.earlier import STUDY_REQUEST
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
-from service.cli.submission import hand_in
+from service.cli.submission import hand_in, warn
 from service.client import Client, Gone
 from service.client.jobs import JobOptions
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
@@ -79,7 +81,7 @@ def study(
     same noise. May be interrupted and given again.
     """
     _check_name(name)
-    spec = documents.load(source, changes)
+    spec = documents.load(source, changes, whole=partial(whole_digest, client))
     if not isinstance(spec, TrainSpec) or spec.objective.consistency is None:
         raise CommandFailed(f"{source}: a study takes a training with objective.consistency")
     fields = {"every_images": every, "num_images": images, "repeats": repeats, "drift_images": drift}
@@ -160,6 +162,7 @@ class _Study:
             control=request.control,
         )
         sent = request.model_copy(update={"spec": spec, "evaluations": options["evaluations"]})
+        warn(self._client, spec, options)
         return self._created_once(spec, options, _digest(sent))
 
     def _created_once(self, spec: AnySpec, options: JobOptions, digest: str, *, deleted: str = "") -> Job:

@@ -1,13 +1,16 @@
 """Which service a command talks to: the one it is told, else the stack of this machine."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.cli.beginnings import only, that_begin
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
-from service.client import Client, Gone, NotFound, ServiceUnreachable
+from service.client import AuthenticationFailed, Client, Gone, NotFound, PermissionDenied, ServiceUnreachable
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, Job
@@ -16,21 +19,49 @@ from workers.contract.spec import TrainSpec
 _FOLLOWING = {CONTROL_OF, OF_JOB, COMPARES}  # labels of what follows another job by itself
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where it is; `folder` if it is this machine's stack."""
+
+    url: str
+    key: str
+    folder: Folder | None
+
+
+def service_of(url: str | None, key: str | None, home: Path | None) -> Service:
+    """The one that is told, else the stack of this machine, whether it runs or not."""
+    if url is None:
+        connection = stack_of(home)
+        return Service(connection.url, key or connection.api_key, Folder.at(home))
+    if not url.startswith(("http://", "https://")):
+        raise CommandFailed(f"--url {url} is no address: give http://{url}, or https://")
+    if key is None:
+        raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
+    return Service(url, key, None)
+
+
 @contextmanager
 def connected(url: str | None, key: str | None, home: Path | None, **options: Any) -> Iterator[Client]:
     """A client of that service, with these options; what cannot be reached ends in what to do about it."""
-    if url is not None:
-        if key is None:
-            raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
-        with Client(url, key, **options) as client:
-            yield client
-        return
-    connection = stack_of(home)
+    service = service_of(url, key, home)
     try:
-        with Client(connection.url, key or connection.api_key, **options) as client:
+        with Client(service.url, service.key, **options) as client:
             yield client
     except ServiceUnreachable:
-        raise CommandFailed(f"the stack at {connection.url} does not answer: start it with {command('up')}") from None
+        if service.folder is None:
+            raise
+        raise CommandFailed(f"the stack at {service.url} does not answer: start it with {command('up')}") from None
+    except PermissionDenied:
+        raise
+    except AuthenticationFailed as error:
+        raise CommandFailed(f"{error}{whence(service)}") from None
+
+
+def whence(service: Service) -> str:
+    """Where a key that the stack of this machine does not know came from, if nobody gave it here."""
+    if service.folder is None or service.key != os.environ.get("CDM_API_KEY"):
+        return ""
+    return "; the key is that of CDM_API_KEY: unset it, and the stack's own is taken"
 
 
 def stack_of(home: Path | None) -> Connection:
@@ -55,8 +86,9 @@ def find(client: Client, name: str, *, kind: str | None = None, archived: bool =
     except Gone:  # a whole id, and it says since when
         raise
     except NotFound:
-        usual = [] if archived else _beginning(client.jobs.list(), name)
-        return _only(name, usual or _beginning(client.jobs.list(archived=True), name), archived=archived)
+        jobs = [] if archived else _that_begin(client.jobs.list(), name)
+        jobs = jobs or _that_begin(client.jobs.list(archived=True), name)
+        return only(jobs, name, what="archived jobs" if archived else "jobs", lists=_listing(archived=archived))
 
 
 def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
@@ -76,19 +108,9 @@ def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
     return newest
 
 
-def _beginning(jobs: Iterable[Job], name: str) -> list[Job]:
-    start = _without_mark(name)
-    return [job for job in jobs if _without_mark(job.id).startswith(start)]
+def _that_begin(jobs: Iterable[Job], name: str) -> list[Job]:
+    return that_begin(jobs, name, id_of=lambda job: job.id, mark="job_")
 
 
-def _without_mark(job_id: str) -> str:
-    return job_id.lower().removeprefix("job_")
-
-
-def _only(name: str, jobs: list[Job], *, archived: bool) -> Job:
-    lists = command("jobs --archived" if archived else "jobs")
-    if not jobs:
-        raise CommandFailed(f"there is no {'archived ' if archived else ''}job {name}: {lists} lists them")
-    if len(jobs) > 1:
-        raise CommandFailed(f"{len(jobs)} jobs begin with {name}: give more of the id, {lists} lists them")
-    return jobs[0]
+def _listing(*, archived: bool) -> str:
+    return "jobs --archived" if archived else "jobs"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from service.cli import completion
+from service.cli.beginnings import whole_digest
 from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.hints import command
@@ -56,7 +57,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show an image set: its classes, what was left out, and how to train on it."""
-    found = client.datasets.retrieve(_whole(client, digest))
+    found = client.datasets.retrieve(whole_digest(client, digest))
     if preview:
         _save(client, found, preview)
     tell(found, _words(found), as_json=as_json)
@@ -66,19 +67,9 @@ def show(
 @on_service
 def delete(client: Client, digest: Digest, as_json: AsJson = False) -> None:
     """Remove an image set that no job learns from."""
-    whole = _whole(client, digest)
+    whole = whole_digest(client, digest)
     client.datasets.delete(whole)
     tell({"digest": whole}, f"removed {whole}", as_json=as_json)
-
-
-def _whole(client: Client, digest: str) -> str:
-    """The only digest that begins so."""
-    if len(digest) == 64:
-        return digest
-    found = [one.digest for one in client.datasets.list() if one.digest.startswith(digest.lower())]
-    if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} data sets begin with {digest}: {command('datasets')} lists them")
-    return found[0]
 
 
 def _save(client: Client, found: DatasetDetails, path: Path) -> None:

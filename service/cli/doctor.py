@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from service.cli.connection import stack_of
+from service.cli.connection import Service, service_of, whence
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.options import AsJson, Home, Key, Project, Url
@@ -22,7 +22,6 @@ from service.client import (
     ServiceUnreachable,
 )
 from service.client.client import API_VERSION
-from service.embedded.folder import Folder
 
 _PATIENCE_SECONDS = 10.0  # the service itself waits up to five for what it needs
 
@@ -48,15 +47,6 @@ class Finding:
     mend: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """Where it is; `folder` if it is this machine's stack."""
-
-    url: str
-    key: str
-    folder: Folder | None
-
-
 def doctor(
     url: Url = None, key: Key = None, project: Project = None, home: Home = None, as_json: AsJson = False
 ) -> None:
@@ -79,7 +69,7 @@ def _words(finding: Finding) -> str:
 
 def _findings(url: str | None, key: str | None, project: str | None, home: Path | None) -> Iterator[Finding]:
     try:
-        service = _service(url, key, home)
+        service = service_of(url, key, home)
     except CommandFailed as error:
         what, _, mend = str(error).partition(": ")
         yield Finding("service", False, what, mend)
@@ -89,30 +79,21 @@ def _findings(url: str | None, key: str | None, project: str | None, home: Path 
         try:
             yield from _dependencies(client, service)
             yield _version(client)
-            yield _key(client)
+            yield _key(client, service)
         except ServiceUnreachable:
             yield _unreachable(service)
         except ClientError as error:
             yield Finding("service", False, str(error), "check --url")
 
 
-def _service(url: str | None, key: str | None, home: Path | None) -> _Service:
-    if url is None:
-        connection = stack_of(home)
-        return _Service(connection.url, key or connection.api_key, Folder.at(home))
-    if key is None:
-        raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
-    return _Service(url, key, None)
-
-
-def _unreachable(service: _Service) -> Finding:
+def _unreachable(service: Service) -> Finding:
     mend = "check --url, the network between, and that the service runs there"
     if service.folder:
         mend = f"start it with {command('up')}, or see {service.folder.log('api')}"
     return Finding("service", False, f"no answer from {service.url}", mend)
 
 
-def _dependencies(client: Client, service: _Service) -> Iterator[Finding]:
+def _dependencies(client: Client, service: Service) -> Iterator[Finding]:
     readiness = client.readiness()
     yield Finding("service", True, f"answers at {service.url}")
     for name, found in readiness.dependencies.items():
@@ -131,13 +112,13 @@ def _version(client: Client) -> Finding:
     return Finding("version", False, detail, "install the release of cdm-train that the service has")
 
 
-def _key(client: Client) -> Finding:
+def _key(client: Client, service: Service) -> Finding:
     try:
         client.queue()
     except PermissionDenied as error:
         return Finding("key", False, str(error), f"ask an admin for a key that may ({command('keys create')})")
     except AuthenticationFailed as error:
-        return Finding("key", False, str(error), "give another with --key or CDM_API_KEY")
+        return Finding("key", False, f"{error}{whence(service)}", "give another with --key or CDM_API_KEY")
     except NotFound as error:  # of the project
         return Finding("key", False, str(error), "name another with --project, or none")
     except RateLimited as error:

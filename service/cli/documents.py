@@ -1,7 +1,7 @@
 """Job documents: from a preset or a file, with single fields changed, checked before anything is sent."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from service.cli.beginnings import DIGEST_DIGITS
 from service.cli.errors import CommandFailed
 from service.jobs.views import EvaluateEach
 from workers.contract.document import problems_of
@@ -18,17 +19,18 @@ from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
 
 Document = dict[str, Any]
+Whole = Callable[[str], str]  # makes a digest of its beginning
 
 _EXAMPLES = {"--set": "--set compute.workers=1", "--evaluate": "--evaluate num_images=5000"}
 
 
-def load(source: str, changes: Sequence[str] = ()) -> AnySpec:
+def load(source: str, changes: Sequence[str] = (), *, whole: Whole = str) -> AnySpec:
     """The spec that `source`, a preset's name or a file, describes after `changes`, each `dotted.key=value`.
 
     Raises:
         CommandFailed: naming every wrong field at once.
     """
-    return completed(read(source), changes)
+    return completed(read(source), changes, whole=whole)
 
 
 def read(source: str) -> Document:
@@ -65,8 +67,8 @@ def overrides(spec: AnySpec, changes: Sequence[str]) -> Document:
     return {name: value for name, value in after.items() if value != before[name]}
 
 
-def completed(document: Document, changes: Sequence[str]) -> AnySpec:
-    """The document after `changes`, with all its defaults.
+def completed(document: Document, changes: Sequence[str], *, whole: Whole = str) -> AnySpec:
+    """The document after `changes`, with all its defaults, and digests of imported images that `whole` completes.
 
     Raises:
         CommandFailed: naming every wrong field at once.
@@ -74,6 +76,7 @@ def completed(document: Document, changes: Sequence[str]) -> AnySpec:
     for change in changes:
         _apply(document, change, option="--set")
     _make_paths_absolute(document, Path.cwd())
+    _complete_digests(document, whole)
     with named():
         return parse_job(document)
 
@@ -114,6 +117,14 @@ def named(*, under: str = "") -> Iterator[None]:
         problems = [str(replace(problem, pointer=under + problem.pointer)) for problem in problems_of(error)]
         count = "1 field is" if len(problems) == 1 else f"{len(problems)} fields are"
         raise CommandFailed(f"{count} wrong: {'; '.join(problems)}") from None
+
+
+def _complete_digests(document: Document, whole: Whole) -> None:
+    dataset = document.get("dataset")
+    imported = dataset if isinstance(dataset, dict) and dataset.get("kind") == "imported" else {}
+    for place, key in ((imported, "digest"), (document, "held_out")):
+        if isinstance(given := place.get(key), str) and len(given) < DIGEST_DIGITS:
+            place[key] = whole(given)
 
 
 def _on_its_base(document: Document) -> Document:

@@ -1,10 +1,12 @@
 """`cdm sample` and `cdm evaluate`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from service.cli import documents, sending, values
+from service.cli.beginnings import whole_digest
 from service.cli.connection import find_training
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import hand_in
@@ -73,7 +75,7 @@ def evaluate(
     fields = {"num_images": images, "repeats": repeats, "held_out": held_out}
     document = _document(client, "evaluate", job, at, average) | fields
     options = values.job_options(name, label, priority, max_runtime)
-    spec = sending.spec_sent(client, documents.completed(document, changes))
+    spec = sending.spec_sent(client, documents.completed(document, changes, whole=partial(whole_digest, client)))
     hand_in(client, spec, options, watch=watch, as_json=as_json)
 
 

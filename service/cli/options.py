@@ -58,7 +58,7 @@ EvaluateList = Annotated[
     typer.Option(
         "--evaluate",
         metavar="KEY=VALUE",
-        help="How they are evaluated, for example num_images=5000; may be given several times.",
+        help="How they are evaluated, for example num_images=5000; without --evaluate-every, at every checkpoint.",
     ),
 ]
 NoEvaluations = Annotated[

@@ -6,6 +6,7 @@ import typer
 import yaml
 
 from service.cli import completion, details, documents, earlier, sending, values, watching
+from service.cli.beginnings import whole_digest
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
@@ -25,7 +26,7 @@ from service.cli.options import (
     Url,
     Watch,
 )
-from service.cli.output import say, tell
+from service.cli.output import remark, say, tell
 from service.client import Client
 from service.client.jobs import JobOptions
 from service.jobs.views import Job
@@ -81,7 +82,12 @@ def submit(
     if like is not None:
         with connected(url, key, home, project=project) as client:
             before = find(client, like)
-    spec = documents.completed(_document(source, before), changes)
+
+    def whole(digest: str) -> str:
+        with connected(url, key, home, project=project) as client:
+            return whole_digest(client, digest)
+
+    spec = documents.completed(_document(source, before), changes, whole=whole)
     options = values.job_options(name, () if before else label, priority, max_runtime)
     inherited = before.evaluations if before else None
     evaluations = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
@@ -117,12 +123,20 @@ def _document(source: str | None, before: Job | None) -> documents.Document:
 
 def hand_in(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
     """Submit a job, and say how to follow it, or do."""
+    warn(client, spec, options)
     job = client.jobs.create(spec, **options)
     if watch:
         say(f"submitted {job.id}", as_json=as_json)
         watching.to_the_end(client, job.id, as_json=as_json)
     else:
         tell(job, f"submitted {job.id}: follow it with {command(f'watch {job.id}')}", as_json=as_json)
+
+
+def warn(client: Client, spec: AnySpec, options: JobOptions) -> None:
+    """Say what whoever submits this may want to know first."""
+    alone: JobOptions = {**options, "control": None}
+    for warning in client.jobs.plan(spec, **alone).warnings:
+        remark(f"warning: {warning}")
 
 
 def presets(

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from service.cli import completion, sending
-from service.cli.errors import CommandFailed
+from service.cli.beginnings import only, that_begin
 from service.cli.groups import ListsByDefault
-from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
 from service.cli.text import local, table
@@ -68,18 +67,7 @@ def send_file(
 @on_service
 def delete(client: Client, upload: UploadId, as_json: AsJson = False) -> None:
     """Remove a file that was sent, and that no job is to read; what was imported of it stays."""
-    whole = _whole(client, upload)
+    found = that_begin(client.uploads.list(), upload, id_of=lambda one: one.id, mark="upl_")
+    whole = only(found, upload, what="uploads", lists="uploads").id
     client.uploads.delete(whole)
     tell({"deleted": whole}, f"deleted {whole}", as_json=as_json)
-
-
-def _whole(client: Client, upload: str) -> str:
-    """The only id that begins so."""
-    found = [one.id for one in client.uploads.list() if _without_mark(one.id).startswith(_without_mark(upload))]
-    if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} uploads begin with {upload}: {command('uploads')} lists them")
-    return found[0]
-
-
-def _without_mark(upload_id: str) -> str:
-    return upload_id.lower().removeprefix("upl_")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from service.cli.errors import CommandFailed
+from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.options import AsJson, on_service
 from service.cli.output import tell
@@ -12,7 +13,11 @@ from service.cli.text import local, table
 from service.client import AnswerLost, Client
 from service.webhooks.views import Delivery
 
-webhooks = typer.Typer(help="Addresses that are told what happens to jobs.", rich_markup_mode=None)
+webhooks = typer.Typer(
+    cls=ListsByDefault,
+    help="Addresses that are told what happens to jobs; without a command, a list.",
+    rich_markup_mode=None,
+)
 
 WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, as listed: whk_...")]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.cli.documents import load
+from service.cluster.base import Resources
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
 from tests.support.command import Answer, Command
 from tests.support.plane import KEY
@@ -134,8 +135,8 @@ def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service:
     assert shown("latest").document["id"] == latest
     assert shown(first[:-1].lower()).document["id"] == first
     assert shown(first.removeprefix("job_")).document["id"] == first
-    assert shown("job_").err == "error: 2 jobs begin with job_: give more of the id, `cdm jobs` lists them\n"
-    assert shown("job_X").err == "error: there is no job job_X: `cdm jobs` lists them\n"
+    assert shown("job_").err == "error: 2 jobs begin with job_: `cdm jobs` lists them\n"
+    assert shown("job_X").err == "error: no jobs begin with job_X: `cdm jobs` lists them\n"
 
 
 def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
@@ -238,6 +239,29 @@ def test_a_job_of_a_service_elsewhere_is_followed_there(service: Service) -> Non
         f"submitted {job}: follow it with `cdm watch {job} --url {service.url} --project default`\n"
     )
     assert f"`cdm jobs --url {service.url}` lists them" in service.cdm("show", "job_X", *there).err
+
+
+def test_what_a_plan_warns_of_is_said_of_a_job_that_is_submitted(service: Service) -> None:
+    service.cluster.total = Resources(cpus=2.0, gpus=0.0)
+
+    submitted = service.cdm("submit", "smoke", "--set", "compute.accelerator=gpu", "--json")
+
+    assert submitted.document["state"] == "queued"
+    assert submitted.err == "warning: it needs 2 gpu workers, and all nodes together have room for 0\n"
+
+
+def test_a_key_that_came_from_the_environment_is_said_to(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDM_API_KEY", "stray")
+
+    for answer in (service.cdm("jobs").err, service.cdm("doctor").out):
+        assert "the key is that of CDM_API_KEY: unset it, and the stack's own is taken" in answer
+    assert "CDM_API_KEY" not in service.cdm("jobs", "--key", "wrong").err
+
+
+def test_groups_of_commands_that_list_do_so_alone(service: Service) -> None:
+    assert service.cdm("keys").out == "no keys\n"
+    assert service.cdm("projects").out.startswith("PROJECT ")
+    assert service.cdm("webhooks").out == "no webhooks\n"
 
 
 def test_a_wrong_key_is_an_error_of_one_line(service: Service) -> None:

@@ -91,6 +91,20 @@ def test_one_that_nobody_needs_is_removed_and_one_that_is_needed_is_not(service:
         service.client.datasets.retrieve(FACES)
 
 
+def test_a_document_may_name_images_by_the_beginning_of_their_digest(service: Service) -> None:
+    imported(service, FACES, "faces")
+    imported(service, CATS, "cats")
+
+    training = service.submit("--set", f"dataset={{kind: imported, digest: {FACES[:16]}}}")
+    service.checkpoint(training, 160)
+    evaluated = service.cdm("evaluate", training, "--images", "16", "--held-out", CATS[:16], "--json")
+    unknown = service.cdm("submit", "smoke", "--set", "dataset={kind: imported, digest: DIGEST}")
+
+    assert service.client.jobs.retrieve(training).spec.dataset.digest == FACES
+    assert evaluated.document["spec"]["held_out"] == CATS
+    assert unknown.err == "error: no data sets begin with DIGEST: `cdm datasets` lists them\n"
+
+
 @pytest.mark.parametrize(
     ("digest", "message"),
     [

@@ -14,11 +14,14 @@ from tests.support.command import Command
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "Missing command."),
+        ((), 2, r"Missing command. \(see `cdm --help`\)"),
+        (("admin",), 2, r"Missing command. \(see `cdm admin --help`\)"),
+        (("keys", "revoke"), 2, r"Missing argument 'KEY'. \(see `cdm keys revoke --help`\)"),
         (("train",), 2, "No such command 'train'."),
         (("submit",), 1, "there is nothing to submit: give a preset or a file, or --like JOB"),
         (("jobs", "--state", "happy"), 2, "Invalid value for '--state'"),
         (("jobs",), 1, "there is no stack in .*/home: start one with `cdm up`, or name a service with --url and --key"),
+        (("jobs", "--url", "localhost:8400"), 1, "--url localhost:8400 is no address: give http://localhost:8400"),
         (("jobs", "--url", "http://cdm.test"), 1, "there is no key for http://cdm.test: give --key"),
         (("submit", "smoke", "--set", "seed=-1"), 1, "1 field is wrong: seed: "),
         (("quickstart", "-o", "missing/grid.png"), 1, "cannot write missing/grid.png: there is no folder .*/missing"),

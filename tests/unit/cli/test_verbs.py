@@ -107,7 +107,7 @@ def test_an_archived_job_is_found_by_the_beginning_of_its_id_and_as_the_latest_t
     service.cdm("archive", archived)
 
     assert none.err == "error: no jobs are archived\n"
-    assert unknown.err == f"error: there is no archived job {other[:-1]}: `cdm jobs --archived` lists them\n"
+    assert unknown.err == f"error: no archived jobs begin with {other[:-1]}: `cdm jobs --archived` lists them\n"
     assert shown["id"] == archived
     assert by_name.out == service.cdm("restore", "latest").out == f"{archived} is in the lists again\n"
     service.cdm("archive", archived)
