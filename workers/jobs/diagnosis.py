@@ -1,4 +1,4 @@
-"""Why a training failed, in the words of the contract."""
+"""Why a job failed, in the words of the contract."""
 
 from collections.abc import Iterator
 

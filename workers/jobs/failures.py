@@ -10,7 +10,7 @@ class ClaimRefusedError(Exception):
 
 
 class SpecMismatchError(Exception):
-    """The spec and the image set do not fit together; the message names the field."""
+    """What the spec names does not fit, or cannot be had; the message names the field."""
 
 
 class ClusterTooSmallError(Exception):

@@ -1,4 +1,4 @@
-"""What training changes, and nothing else."""
+"""What training changes, and how it is before the first image."""
 
 from copy import deepcopy
 from dataclasses import dataclass
