@@ -13,8 +13,10 @@ from typing import assert_never
 from workers.contract.locations import bucket_and_key, is_path, of_a_file
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
 from workers.data.fetching import elsewhere, fetched
-from workers.networks.edm_snapshot import Snapshot, SnapshotError, read_snapshot
-from workers.training.weights import WeightsHeader, refuse_output, save_weights
+from workers.networks.edm_pickle import SnapshotError
+from workers.networks.edm_snapshot import Snapshot, read_snapshot
+from workers.training.weights import refuse_output, save_weights
+from workers.training.weights_header import WeightsHeader
 
 EXIT_USAGE = 2
 

@@ -16,8 +16,6 @@ from workers.networks.edm_pickle import SnapshotError, read_pickle
 from workers.networks.matching import tensor_mismatch
 from workers.pickles import Record
 
-__all__ = ["Inputs", "Snapshot", "SnapshotError", "read_snapshot"]
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -71,7 +71,7 @@ def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str 
     return None
 
 
-def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointManifest:
+def restore(state: TrainState, store: ObjectStore, folder: str) -> None:
     """Put one checkpoint into `state`, after every byte of it has been verified.
 
     It takes memory for all tensors of the checkpoint once: of bytes, those of one file are held, the largest first.
@@ -91,7 +91,6 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> CheckpointMan
         del data  # before the next one is read
     load_contents(state, tensors)
     state.images_seen = manifest.images_seen
-    return manifest
 
 
 def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:

@@ -50,11 +50,7 @@ class Snapshot:
         """The files of a checkpoint by name. They are the snapshot itself: read them before the next is taken."""
         for name, file in self._files.items():
             yield name, file.data
-        yield STATE, memoryview(json.dumps(self._description).encode())
-
-    @property
-    def _description(self) -> dict[str, float]:
-        return {"images_seen": self.images_seen, "sigma_data": self._sigma_data}
+        yield STATE, memoryview(json.dumps({"sigma_data": self._sigma_data}).encode())
 
 
 def needed_files(average_names: Iterable[str]) -> set[str]:

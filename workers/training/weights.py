@@ -18,17 +18,6 @@ from workers.storage import Shelf, read_beginning, read_location
 from workers.training.state import TrainState
 from workers.training.weights_header import FORMAT, WeightsHeader, denoiser_difference, images_difference
 
-__all__ = [
-    "WeightsError",
-    "WeightsHeader",
-    "check_initial_weights",
-    "load_initial_weights",
-    "read_header",
-    "read_weights",
-    "refuse_output",
-    "save_weights",
-]
-
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _MOST_BYTES = 64 << 30  # several times the largest network there is
 
@@ -107,14 +96,14 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf
         raise WeightsError(reason)
 
 
-def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> WeightsHeader | None:
+def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> None:
     """Put the job's `initial_weights` into the network and all its averages; None if it has none.
 
     Raises:
         WeightsError: they are another denoiser's, or cannot be read; `state` is as it was.
     """
     if spec.initial_weights is None:
-        return None
+        return
     try:
         header, tensors = read_weights(spec.initial_weights, shelf=shelf)
     except WeightsError as error:
@@ -125,7 +114,6 @@ def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> We
         raise WeightsError(f"initial_weights: {spec.initial_weights} are of another network: {reason}")
     for denoiser in (state.denoiser, *state.averages):
         denoiser.network.load_state_dict(tensors)
-    return header
 
 
 def _read(location: str | Path, read: Callable[[], bytes]) -> bytes:

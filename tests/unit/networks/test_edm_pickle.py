@@ -14,7 +14,8 @@ import torch
 
 from tests.support.edm_snapshots import write_snapshot
 from tests.support.published_networks import published
-from workers.networks.edm_snapshot import SnapshotError, read_snapshot
+from workers.networks.edm_pickle import SnapshotError
+from workers.networks.edm_snapshot import read_snapshot
 
 
 class Call:

@@ -18,8 +18,8 @@ from tests.support.reference_networks import ReferenceNetwork
 from workers.contract.model import EDM, VE, VP
 from workers.diffusion.conditions import Conditions
 from workers.networks import build
-from workers.networks.edm_pickle import read_pickle
-from workers.networks.edm_snapshot import Snapshot, SnapshotError, read_snapshot
+from workers.networks.edm_pickle import SnapshotError, read_pickle
+from workers.networks.edm_snapshot import Snapshot, read_snapshot
 
 Write = Callable[..., Path]
 

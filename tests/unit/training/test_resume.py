@@ -231,7 +231,8 @@ def test_a_manifest_lists_every_file_with_its_size_and_digest(images: ImageSet, 
     listed = {folder + file.name for file in manifest.files}
     assert listed | {folder + MANIFEST} == set(store.list(folder))
     assert all(len(store.get(folder + file.name)) == file.num_bytes for file in manifest.files)
-    assert json.loads(store.get(folder + "state.json"))["images_seen"] == 0
+    assert manifest.images_seen == 0
+    assert json.loads(store.get(folder + "state.json")) == {"sigma_data": images.manifest.sigma_data}
 
 
 @pytest.mark.parametrize("estimator", ["symmetric", "target"])

@@ -17,7 +17,8 @@ from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot, tensors_of
 from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, augmentation_features, new_state
-from workers.training.weights import WeightsHeader, save_weights
+from workers.training.weights import save_weights
+from workers.training.weights_header import WeightsHeader
 
 SIZE = 3
 KEYS = JobKeys("job")

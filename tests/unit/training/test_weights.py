@@ -25,13 +25,13 @@ from workers.storage.memory import MemoryStore
 from workers.training.state import new_state
 from workers.training.weights import (
     WeightsError,
-    WeightsHeader,
     check_initial_weights,
     load_initial_weights,
     read_header,
     read_weights,
     save_weights,
 )
+from workers.training.weights_header import WeightsHeader
 
 CPU = torch.device("cpu")
 SHELF = Shelf(MemoryStore(), JobKeys("job"))
@@ -197,9 +197,8 @@ def test_initial_weights_end_up_in_the_network_and_in_all_averages(
     state = new_state(spec, IMAGES, CPU)
 
     check_initial_weights(spec, IMAGES, shelf)
-    header = load_initial_weights(state, spec, shelf)
+    load_initial_weights(state, spec, shelf)
 
-    assert header == HEADER
     assert len(state.averages) == 2
     for denoiser in (state.denoiser, *state.averages):
         assert same(denoiser.network.state_dict(), tensors)
@@ -210,8 +209,8 @@ def test_a_job_without_initial_weights_keeps_those_of_its_seed() -> None:
     state = new_state(spec, IMAGES, CPU)
 
     check_initial_weights(spec, IMAGES, SHELF)
+    load_initial_weights(state, spec, SHELF)
 
-    assert load_initial_weights(state, spec, SHELF) is None
     assert same(state.denoiser.network.state_dict(), network_state(spec))
 
 

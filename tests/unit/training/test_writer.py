@@ -69,7 +69,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_does_not_change_it(
     state = trained(new_state(SPEC, images.manifest, CPU), images, until=32)
     then = Snapshot.of(state)
 
-    assert guarded.writer.offer(state)
+    guarded.writer.offer(state)
     guarded.tried.wait(PATIENCE_SECONDS)
     trained(state, images, until=64)
     guarded.is_open.set()
@@ -87,11 +87,11 @@ def test_while_one_is_being_written_the_next_is_left_out_and_the_one_after_is_ta
 ) -> None:
     state = new_state(SPEC, images.manifest, CPU)
 
-    assert guarded.writer.offer(state)
-    assert not guarded.writer.offer(state)
+    guarded.writer.offer(state)
+    guarded.writer.offer(state)
     guarded.is_open.set()
     guarded.writer.settle(PATIENCE_SECONDS)
-    assert guarded.writer.offer(trained(state, images, until=16))
+    guarded.writer.offer(trained(state, images, until=16))
     guarded.writer.settle(PATIENCE_SECONDS)
 
     assert guarded.told == [0, 16]
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_cannot_be_told_of_is_a_failure_and_the_next_is_not_le
     writer, state = CheckpointWriter(guarded.save, told=told), new_state(SPEC, images.manifest, CPU)
     guarded.is_open.set()
 
-    assert writer.offer(state)
+    writer.offer(state)
     with pytest.raises(OSError, match="the log's disk is full"):
         writer.settle(PATIENCE_SECONDS)
 
