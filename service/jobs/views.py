@@ -94,7 +94,7 @@ class EvaluateEach(Document):
 
 
 class JobCreate(Document):
-    """A request for a job: to train, to draw images, to evaluate a checkpoint, to import images, to compare trainings."""
+    """A request for a job: to train, draw images, evaluate a checkpoint, import images, or compare trainings."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "first", "spec": PRESETS["smoke"].model_dump(mode="json")}]}
