@@ -221,7 +221,8 @@ class _Study:
 
         def found() -> list[Job] | None:
             jobs = list(self._client.jobs.list(labels={OF_JOB: trained.id}, kind="evaluate"))
-            there = {job.spec.checkpoint.images_seen for job in jobs if job.spec.kind == "evaluate"}
+            of = [job.spec.checkpoint for job in jobs if job.spec.kind == "evaluate"]
+            there = {each.images_seen for each in of if each}
             return jobs[::-1] if last in there else None
 
         return watching.until(found, what=f"the evaluation of {trained.id} at {last} images")

@@ -48,6 +48,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("device", (found.progress and found.progress.device) or ""),
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
+        ("weights", found.spec.weights or "" if found.spec.kind in ("sample", "evaluate") else ""),
         ("control", found.control_job_id or ""),
         ("evaluations", _evaluations(found.evaluations)),
         ("created", local(found.created_at)),
@@ -69,7 +70,7 @@ def _kind(spec: AnySpec) -> str:
     """With the jobs that it is about."""
     match spec.kind:
         case "sample" | "evaluate":
-            return f"{spec.kind} of {spec.checkpoint.job_id}"
+            return f"{spec.kind} of {spec.checkpoint.job_id if spec.checkpoint else spec.weights}"
         case "compare":
             return f"compare of {spec.job_id} and {spec.control_job_id}"
         case _:

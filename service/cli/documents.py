@@ -178,7 +178,7 @@ def _fields_of(tag: str, value: Any) -> Document:
 
 def files_in(document: Document) -> Iterator[tuple[Document, str, str]]:
     """Where a document, or a part of one, names a file beside its data set: the mapping, the key in it, the field."""
-    fields = ("initial_weights", "reference", "inpainting.image", "inpainting.mask", "features.weights")
+    fields = ("initial_weights", "weights", "reference", "inpainting.image", "inpainting.mask", "features.weights")
     for field in fields:
         parent, _, key = field.rpartition(".")
         place = document.get(parent) if parent else document

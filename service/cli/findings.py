@@ -7,16 +7,16 @@ from typing import Any
 from service.cli.text import table
 from workers.contract.comparing import Comparison
 from workers.contract.document import read_leniently
-from workers.contract.evaluation import Evaluation, Measure
+from workers.contract.evaluation import Evaluation, Measure, WeightsEvaluation
 from workers.contract.importing import ImportReport
-from workers.contract.sampling import Sampled
+from workers.contract.sampling import Sampled, Settled, SettledSource
 
 
 def result(kind: str, document: Mapping[str, Any]) -> str:
     """Of a `result.json`."""
     text = json.dumps(document)
     match kind:
-        case "evaluate" if found := read_leniently(Evaluation, text):
+        case "evaluate" if found := read_leniently(Evaluation, text) or read_leniently(WeightsEvaluation, text):
             return evaluation(found)
         case "sample" if drawn := read_leniently(Sampled, text):
             return _sampled(drawn)
@@ -28,11 +28,11 @@ def result(kind: str, document: Mapping[str, Any]) -> str:
             return json.dumps(document, indent=2)
 
 
-def evaluation(found: Evaluation) -> str:
+def evaluation(found: Evaluation | WeightsEvaluation) -> str:
     """All of one."""
     head = ("MEASURE", "VALUE", "+-", "BY CHANCE")
     rows = [(name, *_cells(measure)) for name, measure in found.measures.items()]
-    where = f"{found.checkpoint.job_id} at {found.checkpoint.images_seen:,} images, {found.checkpoint.average}"
+    where = _network(found.checkpoint if isinstance(found, Evaluation) else found.weights)
     what = f"{found.repeats} x {found.num_images:,} images{_of_classes(found)}"
     how = f"{found.sampler.method} with {found.sampler.steps} steps"
     return (
@@ -55,7 +55,7 @@ def evaluations(found: Sequence[Evaluation]) -> str:
     return table([head, *rows])
 
 
-def _of_classes(found: Evaluation) -> str:
+def _of_classes(found: Evaluation | WeightsEvaluation) -> str:
     match sorted({*(found.classes or ())}):
         case []:
             return ""
@@ -75,8 +75,15 @@ def _cells(measure: Measure) -> tuple[str, str, str]:
 
 def _sampled(drawn: Sampled) -> str:
     last = drawn.first_seed + drawn.num_images - 1
-    where = f"{drawn.checkpoint.job_id} at {drawn.checkpoint.images_seen:,} images, {drawn.checkpoint.average}"
-    return f"{drawn.num_images:,} images of seeds {drawn.first_seed} to {last}, drawn from {where}"
+    source = drawn.checkpoint or drawn.weights
+    where = f", drawn from {_network(source)}" if source else ""
+    return f"{drawn.num_images:,} images of seeds {drawn.first_seed} to {last}{where}"
+
+
+def _network(source: Settled) -> str:
+    if isinstance(source, SettledSource):
+        return f"{source.job_id} at {source.images_seen:,} images, {source.average}"
+    return f"{source.location}, sha256 {source.sha256[:12]}"
 
 
 def _imported(report: ImportReport) -> str:

@@ -11,15 +11,18 @@ from workers.contract.jobs import AnySpec
 
 _DECIDE_SPEED = {
     *("kind", "dataset", "augmentation", "network", "preconditioning", "objective", "ema", "compute", "batch_images"),
-    *("checkpoint", "sampler", "pass_images", "features"),
+    *("checkpoint", "weights", "sampler", "pass_images", "features"),
 }
 
 
 def cost_key(spec: AnySpec) -> str:
     """Equal for jobs whose steps cost the same on the same hardware."""
     document = spec.model_dump(mode="json", include=_DECIDE_SPEED)
+    for part in ("weights", "dataset"):  # of drawings, which did not always have them
+        if document.get(part, part) is None:
+            del document[part]
     for part, name in (("dataset", "path"), ("checkpoint", "images_seen"), ("features", "weights")):
-        document.get(part, {}).pop(name, None)  # where it lies costs nothing
+        (document.get(part) or {}).pop(name, None)  # where it lies costs nothing
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,12 +2,13 @@
 
 from service.jobs.views import JobCreate
 from workers.contract.data import BuiltinDataset, ImportedDataset
-from workers.contract.files import INITIAL_WEIGHTS, files_of, measuring_files
+from workers.contract.files import INITIAL_WEIGHTS, WEIGHTS, files_of, measuring_files
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.spec import TrainSpec
 
-DATASET, WEIGHTS = "/spec/dataset/path", f"/spec{INITIAL_WEIGHTS}"
+DATASET = "/spec/dataset/path"
+OWN_WEIGHTS = (f"/spec{INITIAL_WEIGHTS}", f"/spec{WEIGHTS}")  # may be a job's of the same project
 
 
 def named_files(request: JobCreate) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from service.jobs.named import DATASET, WEIGHTS, dataset_path, named_files
+from service.jobs.named import DATASET, OWN_WEIGHTS, dataset_path, named_files
 from service.jobs.views import JobCreate
 from workers.contract.data import (
     IMAGE_SUFFIXES,
@@ -55,7 +55,7 @@ def place_problems(request: JobCreate, *, store_url: str, s3_sources: Sequence[s
     problems = []
     for pointer, location in named.items():
         if key_in(location, store_url) is not None:
-            problems += [Problem(pointer, "not_allowed", reason)] if pointer != WEIGHTS else []
+            problems += [Problem(pointer, "not_allowed", reason)] if pointer not in OWN_WEIGHTS else []
         elif _is_closed(location, *s3_sources):
             problems.append(Problem(pointer, "not_allowed", f"files may lie {there}; upload the file instead"))
         elif is_in_a_store_here(location):

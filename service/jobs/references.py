@@ -17,7 +17,7 @@ from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JOBS
 from workers.contract.records import CheckpointManifest, Origin
-from workers.contract.sampling import CheckpointSource, SampleSpec
+from workers.contract.sampling import CheckpointSource, SampleSpec, Subject
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
 
@@ -39,8 +39,11 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
     """
     match spec:
         case SampleSpec() | EvaluateSpec():
-            await _require_images(spec, "/spec/held_out", objects=objects)
-            source = await _source(spec, project=project, store=store, objects=objects)
+            await _require_images(spec, objects=objects)
+            if spec.checkpoint is None:
+                await _require_own_weights(spec.weights, "/spec/weights", project=project, store=store, objects=objects)
+                return Settled(spec)
+            source = await _source(spec, spec.checkpoint, project=project, store=store, objects=objects)
             checkpoint = spec.checkpoint.model_copy(
                 update={"images_seen": source.images_seen, "attempt": source.attempt}
             )
@@ -50,8 +53,9 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
                 await _training(getattr(spec, field), f"/spec/{field}", project=project, store=store)
             return Settled(spec)
         case TrainSpec():
-            await _require_images(spec, "/spec/dataset/digest", objects=objects)
-            await _require_own_weights(spec, project=project, store=store, objects=objects)
+            await _require_images(spec, objects=objects)
+            pointer = "/spec/initial_weights"
+            await _require_own_weights(spec.initial_weights, pointer, project=project, store=store, objects=objects)
             return Settled(spec)
         case ImportSpec():
             return Settled(spec)
@@ -62,7 +66,7 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
 def imported_digest(spec: AnySpec) -> str | None:
     """Of the image set that a document names, if it names one."""
     match spec:
-        case TrainSpec(dataset=ImportedDataset(digest=digest)):
+        case TrainSpec(dataset=ImportedDataset(digest=digest)) | EvaluateSpec(dataset=ImportedDataset(digest=digest)):
             return digest
         case EvaluateSpec(held_out=digest):
             return digest
@@ -71,34 +75,40 @@ def imported_digest(spec: AnySpec) -> str | None:
 
 
 def checkpoint_of(job: JobRecord) -> Origin | None:
-    """The checkpoint that a job draws from, if it draws. No more of its document is read, which may be an old one."""
+    """The checkpoint that a job draws from, if any. No more of its document is read, which may be an old one."""
     if job.kind not in {"sample", "evaluate"}:
         return None
     checkpoint = json.loads(job.spec)["checkpoint"]
+    if checkpoint is None:
+        return None
     return Origin(job_id=job.parent_job_id or "", **{name: checkpoint[name] for name in ("images_seen", "attempt")})
 
 
-async def _require_images(spec: AnySpec, pointer: str, *, objects: JobObjects) -> None:
+async def _require_images(spec: AnySpec, *, objects: JobObjects) -> None:
     digest = imported_digest(spec)
+    pointer = "/spec/held_out" if isinstance(spec, EvaluateSpec) and spec.held_out else "/spec/dataset/digest"
     if digest and not await objects.has_dataset(digest):
         raise _refused(pointer, f"there is no image set {digest}; an import job says the digest of its own")
 
 
-async def _require_own_weights(spec: TrainSpec, *, project: str, store: JobStore, objects: JobObjects) -> None:
-    """Weights in the store of the service are a job's, which must be of this project: training would show them."""
-    if spec.initial_weights is None:
+async def _require_own_weights(
+    location: str | None, pointer: str, *, project: str, store: JobStore, objects: JobObjects
+) -> None:
+    """Weights in the store of the service are a job's, which must be of this project: what comes of them shows them."""
+    if location is None:
         return
-    key = await asyncio.to_thread(key_in, spec.initial_weights, objects.url)
+    key = await asyncio.to_thread(key_in, location, objects.url)
     if key is None:
         return
     job_id = key.removeprefix(JOBS).partition("/")[0] if key.startswith(JOBS) else ""
     job = await store.find(job_id, project=project)
     if job is None or job.deleted_at:
-        raise _refused("/spec/initial_weights", "lies in the store of the service, and in no job of this project")
+        raise _refused(pointer, "lies in the store of the service, and in no job of this project")
 
 
-async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobStore, objects: JobObjects) -> Origin:
-    wanted = spec.checkpoint
+async def _source(
+    spec: SampleSpec | EvaluateSpec, wanted: CheckpointSource, *, project: str, store: JobStore, objects: JobObjects
+) -> Origin:
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
     _require_sampler(spec, job)
     there = [manifest for _, manifest in await objects.checkpoints(job.id)]
@@ -107,7 +117,7 @@ async def _source(spec: SampleSpec | EvaluateSpec, *, project: str, store: JobSt
 
 def _require_sampler(spec: SampleSpec | EvaluateSpec, training: JobRecord) -> None:
     trained = read_leniently(TrainSpec, training.spec.encode())
-    if trained and (problems := spec.sampler_problems_for(trained)):
+    if trained and (problems := spec.problems_with(Subject.of(training.id, trained, None))):
         found = [replace(each, pointer=f"/spec{each.pointer}") for each in problems]
         raise InvalidRequest("the training's sampler cannot be changed so", problems=found)
 

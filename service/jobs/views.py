@@ -17,7 +17,7 @@ from workers.contract.locations import NamedFile
 from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
-from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed
+from workers.contract.sampling import MOST_PASS_IMAGES, Classes, PassImages, Seed, Subject
 from workers.contract.spec import TrainSpec
 
 __all__ = ["JobState", "Priority"]  # for the SDK, which imports views only
@@ -137,7 +137,7 @@ def _evaluation_problems(wanted: EvaluateEach, training: TrainSpec) -> list[Prob
     except ValidationError as error:
         found = problems_of(error)
     else:
-        found = spec.sampler_problems_for(training)
+        found = spec.problems_with(Subject.of("the training", training, None))
     return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
 
 

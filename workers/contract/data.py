@@ -186,3 +186,13 @@ class DatasetManifest(Document):
     @property
     def num_classes(self) -> int:
         return len(self.classes or ())
+
+    def misfit(self, *, channels: int, resolution: int) -> str | None:
+        """Why a network that takes such images cannot take these; None: it can."""
+        if (self.channels, self.resolution) == (channels, resolution):
+            return None
+        theirs, ours = (
+            f"{width} pixels wide, of {depth} channels"
+            for width, depth in ((self.resolution, self.channels), (resolution, channels))
+        )
+        return f"its images are {theirs}, the network takes them {ours}; import them again"

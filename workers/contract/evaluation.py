@@ -4,13 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from workers.contract.data import Digest
+from workers.contract.data import DatasetManifest, Digest, ImportedDataset
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.features import Features, Lite0
 from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
-from workers.contract.sampling import Drawing, SettledSource
+from workers.contract.sampling import Drawing, SettledSource, WeightsFile
 
 FEWEST_IMAGES = 6  # that have five neighbours each, and a distance beside chance
 TIMELINE_IMAGES = 8  # with each number of steps
@@ -23,7 +23,7 @@ TimelineSteps = Annotated[
 
 
 class EvaluateSpec(Drawing):
-    """An evaluation job: how good a checkpoint's images are, and how consistent its network is.
+    """An evaluation job: how good a network's images are, and how consistent it is.
 
     Beside the training images it draws classes as often as these have them. Those of `classes` it draws evenly, beside
     the training images of these classes alone; losses and gaps are of all.
@@ -31,6 +31,10 @@ class EvaluateSpec(Drawing):
     """
 
     kind: Literal["evaluate"]
+    dataset: Annotated[
+        ImportedDataset | None,
+        Field(description="Of weights: the images they are measured by; a checkpoint has those of its training"),
+    ] = None
     num_images: Annotated[Images, Field(ge=2, le=1_000_000, description="Drawn for each distance")] = 5000
     repeats: Annotated[int, Field(ge=1, le=100, description="Distances of so many blocks, each of new seeds")] = 1
     features: Features = Lite0(kind="lite0")
@@ -38,8 +42,8 @@ class EvaluateSpec(Drawing):
         NamedFile | None,
         Field(
             description="NumPy archive with `mu` and `sigma` in these features, as EDM publishes them: a path of the "
-            "workers; or https://, s3://, upload://ID; null: the images that the job learned from. With `classes` it "
-            "is to be of these, too"
+            "workers; or https://, s3://, upload://ID; null: all images that the job learned from, or of `dataset`. "
+            "With `classes` it is to be of these, too"
         ),
     ] = None
     timeline_steps: TimelineSteps = (4, 8, 18)
@@ -64,7 +68,10 @@ class EvaluateSpec(Drawing):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        problems = []
+        problems = self._weights_problems() if self.weights else []
+        if self.dataset and self.checkpoint:
+            reason = "a checkpoint is measured by the images that it learned from; leave it out"
+            problems.append(Problem("/dataset", "no_effect", reason))
         if self.drift_images == 1:
             problems.append(Problem("/drift_images", "out_of_range", "a spread takes two images or more; 0: none"))
         if self.held_out and not self.drift_images:
@@ -76,6 +83,32 @@ class EvaluateSpec(Drawing):
             problems.append(Problem("/reference", "not_comparable", reason))
         refuse(*problems, *self.drawing_problems(self.drawn_images))
         return self
+
+    def _weights_problems(self) -> list[Problem]:
+        problems = []
+        if not self.dataset and not self.reference:
+            reason = "a file of weights does not say what it learned from: name an imported image set, or a `reference`"
+            problems.append(Problem("/dataset", "required", reason))
+        elif not self.dataset and self.drift_images:
+            reason = "losses and gaps are measured at images: name a `dataset`, or set it to 0"
+            problems.append(Problem("/drift_images", "no_effect", reason))
+        if self.held_out:
+            reason = "what weights have not seen they do not say: leave it out, or evaluate them with it as `dataset`"
+            problems.append(Problem("/held_out", "not_supported", reason))
+        return problems
+
+
+def held_out_problem(images: DatasetManifest, seen: DatasetManifest, *, by_classes: bool) -> str | None:
+    """Why these are no held-out images of a network that has `seen` others; `by_classes`: and goes by these."""
+    if images.digest == seen.digest:
+        return "these are the images that the job learned from; name others"
+    if images.num_images < 2:
+        return "a spread takes two images or more"
+    if reason := images.misfit(channels=seen.channels, resolution=seen.resolution):
+        return reason
+    if by_classes and images.classes != seen.classes:
+        return "the network goes by classes, and these images have others, or none"
+    return None
 
 
 class Measure(Document):
@@ -117,8 +150,8 @@ class Weighting(Document):
     sigma_data: Annotated[float | None, Field(description="null: these weights have none")] = None
 
 
-class Evaluation(Document):
-    """What an evaluation job has found, and how.
+class Findings(Document):
+    """What an evaluation job has found of a network, and how.
 
     Numbers compare where the average, `features_fingerprint`, `reference`, `sampler`, `labels`, `classes`, `first_seed`
     and counts are the same; losses and gaps where `drift_images`, `weighting` and noise levels are, and those at
@@ -126,8 +159,6 @@ class Evaluation(Document):
     """
 
     job_id: Annotated[str, Field(description="Of the evaluation")]
-    checkpoint: SettledSource
-    checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
     features: str
     features_fingerprint: Digest
     reference: Annotated[str, Field(description="Digest of the image set, or of the archive of statistics")]
@@ -170,3 +201,16 @@ class Evaluation(Document):
     versions: Annotated[dict[str, str], Field(description="Of the libraries that computed it, and the device")]
     files: Annotated[tuple[str, ...], Strict(False)]
     ended_at: Timestamp
+
+
+class Evaluation(Findings):
+    """Of a checkpoint."""
+
+    checkpoint: SettledSource
+    checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
+
+
+class WeightsEvaluation(Findings):
+    """Of a file of weights, which is no job's, so its numbers join no curves and no comparison."""
+
+    weights: WeightsFile

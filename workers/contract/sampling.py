@@ -1,15 +1,16 @@
-"""The document of a sample job: images out of a checkpoint, each a function of its own seed."""
+"""The document of a sample job: images out of a trained network, each a function of its own seed."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
 from workers.contract.compute import Workers
-from workers.contract.data import Digest
+from workers.contract.data import DatasetManifest, Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN, JobKeys
 from workers.contract.locations import NamedFile
-from workers.contract.model import Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
+from workers.contract.model import EDM, VE, VP, Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
 from workers.contract.records import Timestamp
 from workers.contract.spec import TrainSpec
 
@@ -58,11 +59,49 @@ class SettledSource(Document):
         return JobKeys(self.job_id).checkpoint(self.images_seen, self.attempt)
 
 
-class Drawing(Document):
-    """How images are drawn from a checkpoint."""
+class WeightsFile(Document):
+    """A file of weights, and what it was when the job began."""
 
-    checkpoint: CheckpointSource
-    sampler: Annotated[SamplerChanges | None, Field(description="null: the training's")] = None
+    location: str
+    sha256: Digest
+
+
+Settled = SettledSource | WeightsFile
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network to draw with, as far as a document has to fit it. None: not known."""
+
+    name: str  # of its job, or of its file
+    sampler: Sampler  # its own
+    preconditioning: EDM | VP | VE
+    num_classes: int | None  # that it is told; 0: none
+    label_dropout: float | None
+
+    @classmethod
+    def of(cls, job_id: str, training: TrainSpec, images: DatasetManifest | None) -> Self:
+        """That of a training, of these images."""
+        known = images.num_classes if images else None
+        num_classes = known if training.network.class_conditional else 0
+        dropout = training.objective.label_dropout
+        return cls(job_id, training.sampler, training.preconditioning, num_classes, dropout)
+
+
+class Drawing(Document):
+    """How images are drawn, and from what: a checkpoint, or a file of weights."""
+
+    checkpoint: Annotated[CheckpointSource | None, Field(description="null: weights are given")] = None
+    weights: Annotated[
+        NamedFile | None,
+        Field(
+            description="What `cdm convert`, `cdm average` or `cdm export` wrote: a path of the workers; or https://, "
+            "s3://, upload://ID; null: a checkpoint is given"
+        ),
+    ] = None
+    sampler: Annotated[
+        SamplerChanges | None, Field(description="null: the training's; of weights that do not say it, Heun's of EDM")
+    ] = None
     classes: Annotated[
         Classes | None, Field(description="The image of a seed has the class at `seed modulo their number`; null: all")
     ] = None
@@ -70,24 +109,42 @@ class Drawing(Document):
     pass_images: PassImages = 64
     compute: Workers = Workers()
 
-    def sampler_for(self, training: Sampler) -> Sampler:
-        """What it draws with from a training that has this sampler."""
-        return self.sampler.applied_to(training) if self.sampler else training
+    def sampler_for(self, own: Sampler) -> Sampler:
+        """What it draws with from a network that has this sampler."""
+        return self.sampler.applied_to(own) if self.sampler else own
 
-    def sampler_problems_for(self, training: TrainSpec) -> list[Problem]:
-        """Changes of its sampler that are wrong together, or that its network was not trained for."""
-        if self.sampler is None:
-            return []
-        sampler = self.sampler_for(training.sampler)
-        found = sampler_problems(sampler) + untrained_problems(sampler, training.preconditioning)
-        if sampler.guidance != 1 and not training.objective.label_dropout:
-            reason = f"{self.checkpoint.job_id} never trains without classes (objective.label_dropout); set it to 1"
+    def problems_with(self, subject: Subject) -> list[Problem]:
+        """Classes that this network does not have, and changes of its sampler that it was not trained for."""
+        return [
+            *(Problem(f"/sampler{each.pointer}", each.code, each.message) for each in self._sampler_problems(subject)),
+            *self._class_problems(subject),
+        ]
+
+    def _sampler_problems(self, subject: Subject) -> list[Problem]:
+        sampler = self.sampler_for(subject.sampler)
+        found = sampler_problems(sampler) + untrained_problems(sampler, subject.preconditioning)
+        if sampler.guidance != 1 and (subject.label_dropout == 0 or subject.num_classes == 0):
+            reason = f"{subject.name} never trains without classes (objective.label_dropout); set it to 1"
             found.append(Problem("/guidance", "not_supported", reason))
-        return [Problem(f"/sampler{each.pointer}", each.code, each.message) for each in found]
+        return found
+
+    def _class_problems(self, subject: Subject) -> list[Problem]:
+        if not self.classes or subject.num_classes is None:
+            return []
+        if not subject.num_classes:
+            return [Problem("/classes", "no_effect", f"{subject.name} trains without classes; leave it out")]
+        if (highest := max(self.classes)) >= subject.num_classes:
+            reason = f"there is no class {highest}; the last is {subject.num_classes - 1}"
+            return [Problem("/classes", "out_of_range", reason)]
+        return []
 
     def drawing_problems(self, num_images: int) -> list[Problem]:
         """Fields that are right one by one and wrong together, where so many images are drawn."""
         problems = []
+        if self.checkpoint is None and self.weights is None:
+            problems.append(Problem("/checkpoint", "missing", "say what to draw from: this, or a file of `weights`"))
+        if self.checkpoint and self.weights:
+            problems.append(Problem("/weights", "no_effect", "images are drawn from the checkpoint; leave one out"))
         if self.first_seed + num_images > MAX_SEED:
             reason = f"with {num_images} images the last seed would be above {MAX_SEED - 1}; choose a lower one"
             problems.append(Problem("/first_seed", "out_of_range", reason))
@@ -128,8 +185,9 @@ class SampleSpec(Drawing):
 class Sampled(Document):
     """What a sample job has drawn, and from what."""
 
-    checkpoint: SettledSource
+    checkpoint: SettledSource | None
     checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
+    weights: WeightsFile | None = None
     sampler: Sampler
     first_seed: int
     num_images: int

@@ -1,17 +1,17 @@
-"""An evaluation job: what a checkpoint draws, beside the images that it learned from, and how consistent it is."""
+"""An evaluation job: what a network draws, beside the images that it learned from, and how consistent it is."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import structlog
 
 from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest, Digest
-from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec
+from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, Evaluation, WeightsEvaluation, held_out_problem
 from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
-from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import Settled, SettledSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.evaluation.errors import FeaturesError, StatisticsError
@@ -20,9 +20,10 @@ from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.exam import Exam
-from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source, settled_source
+from workers.sampling.network import SourceError
 from workers.sampling.pieces import let_go
 from workers.sampling.shift import is_done, shift
+from workers.sampling.source import Source, load_source, open_source, settle_source
 from workers.sampling.verdict import conclude, read_statistics
 from workers.storage import ObjectStore, Shelf, open_store
 from workers.tracking.findings import add_to_run, evaluations_of
@@ -33,27 +34,34 @@ log = structlog.get_logger()
 
 
 def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
-    """Settle which checkpoint it is, and see that everything to measure it with is there.
+    """Settle which network it is, and see that everything to measure it with is there.
 
     Raises:
         SpecMismatchError: it is not; the message names the field.
     """
     try:
-        source = settle_source(store, keys, spec.checkpoint)
-        trained = Trained.of(store, source.job_id)
-        check_drawing(spec, trained)
-        if not spec.reference:
-            _check_reference(spec.classes, trained.images, store)
-        if spec.held_out:
-            _check_held_out(spec.held_out, trained, store)
         bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
+        settle_source(store, keys, spec)
+        source = open_source(store, keys, dataset=spec.dataset)
+        check_drawing(spec, source.subject)
+        _check_images(spec, source, store)
         shelf = Shelf(store, keys)
         extractor = open_features(spec.features, shelf=shelf)
         if spec.reference:
             read_statistics(spec.reference, dimensions=extractor.dimensions, shelf=shelf)
     except (SourceError, FeaturesError, StatisticsError) as error:
         raise SpecMismatchError(str(error)) from error
-    log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+    log.info("source.settled", **source.settled.model_dump())
+
+
+def _check_images(spec: EvaluateSpec, source: Source, store: ObjectStore) -> None:
+    """Raises SourceError: there are too few to measure beside, or the held-out ones do not suit."""
+    if source.images is None:
+        return
+    if not spec.reference:
+        _check_reference(spec.classes, source.images, store)
+    if spec.held_out:
+        _check_held_out(spec.held_out, source.images, store, by_classes=bool(source.subject.num_classes))
 
 
 def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, store: ObjectStore) -> None:
@@ -73,7 +81,7 @@ def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, sto
         )
 
 
-def _check_held_out(digest: Digest, trained: Trained, store: ObjectStore) -> None:
+def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *, by_classes: bool) -> None:
     """That images are there, unseen, and such as the network takes.
 
     Raises:
@@ -85,16 +93,8 @@ def _check_held_out(digest: Digest, trained: Trained, store: ObjectStore) -> Non
         raise SourceError(
             f"held_out: there is no image set {digest}; an import job says the digest of its own"
         ) from None
-    seen = trained.images
-    if digest == seen.digest:
-        raise SourceError("held_out: these are the images that the job learned from; name others")
-    if images.num_images < 2:
-        raise SourceError("held_out: a spread takes two images or more")
-    if (images.channels, images.resolution) != (seen.channels, seen.resolution):
-        theirs, ours = (f"{each.resolution} pixels wide, of {each.channels} channels" for each in (images, seen))
-        raise SourceError(f"held_out: its images are {theirs}, the network takes them {ours}; import them again")
-    if trained.spec.network.class_conditional and images.classes != seen.classes:
-        raise SourceError("held_out: the network goes by classes, and these images have others, or none")
+    if reason := held_out_problem(images, seen, by_classes=by_classes):
+        raise SourceError(f"held_out: {reason}")
 
 
 def run_evaluation(
@@ -105,10 +105,9 @@ def run_evaluation(
     spec = EvaluateSpec.model_validate_json(store.get(run.keys.spec))
     if is_done(run, world, store):
         return Ending(spec.total_images)
-    source = settled_source(store, run.keys)
-    trained = Trained.of(store, source.job_id)
+    source = open_source(store, run.keys, dataset=spec.dataset)
     with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
-        denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
         denoiser.register_forward_hook(lambda *_: workshop.beat())
         extractor = open_features(spec.features, device=world.device, shelf=Shelf(store, run.keys))
         extractor.each_pass(workshop.beat)
@@ -116,9 +115,8 @@ def run_evaluation(
         exam = Exam(
             spec,
             run.keys,
-            trained,
-            Brush.of(spec, trained, denoiser, world.device),
-            ImageSet.open(trained.images.digest, store=store, cache=cache),
+            Brush.of(spec, source, denoiser, world.device),
+            ImageSet.open(source.images.digest, store=store, cache=cache) if source.images else None,
             ImageSet.open(spec.held_out, store=store, cache=cache) if spec.held_out else None,
             extractor,
             store,
@@ -127,20 +125,31 @@ def run_evaluation(
             return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
         if world.is_first:
             with workshop.watchdog.paused():
-                _conclude(run, exam, source, manifest)
+                _conclude(run, exam, source.settled, seal)
     return Ending(spec.total_images)
 
 
-def _conclude(run: Run, exam: Exam, source: SettledSource, manifest: CheckpointManifest) -> None:
+def _conclude(run: Run, exam: Exam, source: Settled, seal: str | None) -> None:
     """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
-    evaluation, pictures = conclude(exam, source, manifest)
-    store, document = exam.store, evaluation.model_dump_json(indent=2).encode()
+    findings, pictures = conclude(exam)
+    store, fields = exam.store, dict(findings)
     for name, picture in pictures.items():
         store.put(run.keys.results + name, picture)
-    trained = JobKeys(source.job_id)
-    store.put(trained.evaluation(manifest.images_seen, manifest.attempt, run.job_id), document)
-    points = curve_points(evaluations_of(store, trained))[run.job_id]
-    add_to_run(source.job_id, run.store_url, manifest.images_seen, points, evaluation.ended_at, pictures)
+    match source:
+        case SettledSource() as at:
+            evaluation, trained = Evaluation(**fields, checkpoint=at, checkpoint_seal=seal), JobKeys(at.job_id)
+            document = _document(evaluation)
+            store.put(trained.evaluation(at.images_seen, at.attempt, run.job_id), document)
+            points = curve_points(evaluations_of(store, trained))[run.job_id]
+            add_to_run(at.job_id, run.store_url, at.images_seen, points, evaluation.ended_at, pictures)
+        case WeightsFile() as file:
+            document = _document(WeightsEvaluation(**fields, weights=file))
+        case _:
+            assert_never(source)
     store.put(run.keys.results + RESULT, document)
     let_go(store, run.keys, source)
-    log.info("evaluation.done", **{name: round(measure.value, 6) for name, measure in evaluation.measures.items()})
+    log.info("evaluation.done", **{name: round(measure.value, 6) for name, measure in findings.measures.items()})
+
+
+def _document(evaluation: Evaluation | WeightsEvaluation) -> bytes:
+    return evaluation.model_dump_json(indent=2).encode()

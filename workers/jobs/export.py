@@ -24,8 +24,7 @@ from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.sampling import CheckpointSource, SettledSource
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
-from workers.sampling.handover import SAMPLER
-from workers.sampling.network import Trained, find_source
+from workers.sampling.network import SAMPLER, Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.journal import recorded_rows

@@ -1,4 +1,4 @@
-"""A sample job: images of given seeds out of a checkpoint."""
+"""A sample job: images of given seeds out of a trained network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from workers.contract.keys import GRID, RESULT, JobKeys
-from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import Sampled, SampleSpec, SettledSource
+from workers.contract.sampling import Sampled, SampleSpec, Settled, SettledSource, WeightsFile
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
@@ -18,9 +17,10 @@ from workers.pictures import grid_png
 from workers.sampling.archives import npz_of, zip_of
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.known import read_known
-from workers.sampling.network import SourceError, Trained, load_denoiser, settle_source, settled_source
+from workers.sampling.network import SourceError
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
 from workers.sampling.shift import is_done, shift
+from workers.sampling.source import load_source, open_source, settle_source
 from workers.storage import ObjectStore, Shelf, open_store
 from workers.training.run import Ending, Run, Wishes
 from workers.training.world import World
@@ -31,21 +31,21 @@ _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 
 def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
-    """Settle which checkpoint it is, and see that it can draw what is wanted.
+    """Settle which network it is, and see that it can draw what is wanted.
 
     Raises:
         SpecMismatchError: it cannot, or there is none.
     """
     try:
-        source = settle_source(store, keys, spec.checkpoint)
-        trained = Trained.of(store, source.job_id)
-        check_drawing(spec, trained)
         bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
+        settle_source(store, keys, spec)
+        source = open_source(store, keys)
+        check_drawing(spec, source.subject)
         if spec.inpainting:
-            read_known(spec.inpainting, trained.images, torch.device("cpu"), Shelf(store, keys))
+            read_known(spec.inpainting, source.shape, torch.device("cpu"), Shelf(store, keys))
     except SourceError as error:
         raise SpecMismatchError(str(error)) from error
-    log.info("source.settled", job_id=source.job_id, images_seen=source.images_seen, average=source.average)
+    log.info("source.settled", **source.settled.model_dump())
 
 
 def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
@@ -54,21 +54,20 @@ def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
     if is_done(run, world, store):
         return Ending(spec.num_images)
-    source = settled_source(store, run.keys)
-    trained = Trained.of(store, source.job_id)
+    source = open_source(store, run.keys)
     with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
-        denoiser, manifest = load_denoiser(store, source, trained, spec.compute, world.device)
+        denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
         denoiser.register_forward_hook(lambda *_: workshop.beat())
         known = None
         if spec.inpainting:
-            known = read_known(spec.inpainting, trained.images, world.device, Shelf(store, run.keys))
-        brush = Brush.of(spec, trained, denoiser, world.device, known=known)
+            known = read_known(spec.inpainting, source.shape, world.device, Shelf(store, run.keys))
+        brush = Brush.of(spec, source, denoiser, world.device, known=known)
         drawn = Drawn(spec, run.keys, brush)
         if not workshop.work_through(drawn.pieces):
             return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
         if world.is_first:
             with workshop.watchdog.paused():
-                drawn.conclude(store, source, manifest)
+                drawn.conclude(store, source.settled, seal)
     return Ending(spec.num_images)
 
 
@@ -88,12 +87,13 @@ class Drawn:
             self._keys.piece(f"images-{seeds.start:016d}"), len(seeds), lambda: {"pixels": self._brush.draw(seeds)}
         )
 
-    def conclude(self, store: ObjectStore, source: SettledSource, manifest: CheckpointManifest) -> None:
+    def conclude(self, store: ObjectStore, source: Settled, seal: str | None) -> None:
         """What was drawn from goes last: who sees it finds all the rest. Then the pieces have served."""
         labels = self._brush.labels(range(self._parts[0].start, self._parts[-1].stop))
         sampled = Sampled(
-            checkpoint=source,
-            checkpoint_seal=manifest.seal,
+            checkpoint=source if isinstance(source, SettledSource) else None,
+            checkpoint_seal=seal,
+            weights=source if isinstance(source, WeightsFile) else None,
             sampler=self._brush.sampler,
             first_seed=self._spec.first_seed,
             num_images=self._spec.num_images,

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from workers.contract.document import Problem
 from workers.contract.model import Sampler
-from workers.contract.sampling import Drawing
+from workers.contract.sampling import Drawing, Subject
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.guidance import classifier_free, inpainting
@@ -17,7 +16,8 @@ from workers.diffusion.samplers import sample
 from workers.diffusion.transfer import sent
 from workers.pictures import to_uint8
 from workers.sampling.known import Known
-from workers.sampling.network import SourceError, Trained
+from workers.sampling.network import SourceError
+from workers.sampling.source import Source
 
 _DOMAIN = 0x0D2A3  # keeps these draws apart from other uses of the same seed
 _SHUFFLE = 0x1ABE1  # image sets may be in the order of their classes
@@ -39,19 +39,15 @@ class Brush:
     def of(
         cls,
         drawing: Drawing,
-        trained: Trained,
+        source: Source,
         denoiser: Denoiser,
         device: torch.device,
         *,
         known: Known | None = None,
     ) -> "Brush":
-        images = trained.images
-        classes = None
-        if trained.spec.network.class_conditional:
-            classes = drawing.classes or tuple(range(images.num_classes))
-        sampler = drawing.sampler_for(trained.spec.sampler)
-        shape = (images.channels, images.resolution, images.resolution)
-        return cls(denoiser, sampler, shape, classes, device, known)
+        all_classes = tuple(range(source.subject.num_classes or 0))
+        classes = (drawing.classes or all_classes) if all_classes else None
+        return cls(denoiser, drawing.sampler_for(source.subject.sampler), source.shape, classes, device, known)
 
     def like(self, labels: Int64[Tensor, " images"]) -> "Brush":
         """One that draws classes as often as these images have them: seed s is of image permutation[s % images]."""
@@ -88,19 +84,11 @@ class Brush:
         return NOTHING if labels is None else Conditions(labels=labels.to(self.device))
 
 
-def check_drawing(drawing: Drawing, trained: Trained) -> None:
-    """See that a network of this training can draw what is asked for.
+def check_drawing(drawing: Drawing, subject: Subject) -> None:
+    """See that this network can draw what is asked for.
 
     Raises:
         SourceError: naming every field that it cannot.
     """
-    spec = trained.spec
-    problems = drawing.sampler_problems_for(spec)
-    if drawing.classes and not spec.network.class_conditional:
-        reason = f"{drawing.checkpoint.job_id} trains without classes; leave it out"
-        problems.append(Problem("/classes", "no_effect", reason))
-    elif drawing.classes and (highest := max(drawing.classes)) >= trained.images.num_classes:
-        reason = f"there is no class {highest}; the last is {trained.images.num_classes - 1}"
-        problems.append(Problem("/classes", "out_of_range", reason))
-    if problems:
+    if problems := drawing.problems_with(subject):
         raise SourceError("; ".join(map(str, problems)))

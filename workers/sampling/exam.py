@@ -31,7 +31,6 @@ from workers.evaluation.measures import spread
 from workers.evaluation.precision import whole_float32
 from workers.pictures import from_uint8
 from workers.sampling.drawing import Brush
-from workers.sampling.network import Trained
 from workers.sampling.pieces import Piece, Tensors, cut, read_piece
 from workers.storage import ObjectStore
 
@@ -43,13 +42,12 @@ HELD_OUT_LOSS, HELD_OUT_GAP = "loss_at_held_out", "gap_at_held_out"
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """One evaluation. `images` are those that the network learned from, `held_out` others like them."""
+    """One evaluation. `images` are those that the network learned from, if there are any, `held_out` others."""
 
     spec: EvaluateSpec
     keys: JobKeys
-    trained: Trained
     brush: Brush
-    images: ImageSet
+    images: ImageSet | None
     held_out: ImageSet | None
     extractor: Extractor
     store: ObjectStore
@@ -62,13 +60,12 @@ class Exam:
     @property
     def reference(self) -> list[Piece]:
         """Features of all training images, which stay with the image set; empty if statistics were given."""
-        if self.spec.reference:
+        if self.spec.reference or self.images is None:
             return []
         folder = dataset_features(self.images.manifest.digest, self.extractor.fingerprint)
+        make = partial(self._of_real, self.images)
         parts = cut(len(self.images), _REFERENCE_IMAGES)
-        return [
-            Piece(f"{folder}{part.start:09d}.safetensors", len(part), partial(self._of_real, part)) for part in parts
-        ]
+        return [Piece(f"{folder}{part.start:09d}.safetensors", len(part), partial(make, part)) for part in parts]
 
     @property
     def blocks(self) -> list[list[Piece]]:
@@ -82,7 +79,9 @@ class Exam:
 
         Evenly drawn ones would be far from them for their classes alone.
         """
-        if self.labels != "as_images" or (labels := self.images.labels(np.arange(len(self.images)))) is None:
+        if self.images is None or self.labels != "as_images":
+            return self.brush
+        if (labels := self.images.labels(np.arange(len(self.images)))) is None:
             return self.brush
         return self.brush.like(labels)
 
@@ -101,10 +100,12 @@ class Exam:
     @property
     def drift(self) -> list[Piece]:
         """How the network denoises, and how consistently, at some of the training images and on its own paths."""
+        if self.images is None:
+            return []
         passes = evaluations_at_images(self.levels) + evaluations_on_own_paths(
             self.levels, self.brush.sampler.sigma_max
         )
-        return self._by_level("drift", self._drift, self.images, passes)
+        return self._by_level("drift", partial(self._drift, self.images), self.images, passes)
 
     @property
     def held_out_drift(self) -> list[Piece]:
@@ -124,13 +125,15 @@ class Exam:
     @property
     def levels(self) -> tuple[float, ...]:
         """Noise levels that the network has been trained at and is sampled at."""
-        lowest, highest = trained_range(self.trained.spec.preconditioning)
+        lowest, highest = trained_range(self.brush.denoiser.preconditioning)
         return tuple(level for level in LEVELS if lowest <= level <= min(highest, self.brush.sampler.sigma_max))
 
     @property
     def chosen(self) -> Int64[Tensor, " images"] | None:
         """Numbers of the training images that drawn ones are beside: those of the classes asked for; None: all."""
-        if self.spec.classes is None or (labels := self.images.labels(np.arange(len(self.images)))) is None:
+        if self.images is None or self.spec.classes is None:
+            return None
+        if (labels := self.images.labels(np.arange(len(self.images)))) is None:
             return None
         return torch.isin(labels, torch.tensor(self.spec.classes)).nonzero()[:, 0]
 
@@ -192,11 +195,11 @@ class Exam:
 
         return Piece(self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, make, evaluations(brush.sampler))
 
-    def _of_real(self, part: range) -> Tensors:
-        return {"features": self.extractor(self.images.images(np.asarray(part))).cpu()}
+    def _of_real(self, images: ImageSet, part: range) -> Tensors:
+        return {"features": self.extractor(images.images(np.asarray(part))).cpu()}
 
-    def _drift(self, part: range) -> Tensors:
-        x, conditions = self._some_of(self.images, part)
+    def _drift(self, images: ImageSet, part: range) -> Tensors:
+        x, conditions = self._some_of(images, part)
         denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
         what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
         highest = self.brush.sampler.sigma_max

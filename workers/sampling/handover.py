@@ -10,14 +10,9 @@ from pathlib import Path
 import torch
 
 from workers.contract.model import Sampler
-from workers.diffusion.denoiser import Denoiser
-from workers.networks import build
 from workers.sampling.drawing import Brush
+from workers.sampling.network import denoiser_of, own_sampler
 from workers.training.weights import read_weights
-
-__all__ = ["SAMPLER", "open_model"]
-
-SAMPLER = "sampler"  # of the training, in the header of an exported file
 
 
 def open_model(
@@ -36,17 +31,8 @@ def open_model(
         WeightsError: there is no such file, or it is not whole.
     """
     header, tensors = read_weights(location)
-    network = build(
-        header.network,
-        image_channels=header.image_channels,
-        resolution=header.resolution,
-        num_classes=header.num_classes,
-        augmentation_features=header.augmentation_features,
-    )
-    network.load_state_dict(tensors)
-    denoiser = Denoiser(network, preconditioning=header.preconditioning, sigma_data=header.sigma_data)
-    own = header.extra.get(SAMPLER)
-    chosen = sampler or (Sampler.model_validate_json(own) if own else Sampler())
+    denoiser = denoiser_of(header, tensors)
     known = classes or tuple(range(header.num_classes)) or None
     shape = (header.image_channels, header.resolution, header.resolution)
+    chosen = sampler or own_sampler(header)
     return Brush(denoiser.to(device).eval().requires_grad_(False), chosen, shape, known, torch.device(device))

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workers.contract.data import DatasetManifest
 from workers.contract.sampling import Inpainting
 from workers.data.errors import ImageError
 from workers.data.pixels import decode, to_pixels
@@ -26,19 +25,19 @@ class Known:
     mask: Bool[Tensor, "1 height width"]
 
 
-def read_known(inpainting: Inpainting, images: DatasetManifest, device: torch.device, shelf: Shelf) -> Known:
+def read_known(inpainting: Inpainting, shape: tuple[int, int, int], device: torch.device, shelf: Shelf) -> Known:
     """Read both files.
 
     Raises:
-        SourceError: naming the field: it cannot be read, or is of another size than the images of the training.
+        SourceError: naming the field: it cannot be read, or is of another size than the images drawn.
     """
-    channels = 3 if images.channels == 3 else 1
-    image = _pixels(inpainting.image, "image", channels, images, shelf)
-    mask = _pixels(inpainting.mask, "mask", 1, images, shelf) >= _WHITE
+    channels, _, resolution = shape
+    image = _pixels(inpainting.image, "image", channels, resolution, shelf)
+    mask = _pixels(inpainting.mask, "mask", 1, resolution, shelf) >= _WHITE
     return Known(from_uint8(image).to(device), mask.to(device))
 
 
-def _pixels(location: str, field: str, channels: int, images: DatasetManifest, shelf: Shelf) -> Tensor:
+def _pixels(location: str, field: str, channels: int, wanted: int, shelf: Shelf) -> Tensor:
     try:
         data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
         pixels = to_pixels(decode(data), channels=3 if channels == 3 else 1, resolution=None)
@@ -46,8 +45,7 @@ def _pixels(location: str, field: str, channels: int, images: DatasetManifest, s
         raise SourceError(f"inpainting.{field}: {location} {error}") from None
     except (OSError, ValueError) as error:
         raise SourceError(f"inpainting.{field}: {error}") from None
-    if pixels.shape[-1] != images.resolution:
-        size, wanted = pixels.shape[-1], images.resolution
+    if (size := pixels.shape[-1]) != wanted:
         raise SourceError(
             f"inpainting.{field}: {location} is {size} x {size} pixels, the images are {wanted} x {wanted}"
         )

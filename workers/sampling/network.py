@@ -1,22 +1,29 @@
-"""The network of a committed checkpoint, ready to draw."""
+"""Trained networks out of checkpoints and files, ready to draw."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from workers.contract.compute import Workers
 from workers.contract.data import DatasetManifest
+from workers.contract.document import read_leniently
 from workers.contract.keys import JobKeys
-from workers.contract.records import CheckpointManifest
+from workers.contract.model import Sampler
 from workers.contract.sampling import CheckpointSource, SettledSource
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.ema import average_names
+from workers.networks import build
 from workers.storage import ObjectStore
 from workers.training.checkpoint import committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file
 from workers.training.state import PRECISION, new_denoiser
+from workers.training.weights_header import WeightsHeader
+
+SAMPLER = "sampler"  # of the training, in the header of an exported file
 
 
 class SourceError(ValueError):
@@ -43,25 +50,6 @@ class Trained:
             raise SourceError(f"checkpoint.job_id: {job_id} is not a training job") from None
 
 
-def settle_source(store: ObjectStore, keys: JobKeys, wanted: CheckpointSource) -> SettledSource:
-    """The checkpoint that job `keys` draws from; later attempts find the same.
-
-    Raises:
-        SourceError: there is none.
-    """
-    try:
-        return settled_source(store, keys)
-    except FileNotFoundError:
-        pass
-    store.put_if_absent(keys.source, find_source(store, wanted).model_dump_json().encode())
-    return settled_source(store, keys)
-
-
-def settled_source(store: ObjectStore, keys: JobKeys) -> SettledSource:
-    """What `settle_source` has settled; raises FileNotFoundError before that."""
-    return SettledSource.model_validate_json(store.get(keys.source))
-
-
 def find_source(store: ObjectStore, wanted: CheckpointSource) -> SettledSource:
     """The checkpoint at the images wanted, or the newest; of two attempts' the later.
 
@@ -77,23 +65,46 @@ def find_source(store: ObjectStore, wanted: CheckpointSource) -> SettledSource:
     return SettledSource(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
 
 
-def load_denoiser(
-    store: ObjectStore, source: SettledSource, trained: Trained, compute: Workers, device: torch.device
-) -> tuple[Denoiser, CheckpointManifest]:
-    """The denoiser of a settled source, after every byte of its weights has been verified, and the manifest.
+def load_checkpoint(store: ObjectStore, source: SettledSource) -> tuple[Denoiser, str | None]:
+    """The denoiser, after every byte of its weights has been verified, and the seal of the checkpoint.
 
     Raises:
         DamagedCheckpointError: it is gone, or not what was written.
     """
+    trained = Trained.of(store, source.job_id)
     manifest = read_manifest(store, source.folder)
     weights = read_file(store, source.folder, listed(manifest, average_file(source.average)))
     denoiser = new_denoiser(trained.spec, trained.images)
     denoiser.network.load_state_dict(safetensors.torch.load(weights))
+    return denoiser, manifest.seal
+
+
+def own_sampler(header: WeightsHeader) -> Sampler:
+    """That of the training, where the file says it; else the usual one."""
+    own = header.extra.get(SAMPLER)
+    return (read_leniently(Sampler, own) if own else None) or Sampler()
+
+
+def denoiser_of(header: WeightsHeader, tensors: Mapping[str, Tensor]) -> Denoiser:
+    """That of a file of weights."""
+    network = build(
+        header.network,
+        image_channels=header.image_channels,
+        resolution=header.resolution,
+        num_classes=header.num_classes,
+        augmentation_features=header.augmentation_features,
+    )
+    network.load_state_dict(tensors)
+    return Denoiser(network, preconditioning=header.preconditioning, sigma_data=header.sigma_data)
+
+
+def ready(denoiser: Denoiser, compute: Workers, device: torch.device) -> Denoiser:
+    """The same where it is to compute, and as it is to."""
     denoiser.precision = PRECISION[compute.precision]
     denoiser = denoiser.to(device).eval().requires_grad_(False)
     if device.type == "cuda":
         denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # see new_state
-    return denoiser, manifest
+    return denoiser
 
 
 def _chosen(store: ObjectStore, wanted: CheckpointSource) -> tuple[int, int]:

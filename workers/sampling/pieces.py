@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import Settled, SettledSource
 from workers.storage import ObjectStore
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
@@ -90,14 +90,15 @@ def _passes(pieces: Sequence[Piece]) -> int:
     return sum(piece.num_images * piece.passes for piece in pieces)
 
 
-def let_go(store: ObjectStore, keys: JobKeys, source: SettledSource) -> None:
+def let_go(store: ObjectStore, keys: JobKeys, source: Settled) -> None:
     """The result is written: pieces have served, and the checkpoint need not stay on account of this job.
 
     May be repeated.
     """
     for key in store.list(keys.pieces):
         store.delete(key)
-    store.delete(JobKeys(source.job_id).pin(source.images_seen, source.attempt, keys.job_id))
+    if isinstance(source, SettledSource):
+        store.delete(JobKeys(source.job_id).pin(source.images_seen, source.attempt, keys.job_id))
 
 
 def read_piece(store: ObjectStore, key: str) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from workers.contract.compute import Workers
 from workers.contract.keys import RESULT
 from workers.contract.records import Phase
-from workers.sampling.network import settled_source
 from workers.sampling.pieces import Workshop, let_go
+from workers.sampling.source import settled_source
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, first_word

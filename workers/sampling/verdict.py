@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Evaluation, Measure, Weighting
+from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Findings, Measure, Weighting
 from workers.contract.keys import GRID
 from workers.contract.model import EDM
-from workers.contract.records import CheckpointManifest
-from workers.contract.sampling import SettledSource
+from workers.data import ImageSet
 from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
 from workers.evaluation.errors import StatisticsError
@@ -53,15 +52,13 @@ def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[St
     return statistics, hashlib.sha256(data).hexdigest()
 
 
-def conclude(exam: Exam, source: SettledSource, manifest: CheckpointManifest) -> tuple[Evaluation, dict[str, bytes]]:
+def conclude(exam: Exam) -> tuple[Findings, dict[str, bytes]]:
     """Everything, and the pictures to it."""
     spec, found, contributions = exam.spec, _beside(exam), exam.contributions()
     curves = {name: by_level(exam.levels, each) for name, each in contributions.items()}
-    pictures = _pictures(exam, found.nearest, curves)
-    evaluation = Evaluation(
+    pictures = _pictures(exam, found, curves)
+    findings = Findings(
         job_id=exam.keys.job_id,
-        checkpoint=source,
-        checkpoint_seal=manifest.seal,
         features=spec.features.kind,
         features_fingerprint=exam.extractor.fingerprint,
         reference=found.reference,
@@ -84,7 +81,7 @@ def conclude(exam: Exam, source: SettledSource, manifest: CheckpointManifest) ->
         files=tuple(sorted(pictures)),
         ended_at=datetime.now(UTC),
     )
-    return evaluation, pictures
+    return findings, pictures
 
 
 class _Beside(NamedTuple):
@@ -93,7 +90,7 @@ class _Beside(NamedTuple):
     measures: Mapping[str, Measure]
     reference: str
     num_reference: int | None
-    nearest: Nearest | None  # training image of each drawn one; None: there are statistics only
+    nearest: tuple[ImageSet, Nearest] | None  # in which images, of each drawn one; None: there are statistics only
 
 
 def _beside(exam: Exam) -> _Beside:
@@ -104,19 +101,21 @@ def _beside(exam: Exam) -> _Beside:
         return _Beside(
             beside_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
         )
+    if exam.images is None:
+        raise ValueError("reference: there is nothing to measure by")
     real, chosen = exam.real_features(), exam.chosen
     found = beside_images(spec.features, drawn, real, device=device)
     nearest = found.nearest if chosen is None else replace(found.nearest, indices=chosen[found.nearest.indices])
-    return _Beside(found.measures, exam.images.manifest.digest, len(real), nearest)
+    return _Beside(found.measures, exam.images.manifest.digest, len(real), (exam.images, nearest))
 
 
-def _pictures(exam: Exam, nearest: Nearest | None, curves: Mapping[str, Curve]) -> dict[str, bytes]:
+def _pictures(exam: Exam, found: _Beside, curves: Mapping[str, Curve]) -> dict[str, bytes]:
     first = range(min(_GRID_IMAGES, exam.spec.num_images))
     pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
     if exam.timeline:
         pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
-    if nearest:
-        pictures[NEAREST] = _gallery(exam, nearest)
+    if found.nearest:
+        pictures[NEAREST] = _gallery(exam, *found.nearest)
     if curves:
         losses, gaps = (
             {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
@@ -135,16 +134,16 @@ def _versions(device: torch.device) -> dict[str, str]:
 
 
 def _weighting(exam: Exam) -> Weighting:
-    preconditioning = exam.trained.spec.preconditioning
+    preconditioning = exam.brush.denoiser.preconditioning
     of_edm = isinstance(preconditioning, EDM)
     return Weighting(kind=preconditioning.kind, sigma_data=exam.brush.denoiser.sigma_data if of_edm else None)
 
 
-def _gallery(exam: Exam, nearest: Nearest) -> bytes:
+def _gallery(exam: Exam, images: ImageSet, nearest: Nearest) -> bytes:
     """The drawn images that are nearest to training images, and below each row the training images."""
     order = nearest.distances.argsort()[: _GALLERY_ROWS * _COLUMNS].tolist()
     drawn = exam.drawn_images(order)
-    real = exam.images.images(nearest.indices[order].numpy().astype(np.int64))
+    real = images.images(nearest.indices[order].numpy().astype(np.int64))
     pairs = zip(torch.split(drawn, _COLUMNS), torch.split(real, _COLUMNS), strict=True)
     return grid_png(torch.cat([row for pair in pairs for row in _even(*pair)]), _COLUMNS)
 

@@ -1,5 +1,6 @@
 """Network weights outside a run: one safetensors file, whose header says which denoiser they belong to."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -50,20 +51,29 @@ def refuse_output(path: Path, *, force: bool) -> None:
         raise WeightsError(f"{path} is there already: choose another --output, or replace it with --force")
 
 
-def read_weights(location: str | Path, *, shelf: Shelf | None = None) -> tuple[WeightsHeader, dict[str, Tensor]]:
+def read_weights(
+    location: str | Path, *, shelf: Shelf | None = None, sha256: str | None = None
+) -> tuple[WeightsHeader, dict[str, Tensor]]:
     """Read a weights file onto the CPU, from a path or a URL such as `s3://bucket/prefix/file.safetensors`.
 
-    `shelf`: what else a job can read; None: nothing.
+    `shelf`: what else a job can read; None: nothing. `sha256`: what it must be; None: whatever it is.
 
     Raises:
-        WeightsError: there is none, it is damaged, or `save_weights` did not write it.
+        WeightsError: there is none, it is damaged or another, or `save_weights` did not write it.
     """
-    data = _read(location, lambda: read_location(location, most_bytes=_MOST_BYTES, shelf=shelf))
+    data = _whole(location, shelf)
+    if sha256 and _digest(data) != sha256:
+        raise WeightsError(f"{location} is not the file any more that the job began with; submit a new job")
     header = _described(location, data)
     try:
         return header, safetensors.torch.load(data)
     except SafetensorError as error:
         raise WeightsError(f"{location} is damaged, copy or convert it again: {error}") from None
+
+
+def weights_digest(location: str | Path, *, shelf: Shelf | None = None) -> str:
+    """The sha256 of a weights file; raises as `read_weights`."""
+    return _digest(_whole(location, shelf))
 
 
 def read_header(location: str | Path, *, shelf: Shelf | None = None) -> WeightsHeader:
@@ -114,6 +124,14 @@ def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> No
         raise WeightsError(f"initial_weights: {spec.initial_weights} are of another network: {reason}")
     for denoiser in (state.denoiser, *state.averages):
         denoiser.network.load_state_dict(tensors)
+
+
+def _whole(location: str | Path, shelf: Shelf | None) -> bytes:
+    return _read(location, lambda: read_location(location, most_bytes=_MOST_BYTES, shelf=shelf))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read(location: str | Path, read: Callable[[], bytes]) -> bytes:

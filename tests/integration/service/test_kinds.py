@@ -15,6 +15,7 @@ from tests.support.submissions import AT, SMOKE, drawing, ended, refused, submit
 from workers.contract.keys import MANIFEST, JobKeys, dataset_folder
 
 DIGEST = "ab" * 32
+INCEPTION = {"kind": "inception", "weights": "/data/inception.pth", "sha256": DIGEST}
 FOLDER = {"kind": "folder", "path": "photos", "resolution": 16}
 
 
@@ -55,6 +56,41 @@ async def test_an_import_and_a_training_on_what_was_imported_are_taken(served: S
 
     assert (imported["spec"]["kind"], imported["spec"]["max_faulty_images"], imported["parent"]) == ("import", 0, None)
     assert training["spec"]["dataset"] == {"kind": "imported", "digest": DIGEST}
+
+
+async def test_a_file_of_weights_takes_the_place_of_a_checkpoint(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "edm.safetensors").touch()
+    served.store.put(dataset_folder(DIGEST) + MANIFEST, b"{}")
+    weights = {"weights": str(tmp_path / "edm.safetensors"), "compute": {"accelerator": "cpu"}}
+    images = {"dataset": {"kind": "imported", "digest": DIGEST}}
+
+    drawn = await submitted(served, {"kind": "sample"} | weights)
+    found = await submitted(served, {"kind": "evaluate"} | weights | images)
+
+    for job in (drawn, found):
+        assert (job["parent"], job["spec"]["checkpoint"]) == (None, None)
+        assert json.loads(served.store.get(JobKeys(job["id"]).spec)) == job["spec"]
+    assert found["dataset_digest"] == DIGEST, "so that nobody removes it"
+    assert (await served.api.post(f"/v1/jobs/{drawn['id']}/cancel", json={})).status_code in {200, 202}
+
+
+async def test_of_weights_and_checkpoint_there_is_one_and_what_weights_do_not_say_is_asked_for(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "edm.safetensors").touch()
+    job_id, of_weights = await trained(served, (100, 1)), {"weights": str(tmp_path / "edm.safetensors")}
+    evaluate, unknown = {"kind": "evaluate"} | of_weights, {"dataset": {"kind": "imported", "digest": DIGEST}}
+    statistics = {"features": INCEPTION, "reference": str(tmp_path / "mu.npz")}
+
+    assert {*await refused(served, {"kind": "sample"})} == {"/spec/checkpoint"}
+    assert {*await refused(served, drawing("sample", job_id) | of_weights)} == {"/spec/weights"}
+    assert {*await refused(served, {"kind": "sample", "weights": str(tmp_path / "none")})} == {"/spec/weights"}
+    assert {*await refused(served, {"kind": "sample", "weights": "memory://plane/a"})} == {"/spec/weights"}
+    assert {*await refused(served, drawing("evaluate", job_id) | unknown)} == {"/spec/dataset"}
+    assert {*await refused(served, evaluate)} == {"/spec/dataset"}
+    assert {*await refused(served, evaluate | statistics)} == {"/spec/drift_images"}
+    assert {*await refused(served, evaluate | unknown)} == {"/spec/dataset/digest"}
+    assert {*await refused(served, evaluate | unknown | {"held_out": DIGEST})} == {"/spec/held_out"}
 
 
 @pytest.mark.parametrize("kind", ["sample", "evaluate"])

@@ -20,6 +20,7 @@ INCEPTION = {"kind": "inception", "weights": "/data/inception.pth", "sha256": "0
 CPU = {"accelerator": "cpu"}
 FIELDS: dict[str, dict[str, Any]] = {
     "/spec/initial_weights": {"initial_weights": UPLOAD},
+    "/spec/weights": {"kind": "sample", "weights": UPLOAD},
     "/spec/dataset/path": {"dataset": {"kind": "zip", "path": UPLOAD}},
     "/spec/inpainting/image": {"kind": "sample", "inpainting": {"image": UPLOAD, "mask": "/data/mask.png"}},
     "/spec/inpainting/mask": {"kind": "sample", "inpainting": {"image": "/data/image.png", "mask": UPLOAD}},
@@ -40,7 +41,9 @@ async def request(plane: Plane, pointer: str) -> JobCreate:
     """For a job with an upload in that field."""
     fields = dict(FIELDS[pointer])
     evaluations = fields.pop("evaluations", None)
-    if "kind" in fields:
+    if "weights" in fields:
+        fields |= {"compute": CPU}
+    elif "kind" in fields:
         trained = await plane.started()
         plane.worker(trained).checkpoint(160, at=plane.clock())
         fields |= {"checkpoint": {"job_id": trained}, "compute": CPU}

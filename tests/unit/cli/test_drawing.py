@@ -13,6 +13,7 @@ from tests.support.job_views import job_view
 from tests.support.served import Service
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Inception
+from workers.contract.keys import MANIFEST, dataset_folder
 from workers.contract.merging import merged
 from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
@@ -154,6 +155,32 @@ def test_what_has_no_checkpoint_to_draw_from_is_refused_in_one_line(service: Ser
         assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
 
 
+def test_weights_take_the_place_of_a_job(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "edm.safetensors").touch()
+    service.store.put(dataset_folder(DIGEST) + MANIFEST, b"{}")
+    mu = ("--set", f"features={{kind: inception, weights: https://a.test/fid.pth, sha256: {DIGEST}}}")
+
+    drawn = service.cdm("sample", "--weights", "edm.safetensors", "-n", "4", "--json").document["spec"]
+    by_images = service.cdm("evaluate", "--weights", "edm.safetensors", "--dataset", DIGEST, "--json").document["spec"]
+    published = (*mu, "--set", "reference=https://a.test/mu.npz", "--json")
+    by_numbers = service.cdm("evaluate", "--weights", "https://a.test/edm.safetensors", *published).document["spec"]
+
+    path = str(tmp_path / "edm.safetensors")
+    assert (drawn["weights"], drawn["checkpoint"], drawn["num_images"]) == (path, None, 4)
+    assert (by_images["weights"], by_images["dataset"]["digest"], by_images["drift_images"]) == (path, DIGEST, 256)
+    assert (by_numbers["dataset"], by_numbers["drift_images"]) == (None, 0)
+    assert "https://a.test/edm.safetensors" in service.cdm("show", newest(service.client).id).out
+
+
+def test_weights_of_nothing_to_measure_by_are_refused_in_one_line(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "edm.safetensors").touch()
+
+    answer = service.cdm("evaluate", "--weights", "edm.safetensors")
+
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert "dataset: a file of weights does not say what it learned from" in answer.err
+
+
 def test_in_json_the_answer_is_the_job(service: Service) -> None:
     job = trained(service)
 
@@ -163,11 +190,20 @@ def test_in_json_the_answer_is_the_job(service: Service) -> None:
     assert document["id"] == newest(service.client).id
 
 
-@pytest.mark.parametrize("arguments", [("sample",), ("sample", "x", "-n", "0"), ("evaluate", "x", "-n", "1")])
+@pytest.mark.parametrize("arguments", [("sample", "x", "-n", "0"), ("evaluate", "x", "-n", "1")])
 def test_arguments_that_cannot_be_are_misuse(cdm: Command, arguments: tuple[str, ...]) -> None:
     answer = cdm(*arguments)
 
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("arguments", [(), ("latest", "--weights", "a"), ("--weights", "a", "--at", "100")])
+def test_there_is_one_thing_to_draw_from(service: Service, arguments: tuple[str, ...]) -> None:
+    for command in ("sample", "evaluate"):
+        answer = service.cdm(command, *arguments)
+
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+        assert "--weights" in answer.err
 
 
 def test_a_training_of_very_large_batches_is_drawn_from_in_passes_that_are_allowed() -> None:
@@ -182,7 +218,7 @@ def test_a_training_of_very_large_batches_is_drawn_from_in_passes_that_are_allow
         jobs = Jobs()
 
     client: Any = Trained()
-    document = drawing._document(client, "sample", "job_1", None, None)
+    document = {"kind": "sample"} | drawing._checkpoint(client, "job_1", None, None)
 
     assert (
         SampleSpec.model_validate({**document, "checkpoint": {"job_id": "job_1"}, "compute": {}}).pass_images == 65_536

@@ -80,6 +80,18 @@ def test_what_a_sample_job_has_left_is_said_and_fetched(service: Service, tmp_pa
     assert fetched.out.splitlines()[1:] == [f"files: {folder}/grid.png, {folder}/images.zip, {folder}/result.json"]
 
 
+def test_what_was_drawn_from_and_found_of_weights_names_their_file(service: Service, evaluation: Found) -> None:
+    of_weights = {"weights": {"location": "/data/edm.safetensors", "sha256": "ab" * 32}}
+    sampled = SAMPLED | {"checkpoint": None} | of_weights
+    found = {name: value for name, value in evaluation.items() if not name.startswith("checkpoint")} | of_weights
+    job = drawn(service, "sample", result_json=json.dumps(sampled).encode())
+    other = drawn(service, "evaluate", result_json=json.dumps(found).encode())
+
+    where = "/data/edm.safetensors, sha256 abababababab"
+    assert service.cdm("results", job).out.splitlines()[0].endswith(f"drawn from {where}")
+    assert service.cdm("results", other).out.splitlines()[0] == where
+
+
 def test_a_file_larger_than_one_streamed_piece_is_fetched_whole(service: Service, tmp_path: Path) -> None:
     large = bytes(range(256)) * (9 << 12)
     job = drawn(service, "sample", result_json=json.dumps(SAMPLED).encode(), images_zip=large)

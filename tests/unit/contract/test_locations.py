@@ -155,6 +155,7 @@ DRAWN = {"checkpoint": {"job_id": "job_1"}}
 INCEPTION = {"kind": "inception", "weights": "/data/inception.pth", "sha256": "0" * 64}
 FIELDS: dict[str, Any] = {
     "/initial_weights": lambda place: PRESETS["smoke"].model_dump(mode="json") | {"initial_weights": place},
+    "/weights": lambda place: {"kind": "sample", "weights": place},
     "/inpainting/image": lambda place: DRAWN | {"kind": "sample", "inpainting": {"image": place, "mask": "/data/m"}},
     "/inpainting/mask": lambda place: DRAWN | {"kind": "sample", "inpainting": {"image": "/data/i", "mask": place}},
     "/features/weights": lambda place: DRAWN | {"kind": "evaluate", "features": INCEPTION | {"weights": place}},

@@ -4,7 +4,7 @@ import pytest
 
 from workers.contract.model import Churn, Sampler, SamplerChanges
 from workers.contract.presets import PRESETS
-from workers.contract.sampling import SampleSpec
+from workers.contract.sampling import SampleSpec, Subject
 
 TRAINED = Sampler(method="heun", steps=256, sigma_min=0.02, sigma_max=100.0, churn=Churn(), guidance=2.0)
 TRAINING = PRESETS["smoke"].model_copy(
@@ -31,7 +31,7 @@ def test_of_a_sampler_only_what_is_given_is_otherwise_than_in_the_training(
     spec = SampleSpec.model_validate({"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": changes})
 
     assert spec.sampler_for(TRAINED) == drawn_with
-    assert spec.sampler_problems_for(TRAINING) == []
+    assert spec.problems_with(Subject.of("job_1", TRAINING, None)) == []
 
 
 def test_what_does_not_go_with_the_trainings_sampler_is_named() -> None:
@@ -39,7 +39,7 @@ def test_what_does_not_go_with_the_trainings_sampler_is_named() -> None:
         {"kind": "sample", "checkpoint": {"job_id": "job_1"}, "sampler": {"sigma_min": 100.0}}
     )
 
-    (problem,) = spec.sampler_problems_for(TRAINING)
+    (problem,) = spec.problems_with(Subject.of("job_1", TRAINING, None))
 
     assert problem.pointer == "/sampler/sigma_min"
     assert SamplerChanges(sigma_min=100.0) == spec.sampler

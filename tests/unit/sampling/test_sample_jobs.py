@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,11 @@ from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import ZipDataset
 from workers.contract.jobs import parse_job
 from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.sampling import Sampled, SampleSpec
+from workers.contract.sampling import Sampled, SampleSpec, Subject
 from workers.data import import_dataset
 from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import Brush, check_drawing
-from workers.sampling.network import SourceError, Trained
+from workers.sampling.network import SourceError
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError
 
@@ -141,16 +140,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is(
 
 
 @pytest.mark.parametrize(("end", "value"), [("sigma_min", 0.01), ("sigma_max", 120.0)])
-def test_a_sampler_that_leaves_the_trained_noise_levels_is_refused(gallery: Gallery, end: str, value: float) -> None:
+def test_a_sampler_that_leaves_the_trained_noise_levels_is_refused(end: str, value: float) -> None:
     spec = tiny_spec(preconditioning={"kind": "ve"}, sampler={"sigma_min": 0.02})
-    trained = replace(Trained.of(gallery.store, TRAINED), spec=spec)
     drawing = parse_job(
         {"kind": "sample", "checkpoint": {"job_id": TRAINED}, "sampler": {"sigma_min": 0.02} | {end: value}}
     )
 
     assert isinstance(drawing, SampleSpec)
     with pytest.raises(SourceError, match=f"sampler.{end}: must lie between 0.02 and 100, the noise levels"):
-        check_drawing(drawing, trained)
+        check_drawing(drawing, Subject.of(TRAINED, spec, None))
 
 
 def test_classes_that_there_are_not_are_refused(classes: Gallery) -> None:
