@@ -21,14 +21,16 @@ def config(kind: str, **changes: object) -> DDPMpp | NCSNpp | ADM | EDM2 | MLP:
     return CONFIGS[kind].model_validate({"kind": kind, **({} if kind == "mlp" else small), **changes})
 
 
-def small_network(kind: str, *, seed: int = 0, image_channels: int = SHAPE[0], **changes: object) -> Network:
+def small_network(
+    kind: str, *, seed: int = 0, image_channels: int = SHAPE[0], num_classes: int = NUM_CLASSES, **changes: object
+) -> Network:
     """With all parameters drawn anew: output layers of zeros would hide every difference."""
     torch.manual_seed(seed)
     network = build(
         config(kind, **{"class_conditional": True, **changes}),
         image_channels=image_channels,
         resolution=SIZE,
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes,
         augmentation_features=9 if kind in PUBLISHED else 0,
     )
     return randomised(network)

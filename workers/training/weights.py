@@ -8,16 +8,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
+import structlog
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.model import EDM
+from workers.contract.networks import EDM2
 from workers.contract.spec import TrainSpec
 from workers.networks.matching import tensor_mismatch
 from workers.storage import Shelf, read_beginning, read_location
 from workers.training.state import TrainState
-from workers.training.weights_header import FORMAT, WeightsHeader, denoiser_difference, images_difference
+from workers.training.weights_header import FORMAT, LABEL_TENSORS, WeightsHeader, denoiser_difference, images_difference
+
+log = structlog.get_logger()
 
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _MOST_BYTES = 64 << 30  # several times the largest network there is
@@ -107,7 +112,9 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf
 
 
 def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> None:
-    """Put the job's `initial_weights` into the network and all its averages; None if it has none.
+    """Put the job's `initial_weights` into the network and all its averages.
+
+    Weights for other classes, or none, leave those of labels as `_with_labels_of` says.
 
     Raises:
         WeightsError: they are another denoiser's, or cannot be read; `state` is as it was.
@@ -120,10 +127,37 @@ def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> No
         raise WeightsError(f"initial_weights: {error}") from None
     if reason := denoiser_difference(header, spec, sigma_data=state.denoiser.sigma_data):
         raise WeightsError(reason)
-    if reason := tensor_mismatch(tensors, state.denoiser.network.state_dict()):
+    own = state.denoiser.network.state_dict()
+    tensors = _with_labels_of(own, tensors, header)
+    if reason := tensor_mismatch(tensors, own):
         raise WeightsError(f"initial_weights: {spec.initial_weights} are of another network: {reason}")
     for denoiser in (state.denoiser, *state.averages):
         denoiser.network.load_state_dict(tensors)
+
+
+def _with_labels_of(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], header: WeightsHeader
+) -> dict[str, Tensor]:
+    """The tensors, but for those of labels where the network has others, or none: these begin anew.
+
+    As zeros, so that the network starts as one that is told no class; in EDM2, which normalises them, as initialised.
+    """
+    prefix = LABEL_TENSORS.get(header.network.kind)
+    if prefix is None or _shapes(own, prefix) == _shapes(tensors, prefix):
+        return {**tensors}
+    is_edm2 = isinstance(header.network, EDM2)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    for name, tensor in own.items():
+        if name.startswith(prefix):
+            theirs = tensors.get(name)
+            fits = theirs is not None and theirs.shape == tensor.shape
+            kept[name] = theirs if theirs is not None and fits else tensor if is_edm2 else torch.zeros_like(tensor)
+    log.warning("initial_weights.other_classes", made_with=header.num_classes, begin_anew=sorted(_shapes(own, prefix)))
+    return kept
+
+
+def _shapes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _whole(location: str | Path, shelf: Shelf | None) -> bytes:

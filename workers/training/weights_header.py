@@ -17,6 +17,8 @@ from workers.training.state import augmentation_features
 FORMAT = "cdm-train weights"
 _COUNTS = ("image_channels", "resolution", "num_classes", "augmentation_features")
 _DESCRIBED = frozenset({"format", "network", "preconditioning", "sigma_data", *_COUNTS})
+# What of a network depends on its classes; of the MLP its first layer does, with all else that this layer reads.
+LABEL_TENSORS = {"ddpmpp": "map_label.", "ncsnpp": "map_label.", "adm": "map_label.", "edm2": "embed_label."}
 _NETWORK: TypeAdapter[Network] = TypeAdapter(Network)
 _PRECONDITIONING: TypeAdapter[Preconditioning] = TypeAdapter(Preconditioning)
 
@@ -86,11 +88,13 @@ class WeightsHeader:
 def denoiser_difference(header: WeightsHeader, spec: TrainSpec, *, sigma_data: float) -> str | None:
     """The first field in which a job's denoiser is not the header's, and the mend; None if there is none.
 
-    Dropout and the noise levels of the training may differ. `sigma_data` is what the job's EDM preconditioning uses.
+    Dropout and the noise levels of the training may differ, and classes where the network has `LABEL_TENSORS`.
+    `sigma_data` is what the job's EDM preconditioning uses.
     """
     theirs, ours = header.network.model_dump(), spec.network.model_dump()
+    may_differ = {"dropout", "class_conditional"} if spec.network.kind in LABEL_TENSORS else {"dropout"}
     for name in ("kind", *theirs):  # the kind first: another one has other fields
-        if name != "dropout" and theirs[name] != ours[name]:
+        if name not in may_differ and theirs[name] != ours[name]:
             return _words(f"network.{name}", theirs[name], ours[name])
     made, has = header.augmentation_features, augmentation_features(spec)
     if made != has:
@@ -109,7 +113,7 @@ def images_difference(header: WeightsHeader, spec: TrainSpec, images: DatasetMan
     if header.resolution != images.resolution:
         return _words("dataset.resolution", header.resolution, images.resolution)
     made, has = header.num_classes, images.num_classes
-    if spec.network.class_conditional and made != has:
+    if spec.network.class_conditional and spec.network.kind not in LABEL_TENSORS and made != has:
         return _words("dataset", f"{made} classes", f"{has}", mend=f"choose an image set with {made} classes")
     return None
 
