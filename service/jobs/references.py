@@ -10,13 +10,13 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from workers.contract.comparing import CompareSpec
-from workers.contract.data import ImportedDataset
+from workers.contract.data import DatasetManifest, ImportedDataset
 from workers.contract.document import Problem, read_leniently
-from workers.contract.evaluation import EvaluateSpec
+from workers.contract.evaluation import EvaluateSpec, held_out_problem
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JOBS
-from workers.contract.records import CheckpointManifest, Origin
+from workers.contract.records import Origin
 from workers.contract.sampling import CheckpointSource, SampleSpec, Subject
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
@@ -109,17 +109,35 @@ async def _require_own_weights(
 async def _source(
     spec: SampleSpec | EvaluateSpec, wanted: CheckpointSource, *, project: str, store: JobStore, objects: JobObjects
 ) -> Origin:
+    """The checkpoint at these images, or the newest; of two attempts' the later."""
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
-    _require_sampler(spec, job)
-    there = [manifest for _, manifest in await objects.checkpoints(job.id)]
-    return _chosen(job, wanted, there)
+    found = await objects.checkpoint(job.id, images_seen=wanted.images_seen, attempt=wanted.attempt)
+    if found is None:
+        there = sorted({*await objects.checkpoint_images(job.id)})
+        has = f"it has them at {', '.join(map(str, there[-8:]))}" if there else "it has none yet"
+        raise _refused("/spec/checkpoint/images_seen", f"{job.id} has no such checkpoint: {has}")
+    await _require_fitting(spec, job, objects)
+    _, manifest = found
+    return Origin(job_id=job.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
 
 
-def _require_sampler(spec: SampleSpec | EvaluateSpec, training: JobRecord) -> None:
+async def _require_fitting(spec: SampleSpec | EvaluateSpec, training: JobRecord, objects: JobObjects) -> None:
+    """Raises InvalidRequest, naming what a network of this training cannot draw, and images that do not suit it."""
     trained = read_leniently(TrainSpec, training.spec.encode())
-    if trained and (problems := spec.problems_with(Subject.of(training.id, trained, None))):
+    if trained is None:
+        return
+    images = await objects.dataset(training.id)
+    problems = spec.problems_with(Subject.of(training.id, trained, images))
+    if images and isinstance(spec, EvaluateSpec) and (others := await _held_out(spec, objects)):
+        reason = held_out_problem(others, images, by_classes=trained.network.class_conditional)
+        problems += [Problem("/held_out", "not_comparable", reason)] if reason else []
+    if problems:
         found = [replace(each, pointer=f"/spec{each.pointer}") for each in problems]
-        raise InvalidRequest("the training's sampler cannot be changed so", problems=found)
+        raise InvalidRequest(f"the job does not fit {training.id}", problems=found)
+
+
+async def _held_out(spec: EvaluateSpec, objects: JobObjects) -> DatasetManifest | None:
+    return await objects.imported(spec.held_out) if spec.held_out else None
 
 
 async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:
@@ -129,22 +147,6 @@ async def _training(job_id: str, pointer: str, *, project: str, store: JobStore)
     if job.kind != "train":
         raise _refused(pointer, f"{job.id} is a job of kind {job.kind}, which has no checkpoints")
     return job
-
-
-def _chosen(job: JobRecord, wanted: CheckpointSource, there: list[CheckpointManifest]) -> Origin:
-    """At these images, or the newest; of two attempts' the later."""
-    fitting = [
-        each
-        for each in there
-        if wanted.images_seen in (None, each.images_seen) and wanted.attempt in (None, each.attempt)
-    ]
-    if not fitting:
-        has = (
-            f"it has them at {', '.join(str(each.images_seen) for each in there[-8:])}" if there else "it has none yet"
-        )
-        raise _refused("/spec/checkpoint/images_seen", f"{job.id} has no such checkpoint: {has}")
-    newest = max(fitting, key=lambda manifest: (manifest.images_seen, manifest.attempt))
-    return Origin(job_id=job.id, images_seen=newest.images_seen, attempt=newest.attempt)
 
 
 def _refused(pointer: str, reason: str) -> InvalidRequest:

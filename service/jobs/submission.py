@@ -155,22 +155,24 @@ class Submission:
         """Where a fork of this id starts: from what its workers would find, if an earlier request has come so far."""
         if job_id and (settled := await self.objects.origin(job_id)):
             return settled
-        manifest = await self._checkpoint(parent, wanted)
-        return contract.Origin(job_id=parent.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+        for images_seen in await self._fitting(parent, wanted):
+            if found := await self.objects.checkpoint(parent.id, images_seen=images_seen, attempt=None):
+                return contract.Origin(job_id=parent.id, images_seen=images_seen, attempt=found[1].attempt)
+        raise CheckpointNotFound(f"{parent.id} has no such checkpoint of which no file is missing")
 
-    async def _checkpoint(self, job: JobRecord, source: ForkSource) -> contract.CheckpointManifest:
-        found = {manifest.images_seen: manifest for _, manifest in await self.objects.checkpoints(job.id)}
-        limit = source.images_seen
+    async def _fitting(self, job: JobRecord, source: ForkSource) -> list[int]:
+        """Images seen at the checkpoints that it may start from, the first choice first; no manifest is read."""
+        found, limit = sorted({*await self.objects.checkpoint_images(job.id)}), source.images_seen
         fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
         if not fitting:
-            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, list(found))}")
+            raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, found)}")
         if source.best is None:
-            return found[max(fitting)]
+            return fitting[::-1]
         curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
         best = forks.lowest(fitting, curve)
         if best is None:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
-        return found[best]
+        return [best]
 
     async def _settled(self, request: JobCreate, *, project: str, follows: str | None = None) -> Settled:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""

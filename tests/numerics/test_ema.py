@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.contract.model import ExponentialMovingAverage, PowerFunctionAverage
-from workers.diffusion.ema import average_names, decays, power_exponent, update_ema
+from workers.contract.model import ExponentialMovingAverage, PowerFunctionAverage, average_names
+from workers.diffusion.ema import decays, power_exponent, update_ema
 from workers.diffusion.posthoc import Profile, combination
 
 BATCH = 10

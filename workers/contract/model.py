@@ -142,6 +142,22 @@ class PowerFunctionAverage(Document):
 Average = Annotated[ExponentialMovingAverage | PowerFunctionAverage, Field(discriminator="kind")]
 
 
+def average_names(config: ExponentialMovingAverage | PowerFunctionAverage) -> tuple[str, ...]:
+    """What the averages are called wherever they are kept, in their order: `ema`, or `ema-0.050` by width."""
+    match config:
+        case ExponentialMovingAverage():
+            return ("ema",)
+        case PowerFunctionAverage():
+            return tuple(f"ema-{_width(width)}" for width in config.relative_widths)
+        case _:
+            assert_never(config)
+
+
+def _width(width: float) -> str:
+    """Three digits, or as many as it takes to tell it from every other."""
+    return short if float(short := f"{width:.3f}") == width else repr(width)
+
+
 class Churn(Document):
     """New noise at each step between two levels (EDM, algorithm 2)."""
 

@@ -10,7 +10,17 @@ from workers.contract.data import DatasetManifest, Digest
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN, JobKeys
 from workers.contract.locations import NamedFile
-from workers.contract.model import EDM, VE, VP, Images, Sampler, SamplerChanges, sampler_problems, untrained_problems
+from workers.contract.model import (
+    EDM,
+    VE,
+    VP,
+    Images,
+    Sampler,
+    SamplerChanges,
+    average_names,
+    sampler_problems,
+    untrained_problems,
+)
 from workers.contract.records import Timestamp
 from workers.contract.spec import TrainSpec
 
@@ -78,6 +88,7 @@ class Subject:
     preconditioning: EDM | VP | VE
     num_classes: int | None  # that it is told; 0: none
     label_dropout: float | None
+    averages: tuple[str, ...] = ()  # of a checkpoint, the one of sample grids first
 
     @classmethod
     def of(cls, job_id: str, training: TrainSpec, images: DatasetManifest | None) -> Self:
@@ -85,7 +96,14 @@ class Subject:
         known = images.num_classes if images else None
         num_classes = known if training.network.class_conditional else 0
         dropout = training.objective.label_dropout
-        return cls(job_id, training.sampler, training.preconditioning, num_classes, dropout)
+        averages = (*average_names(training.ema), "network")
+        return cls(job_id, training.sampler, training.preconditioning, num_classes, dropout, averages)
+
+    def average_problem(self, wanted: str | None) -> str | None:
+        """Why there is no such average; None: there is."""
+        if wanted is None or wanted in self.averages:
+            return None
+        return f"{self.name} keeps no {wanted}; choose {' or '.join(self.averages)}"
 
 
 class Drawing(Document):
@@ -114,8 +132,10 @@ class Drawing(Document):
         return self.sampler.applied_to(own) if self.sampler else own
 
     def problems_with(self, subject: Subject) -> list[Problem]:
-        """Classes that this network does not have, and changes of its sampler that it was not trained for."""
+        """What of it this network does not have: averages, classes, noise levels that it was trained at."""
+        reason = subject.average_problem(self.checkpoint.average) if self.checkpoint else None
         return [
+            *([Problem("/checkpoint/average", "not_found", reason)] if reason else []),
             *(Problem(f"/sampler{each.pointer}", each.code, each.message) for each in self._sampler_problems(subject)),
             *self._class_problems(subject),
         ]

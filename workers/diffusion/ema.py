@@ -54,19 +54,3 @@ def power_exponent(relative_width: float) -> float:
     p, q = -k - 1 / 3, 4 * k / 3 + 2 / 27  # y^3 + p y + q = 0, with y = x + 1/3
     angle = math.acos(3 * q / (2 * p) * math.sqrt(-3 / p)) / 3
     return 2 * math.sqrt(-p / 3) * math.cos(angle) - 1 / 3 - 2
-
-
-def average_names(config: ExponentialMovingAverage | PowerFunctionAverage) -> tuple[str, ...]:
-    """What the averages are called wherever they are kept, in the order of `decays`: `ema`, or `ema-0.050` by width."""
-    match config:
-        case ExponentialMovingAverage():
-            return ("ema",)
-        case PowerFunctionAverage():
-            return tuple(f"ema-{_width(width)}" for width in config.relative_widths)
-        case _:
-            assert_never(config)
-
-
-def _width(width: float) -> str:
-    """Three digits, or as many as it takes to tell it from every other."""
-    return short if float(short := f"{width:.3f}") == width else repr(width)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest
-from workers.contract.model import PowerFunctionAverage
+from workers.contract.model import PowerFunctionAverage, average_names
 from workers.contract.records import CheckpointFile
-from workers.diffusion.ema import average_names, power_exponent
+from workers.diffusion.ema import power_exponent
 from workers.diffusion.posthoc import Combination, Profile, combination
 from workers.jobs.attempt import Job
 from workers.jobs.failures import UsageError

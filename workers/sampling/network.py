@@ -12,10 +12,9 @@ from workers.contract.data import DatasetManifest
 from workers.contract.document import read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
-from workers.contract.sampling import CheckpointSource, SettledSource
+from workers.contract.sampling import CheckpointSource, SettledSource, Subject
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.ema import average_names
 from workers.networks import build
 from workers.storage import ObjectStore
 from workers.training.checkpoint import committed_checkpoints, listed, read_file, read_manifest
@@ -58,10 +57,10 @@ def find_source(store: ObjectStore, wanted: CheckpointSource) -> SettledSource:
     """
     trained = Trained.of(store, wanted.job_id)
     images_seen, attempt = _chosen(store, wanted)
-    names = (*average_names(trained.spec.ema), "network")
-    average = wanted.average or names[0]
-    if average not in names:
-        raise SourceError(f"checkpoint.average: {wanted.job_id} keeps no {average}; choose {' or '.join(names)}")
+    subject = Subject.of(wanted.job_id, trained.spec, trained.images)
+    if reason := subject.average_problem(wanted.average):
+        raise SourceError(f"checkpoint.average: {reason}")
+    average = wanted.average or subject.averages[0]
     return SettledSource(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
 
 

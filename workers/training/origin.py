@@ -6,10 +6,9 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
-from workers.contract.model import EDM, VE, VP, preconditioning_difference, with_sigma_data
+from workers.contract.model import EDM, VE, VP, average_names, preconditioning_difference, with_sigma_data
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.spec import TrainSpec
-from workers.diffusion.ema import average_names
 from workers.networks.matching import tensor_mismatch
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest

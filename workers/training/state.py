@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from workers.contract.data import DatasetManifest
-from workers.contract.model import EDM
+from workers.contract.model import EDM, average_names
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.ema import average_names
 from workers.networks import build
 
 AUGMENTATION_FEATURES = 9  # numbers that tell a network how its image was transformed

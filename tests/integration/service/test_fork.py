@@ -70,6 +70,19 @@ async def test_a_fork_can_start_from_the_checkpoint_where_a_curve_is_lowest(plan
         await forked(plane, parent, source={"best": "loss/none"})
 
 
+async def test_of_many_checkpoints_only_the_one_that_is_forked_is_read(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = await with_checkpoints(plane)
+    read, get = list[str](), plane.store.get
+    monkeypatch.setattr(plane.store, "get", lambda key: read.append(key) or get(key))
+
+    await forked(plane, parent)
+
+    manifests = {key for key in read if key.endswith(MANIFEST)}
+    assert manifests == {f"{JobKeys(parent).checkpoint(200, 1)}{MANIFEST}"}
+
+
 async def test_a_fork_needs_a_checkpoint_and_something_to_do(plane: Plane) -> None:
     young = await plane.started()
     with pytest.raises(CheckpointNotFound):
@@ -161,8 +174,10 @@ async def test_a_fork_pins_its_checkpoint_and_starts_from_none_that_is_being_rem
 
     keys = JobKeys(parent)
     assert plane.store.list(keys.pins) == [keys.pin(160, 1)]
-    listed = await plane.objects.checkpoints(parent)
+    images = await plane.objects.checkpoint_images(parent)
+    found = await plane.objects.checkpoint(parent, images_seen=200, attempt=None)
     plane.store.delete(keys.checkpoint(200, 1) + MANIFEST)
-    monkeypatch.setattr(JobObjects, "checkpoints", AsyncMock(return_value=listed))
+    monkeypatch.setattr(JobObjects, "checkpoint_images", AsyncMock(return_value=images))
+    monkeypatch.setattr(JobObjects, "checkpoint", AsyncMock(return_value=found))
     with pytest.raises(CheckpointNotFound, match="no checkpoint at 200 images any more: take a newer one"):
         await forked(plane, parent)
