@@ -14,7 +14,7 @@ from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
-from workers.sampling.archives import npz_of, zip_of
+from workers.sampling.archives import archive_of
 from workers.sampling.drawing import Brush, check_drawing
 from workers.sampling.known import read_known
 from workers.sampling.network import SourceError
@@ -105,18 +105,10 @@ class Drawn:
         let_go(store, self._keys, source)
 
     def _files(self, store: ObjectStore, labels: Sequence[int] | None) -> Iterator[str]:
-        name = f"images.{self._spec.archive}"
-        match self._spec.archive:
-            case "zip":
-                with zip_of(self._images(store), labels) as data:
-                    store.put(self._keys.results + name, data)
-                yield name
-            case "npz":
-                with npz_of(self._images(store), labels, num_images=self._spec.num_images) as data:
-                    store.put(self._keys.results + name, data)
-                yield name
-            case None:
-                pass
+        if kind := self._spec.archive:
+            with archive_of(kind, self._images(store), labels, num_images=self._spec.num_images) as data:
+                store.put(self._keys.results + f"images.{kind}", data)
+            yield f"images.{kind}"
         first = islice((pixels for _, images in self._images(store) for pixels in images), _GRID_IMAGES)
         store.put(self._keys.results + GRID, grid_png(torch.stack([*first]), _GRID_COLUMNS))
         yield GRID

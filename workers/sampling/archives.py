@@ -2,11 +2,11 @@
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,35 +16,25 @@ from workers.pictures import png
 
 Parts = Iterable[tuple[range, UInt8[Tensor, "batch channels height width"]]]  # seeds, and their images
 
-_Write = Callable[[BinaryIO, Parts, Sequence[int] | None], None]
-
 _BEGINNING_OF_TIME = (1980, 1, 1, 0, 0, 0)  # the same images make the same file
 _PER_FOLDER = 1000
 
 
 @contextmanager
-def zip_of(parts: Parts, labels: Sequence[int] | None) -> Iterator[memoryview]:
-    """PNG files named by their seeds, in the layout of EDM's tools; with labels in `dataset.json`."""
-    with _written(_write_zip, parts, labels) as data:
-        yield data
+def archive_of(
+    kind: Literal["zip", "npz"], parts: Parts, labels: Sequence[int] | None, *, num_images: int
+) -> Iterator[memoryview]:
+    """The bytes of a temporary file: images need not fit into memory.
 
-
-@contextmanager
-def npz_of(parts: Parts, labels: Sequence[int] | None, *, num_images: int) -> Iterator[memoryview]:
-    """`images` [images, height, width, channels] of uint8, and `labels` if there are any."""
-
-    def write(file: BinaryIO, parts: Parts, labels: Sequence[int] | None) -> None:
-        _write_npz(file, parts, labels, num_images)
-
-    with _written(write, parts, labels) as data:
-        yield data
-
-
-@contextmanager
-def _written(write: _Write, parts: Parts, labels: Sequence[int] | None) -> Iterator[memoryview]:
-    """The bytes of a temporary file: images need not fit into memory."""
-    with TemporaryFile() as file:
-        write(cast(BinaryIO, file), parts, labels)
+    zip: PNG files named by their seeds, in the layout of EDM's tools; with labels in `dataset.json`. npz: `images`
+    [images, height, width, channels] of uint8, and `labels` if there are any.
+    """
+    with TemporaryFile() as temporary:
+        file = cast(BinaryIO, temporary)
+        if kind == "zip":
+            _write_zip(file, parts, labels)
+        else:
+            _write_npz(file, parts, labels, num_images)
         file.flush()
         with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped, memoryview(mapped) as data:
             yield data
