@@ -18,9 +18,6 @@ _DECIDE_SPEED = {
 def cost_key(spec: AnySpec) -> str:
     """Equal for jobs whose steps cost the same on the same hardware."""
     document = spec.model_dump(mode="json", include=_DECIDE_SPEED)
-    for part in ("weights", "dataset"):  # of drawings, which did not always have them
-        if document.get(part, part) is None:
-            del document[part]
     for part, name in (("dataset", "path"), ("checkpoint", "images_seen"), ("features", "weights")):
         (document.get(part) or {}).pop(name, None)  # where it lies costs nothing
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from workers.contract.model import Churn, Sampler
 from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions, draw_dropout
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.guidance import autoguided, classifier_free, inpainting
-from workers.diffusion.samplers import sample
+from workers.diffusion.samplers import evaluations, sample
 
 CENTRES = torch.tensor([[-0.6, 0.0], [0.6, 0.0], [0.0, 0.9]])
 STD = 0.2
@@ -119,6 +120,32 @@ def test_a_greater_weight_goes_further_from_the_other_classes(sampler: Sampler) 
     others = CENTRES[1:].mean(dim=0)
     distances = [float((mean(weight) - others).norm()) for weight in (1.0, 2.0, 4.0)]
     assert distances[0] + 0.01 < distances[1] < distances[2] - 0.01
+
+
+def test_guidance_acts_in_its_interval_alone_and_costs_nothing_outside() -> None:
+    latents, conditions = normal(50, 2), Conditions(labels=torch.zeros(50, dtype=torch.int64))
+    passes: list[float] = []
+
+    def counted(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        passes.append(len(x) / len(latents))
+        return CLASSES(x, sigma, conditions)
+
+    def drawn(**fields: Any) -> Tensor:
+        sampler = Sampler(steps=10, **fields)
+        passes.clear()
+        images = sample(counted, latents, sampler, conditions=conditions)
+        assert sum(passes) == evaluations(sampler)
+        return images
+
+    plain, guided = drawn(), drawn(guidance=3.0)
+    everywhere, nowhere = (drawn(guidance=3.0, guidance_interval=each) for each in ((0.0, 80.0), (80.0, 90.0)))
+    middle = drawn(guidance=3.0, guidance_interval=(0.1, 2.0))
+
+    assert torch.equal(everywhere, guided)
+    assert torch.equal(nowhere, plain)
+    assert not torch.allclose(middle, plain, atol=1e-2)
+    assert not torch.allclose(middle, guided, atol=1e-2)
+    assert {*passes} == {1.0, 2.0}
 
 
 def test_a_denoiser_guided_by_itself_is_itself() -> None:

@@ -175,6 +175,14 @@ Steps = Annotated[int, Field(ge=2, le=1000)]
 Guidance = Annotated[
     NotNegative, Field(description="Weight of classifier-free guidance, at twice the evaluations; 1: none")
 ]
+GuidanceInterval = Annotated[
+    tuple[NotNegative, Positive],
+    Strict(False),
+    Field(
+        description="Guidance acts at noise levels above the first and up to the second, at others it is 1 "
+        "(Kynkäänniemi et al. 2024, arXiv 2404.07724); null: at all"
+    ),
+]
 _WITH_CHURN = frozenset({"heun", "euler"})
 
 
@@ -188,6 +196,12 @@ class Sampler(Document):
     rho: Positive = 7.0
     churn: Annotated[Churn | None, Field(description="For heun and euler; null: deterministic")] = None
     guidance: Guidance = 1.0
+    guidance_interval: GuidanceInterval | None = None
+
+    def guides_at(self, sigma: float) -> bool:
+        """Whether guidance changes anything there."""
+        low, high = self.guidance_interval or (0.0, math.inf)
+        return self.guidance != 1 and low < sigma <= high
 
 
 class SamplerChanges(Document):
@@ -200,12 +214,15 @@ class SamplerChanges(Document):
     rho: Positive | None = None
     churn: Annotated[Churn | None, Field(description="For heun and euler; `amount` 0: deterministic")] = None
     guidance: Guidance | None = None
+    guidance_interval: GuidanceInterval | None = None
 
     def applied_to(self, sampler: Sampler) -> Sampler:
-        """The training's churn is left out where the method given takes none."""
+        """The training's churn is left out where the method given takes none, its interval where nothing guides."""
         given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
         if self.method and self.method not in _WITH_CHURN and self.churn is None:
             given["churn"] = None
+        if self.guidance == 1 and self.guidance_interval is None:
+            given["guidance_interval"] = None
         return sampler.model_copy(update=given)
 
 
@@ -218,6 +235,12 @@ def sampler_problems(sampler: Sampler) -> list[Problem]:
         problems.append(Problem("/churn", "no_effect", f"{sampler.method} takes none; set it to null"))
     if sampler.churn and sampler.churn.sigma_min >= sampler.churn.sigma_max:
         problems.append(Problem("/churn/sigma_min", "range", "must be below churn.sigma_max"))
+    if sampler.guidance_interval:
+        low, high = sampler.guidance_interval
+        if low >= high:
+            problems.append(Problem("/guidance_interval", "range", "the first noise level must be below the second"))
+        elif sampler.guidance == 1:
+            problems.append(Problem("/guidance_interval", "no_effect", "nothing guides: set guidance, or this to null"))
     return problems
 
 

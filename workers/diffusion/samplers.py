@@ -13,6 +13,7 @@ from workers.contract.model import Sampler
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.consistency import ancestral_step
 from workers.diffusion.denoiser import Denoise
+from workers.diffusion.guidance import classifier_free
 
 Noise = Callable[[int], Tensor]  # of a step, counted from 0: standard normal, shaped like the latents, on their device
 _Predict = Callable[[Tensor, float], Tensor]
@@ -30,9 +31,10 @@ def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
 
 
 def evaluations(sampler: Sampler) -> int:
-    """Of the denoiser, for each image that `sample` draws; guidance takes two at a time."""
-    steps = 2 * sampler.steps - 1 if sampler.method == "heun" else sampler.steps
-    return steps if sampler.guidance == 1 else 2 * steps
+    """Of the denoiser, for each image that `sample` draws; guidance takes two at a time, where it acts."""
+    levels: list[float] = noise_levels(sampler).tolist()[:-1]
+    evaluated = levels + levels[1:] if sampler.method == "heun" else levels
+    return sum(2 if sampler.guides_at(level) else 1 for level in evaluated)
 
 
 @torch.no_grad()
@@ -52,18 +54,21 @@ def sample(
     | dpmpp_2m  | the same                 | 2     | steps                       |
     | ancestral | reverse SDE, needs noise | 1     | steps                       |
 
-    Churn makes heun and euler stochastic, at no more evaluations. All end on a prediction, D at the lowest level. The
-    state is kept in float64; the denoiser sees the latents' precision, which the images have too. An image does not
-    depend on those drawn with it, and nothing waits for the device.
+    Guidance by the class is the sampler's, at the noise levels where it acts. Churn makes heun and euler stochastic, at
+    no more evaluations. All end on a prediction, D at the lowest level. The state is kept in float64; the denoiser sees
+    the latents' precision, which the images have too. An image does not depend on those drawn with it, and nothing
+    waits for the device.
 
     Raises:
-        TypeError: the sampler is stochastic and there is no `noise`.
+        TypeError: the sampler is stochastic and there is no `noise`; or it guides, and there are no labels.
     """
+    guided = classifier_free(denoise, sampler.guidance)
     levels: list[float] = noise_levels(sampler).tolist()
 
     def predict(x: Tensor, sigma: float) -> Tensor:
         x = x.to(latents.dtype)
-        return denoise(x, x.new_full((len(x),), sigma), conditions).double()
+        chosen = guided if sampler.guides_at(sigma) else denoise
+        return chosen(x, x.new_full((len(x),), sigma), conditions).double()
 
     x = latents.double() * levels[0]
     match sampler.method:

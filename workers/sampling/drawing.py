@@ -9,8 +9,8 @@ from torch import Tensor
 from workers.contract.model import Sampler
 from workers.contract.sampling import Drawing, Subject
 from workers.diffusion.conditions import NOTHING, Conditions
-from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.guidance import classifier_free, inpainting
+from workers.diffusion.denoiser import Denoise, Denoiser
+from workers.diffusion.guidance import inpainting
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import sample
 from workers.diffusion.transfer import sent
@@ -62,7 +62,7 @@ class Brush:
             each = (normal(seed, _DOMAIN, number, shape=self.shape) for seed in seeds)
             return sent(torch.stack([*each]), self.device)
 
-        denoise = classifier_free(self.denoiser, self.sampler.guidance)
+        denoise: Denoise = self.denoiser
         if self.known:
             denoise = inpainting(denoise, self.known.image, self.known.mask)
         drawn = sample(

@@ -10,7 +10,6 @@ from workers.contract.data import DatasetManifest
 from workers.contract.spec import TrainSpec
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.guidance import classifier_free
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import sample
 from workers.diffusion.transfer import sent
@@ -54,5 +53,4 @@ def _drawn(
     conditions = NOTHING
     if spec.network.class_conditional:
         conditions = Conditions(labels=torch.tensor([place // _COLUMNS for place in places], device=world.device))
-    denoise = classifier_free(denoiser, spec.sampler.guidance)
-    return sample(denoise, noise(0), spec.sampler, conditions=conditions, noise=lambda step: noise(step + 1))
+    return sample(denoiser, noise(0), spec.sampler, conditions=conditions, noise=lambda step: noise(step + 1))
