@@ -12,6 +12,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.errors import InvalidRequest, JobGone, StateConflict
 from service.identifiers import new_id
+from service.jobs.lifecycle import JobState
 from service.jobs.references import Settled, settle
 from service.jobs.views import ForkCreate, JobCreate
 from tests.integration.service.conftest import Find
@@ -99,6 +100,17 @@ async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has
     assert [each.job_id for each in await plane.objects.evaluations(job_id)] == [drawn_id]
     assert len(await plane.objects.checkpoints(job_id)) == 1
     assert await plane.jobs.with_purge_due() == []
+
+
+async def test_a_job_that_draws_from_weights_may_be_tried_again_without_any_checkpoint(plane: Plane) -> None:
+    weights = {"kind": "sample", "weights": "https://example.org/edm.safetensors", "compute": {"accelerator": "cpu"}}
+    drawn_id = await plane.submit(spec=weights)
+    await plane.cancel(drawn_id)
+    await plane.settle()
+
+    again = await plane.service.retry(drawn_id, origin=ORIGIN)
+
+    assert (again.state, again.parent_job_id) == (JobState.QUEUED, None)
 
 
 async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_so(

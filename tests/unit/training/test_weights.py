@@ -11,10 +11,8 @@ from uuid import uuid4
 import pytest
 import safetensors.torch
 import torch
-from structlog.testing import capture_logs
 from torch import Tensor
 
-from tests.support.small_networks import PUBLISHED, SIZE, config, small_network
 from tests.support.specs import smoke_spec
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import DatasetManifest
@@ -22,11 +20,9 @@ from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP
 from workers.contract.networks import MLP, DDPMpp, NCSNpp
 from workers.contract.spec import TrainSpec
-from workers.diffusion.conditions import NOTHING, Conditions
-from workers.networks import Network
 from workers.storage import Shelf
 from workers.storage.memory import MemoryStore
-from workers.training.state import TrainState, new_state
+from workers.training.state import new_state
 from workers.training.weights import (
     WeightsError,
     check_initial_weights,
@@ -270,25 +266,6 @@ def test_weights_for_other_images_are_refused_by_field(
         check_initial_weights(job(initial_weights=str(path)), IMAGES, SHELF)
 
 
-@pytest.mark.parametrize(
-    ("made_with", "message"),
-    [
-        (0, "network.class_conditional: .* made with false, the job has true"),
-        (10, "dataset: .* made with 10 classes, the job has 2; choose an image set with 10 classes"),
-    ],
-)
-def test_an_mlp_of_other_classes_is_another_network(
-    path: Path, tensors: dict[str, Tensor], made_with: int, message: str
-) -> None:
-    network = MLP(kind="mlp", class_conditional=made_with > 0)
-    header = replace(HEADER, network=network, num_classes=made_with, augmentation_features=0)
-    save_weights(path, tensors, header)
-    mlp = {"kind": "mlp", "class_conditional": True}
-
-    with pytest.raises(WeightsError, match=f"^{message}"):
-        check_initial_weights(job(network=mlp, augmentation=None, initial_weights=str(path)), IMAGES, SHELF)
-
-
 def test_a_measured_sigma_data_is_compared_too(path: Path) -> None:
     spec = job(initial_weights=str(path), preconditioning={"kind": "edm"})
 
@@ -315,55 +292,3 @@ def test_weights_that_cannot_be_read_are_a_matter_of_the_field(tmp_path: Path) -
 
     with pytest.raises(WeightsError, match=r"^initial_weights: there is no .*/missing"):
         check_initial_weights(spec, IMAGES, SHELF)
-
-
-@pytest.mark.parametrize("kind", PUBLISHED)
-@pytest.mark.parametrize("made_with", [0, 5])
-def test_weights_of_other_classes_start_as_a_network_that_is_told_none(
-    tmp_path: Path, kind: str, made_with: int
-) -> None:
-    network = small_network(kind, image_channels=1, num_classes=made_with, class_conditional=made_with > 0)
-    spec, state = start_of(tmp_path, kind, network, made_with)
-
-    check_initial_weights(spec, IMAGES, SHELF)
-    with capture_logs() as logs:
-        load_initial_weights(state, spec, SHELF)
-
-    x, c_noise = torch.randn(2, 1, SIZE, SIZE), torch.randn(2)
-    labels = Conditions(labels=torch.tensor([0, 1]))
-    for denoiser in (state.denoiser, *state.averages):
-        started = denoiser.network.eval()
-        assert torch.equal(started(x, c_noise, labels), network.eval()(x, c_noise, NOTHING))
-    assert [(each["event"], each["made_with"]) for each in logs] == [("initial_weights.other_classes", made_with)]
-
-
-@pytest.mark.parametrize(("made_with", "class_conditional"), [(0, True), (5, True), (5, False)])
-def test_in_edm2_label_weights_begin_as_initialised(tmp_path: Path, made_with: int, class_conditional: bool) -> None:
-    network = small_network("edm2", image_channels=1, num_classes=made_with, class_conditional=made_with > 0)
-    spec, state = start_of(tmp_path, "edm2", network, made_with, class_conditional=class_conditional)
-    before = dict(state.denoiser.network.state_dict())
-    own = {name: tensor.clone() for name, tensor in before.items() if name.startswith("embed_label.")}
-
-    check_initial_weights(spec, IMAGES, SHELF)
-    load_initial_weights(state, spec, SHELF)
-
-    after, given = state.denoiser.network.state_dict(), network.state_dict()
-    assert same({name: after[name] for name in own}, own)
-    assert bool(own) == class_conditional
-    assert all(torch.equal(after[name], given[name]) for name in after if name not in own)
-
-
-def start_of(
-    folder: Path, kind: str, network: Network, made_with: int, *, class_conditional: bool = True
-) -> tuple[TrainSpec, TrainState]:
-    """A job for two classes or none, and weights of so many."""
-    theirs = config(kind, class_conditional=made_with > 0)
-    features = 9 if kind in PUBLISHED else 0
-    header = replace(HEADER, network=theirs, num_classes=made_with, augmentation_features=features)
-    save_weights(folder / "weights.safetensors", network.state_dict(), header)
-    spec = job(
-        network=config(kind, class_conditional=class_conditional).model_dump(),
-        augmentation={"probability": 0.12} if features else None,
-        initial_weights=str(folder / "weights.safetensors"),
-    )
-    return spec, new_state(spec, IMAGES, CPU)
