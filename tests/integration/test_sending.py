@@ -132,6 +132,14 @@ def test_all_files_of_a_training_and_of_its_evaluations_are_sent(service: Servic
     assert sent(service, evaluations.reference or "") == b"mu.npz"
 
 
+def test_weights_to_draw_from_are_sent(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "edm.safetensors").write_text("weights")
+
+    answer = service.cdm("sample", "--weights", "edm.safetensors", "--json")
+
+    assert sent(service, answer.document["spec"]["weights"]) == b"weights"
+
+
 def test_a_file_that_is_named_twice_is_sent_once(service: Service, tmp_path: Path) -> None:
     Image.fromarray(noise(1)[0]).save(tmp_path / "known.png")
     job = trained(service)
