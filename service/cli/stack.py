@@ -110,5 +110,16 @@ def _announce(folder: Folder, event: "Event", *, as_json: bool) -> None:
     else:
         document = {"event": "ready", "seconds": event.seconds, "home": str(folder.root)}
         what_next = f"submit a job with {command('submit fashion16')}, stop with {command('down')}"
-        words = f"ready after {event.seconds:.1f} s: {what_next}"
+        words = f"ready after {event.seconds:.1f} s: {what_next}{_other_port(folder)}"
     tell_line(document, words, as_json=as_json)
+
+
+def _other_port(folder: Folder) -> str:
+    """Where the API is, if it is not where documents look for it."""
+    from service.embedded.documents import Run
+    from service.embedded.ports import USUAL, stand_in
+
+    run, usual = Run.read(folder.run), USUAL["api"]
+    port = stand_in(run.ports, "api") if run else None
+    again = command(f"up --api-port {usual}")
+    return f"\n{usual} was in use, so the API is on {port}; {again} takes that again once it is free" if port else ""

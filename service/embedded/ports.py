@@ -38,6 +38,12 @@ def choose(asked: Mapping[str, int], *, last: Ports | None) -> Ports:
     return Ports.model_validate(chosen)
 
 
+def stand_in(ports: Ports, name: str) -> int | None:
+    """The port that was taken by chance, since the usual one was in use."""
+    port: int = getattr(ports, name)
+    return port if port in _RANGE else None
+
+
 def _candidates(name: str, last: Ports | None) -> Iterator[int]:
     if last is not None:
         yield getattr(last, name)
