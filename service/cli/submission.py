@@ -3,10 +3,10 @@
 from typing import Annotated, Literal
 
 import typer
-import yaml
 
 from service.cli import completion, details, documents, earlier, sending, values, watching
 from service.cli.beginnings import whole_digest
+from service.cli.commented import commented
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
@@ -142,7 +142,10 @@ def warn(client: Client, spec: AnySpec, options: JobOptions) -> None:
 def presets(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show this one in full, as a file for `cdm submit`.", autocompletion=completion.presets),
+        typer.Argument(
+            help="Show this one in full, as a file for `cdm submit` that says what its fields mean.",
+            autocompletion=completion.presets,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -152,7 +155,7 @@ def presets(
     chosen = {name: PRESETS[name]} if name else PRESETS
     specs = {each: spec.model_dump(mode="json") for each, spec in chosen.items()}
     if name:
-        tell(specs[name], yaml.safe_dump(specs[name], sort_keys=False).rstrip(), as_json=as_json)
+        tell(specs[name], commented(PRESETS[name]), as_json=as_json)
     else:
         rows = "\n".join(f"{each}  {spec.duration_images:,} images" for each, spec in PRESETS.items())
         tell(specs, f"{rows}\n(see one in full with `cdm presets NAME`)", as_json=as_json)

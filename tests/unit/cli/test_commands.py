@@ -273,7 +273,9 @@ def test_a_wrong_key_is_an_error_of_one_line(service: Service) -> None:
 
 
 def test_presets_are_listed_and_one_shown_in_full_is_a_file_to_submit(cdm: Command, tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text(cdm("presets", "smoke").out)
+    for name in PRESETS:
+        (tmp_path / "job.yaml").write_text(cdm("presets", name).out)
+        assert load("job.yaml") == load(name)
 
-    assert load("job.yaml") == PRESETS["smoke"]
+    assert "\n  checkpoint_images: 160  # " in cdm("presets", "smoke").out
     assert set(cdm("presets", "--json").document) == set(PRESETS)
