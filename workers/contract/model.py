@@ -112,6 +112,13 @@ class Optimizer(Document):
     decay_after_images: Annotated[
         Images | None, Field(description="From here on, learning_rate / sqrt(images seen / this) (EDM2); null: never")
     ] = None
+    max_gradient_norm: Annotated[
+        Positive | None,
+        Field(
+            description="A longer gradient of the whole batch is scaled down to this norm before the step; what is "
+            "logged is its norm before that. null: never"
+        ),
+    ] = None
 
 
 class ExponentialMovingAverage(Document):

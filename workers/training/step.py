@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from workers.contract.consistency import Target
 from workers.contract.spec import TrainSpec
@@ -27,7 +28,10 @@ from workers.training.world import World
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step. The losses are this process's, per image, still on its device; so is the gradient's norm."""
+    """One optimizer step. The losses are this process's, per image, still on its device.
+
+    So is the gradient's norm: that of the whole batch, as it was before it was scaled down.
+    """
 
     images_seen: int
     terms: Terms
@@ -92,7 +96,9 @@ class Trainer:
         state, spec = self._state, self._spec
         state.optimizer.zero_grad(set_to_none=True)
         terms = self._accumulate()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in state.denoiser.parameters() if p.grad is not None])
+        norm = get_total_norm([p.grad for p in state.denoiser.parameters() if p.grad is not None])
+        if spec.optimizer.max_gradient_norm is not None:
+            clip_grads_with_norm_(state.denoiser.parameters(), spec.optimizer.max_gradient_norm, norm)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(spec, state.images_seen)
         # Adam's fused kernel reads this and skips the step, without the host.

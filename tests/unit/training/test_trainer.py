@@ -79,8 +79,28 @@ def test_a_batch_in_several_passes_is_the_batch_in_one(estimator: str, images: I
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * float(theirs.grad.abs().max()) + 1e-9)
 
 
-def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing_but_the_count(images: ImageSet) -> None:
-    spec = spec_with()
+@pytest.mark.parametrize("microbatch", [None, 4])
+def test_a_gradient_that_is_too_long_is_scaled_down_as_a_whole_and_others_are_left_alone(
+    microbatch: int | None, images: ImageSet
+) -> None:
+    compute = {"workers": 1, "accelerator": "cpu", "microbatch_images": microbatch}
+    free, (step,) = after(1, spec_with(compute=compute), images)
+    norm = float(step.gradient_norm)
+
+    for limit, factor in ((norm / 4, 0.25), (norm * 4, 1.0)):
+        clipped, (clipped_step,) = after(1, spec_with(compute=compute, optimizer={"max_gradient_norm": limit}), images)
+        assert torch.equal(clipped_step.gradient_norm, step.gradient_norm)
+        for ours, theirs in zip(clipped.denoiser.parameters(), free.denoiser.parameters(), strict=True):
+            assert ours.grad is not None
+            assert theirs.grad is not None
+            assert torch.allclose(ours.grad, factor * theirs.grad, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("limit", [None, 1.0])
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing_but_the_count(
+    limit: float | None, images: ImageSet
+) -> None:
+    spec = spec_with(optimizer={"max_gradient_norm": limit})
     state, _ = after(1, spec, images)
     before = weights(state)
     moments = state.optimizer.state.values()
