@@ -235,7 +235,7 @@ class JobObjects:
 
     async def imported(self, digest: str) -> DatasetManifest | None:
         """What an image set says of itself, if it is there."""
-        return await self._record(DatasetManifest, dataset_folder(digest) + MANIFEST)
+        return await record_or_none(self._store, DatasetManifest, dataset_folder(digest) + MANIFEST)
 
     async def has_dataset(self, digest: str) -> bool:
         return await get_or_none(self._store, dataset_folder(digest) + MANIFEST) is not None
