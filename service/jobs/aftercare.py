@@ -28,6 +28,7 @@ from workers.contract.tracking import description
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
+_AT_A_TIME = 8  # of each kind: however many are due, requests find the store free
 _RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
@@ -57,9 +58,9 @@ class Aftercare:
         )
         note = partial(note_dataset, store=self.store, objects=self.objects, clock=self.clock)
         await asyncio.gather(
-            *self._each(self._copy_log, logs),
-            *self._each(self._save_record, records),
-            *self._each(note, datasets),
+            self._each(self._copy_log, logs),
+            self._each(self._save_record, records),
+            self._each(note, datasets),
         )
         return False
 
@@ -82,25 +83,25 @@ class Aftercare:
         return False
 
     async def _tend_due(self) -> None:
-        places = asyncio.Semaphore(_RUNS_AT_A_TIME)
-
-        async def tend(job: JobRecord) -> None:
-            async with places:
-                await self._tend_run(job)
-
-        await asyncio.gather(*self._each(tend, await self.store.with_mlflow_due()))
+        await self._each(self._tend_run, await self.store.with_mlflow_due(), at_a_time=_RUNS_AT_A_TIME)
 
     async def _purge_due(self) -> None:
-        for job in await self.store.with_purge_due():
-            await self._isolated(self._purge, job)
+        await self._each(self._purge, await self.store.with_purge_due(), at_a_time=1)
 
-    def _each(self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing]) -> list[Awaitable[None]]:
-        return [self._isolated(work, thing) for thing in things]
+    async def _each(
+        self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing], *, at_a_time: int = _AT_A_TIME
+    ) -> None:
+        """So many side by side; what fails is told, and keeps no other from its turn."""
+        places = asyncio.Semaphore(at_a_time)
+        await asyncio.gather(*(self._isolated(work, thing, places) for thing in things))
 
-    async def _isolated(self, work: Callable[[_Thing], Awaitable[None]], thing: _Thing) -> None:
+    async def _isolated(
+        self, work: Callable[[_Thing], Awaitable[None]], thing: _Thing, places: asyncio.Semaphore
+    ) -> None:
         job_id = thing.job_id if isinstance(thing, AttemptRecord) else thing.id
         try:
-            await work(thing)
+            async with places:
+                await work(thing)
         except (ClusterUnreachable, MlflowError, StorageUnavailable) as error:
             log.info("aftercare.postponed", job_id=job_id, error=str(error))
         except Exception:

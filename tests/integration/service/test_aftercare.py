@@ -1,6 +1,8 @@
 """What remains to be done when a job has moved on: logs, MLflow's runs, the copy in the object store."""
 
+import asyncio
 import json
+import threading
 from datetime import timedelta
 from unittest.mock import AsyncMock
 
@@ -11,7 +13,7 @@ from service.errors import DatabaseUnavailable
 from service.jobs.rebuild import read_record
 from service.jobs.store import JobStore
 from service.jobs.views import JobUpdate
-from tests.support.plane import ORIGIN, Plane, Script, until_run
+from tests.support.plane import ORIGIN, Plane, Script, eventually, until_run
 from workers.contract.keys import JobKeys
 
 
@@ -87,6 +89,38 @@ async def test_nothing_is_begun_when_the_database_fails_half_way_through_what_is
     assert len(await plane.jobs.with_log_due()) == due == 1
     await looked_after(plane)
     assert await plane.jobs.with_log_due() == []
+
+
+async def test_however_many_copies_are_due_others_find_the_store_free(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has 32 threads, and here it takes whatever is put and does not answer."""
+    for _ in range(40):
+        await plane.service.update(await plane.submit(), JobUpdate(name="new"), origin=ORIGIN, if_match=None)
+    assert len(await plane.jobs.with_record_due()) == 40
+    answer, hanging, put = threading.Event(), list[str](), plane.store.put
+
+    def put_slowly(key: str, data: bytes) -> None:
+        hanging.append(key)
+        answer.wait()
+        put(key, data)
+
+    async def eight_hang() -> bool:
+        return len(hanging) >= 8
+
+    monkeypatch.setattr(plane.store, "put", put_slowly)
+    copying = asyncio.create_task(plane.aftercare.tick())
+    try:
+        await eventually(eight_hang, what="copies are written")
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(plane.objects.job_ids() for _ in range(40)))
+        assert len(hanging) == 8
+    finally:
+        answer.set()
+        await copying
+
+    assert {len(ids) for ids in found} == {40}
+    assert await plane.jobs.with_record_due() == []
 
 
 async def test_the_mlflow_run_ends_as_the_job_did(plane: Plane, script: Script) -> None:
