@@ -20,9 +20,9 @@ from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
+from workers.data.shards import SHARD_BYTES, ShardWriter
 from workers.data.source import Source
 from workers.data.sources import open_source
-from workers.data.spool import SHARD_BYTES, ShardWriter
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()

@@ -27,9 +27,9 @@ class Draws:
     sigma_next: Float[Tensor, " sub"]
     step_noises: Float[Tensor, "steps chains sub *shape"]
 
-    def share(self, rank: int, num_ranks: int) -> "Draws":
-        """What one of several workers computes on: every `num_ranks`-th image, so all have an equal part of `sub`."""
-        mine = slice(rank, None, num_ranks)
+    def share(self, number: int, of: int) -> "Draws":
+        """What one of several passes computes on: every `of`-th image, so all have an equal part of `sub`."""
+        mine = slice(number, None, of)
         return Draws(
             self.sigma[mine],
             self.noise[mine],

@@ -41,8 +41,8 @@ class ADMUNet(Network):
         self.map_label = nn.Linear(num_classes, width, bias=False) if num_classes else None
 
         self.enc = nn.ModuleDict({self.plan.first: nn.Conv2d(image_channels, self.plan.width, 3, padding=1)})
-        self.enc.update({step.name: Block(step, width, _STYLE) for step in self.plan.encoder})
-        self.dec = nn.ModuleDict({step.name: Block(step, width, _STYLE) for step in self.plan.decoder})
+        self.enc.update({block.name: Block(block, width, _STYLE) for block in self.plan.encoder})
+        self.dec = nn.ModuleDict({block.name: Block(block, width, _STYLE) for block in self.plan.decoder})
         last = self.plan.decoder[-1].outputs
         self.out_norm = group_norm(last, _STYLE.norm_epsilon)
         self.out_conv = nn.Conv2d(last, image_channels, 3, padding=1)
@@ -55,8 +55,8 @@ class ADMUNet(Network):
             embedding = self._embedding(c_noise, conditions)
         x = self.enc[self.plan.first](x)
         skips = [x]
-        for step in self.plan.encoder:
-            x = self.enc[step.name](x, embedding, conditions.dropout)
+        for block in self.plan.encoder:
+            x = self.enc[block.name](x, embedding, conditions.dropout)
             skips.append(x)
         x = decoded(self.dec, self.plan.decoder, skips, embedding, conditions.dropout)
         out: Tensor = self.out_conv(functional.silu(self.out_norm(x)))

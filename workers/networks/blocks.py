@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from workers.diffusion.conditions import DropoutNoise
 from workers.networks.layers import as_image, as_pixels, attention, group_norm, heads_of, num_heads, resampling
-from workers.networks.plan import Step
+from workers.networks.plan import BlockPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class Block(nn.Module):
     The parameters are named as in the published snapshots. Rows of `qkv` are ordered [3, heads, channels of a head].
     """
 
-    def __init__(self, step: Step, embedding_width: int, style: BlockStyle) -> None:
+    def __init__(self, block: BlockPlan, embedding_width: int, style: BlockStyle) -> None:
         super().__init__()
-        inputs, outputs = step.inputs, step.outputs
-        self.dropout_layer = step.dropout_layer
+        inputs, outputs = block.inputs, block.outputs
+        self.dropout_layer = block.dropout_layer
         self.scales_by_embedding = style.scales_by_embedding
         self.keeps_variance = style.keeps_variance
-        self.resample = resampling(step.resample, inputs, smooth=style.smooth_resampling)
+        self.resample = resampling(block.resample, inputs, smooth=style.smooth_resampling)
         self.norm0 = group_norm(inputs, style.norm_epsilon)
         self.conv0 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.affine = nn.Linear(embedding_width, 2 * outputs if style.scales_by_embedding else outputs)
         self.norm1 = group_norm(outputs, style.norm_epsilon)
         self.conv1 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        projects = inputs != outputs or (step.resample != "none" and style.projects_resampled)
+        projects = inputs != outputs or (block.resample != "none" and style.projects_resampled)
         self.skip = nn.Conv2d(inputs, outputs, 1) if projects else nn.Identity()
-        self.num_heads = num_heads(outputs, style.channels_per_head or outputs) if step.attention else 0
-        if step.attention:
+        self.num_heads = num_heads(outputs, style.channels_per_head or outputs) if block.attention else 0
+        if block.attention:
             self.norm2 = group_norm(outputs, style.norm_epsilon)
             self.qkv = nn.Conv2d(outputs, 3 * outputs, 1)
             self.proj = nn.Conv2d(outputs, outputs, 1)
@@ -81,15 +81,15 @@ class Block(nn.Module):
 
 def decoded(
     blocks: nn.ModuleDict,
-    steps: tuple[Step, ...],
+    plans: tuple[BlockPlan, ...],
     skips: list[Tensor],
     embedding: Float[Tensor, "batch width"],
     dropout: DropoutNoise | None,
 ) -> Float[Tensor, "batch channels height width"]:
     """Run the decoder from the last output of the encoder upwards; uses up `skips`, newest first."""
     x = skips[-1]
-    for step in steps:
-        if step.joins_skip:
+    for block in plans:
+        if block.joins_skip:
             x = torch.cat([x, skips.pop()], dim=1)
-        x = blocks[step.name](x, embedding, dropout)
+        x = blocks[block.name](x, embedding, dropout)
     return x

@@ -11,7 +11,7 @@ from workers.diffusion.conditions import Conditions, DropoutNoise
 from workers.diffusion.network import Network
 from workers.networks.layers import OneHot, as_image, as_pixels, attention, heads_of, num_heads, resampling
 from workers.networks.magnitude import FourierFeatures, UnitLayer, concatenated, silu, weighted_sum, with_unit_pixels
-from workers.networks.plan import Step, plan_unet
+from workers.networks.plan import BlockPlan, plan_unet
 
 _CHANNELS_PER_HEAD = 64
 _RESIDUAL_WEIGHT = 0.3  # of what a block or its attention adds, beside 0.7 of what it was given
@@ -38,8 +38,8 @@ class MagnitudePreservingUNet(Network):
         self.embed_label = UnitLayer(num_classes, width) if num_classes else None
 
         self.first = UnitLayer(image_channels + 1, self.plan.width, 3)
-        self.encoder = nn.ModuleDict({step.name: EncoderBlock(step, width) for step in self.plan.encoder})
-        self.decoder = nn.ModuleDict({step.name: DecoderBlock(step, width) for step in self.plan.decoder})
+        self.encoder = nn.ModuleDict({block.name: EncoderBlock(block, width) for block in self.plan.encoder})
+        self.decoder = nn.ModuleDict({block.name: DecoderBlock(block, width) for block in self.plan.decoder})
         self.last = UnitLayer(self.plan.decoder[-1].outputs, image_channels, 3)
         self.last_gain = nn.Parameter(torch.zeros(()))
 
@@ -50,13 +50,13 @@ class MagnitudePreservingUNet(Network):
             embedding = self._embedding(c_noise, conditions)
         x = self.first(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))  # the ones stand in for biases
         skips = [x]
-        for step in self.plan.encoder:
-            x = self.encoder[step.name](x, embedding, conditions.dropout)
+        for block in self.plan.encoder:
+            x = self.encoder[block.name](x, embedding, conditions.dropout)
             skips.append(x)
-        for step in self.plan.decoder:
-            if step.joins_skip:
+        for block in self.plan.decoder:
+            if block.joins_skip:
                 x = concatenated(x, skips.pop())
-            x = self.decoder[step.name](x, embedding, conditions.dropout)
+            x = self.decoder[block.name](x, embedding, conditions.dropout)
         out: Tensor = self.last(x, gain=self.last_gain)
         return out
 
@@ -78,19 +78,19 @@ class MagnitudePreservingUNet(Network):
 class _Block(nn.Module):
     """What both kinds of blocks do after their skip path: add the residual path, then self-attention."""
 
-    def __init__(self, step: Step, embedding_width: int, residual_inputs: int) -> None:
+    def __init__(self, block: BlockPlan, embedding_width: int, residual_inputs: int) -> None:
         super().__init__()
-        self.dropout_layer = step.dropout_layer
-        self.resample = resampling(step.resample, step.inputs, smooth=False)
-        self.skip = UnitLayer(step.inputs, step.outputs, 1) if step.inputs != step.outputs else nn.Identity()
-        self.conv0 = UnitLayer(residual_inputs, step.outputs, 3)
-        self.embed = UnitLayer(embedding_width, step.outputs)
+        self.dropout_layer = block.dropout_layer
+        self.resample = resampling(block.resample, block.inputs, smooth=False)
+        self.skip = UnitLayer(block.inputs, block.outputs, 1) if block.inputs != block.outputs else nn.Identity()
+        self.conv0 = UnitLayer(residual_inputs, block.outputs, 3)
+        self.embed = UnitLayer(embedding_width, block.outputs)
         self.embed_gain = nn.Parameter(torch.zeros(()))
-        self.conv1 = UnitLayer(step.outputs, step.outputs, 3)
-        self.num_heads = num_heads(step.outputs, _CHANNELS_PER_HEAD) if step.attention else 0
-        if step.attention:
-            self.qkv = UnitLayer(step.outputs, 3 * step.outputs)
-            self.proj = UnitLayer(step.outputs, step.outputs)
+        self.conv1 = UnitLayer(block.outputs, block.outputs, 3)
+        self.num_heads = num_heads(block.outputs, _CHANNELS_PER_HEAD) if block.attention else 0
+        if block.attention:
+            self.qkv = UnitLayer(block.outputs, 3 * block.outputs)
+            self.proj = UnitLayer(block.outputs, block.outputs)
 
     def _residual(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
         told = self.embed(embedding, gain=self.embed_gain)[:, :, None, None]
@@ -112,8 +112,8 @@ class _Block(nn.Module):
 class EncoderBlock(_Block):
     """Brings its input to its own width and to unit magnitude before it branches."""
 
-    def __init__(self, step: Step, embedding_width: int) -> None:
-        super().__init__(step, embedding_width, residual_inputs=step.outputs)
+    def __init__(self, block: BlockPlan, embedding_width: int) -> None:
+        super().__init__(block, embedding_width, residual_inputs=block.outputs)
 
     def forward(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
         x = with_unit_pixels(self.skip(self.resample(x)))
@@ -123,8 +123,8 @@ class EncoderBlock(_Block):
 class DecoderBlock(_Block):
     """Its input, two parts of different magnitude, is weighted by the skip path only."""
 
-    def __init__(self, step: Step, embedding_width: int) -> None:
-        super().__init__(step, embedding_width, residual_inputs=step.inputs)
+    def __init__(self, block: BlockPlan, embedding_width: int) -> None:
+        super().__init__(block, embedding_width, residual_inputs=block.inputs)
 
     def forward(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
         x = self.resample(x)

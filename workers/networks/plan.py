@@ -9,7 +9,7 @@ Resampling: TypeAlias = Literal["none", "down", "up"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BlockPlan:
     """One block; its name is the one that it has in the published snapshots of EDM."""
 
     name: str
@@ -28,13 +28,13 @@ class Plan:
 
     first: str
     width: int
-    encoder: tuple[Step, ...]
-    decoder: tuple[Step, ...]
+    encoder: tuple[BlockPlan, ...]
+    decoder: tuple[BlockPlan, ...]
 
     @property
     def largest_output(self) -> int:
         """The most elements that an image has between the two convolutions of a block."""
-        return max(step.outputs * step.resolution**2 for step in self.encoder + self.decoder)
+        return max(block.outputs * block.resolution**2 for block in self.encoder + self.decoder)
 
 
 def plan_unet(
@@ -42,41 +42,43 @@ def plan_unet(
 ) -> Plan:
     """Lay out the blocks of `config` for images of `resolution`; `decoder_attention`: where a level's attention is."""
     encoder, width = _encoder(config, resolution)
-    skips = [config.channels, *(step.outputs for step in encoder)]
+    skips = [config.channels, *(block.outputs for block in encoder)]
     decoder = []
     for level, next_width in reversed(list(enumerate(config.channels * m for m in config.channel_multipliers))):
         size = resolution >> level
         if level == len(config.channel_multipliers) - 1:
-            decoder.append(Step(_named(size, "in0"), width, width, size, attention=True))
-            decoder.append(Step(_named(size, "in1"), width, width, size))
+            decoder.append(BlockPlan(_named(size, "in0"), width, width, size, attention=True))
+            decoder.append(BlockPlan(_named(size, "in1"), width, width, size))
         else:
-            decoder.append(Step(_named(size, "up"), width, width, size, resample="up"))
+            decoder.append(BlockPlan(_named(size, "up"), width, width, size, resample="up"))
         for index in range(config.blocks_per_level + 1):
             attends = decoder_attention == "every block" or index == config.blocks_per_level
             attention = attends and size in config.attention_resolutions
             name = _named(size, f"block{index}")
             inputs = width + skips.pop()
-            decoder.append(Step(name, inputs, next_width, size, attention=attention, joins_skip=True))
+            decoder.append(BlockPlan(name, inputs, next_width, size, attention=attention, joins_skip=True))
             width = next_width
     return Plan(_named(resolution, "conv"), config.channels, *_numbered(encoder, decoder))
 
 
-def _encoder(config: DDPMpp | NCSNpp | ADM | EDM2, resolution: int) -> tuple[list[Step], int]:
-    steps, width = [], config.channels
+def _encoder(config: DDPMpp | NCSNpp | ADM | EDM2, resolution: int) -> tuple[list[BlockPlan], int]:
+    blocks, width = [], config.channels
     for level, multiplier in enumerate(config.channel_multipliers):
         size = resolution >> level
         if level:
-            steps.append(Step(_named(size, "down"), width, width, size, resample="down"))
+            blocks.append(BlockPlan(_named(size, "down"), width, width, size, resample="down"))
         for index in range(config.blocks_per_level):
             attention = size in config.attention_resolutions
             outputs = config.channels * multiplier
-            steps.append(Step(_named(size, f"block{index}"), width, outputs, size, attention=attention))
+            blocks.append(BlockPlan(_named(size, f"block{index}"), width, outputs, size, attention=attention))
             width = outputs
-    return steps, width
+    return blocks, width
 
 
-def _numbered(encoder: list[Step], decoder: list[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    numbered = [replace(step, dropout_layer=number) for number, step in enumerate(encoder + decoder)]
+def _numbered(
+    encoder: list[BlockPlan], decoder: list[BlockPlan]
+) -> tuple[tuple[BlockPlan, ...], tuple[BlockPlan, ...]]:
+    numbered = [replace(block, dropout_layer=number) for number, block in enumerate(encoder + decoder)]
     return tuple(numbered[: len(encoder)]), tuple(numbered[len(encoder) :])
 
 

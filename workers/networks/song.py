@@ -12,7 +12,7 @@ from workers.diffusion.conditions import Conditions
 from workers.diffusion.network import Network
 from workers.networks.blocks import Block, BlockStyle, decoded
 from workers.networks.layers import NoiseFeatures, OneHot, falling_frequencies, group_norm, smoothing_kernel
-from workers.networks.plan import Step, plan_unet
+from workers.networks.plan import BlockPlan, plan_unet
 
 _NORM_EPSILON = 1e-6
 _FOURIER_STD = 16.0
@@ -53,12 +53,12 @@ class SongUNet(Network):
         )
         self.enc = nn.ModuleDict({self.plan.first: nn.Conv2d(image_channels, self.plan.width, 3, padding=1)})
         pyramid_channels = image_channels
-        for step in self.plan.encoder:
-            self.enc[step.name] = Block(step, width, style)
-            if smooth and step.resample == "down":
-                self.enc[_pyramid_name(step)] = PyramidConvolution(pyramid_channels, step.outputs)
-                pyramid_channels = step.outputs
-        self.dec = nn.ModuleDict({step.name: Block(step, width, style) for step in self.plan.decoder})
+        for block in self.plan.encoder:
+            self.enc[block.name] = Block(block, width, style)
+            if smooth and block.resample == "down":
+                self.enc[_pyramid_name(block)] = PyramidConvolution(pyramid_channels, block.outputs)
+                pyramid_channels = block.outputs
+        self.dec = nn.ModuleDict({block.name: Block(block, width, style) for block in self.plan.decoder})
         self.out_name = f"{resolution}x{resolution}_aux"
         last = self.plan.decoder[-1].outputs
         self.dec[f"{self.out_name}_norm"] = group_norm(last, _NORM_EPSILON)
@@ -73,10 +73,10 @@ class SongUNet(Network):
         pyramid = x
         x = self.enc[self.plan.first](x)
         skips = [x]
-        for step in self.plan.encoder:
-            x = self.enc[step.name](x, embedding, conditions.dropout)
-            if self.has_pyramid and step.resample == "down":
-                x = pyramid = (x + self.enc[_pyramid_name(step)](pyramid)) * math.sqrt(0.5)
+        for block in self.plan.encoder:
+            x = self.enc[block.name](x, embedding, conditions.dropout)
+            if self.has_pyramid and block.resample == "down":
+                x = pyramid = (x + self.enc[_pyramid_name(block)](pyramid)) * math.sqrt(0.5)
             skips.append(x)
         x = decoded(self.dec, self.plan.decoder, skips, embedding, conditions.dropout)
         x = functional.silu(self.dec[f"{self.out_name}_norm"](x))
@@ -110,8 +110,8 @@ class PyramidConvolution(nn.Conv2d):
         return functional.conv2d(h, self.kernel, self.bias, stride=2, groups=self.out_channels)
 
 
-def _pyramid_name(step: Step) -> str:
-    return f"{step.resolution}x{step.resolution}_aux_residual"
+def _pyramid_name(block: BlockPlan) -> str:
+    return f"{block.resolution}x{block.resolution}_aux_residual"
 
 
 def _positional(features: int) -> NoiseFeatures:
