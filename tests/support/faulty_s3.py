@@ -8,6 +8,8 @@ from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.support.answering import answering
+
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length"}
 
 
@@ -42,12 +44,8 @@ class Proxy(ThreadingHTTPServer):
 @contextmanager
 def faulty_way_to(upstream: str) -> Iterator[Proxy]:
     proxy = Proxy(upstream)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    try:
+    with answering(proxy):
         yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, Key, KeyParameters, RSAKey
+
+from tests.support.answering import answering
 
 AUDIENCE = "cdm-train"
 
@@ -66,15 +68,12 @@ def issuer() -> Iterator[Issuer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        opened = Issuer(f"http://127.0.0.1:{server.server_port}")
-        opened.add_key("first")
-        opened.gate.set()
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    opened = Issuer(f"http://127.0.0.1:{server.server_port}")
+    opened.add_key("first")
+    opened.gate.set()
+    with answering(server):
         try:
             yield opened
         finally:
             opened.gate.set()
-            server.shutdown()
-            thread.join()

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from service.cluster.base import NOTHING, RunStatus
+from tests.support.answering import answering
 from tests.support.scripted_ray import Call, CallName, Fault, Job, ScriptedRay
 
 _MAX_AGENT_BYTES = 1 << 20
@@ -25,14 +26,13 @@ _NEEDS_AGENT = {CallName.SUBMIT, CallName.PROBE, CallName.STOP, CallName.DELETE}
 def scripted_ray(*, token: str | None = None) -> Iterator[ScriptedRay]:
     """Serve one until the end of the block, which raises what went wrong in the server, hooks included."""
     ray = ScriptedRay(token=token)
-    with _Server(ray) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        ray.url = f"http://127.0.0.1:{server.server_port}"
+    server = _Server(ray)
+    ray.url = f"http://127.0.0.1:{server.server_port}"
+    with answering(server):
         try:
             yield ray
         finally:
             server.closing.set()
-            server.shutdown()
     if ray.errors:
         raise BaseExceptionGroup("errors of the scripted Ray", ray.errors)
 

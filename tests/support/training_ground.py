@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 from mlflow import MlflowClient
@@ -114,7 +115,7 @@ class Ground:
 def training_ground(folder: Path) -> Iterator[Ground]:
     (folder / "mlflow").mkdir(parents=True)
     mlflow = MlflowProcess(folder / "mlflow")
-    with seaweed() as s3, faulty_way_to(s3.endpoint) as proxy, _variables(s3.environment):
+    with seaweed() as s3, faulty_way_to(s3.endpoint) as proxy, patch.dict(os.environ, s3.environment):
         mlflow.start()
         try:
             ground = Ground(s3, proxy, mlflow, S3Store.connect(s3.bucket), folder / "cache")
@@ -122,17 +123,6 @@ def training_ground(folder: Path) -> Iterator[Ground]:
                 yield ground
         finally:
             mlflow.close()
-
-
-@contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @dataclass
