@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import connected, find_training
+from service.cli.connection import connected, find_training, state_of
 from service.cli.copies import copied
 from service.cli.errors import CommandFailed
-from service.cli.hints import command
 from service.cli.modules import lines_of_module, require_pytorch, run_module
 from service.cli.options import Home, JobName, Key, Project, Url, on_service
 from service.cli.text import first_checkpoint
 from service.client import Client
-from service.embedded.documents import Keys, Run
-from service.embedded.folder import Folder
 from service.embedded.parts import inherited_environment
 from service.embedded.seaweedfs import client_environment
 from service.jobs.result_views import Checkpoint
@@ -96,9 +93,6 @@ def _trained(client: Client, job: str) -> tuple[Job, Sequence[Checkpoint]]:
 
 def _stack_environment(home: Path | None) -> dict[str, str]:
     """That of the stack's own parts: its S3 server and MLflow, and no other account of this shell."""
-    folder = Folder.at(home)
-    run, keys = Run.read(folder.run), Keys.read(folder.keys)
-    if run is None or keys is None:
-        raise CommandFailed(f"the state folder {folder.root} is incomplete: start its stack with {command('up')}")
+    _, run, keys = state_of(home)
     mlflow = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{run.ports.mlflow}"}
     return inherited_environment() | client_environment(run.ports, keys) | mlflow

@@ -11,7 +11,7 @@ from service.cli.beginnings import only, that_begin
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.client import AuthenticationFailed, Client, Gone, NotFound, PermissionDenied, ServiceUnreachable
-from service.embedded.documents import Connection
+from service.embedded.documents import Connection, Keys, Run
 from service.embedded.folder import Folder
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, Job
 from workers.contract.spec import TrainSpec
@@ -72,6 +72,15 @@ def stack_of(home: Path | None) -> Connection:
         start = f"start one with {command('up')}"
         raise CommandFailed(f"there is no stack in {folder.root}: {start}, or name a service with --url and --key")
     return connection
+
+
+def state_of(home: Path | None) -> tuple[Folder, Run, Keys]:
+    """What is kept of this machine's stack, whether it runs or not."""
+    folder = Folder.at(home)
+    run, keys = Run.read(folder.run), Keys.read(folder.keys)
+    if run is None or keys is None:
+        raise CommandFailed(f"there is no stack in {folder.root}: name its folder with --home")
+    return folder, run, keys
 
 
 def find(client: Client, name: str, *, kind: str | None = None, archived: bool = False) -> Job:

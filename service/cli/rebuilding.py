@@ -8,10 +8,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from service.cli.connection import state_of
 from service.cli.errors import CommandFailed
 from service.cli.modules import run_module
 from service.cli.options import Home
-from service.embedded.documents import Keys, Ports, Run
+from service.embedded.documents import Keys, Ports
 from service.embedded.folder import Folder
 
 _START_SECONDS = 60.0
@@ -29,7 +30,7 @@ def backup(file: Copy, home: Home = None) -> None:
     It holds keys, webhooks and the audit, which nothing else does. Copy the buckets after it, or stop the stack and
     copy its whole folder instead.
     """
-    folder, run, keys = _stack(home)
+    folder, run, keys = state_of(home)
     raise typer.Exit(_administer(folder, run.ports, keys, "backup", str(file.absolute())))
 
 
@@ -56,21 +57,13 @@ def _beside_its_store(home: Path | None, *arguments: str) -> NoReturn:
     from service.embedded.parts import check_installed
     from service.embedded.ports import choose
 
-    folder, run, keys = _stack(home)
+    folder, run, keys = state_of(home)
     check_installed()
     with folder.exclusive():
         ports = choose({}, last=run.ports)
         with object_store(folder, ports, keys):
             code = _administer(folder, ports, keys, *arguments)
     raise typer.Exit(code)
-
-
-def _stack(home: Path | None) -> tuple[Folder, Run, Keys]:
-    folder = Folder.at(home)
-    run, keys = Run.read(folder.run), Keys.read(folder.keys)
-    if run is None or keys is None:
-        raise CommandFailed(f"there is no stack in {folder.root}: name its folder with --home")
-    return folder, run, keys
 
 
 def _administer(folder: Folder, ports: Ports, keys: Keys, *arguments: str) -> int:
