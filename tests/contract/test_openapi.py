@@ -21,10 +21,12 @@ import structlog
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import lone_database
-from tests.support.plane import KEY, FakeMlflow, Script, Worker, eventually, settings_in
+from tests.support.plane import KEY, Script, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.serving import serving_here
+from tests.support.worker import Worker
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys, dataset_folder

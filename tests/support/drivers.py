@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime
 
 from service.cluster.base import Resources
-from tests.support.plane import Worker
 from tests.support.scripted_ray import Call, CallName, Fault, Job, ScriptedRay
 from tests.support.stories import LIFE, Story
+from tests.support.worker import Worker
 from workers.contract.records import Claim
 from workers.storage import ObjectStore
 

@@ -35,8 +35,9 @@ from service.settings import Settings
 from service.web.logs import configure_logging
 from tests.support.clock import ManualClock
 from tests.support.doom import Doom, doomed_cluster, doomed_database, doomed_objects
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import emptied
-from tests.support.plane import FakeMlflow, settings_in
+from tests.support.plane import settings_in
 from tests.support.stories import STORIES
 from tests.support.telling import Journal, Teller, report
 from workers.storage import open_store

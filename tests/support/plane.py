@@ -1,11 +1,9 @@
 """A control plane in one process: real database and application, cluster and object store in memory, time by hand."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,19 +15,16 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from service.cluster.base import NOTHING, Resources, RunStatus
 from service.cluster.memory import Process
-from service.jobs.mlflow import Mlflow
 from service.jobs.records import JobRecord
 from service.jobs.views import CancelRequest, JobCreate
-from service.metrics.mlflow import MlflowCurves
 from service.parts import Parts, open_parts
 from service.settings import Settings
 from service.web.audit import Origin
 from tests.support.clock import ManualClock
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
-from workers.contract.document import Document
-from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
+from tests.support.worker import Worker
 from workers.contract.presets import PRESETS
-from workers.contract.records import Behind, CheckpointManifest, Claim, Outcome, Progress
 from workers.storage import ObjectStore
 from workers.storage.memory import MemoryStore
 
@@ -58,118 +53,6 @@ async def eventually(check: Callable[[], Awaitable[bool]], *, what: str, seconds
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"never happened: {what}") from None
-
-
-@dataclass
-class FakeMlflow:
-    """Remembers what is asked of it; unknown runs are 404, and all is 500 while it is `down`."""
-
-    runs: dict[str, str] = field(default_factory=dict)
-    curves: dict[str, dict[int, float]] = field(default_factory=dict)  # of whatever run, by images seen
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)  # by run
-    down: bool = False
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        if self.down:
-            return httpx2.Response(500)
-        if request.url.path.endswith("runs/get"):
-            known = request.url.params["run_id"] in self.runs
-            return httpx2.Response(200, json={"run": self._run()}) if known else httpx2.Response(404)
-        if request.url.path.endswith("experiments/get-by-name"):
-            return httpx2.Response(200, json={"experiment": {"experiment_id": "7"}})
-        if request.url.path.endswith("metrics/get-history"):
-            key = request.url.params["metric_key"]
-            found = [_metric(key, step, value) for step, value in self.curves.get(key, {}).items()]
-            return httpx2.Response(200, json={"metrics": found})
-        if request.url.path.endswith("runs/log-batch"):
-            batch = httpx2.Response(200, content=request.content).json()
-            tags = {tag["key"]: tag["value"] for tag in batch.get("tags", ())}
-            self.tags.setdefault(batch["run_id"], {}).update(tags)
-        if request.url.path.endswith("runs/update"):
-            update = httpx2.Response(200, content=request.content).json()
-            self.runs[update["run_id"]] = update["status"]
-        return httpx2.Response(200, json={})
-
-    def _run(self) -> dict[str, Any]:
-        last = ((key, max(points.items())) for key, points in self.curves.items())
-        metrics = [_metric(key, step, value) for key, (step, value) in last]
-        return {"info": {"experiment_id": "7"}, "data": {"metrics": metrics}}
-
-    def client(self) -> Mlflow:
-        return Mlflow("http://mlflow.test", transport=httpx2.MockTransport(self))
-
-    def reader(self) -> MlflowCurves:
-        return MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(self))
-
-
-def _metric(key: str, step: int, value: float) -> dict[str, Any]:
-    return {"key": key, "step": step, "value": value if math.isfinite(value) else "NaN", "timestamp": step}
-
-
-class Worker:
-    """Plays a driver by hand: leaves the records of one attempt in the store."""
-
-    def __init__(self, store: ObjectStore, job_id: str, attempt: int = 1) -> None:
-        self.store = store
-        self.job_id = job_id
-        self.attempt = attempt
-        self.keys: AttemptKeys = JobKeys(job_id).attempt(attempt)
-
-    def claim(self, *, at: datetime | str) -> bool:
-        """False if the attempt is somebody's already."""
-        claim = Claim.model_validate({"host": "node-1", "pid": 7, "claimed_at": at})
-        return self.store.put_if_absent(self.keys.claim, claim.model_dump_json().encode())
-
-    def progress(
-        self,
-        *,
-        at: datetime | str,
-        phase: str = "training",
-        images_seen: int = 100,
-        run_id: str = "run1",
-        checkpoint: int | None = None,
-        behind: dict[str, Behind] | None = None,
-        useful: float = 0.0,
-        waiting_for: str | None = None,
-        restarts: int = 0,
-    ) -> None:
-        document = {
-            "phase": phase,
-            "images_seen": images_seen,
-            "total_images": 320,
-            "images_per_second": 10.0,
-            "eta_seconds": 22.0,
-            "losses": {"dsm": 0.5},
-            "last_checkpoint_images": checkpoint,
-            "num_workers": 2,
-            "mlflow_run_id": run_id,
-            "updated_at": at,
-            "tracking_behind": behind or {},
-            "ledger": {"useful": useful},
-            "waiting_for": waiting_for,
-            "restarts": restarts,
-        }
-        self._put(self.keys.progress, Progress.model_validate(document))
-
-    def outcome(self, status: str, *, at: datetime | str, reason: str | None = None, message: str = "done") -> None:
-        document = {
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "images_seen": 320,
-            "mlflow_run_id": "run1",
-            "ended_at": at,
-        }
-        self._put(self.keys.outcome, Outcome.model_validate(document))
-
-    def checkpoint(self, images_seen: int, *, at: datetime | str) -> None:
-        """A committed one, of which only the manifest matters here."""
-        manifest = {"images_seen": images_seen, "attempt": self.attempt, "spec_sha256": "0" * 64, "created_at": at}
-        folder = JobKeys(self.job_id).checkpoint(images_seen, self.attempt)
-        self._put(f"{folder}{MANIFEST}", CheckpointManifest.model_validate({**manifest, "files": ()}))
-
-    def _put(self, key: str, record: Document) -> None:
-        self.store.put(key, record.model_dump_json().encode())
 
 
 class Script:

@@ -15,10 +15,12 @@ from service.cluster import MemoryCluster
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
 from tests.support.command import Command
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
-from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
+from tests.support.plane import KEY, Script, settings_in
 from tests.support.serving import serving
 from tests.support.waiting import wait_until
+from tests.support.worker import Worker
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.storage import ObjectStore, open_store

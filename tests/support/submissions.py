@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tests.support.plane import Served, Worker, eventually
+from tests.support.plane import Served, eventually
 from tests.support.problems import code
+from tests.support.worker import Worker
 from workers.contract.presets import PRESETS
 
 SMOKE = PRESETS["smoke"].model_dump(mode="json")

@@ -10,9 +10,10 @@ import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from tests.support.plane import Served, Worker, eventually, running, served_in, settings_in
+from tests.support.plane import Served, eventually, running, served_in, settings_in
 from tests.support.problems import PROBLEM, assert_problem
 from tests.support.submissions import SMOKE
+from tests.support.worker import Worker
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 

@@ -10,8 +10,9 @@ import pytest
 from service.app import create_app
 from service.cluster import MemoryCluster
 from service.jobs import objects
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.kept import AT, checkpoint, remove
-from tests.support.plane import FakeMlflow, Script, running, settings_in
+from tests.support.plane import Script, running, settings_in
 from tests.support.problems import code
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import MANIFEST, JobKeys

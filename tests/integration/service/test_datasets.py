@@ -12,9 +12,10 @@ from service.cluster import MemoryCluster
 from service.errors import DatasetNotFound
 from service.jobs.rebuild import rebuild
 from service.jobs.views import JobCreate
-from tests.support.plane import ORIGIN, Plane, Script, Served, Worker, eventually, plane_in, served_in
+from tests.support.plane import ORIGIN, Plane, Script, Served, eventually, plane_in, served_in
 from tests.support.problems import code
 from tests.support.submissions import SMOKE
+from tests.support.worker import Worker
 from workers.contract.data import DatasetManifest, Shard
 from workers.contract.importing import ImportReport
 from workers.contract.jobs import parse_job

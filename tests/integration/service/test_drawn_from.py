@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.plane import Served, Worker, served_in
+from tests.support.plane import Served, served_in
 from tests.support.problems import code
 from tests.support.submissions import AT, SMOKE, drawing, refused, submitted, trained
+from tests.support.worker import Worker
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import MANIFEST, JobKeys, dataset_folder
 

@@ -10,7 +10,8 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from service.jobs import objects
 from service.jobs.objects import JobObjects
-from tests.support.plane import FakeMlflow, Script, running, settings_in
+from tests.support.fake_mlflow import FakeMlflow
+from tests.support.plane import Script, running, settings_in
 from tests.support.problems import code
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS

@@ -10,7 +10,8 @@ import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from tests.support.plane import FakeMlflow, Served, eventually, running, served_in, settings_in
+from tests.support.fake_mlflow import FakeMlflow
+from tests.support.plane import Served, eventually, running, served_in, settings_in
 from workers.storage.memory import MemoryStore
 
 

@@ -9,9 +9,10 @@ from unittest.mock import AsyncMock
 import pytest
 
 from service.jobs.objects import JobObjects
-from tests.support.plane import Served, Worker, served_in
+from tests.support.plane import Served, served_in
 from tests.support.problems import code
 from tests.support.submissions import AT, SMOKE, drawing, ended, refused, submitted, trained
+from tests.support.worker import Worker
 from workers.contract.keys import MANIFEST, JobKeys, dataset_folder
 
 DIGEST = "ab" * 32

@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.plane import Served, Worker, eventually, served_in
+from tests.support.plane import Served, eventually, served_in
 from tests.support.problems import code
 from tests.support.submissions import AT, SMOKE
+from tests.support.worker import Worker
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from service.jobs.views import JobCreate
 from service.parts import Parts, open_parts
 from tests.support.clock import ManualClock
 from tests.support.endurance import Endurance, freeze
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import DEADLINE_SECONDS, ORIGIN, FakeMlflow, Worker, eventually, settings_in
+from tests.support.plane import DEADLINE_SECONDS, ORIGIN, eventually, settings_in
+from tests.support.worker import Worker
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 

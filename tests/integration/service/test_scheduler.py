@@ -14,15 +14,7 @@ from service.database.tables import projects
 from service.jobs.reasons import CIRCUMSTANCES
 from service.jobs.views import JobCreate
 from tests.support.jobs import SPEC
-from tests.support.plane import (
-    ORIGIN,
-    Plane,
-    Script,
-    eventually,
-    plane_in,
-    served_in,
-    until_run,
-)
+from tests.support.plane import ORIGIN, Plane, Script, eventually, plane_in, served_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.merging import merged
 from workers.contract.spec import TrainSpec, parse_spec

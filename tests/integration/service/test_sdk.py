@@ -24,10 +24,12 @@ from service.client import (
 )
 from service.client.client import API_VERSION
 from service.cluster import MemoryCluster
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
-from tests.support.plane import KEY, FakeMlflow, Script, Worker, settings_in
+from tests.support.plane import KEY, Script, settings_in
 from tests.support.ray_head import free_ports
 from tests.support.serving import serving
+from tests.support.worker import Worker
 from workers.contract.data import BuiltinDataset
 from workers.contract.importing import ImportSpec
 from workers.contract.keys import JobKeys

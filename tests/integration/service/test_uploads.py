@@ -17,7 +17,8 @@ from service.identifiers import new_id
 from service.settings import UploadLimits
 from service.uploads import usecases
 from tests.support.clock import ManualClock
-from tests.support.plane import KEY, FakeMlflow, Plane, Script, plane_in, running, served_in, settings_in
+from tests.support.fake_mlflow import FakeMlflow
+from tests.support.plane import KEY, Plane, Script, plane_in, running, served_in, settings_in
 from tests.support.problems import code
 from tests.support.seaweed import Seaweed, seaweed
 from workers.contract.data import NpzDataset

@@ -16,8 +16,9 @@ from service.app import create_app
 from service.client import Client, NotFound
 from service.cluster import MemoryCluster
 from tests.integration.service.conftest import Find
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.kept import checkpoint, remove
-from tests.support.plane import KEY, FakeMlflow, Script, settings_in
+from tests.support.plane import KEY, Script, settings_in
 from tests.support.seaweed import seaweed
 from tests.support.serving import serving
 from tests.support.trained import tiny_spec, train_job

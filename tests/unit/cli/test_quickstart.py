@@ -12,9 +12,9 @@ import pytest
 
 from service.embedded.documents import Ports, Run
 from service.embedded.folder import Folder
-from tests.support.plane import Worker
 from tests.support.served import Service
 from tests.support.waiting import wait_until
+from tests.support.worker import Worker
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 
