@@ -66,7 +66,7 @@ class Symmetric(_Estimator):
     """
 
     estimator: Literal["symmetric"]
-    samples: Annotated[int, Field(ge=2, le=8)] = 2
+    samples: Annotated[int, Field(ge=2, le=8, description="Reverse paths of each image; all their pairs count")] = 2
 
 
 class Asymmetric(_Estimator):

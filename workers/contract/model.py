@@ -17,8 +17,8 @@ class EDM(Document):
     """The preconditioning and noise of EDM (Karras et al. 2022, table 1): ln sigma ~ N(p_mean, p_std^2)."""
 
     kind: Literal["edm"]
-    p_mean: Annotated[float, Field(ge=-10, le=10)] = -1.2
-    p_std: Annotated[float, Field(gt=0, le=5)] = 1.2
+    p_mean: Annotated[float, Field(ge=-10, le=10, description="Of ln sigma in training")] = -1.2
+    p_std: Annotated[float, Field(gt=0, le=5, description="Of ln sigma in training")] = 1.2
     sigma_data: Annotated[Positive | None, Field(description="null: measured on the image set")] = None
 
 
@@ -108,7 +108,7 @@ class Optimizer(Document):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Positive = 1e-8
-    warmup_images: Annotated[int, Field(ge=0)] = 0
+    warmup_images: Annotated[int, Field(ge=0, description="The rate rises linearly over so many")] = 0
     decay_after_images: Annotated[
         Images | None, Field(description="From here on, learning_rate / sqrt(images seen / this) (EDM2); null: never")
     ] = None
@@ -129,7 +129,9 @@ class ExponentialMovingAverage(Document):
 
     kind: Literal["exponential"]
     halflife_images: Images = 500_000
-    rampup_ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
+    rampup_ratio: Annotated[
+        float, Field(gt=0, le=1, description="The half-life is at most this share of the images seen so far")
+    ] = 0.05
 
 
 class PowerFunctionAverage(Document):
@@ -183,7 +185,7 @@ Guidance = Annotated[
     NotNegative, Field(description="Weight of classifier-free guidance, at twice the evaluations; 1: none")
 ]
 GuidanceInterval = Annotated[
-    tuple[NotNegative, Positive],
+    tuple[NotNegative, Positive] | None,
     Strict(False),
     Field(
         description="Guidance acts at noise levels above the first and up to the second, at others it is 1 "
@@ -203,7 +205,7 @@ class Sampler(Document):
     rho: Positive = 7.0
     churn: Annotated[Churn | None, Field(description="For heun and euler; null: deterministic")] = None
     guidance: Guidance = 1.0
-    guidance_interval: GuidanceInterval | None = None
+    guidance_interval: GuidanceInterval = None
 
     def guides_at(self, sigma: float) -> bool:
         """Whether guidance changes anything there."""
@@ -221,7 +223,7 @@ class SamplerChanges(Document):
     rho: Positive | None = None
     churn: Annotated[Churn | None, Field(description="For heun and euler; `amount` 0: deterministic")] = None
     guidance: Guidance | None = None
-    guidance_interval: GuidanceInterval | None = None
+    guidance_interval: GuidanceInterval = None
 
     def applied_to(self, sampler: Sampler) -> Sampler:
         """The training's churn is left out where the method given takes none, its interval where nothing guides."""

@@ -39,7 +39,7 @@ def _in_one_sentence(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 class Cadence(Document):
     """How often things happen, in images seen."""
 
-    log_images: Images
+    log_images: Annotated[Images, Field(description="From one row of metrics to the next")]
     checkpoint_images: Annotated[
         Images | Literal["auto"],
         WrapValidator(_in_one_sentence),
@@ -78,7 +78,7 @@ class TrainSpec(Document):
     sampler: Sampler = Sampler()
     compute: Compute = Compute()
     batch_images: Annotated[Images, Field(description="Images of one optimizer step, over all workers")]
-    duration_images: Images
+    duration_images: Annotated[Images, Field(description="Of the whole run, each as often as it is seen")]
     cadence: Cadence
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
