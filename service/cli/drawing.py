@@ -19,7 +19,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="FILE_OR_URL",
-        help="Instead of a job: what `cdm convert`, `cdm average` or `cdm export` wrote; or https://, s3://, upload://.",
+        help="Instead of a job: what `cdm convert`, `cdm average` or `cdm export` wrote; or https://, s3://. "
+        "Without GPUs: --set compute.accelerator=cpu.",
     ),
 ]
 TrainingName = Annotated[

@@ -56,5 +56,6 @@ async def _about_room(job: JobRecord, cluster: Cluster) -> list[str]:
         return [f"the engine does not answer ({error}): the job would wait until it does"]
     there = capacity.total.of(job.accelerator)
     if job.workers > there:
-        return [f"it needs {job.workers} {job.accelerator} workers, and all nodes together have room for {there:g}"]
+        lack = f"it needs {job.workers} {job.accelerator} workers, and all nodes together have room for {there:g}"
+        return [f"{lack}: set compute.workers or compute.accelerator, or it waits for more nodes"]
     return []

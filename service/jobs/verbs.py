@@ -28,9 +28,14 @@ Verb = Callable[[JobRecord], JobRecord]
 
 
 def allowed(job: JobRecord) -> tuple[str, ...]:
-    """What it can be asked now, in alphabetical order."""
-    verbs = ALLOWED[job.state]
-    return tuple(sorted(verbs if job.kind == "train" else verbs - _OF_TRAININGS))
+    """What it can be asked now, in alphabetical order, but for what would change nothing."""
+    idle = {"archive" if job.archived_at else "restore", *(["pause"] if job.state is JobState.PAUSED else [])}
+    return tuple(sorted(_accepted(job) - idle))
+
+
+def _accepted(job: JobRecord) -> frozenset[str]:
+    """Also what is so already, and is asked again after an answer that was lost."""
+    return ALLOWED[job.state] if job.kind == "train" else ALLOWED[job.state] - _OF_TRAININGS
 
 
 def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
@@ -39,12 +44,12 @@ def require(job: JobRecord, verb: str, *, mend: str | None = None) -> None:
     Raises:
         StateConflict: saying what is.
     """
-    if verb not in (verbs := allowed(job)):
-        possible = ", ".join(verbs)
+    if verb not in _accepted(job):
+        verbs = allowed(job)
         if verb in _OF_TRAININGS and job.kind != "train":
             mend = f"only trainings can, and it is a job of kind {job.kind}"
         raise StateConflict(
-            f"{job.id} is {job.state}: it cannot {verb}; {f'{mend}; ' if mend else ''}possible: {possible}",
+            f"{job.id} is {job.state}: it cannot {verb}; {f'{mend}; ' if mend else ''}possible: {', '.join(verbs)}",
             current_state=job.state,
             allowed=[*verbs],
         )

@@ -214,7 +214,7 @@ async def test_what_a_state_does_not_allow_is_refused_with_the_state_and_what_it
     for method, path in (("POST", f"{url}/pause"), ("POST", f"{url}/resume"), ("POST", f"{url}/cancel")):
         body = refused(await served.api.request(method, path), 409, "state_conflict")
         assert body["current_state"] == "cancelled"
-        assert body["allowed"] == ["archive", "delete", "fork", "replay", "restore", "retry"]
+        assert body["allowed"] == ["archive", "delete", "fork", "replay", "retry"]
     assert (await served.api.delete(url)).status_code == 204
     refused(await served.api.get(url), 410, "job_gone")
     refused(await served.api.post(f"{url}/retry"), 410, "job_gone")

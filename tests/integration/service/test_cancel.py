@@ -22,7 +22,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_never_runs(plane: Plane) ->
         await plane.cancel(job_id)
     assert caught.value.extra == {
         "current_state": "cancelled",
-        "allowed": ["archive", "delete", "fork", "replay", "restore", "retry"],
+        "allowed": ["archive", "delete", "fork", "replay", "retry"],
     }
 
 

@@ -117,7 +117,7 @@ async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_
     plane: Plane, script: Script
 ) -> None:
     drawn_id = await drawn(plane, script, await trained(plane))
-    because = "only trainings can, and it is a job of kind sample; possible: archive, delete, restore"
+    because = "only trainings can, and it is a job of kind sample; possible: archive, delete"
 
     with pytest.raises(StateConflict, match=f"cannot fork; {because}") as fork:
         await plane.service.fork(drawn_id, ForkCreate(), origin=ORIGIN)
@@ -125,7 +125,7 @@ async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_
         await plane.service.replay(drawn_id, origin=ORIGIN)
 
     for refused in (fork, replay):
-        assert refused.value.extra == {"current_state": "succeeded", "allowed": ["archive", "delete", "restore"]}
+        assert refused.value.extra == {"current_state": "succeeded", "allowed": ["archive", "delete"]}
 
 
 async def test_checkpoints_are_not_purged_while_something_may_still_be_drawn_from_them(

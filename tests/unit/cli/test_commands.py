@@ -247,7 +247,10 @@ def test_what_a_plan_warns_of_is_said_of_a_job_that_is_submitted(service: Servic
     submitted = service.cdm("submit", "smoke", "--set", "compute.accelerator=gpu", "--json")
 
     assert submitted.document["state"] == "queued"
-    assert submitted.err == "warning: it needs 2 gpu workers, and all nodes together have room for 0\n"
+    assert submitted.err == (
+        "warning: it needs 2 gpu workers, and all nodes together have room for 0: "
+        "set compute.workers or compute.accelerator, or it waits for more nodes\n"
+    )
 
 
 def test_a_key_that_came_from_the_environment_is_said_to(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

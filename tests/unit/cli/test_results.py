@@ -254,7 +254,7 @@ def test_what_only_trainings_can_is_refused_in_one_line(service: Service) -> Non
     job = imported(service)
     service.end(job, "succeeded")
     service.client.jobs.wait(job, timeout=30, poll_seconds=0.02)
-    why = "only trainings can, and it is a job of kind import; possible: archive, delete, restore"
+    why = "only trainings can, and it is a job of kind import; possible: archive, delete"
 
     assert service.cdm("fork", job).err == f"error: {job} is succeeded: it cannot fork; {why}\n"
     assert service.cdm("replay", job).err == f"error: {job} is succeeded: it cannot replay; {why}\n"

@@ -51,6 +51,11 @@ def in_state(state: JobState) -> JobRecord:
     return job(state, intent=intent, stop_by=NOW + GRACE if intent else None)
 
 
+def offered(possible: set[str], state: JobState) -> list[str]:
+    """Of what is possible for a job that is not archived, that which changes something."""
+    return sorted(possible - {"restore"} - ({"pause"} if state is JobState.PAUSED else set()))
+
+
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_does_what_it_says_or_says_what_else_could_be_done(state: JobState, verb: str) -> None:
@@ -63,7 +68,7 @@ def test_each_verb_does_what_it_says_or_says_what_else_could_be_done(state: JobS
         VERBS[verb](in_state(state))
 
     assert caught.value.status == 409
-    assert caught.value.extra == {"current_state": state, "allowed": sorted({*LEADS_TO[state], "fork"})}
+    assert caught.value.extra == {"current_state": state, "allowed": offered({*LEADS_TO[state], "fork"}, state)}
     assert f"it cannot {verb}" in caught.value.detail
 
 
@@ -71,13 +76,13 @@ def test_each_verb_does_what_it_says_or_says_what_else_could_be_done(state: JobS
 @pytest.mark.parametrize("state", JobState)
 def test_a_job_that_is_no_training_can_do_all_but_what_takes_checkpoints_and_curves(kind: str, state: JobState) -> None:
     of_kind = replace(in_state(state), kind=kind)
-    possible = sorted({*LEADS_TO[state]} - {"replay"})
+    possible = {*LEADS_TO[state]} - {"replay"}
 
-    assert [*verbs.allowed(of_kind)] == possible
+    assert [*verbs.allowed(of_kind)] == offered(possible, state)
     for verb in ("fork", "replay"):
         with pytest.raises(StateConflict, match=f"only trainings can, and it is a job of kind {kind}") as caught:
             verbs.require(of_kind, verb, mend="something else")
-        assert caught.value.extra == {"current_state": state, "allowed": possible}
+        assert caught.value.extra == {"current_state": state, "allowed": offered(possible, state)}
         assert "something else" not in caught.value.detail
     for verb in possible:
         verbs.require(of_kind, verb)
@@ -190,3 +195,12 @@ def test_whatever_a_verb_changes_is_copied_to_the_object_store(verb: str) -> Non
 
     assert changed
     assert all(after.record_due for after in changed)
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
+def test_an_archived_job_is_offered_to_be_restored_and_may_be_archived_again(state: JobState) -> None:
+    archived = replace(in_state(state), archived_at=NOW)
+
+    assert "restore" in verbs.allowed(archived)
+    assert "archive" not in verbs.allowed(archived)
+    verbs.require(archived, "archive")
