@@ -66,6 +66,7 @@ def test_a_wrong_or_misspelt_setting_is_named_with_what_would_be_right(
 def test_all_that_is_lacking_is_named_and_nothing_that_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CDM_API_KEY")
     monkeypatch.delenv("CDM_MLFLOW_URL")
+    monkeypatch.setattr("service.app.configure_logging", lambda: None)  # it would hold for all tests that follow
 
     with pytest.raises(SystemExit) as ended:
         create_app_from_environment()
