@@ -22,9 +22,10 @@ from service.cli.text import (
     table,
     why,
 )
+from service.jobs.planning_views import Plan, QueueEntry
 from service.jobs.result_views import Attempt
 from service.jobs.usage_views import Used
-from service.jobs.views import Change, Condition, EvaluateEach, Job, Plan, QueueEntry
+from service.jobs.views import Change, Condition, EvaluateEach, Job
 from workers.contract.jobs import AnySpec
 
 

@@ -9,7 +9,8 @@ from service.client.job_results import JobResults
 from service.client.pages import rows
 from service.client.paths import path_to
 from service.client.retries import Repeat, may_pass
-from service.jobs.views import EvaluateEach, Fork, Job, JobPage, JobState, Plan, Priority
+from service.jobs.planning_views import Plan
+from service.jobs.views import EvaluateEach, Fork, Job, JobPage, JobState, Priority
 from workers.contract.jobs import AnySpec
 
 _PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs

@@ -5,8 +5,8 @@ import json
 import statistics
 from collections.abc import Sequence
 
+from service.jobs.planning_views import Estimate
 from service.jobs.records import JobRecord
-from service.jobs.views import Estimate
 from workers.contract.jobs import AnySpec
 
 _DECIDE_SPEED = {

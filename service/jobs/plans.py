@@ -2,10 +2,11 @@
 
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
+from service.jobs.planning_views import Estimate
 from service.jobs.queueing import Quota
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.jobs.views import Estimate, JobCreate
+from service.jobs.views import JobCreate
 from workers.contract.document import Document
 from workers.contract.model import ExponentialMovingAverage
 from workers.contract.spec import TrainSpec

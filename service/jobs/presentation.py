@@ -6,6 +6,7 @@ from typing import Any
 
 from service.jobs import result_views, views
 from service.jobs.objects import JobObjects
+from service.jobs.planning_views import QueueEntry
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import allowed
 from service.web.pagination import Page
@@ -83,8 +84,8 @@ def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:
     )
 
 
-def queue_entry(job: QueuedJob, *, position: int) -> views.QueueEntry:
-    return views.QueueEntry(
+def queue_entry(job: QueuedJob, *, position: int) -> QueueEntry:
+    return QueueEntry(
         position=position,
         job_id=job.id,
         project=job.project,

@@ -16,6 +16,7 @@ from service.errors import (
 )
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
 from service.jobs.logs import log_sources, read_log, read_tail
+from service.jobs.planning_views import Preset, PresetList
 from service.jobs.presentation import attempt_view, event_view
 from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service, Source
 from service.jobs.result_views import (
@@ -29,7 +30,6 @@ from service.jobs.result_views import (
     ResultFileList,
     SampleList,
 )
-from service.jobs.views import Preset, PresetList
 from service.web.principal import Reader
 from service.web.problems import documented
 from service.web.routers import v1_router

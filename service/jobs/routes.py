@@ -14,10 +14,11 @@ from service.errors import (
 )
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
+from service.jobs.planning_views import Plan, Queue
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
 from service.jobs.usage_views import Usage
-from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind, Plan, Queue
+from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
 from service.web.errors import PreconditionFailed

@@ -21,13 +21,14 @@ from service.jobs.lifecycle import JobState
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.paths import place_problems, request_problems
+from service.jobs.planning_views import Plan
 from service.jobs.plans import warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import Settled, imported_digest, settle
 from service.jobs.store import Inside, JobStore, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
-from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Plan, Priority
+from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
 from service.metrics.mlflow import MlflowCurves
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit

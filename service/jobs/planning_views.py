@@ -1,0 +1,67 @@
+"""What clients see before a job runs: documents to start from, what would become of one, and who waits."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from service.keys.views import PriorityField
+from service.web.views import View
+from workers.contract.jobs import JobSpec
+from workers.contract.spec import TrainSpec
+
+
+class Estimate(View):
+    """What a job may take, by what like jobs took."""
+
+    images_per_second: float | None
+    seconds: float | None
+    peak_memory_bytes: int | None
+    basis: Annotated[str, Field(description="Where the figures come from; without any, that there are none")]
+
+
+class Plan(View):
+    """What would become of a job if it were submitted now. Nothing was written down."""
+
+    spec: Annotated[JobSpec, Field(description="With all defaults filled in")]
+    spec_sha256: str
+    queue_position: Annotated[int, Field(description="1 = next")]
+    estimate: Estimate
+    warnings: tuple[str, ...]
+
+
+class Preset(View):
+    """A complete job document to start from."""
+
+    name: str
+    spec: TrainSpec
+
+
+class PresetList(View):
+    """All presets."""
+
+    data: tuple[Preset, ...]
+
+
+class QueueEntry(View):
+    """A job that waits, and why."""
+
+    position: int
+    job_id: str
+    project: str = ""
+    kind: str = ""
+    name: str | None
+    created_by: str | None = None
+    created_by_name: str | None = None
+    priority: PriorityField
+    accelerator: str
+    workers: int
+    queued_at: datetime
+    blocked_reason: str | None
+    message: str | None
+
+
+class Queue(View):
+    """The jobs of a project that wait, or of all; positions count those of all projects."""
+
+    data: tuple[QueueEntry, ...]
