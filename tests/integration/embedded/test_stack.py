@@ -221,7 +221,7 @@ def test_a_half_failed_start_names_the_part_and_leaves_nothing_running(home: Hom
 
     assert refused.returncode == 1
     assert "API ended with exit code" in refused.stderr
-    assert "max_active_jobs" in refused.stdout, "the end of its log"
+    assert "CDM_MAX_ACTIVE_JOBS" in refused.stdout, "the end of its log"
     assert not home.processes()
 
 
