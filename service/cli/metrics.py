@@ -1,7 +1,6 @@
 """`cdm metrics`."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from service.cli.output import tell
 from service.cli.text import number, table
 from service.client import Client
 from service.metrics.views import MetricPoint, MetricSeries
+from service.spelling import closest
 
 
 @on_service
@@ -39,7 +39,7 @@ def metrics(
 def offered(missing: Iterable[str], there: Iterable[str]) -> str:
     """What was meant instead of these keys in all likelihood, else all that there is."""
     keys = sorted(there)
-    close = [key for one in missing for key in get_close_matches(one, keys, n=1)]
+    close = [meant for one in missing if (meant := closest(one, keys))]
     return f"did you mean {', '.join(close)}?" if close else f"there is {', '.join(keys) or 'nothing yet'}"
 
 

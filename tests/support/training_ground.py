@@ -178,6 +178,11 @@ class Training:
         """Wait until so many images have been seen; return how many it were by then."""
         return wait_until(lambda: self.furthest() if self.furthest() >= images else None, timeout_seconds=END_SECONDS)
 
+    def draw_a_grid(self) -> None:
+        """Wait until it has drawn one more."""
+        drawn = len(self.ground.store.list(self.keys.samples))
+        wait_until(lambda: len(self.ground.store.list(self.keys.samples)) > drawn, timeout_seconds=END_SECONDS)
+
     def log(self, source: str = "") -> str:
         """Of everybody, or of one of those who print."""
         store, numbers = self.ground.store, range(1, self.attempts + 1)
