@@ -34,8 +34,7 @@ chart: .tools/installed .venv/installed-dev  ## the Helm chart: rendered, linted
 	$(BIN)/pytest --numprocesses 2 tests/unit/deploy
 
 test: check  ## all checks and the tests of every change, with real Ray, S3 and MLflow servers
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile tests/integration
-	$(BIN)/pytest tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 test-contract: .venv/installed-dev  ## thousands of requests made from the OpenAPI document, by schemathesis (minutes)
 	$(BIN)/pytest tests/contract

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,34 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "runs")
 
 
-def test_a_folder_may_have_a_name_that_urls_may_not(tmp_path: Path) -> None:
-    folder = tmp_path / "für später"
-    folder.mkdir()
+@dataclass(frozen=True)
+class Done:
+    """A job that one process has run."""
+
+    folder: Path
+    printed: str
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """In a folder with a name that URLs may not have."""
+    folder = tmp_path_factory.mktemp("für später", numbered=False)
     write_spec(folder)
-
-    assert run(folder).returncode == 0
-    assert LocalStore(folder / "runs").list(KEYS.checkpoints) != []
-
-
-def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(tmp_path: Path, store: LocalStore) -> None:
-    write_spec(tmp_path)
-
-    first, second = run(tmp_path), run(tmp_path)
-
+    first = run(folder)
     assert first.returncode == 0, first.stderr
-    assert first.stdout.splitlines()[-1] == "succeeded at 320 images"
+    return Done(folder, first.stdout)
+
+
+def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(done: Done) -> None:
+    store = done.store
+
+    second = run(done.folder)
+
+    assert done.printed.splitlines()[-1] == "succeeded at 320 images"
     assert second.returncode == 0, second.stderr
     assert len(losses(store)) == 10
     assert [key for key in store.list(KEYS.checkpoints) if key.endswith("MANIFEST.json")] == [
@@ -66,21 +79,17 @@ def test_a_job_runs_alone_and_the_same_command_again_adds_nothing(tmp_path: Path
     assert metric_rows(store, attempt=2) == []
 
 
-def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store: LocalStore) -> None:
+def test_two_processes_under_torchrun_train_what_one_does(tmp_path: Path, store: LocalStore, done: Done) -> None:
     write_spec(tmp_path)
-    (tmp_path / "alone").mkdir()
-    write_spec(tmp_path / "alone")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers"]
 
-    together, alone = run(tmp_path, launcher=torchrun), run(tmp_path / "alone")
+    together = run(tmp_path, launcher=torchrun)
 
     assert together.returncode == 0, together.stderr
-    assert alone.returncode == 0, alone.stderr
     assert "of=2 rank=1" in together.stdout
     assert "of=2 rank=0" in shipped_log(store, "driver")
     assert "of=2 rank=1" in shipped_log(store, "rank-0001")
-    expected = losses(LocalStore(tmp_path / "alone" / "runs"))
-    assert losses(store) == pytest.approx(expected, rel=1e-4)
+    assert losses(store) == pytest.approx(losses(done.store), rel=1e-4)
 
 
 def test_an_attempt_that_somebody_runs_is_left_alone(tmp_path: Path, store: LocalStore) -> None:
@@ -207,18 +216,14 @@ def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path:
     assert "training.progress" not in printed
 
 
-def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(
-    tmp_path: Path, store: LocalStore
-) -> None:
-    write_spec(tmp_path)
-    assert run(tmp_path).returncode == 0
-    fork = JobKeys("fork")
+def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(done: Done) -> None:
+    store, fork = done.store, JobKeys("fork")
     origin = Origin(job_id="job", images_seen=160, attempt=1)
     store.put(fork.origin, origin.model_dump_json().encode())
     changed = smoke_spec(duration_images=480, optimizer={"learning_rate": 1e-4})
-    (tmp_path / "fork.json").write_text(changed.model_dump_json())
+    (done.folder / "fork.json").write_text(changed.model_dump_json())
 
-    forked = run(tmp_path, job="fork")
+    forked = run(done.folder, job="fork")
 
     assert forked.returncode == 0, forked.stderr
     assert "origin.restored images_seen=160 origin=job" in forked.stdout
