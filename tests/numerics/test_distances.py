@@ -78,6 +78,15 @@ def test_a_set_is_at_no_distance_from_itself(images: int) -> None:
     assert frechet_distance(itself, itself) <= 1e-8 * float(itself.covariance.trace())
 
 
+def test_few_images_are_as_far_away_by_their_features_as_by_their_covariance() -> None:
+    few, more = features(20, 64, seed=1), 2 * features(200, 64, seed=2)
+    of_few, of_more = Statistics.of(few), Statistics.of(more)
+    published = Statistics(of_few.count, of_few.mean, of_few.covariance)
+
+    assert of_few.factor().shape == (64, 20)
+    assert frechet_distance(of_few, of_more) == pytest.approx(frechet_distance(published, of_more), rel=1e-9)
+
+
 def test_one_point_or_other_dimensions_are_no_reason_to_guess() -> None:
     alike = Statistics.of(torch.ones(5, 3))
 

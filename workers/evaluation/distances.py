@@ -9,8 +9,6 @@ from torch import Tensor
 
 from workers.evaluation.statistics import Statistics
 
-_ROUNDING = torch.finfo(torch.float64).eps
-
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """|mu_a - mu_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson & Landau 1982; as FID, Heusel et al. 2017).
@@ -24,17 +22,9 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {len(a.mean)} and of {len(b.mean)} dimensions have no distance")
-    shared = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    shared = torch.linalg.svdvals(a.factor().T @ b.factor()).sum()
     apart = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * shared
     return max(float(apart), 0.0)
-
-
-def _factor(covariance: Float64[Tensor, "dimensions dimensions"]) -> Float64[Tensor, "dimensions rank"]:
-    """F with F F^T = the covariance, as far as float64 tells its eigenvalues from 0."""
-    values, vectors = torch.linalg.eigh(covariance)
-    real = values > len(values) * _ROUNDING * values[-1].clamp(min=0)
-    factor: Tensor = vectors[:, real] * values[real].sqrt()
-    return factor
 
 
 @dataclass(frozen=True, slots=True)

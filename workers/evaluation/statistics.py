@@ -1,6 +1,7 @@
 """Mean and covariance of features, and the `.npz` files that they are published in."""
 
 import io
+import math
 from dataclasses import dataclass
 from zipfile import ZipFile
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from workers.evaluation.errors import StatisticsError
 
 _ROWS = 4096  # of features that are in float64 at once
+_ROUNDING = torch.finfo(torch.float64).eps
 _MAX_BYTES = 4 << 30  # unpacked: 23,000 dimensions
 _ASYMMETRY = 1e-6  # of the largest element; sums in another order differ by less
 
@@ -23,6 +25,7 @@ class Statistics:
     count: int | None  # of images; None: the file did not say
     mean: Float64[Tensor, " dimensions"]
     covariance: Float64[Tensor, "dimensions dimensions"]  # of the sample: sums are divided by count - 1
+    known_factor: Float64[Tensor, "dimensions images"] | None = None  # F with F F^T = the covariance, of few images
 
     @classmethod
     def of(cls, features: Float[Tensor, "images dimensions"], device: torch.device | None = None) -> "Statistics":
@@ -37,6 +40,9 @@ class Statistics:
         if count < 2:
             raise ValueError(f"{count} images have no covariance: two are the fewest")
         mean = features.mean(dim=0, dtype=torch.float64).to(device)
+        if count <= dimensions:  # so that nobody has to find by eigenvalues of what few images it was
+            factor = (features.to(mean.device).double() - mean).T / math.sqrt(count - 1)
+            return cls(count, mean, factor @ factor.T, factor)
         scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64, device=mean.device)
         for first in range(0, count, _ROWS):
             centred = features[first : first + _ROWS].to(mean.device).double() - mean
@@ -45,7 +51,17 @@ class Statistics:
 
     def to(self, device: torch.device) -> "Statistics":
         """The same on another device."""
-        return Statistics(self.count, self.mean.to(device), self.covariance.to(device))
+        known = None if self.known_factor is None else self.known_factor.to(device)
+        return Statistics(self.count, self.mean.to(device), self.covariance.to(device), known)
+
+    def factor(self) -> Float64[Tensor, "dimensions rank"]:
+        """F with F F^T = the covariance, as far as float64 tells its eigenvalues from 0."""
+        if self.known_factor is not None:
+            return self.known_factor
+        values, vectors = torch.linalg.eigh(self.covariance)
+        real = values > len(values) * _ROUNDING * values[-1].clamp(min=0)
+        factor: Tensor = vectors[:, real] * values[real].sqrt()
+        return factor
 
     def to_npz(self) -> bytes:
         """In the layout of EDM: `mu`, `sigma`, in float64; and `count`, which others pass over."""
