@@ -19,6 +19,7 @@ from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
 # MLflow's own patience (7 retries of 2 minutes) would hold back all later news; the caller tries again anyway.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # `cdm show` says where the run is
 
 _PICTURES = "samples"
