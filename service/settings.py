@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr, Field(min_length=16, description="The first key, with all rights in all projects")]
     store_url: Annotated[str, Field(description="Object store of jobs: s3://bucket/prefix, file:///folder")]
     store_public_endpoint: Annotated[
-        str | None, Field(description="The S3 server as clients reach it, where links lead; null: AWS_ENDPOINT_URL")
+        str | None, Field(description="The S3 server as clients reach it, where links lead; null: AWS_ENDPOINT_URL_S3")
     ] = None
     ray_url: Annotated[str, Field(description="Ray's dashboard: http://host:8265, or memory://name in tests")]
     mlflow_url: Annotated[str, Field(description="MLflow, as this process reaches it")]

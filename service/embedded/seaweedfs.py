@@ -68,7 +68,7 @@ def _environment(ports: Ports, account: tuple[str, str]) -> dict[str, str]:
     """What boto3, PyArrow and MLflow read. SeaweedFS, like most, refuses the newer default checksums."""
     access_key, secret_key = account
     return {
-        "AWS_ENDPOINT_URL": url(ports.s3),
+        "AWS_ENDPOINT_URL_S3": url(ports.s3),
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
         "AWS_REGION": "us-east-1",

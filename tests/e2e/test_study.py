@@ -101,7 +101,7 @@ def test_a_colleague_with_a_key_and_nothing_else_takes_the_weights_home(
     trained = study.trained
     key = stack.client.api_keys.create(scopes=["jobs:read"]).key
     url = json.loads((stack.home / "connection.json").read_text())["url"]
-    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
 
     exported = run_cdm(

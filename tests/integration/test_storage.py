@@ -276,7 +276,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
         monkeypatch.setenv(name, value)
     data = bytes(range(251)) * 1000
     with faulty_way_to(seaweed_server.endpoint) as way:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", way.endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", way.endpoint)
         store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}")
         store.put("key", data)
         way.weather = Weather.BROKEN_OFF

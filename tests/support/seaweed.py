@@ -37,7 +37,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """The standard variables that every S3 client reads."""
         return {
-            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
         }

@@ -89,7 +89,7 @@ class Ground:
     def environment(self) -> dict[str, str]:
         return {
             **self.s3.environment,
-            "AWS_ENDPOINT_URL": self.proxy.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.proxy.endpoint,
             "MLFLOW_TRACKING_URI": self.mlflow.url,
             "CDM_CACHE": str(self.cache),
             "OMP_NUM_THREADS": "1",

@@ -64,7 +64,7 @@ def stack() -> Iterator[Stack]:
         keys = json.loads((home / "keys.json").read_text())
         ports = json.loads((home / "run.json").read_text())["ports"]
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ports['s3']}")
+            environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{ports['s3']}")
             environment.setenv("AWS_ACCESS_KEY_ID", keys["s3_access_key"])
             environment.setenv("AWS_SECRET_ACCESS_KEY", keys["s3_secret_key"])
             with Client(connection["url"], connection["api_key"]) as client:

@@ -48,7 +48,7 @@ def test_servers_listen_on_loopback_and_the_one_that_cannot_asks_for_a_token(by_
 def test_jobs_inherit_from_the_head_what_they_need_to_reach_s3_and_mlflow(by_name: dict[str, Part]) -> None:
     environment = by_name["ray"].environment
 
-    assert environment["AWS_ENDPOINT_URL"] == by_name["s3"].address
+    assert environment["AWS_ENDPOINT_URL_S3"] == by_name["s3"].address
     assert environment["AWS_SECRET_ACCESS_KEY"] == KEYS.s3_secret_key
     assert environment["MLFLOW_TRACKING_URI"] == by_name["mlflow"].address
 

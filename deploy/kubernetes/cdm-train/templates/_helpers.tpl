@@ -118,7 +118,7 @@ command: [sh, -c, "trap 'exit 0' TERM; sleep infinity & wait"]
 {{/* What boto3 and MLflow read; servers other than AWS refuse the newer default checksums. */}}
 {{- define "cdm.s3Environment" -}}
 {{- with include "cdm.s3Url" . }}
-AWS_ENDPOINT_URL: {{ . }}
+AWS_ENDPOINT_URL_S3: {{ . }}
 {{- end }}
 {{- if eq .Values.s3.credentials "secret" }}
 AWS_ACCESS_KEY_ID: {secret: s3-access-key}
