@@ -68,11 +68,12 @@ EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"]
 
 FROM base AS worker
-# torch.compile builds its kernels when they are first used.
+# torch.compile builds its kernels when they are first used. NCCL opens the verbs library and its drivers (InfiniBand,
+# RoCE) if they are there, and goes by TCP otherwise.
 # Debian keeps one release of a package; the base image says of which day.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ \
+    && apt-get install --yes --no-install-recommends g++ libibverbs1 ibverbs-providers librdmacm1 \
     && rm -rf /var/lib/apt/lists/*
 # Each image set is copied here once for all jobs of a node.
 RUN mkdir /var/cache/cdm && chown 10001:10001 /var/cache/cdm
