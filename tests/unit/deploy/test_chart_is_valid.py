@@ -18,7 +18,14 @@ SCHEMAS = Path(__file__).parents[2] / "support/schemas"
 # Beside the examples, what has a branch of its own in the templates.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in NAMES},
-    "growing": ("trial", {"ray.autoscaling.enabled": True, "ray.gcsFaultTolerance.redisAddress": "redis:6379"}),
+    "growing": (
+        "trial",
+        {
+            "ray.autoscaling.enabled": True,
+            "ray.gcsFaultTolerance.redisAddress": "redis:6379",
+            "networkPolicy.to.redis": [{"podSelector": {"matchLabels": {"app": "redis"}}, "port": 6380}],
+        },
+    ),
     "data": (
         "trial",
         {

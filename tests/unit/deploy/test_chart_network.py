@@ -47,11 +47,16 @@ class Network:
         """Whether a pod may open a connection to something that is no pod of ours."""
         return self._allows(client, "egress", "to", port, address=address)
 
-    def _allows(self, name: str, way: str, side: str, port: int, **peer: Any) -> bool:
+    def rules(self, name: str, way: str) -> list[Document]:
+        """What lets into a pod ("ingress") or out of it ("egress")."""
         (policy,) = [one for one in self._policies if selects(one["podSelector"], self._pods[name])]
+        rules: list[Document] = policy[way]
+        return rules
+
+    def _allows(self, name: str, way: str, side: str, port: int, **peer: Any) -> bool:
         return any(
             _at_port(rule.get("ports"), port) and (not rule.get(side) or any(_is(one, **peer) for one in rule[side]))
-            for rule in policy[way]
+            for rule in self.rules(name, way)
         )
 
 
@@ -172,3 +177,52 @@ def test_of_ray_only_the_head_and_only_with_autoscaling_reaches_kubernetes() -> 
     assert growing.leaves("ray-head", PRIVATE, 6443)
     assert not growing.leaves("ray-cpu", PRIVATE, 6443)
     assert not Network("trial").leaves("ray-head", PRIVATE, 6443)
+
+
+def test_of_ray_only_the_head_reaches_the_redis_that_keeps_its_table() -> None:
+    address = {"ray.gcsFaultTolerance.redisAddress": "redis.example.org:6380"}
+    anywhere = Network("trial", **address)
+    named = Network("trial", **address, **{"networkPolicy.to.redis": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]})
+
+    assert anywhere.leaves("ray-head", "10.9.0.1", 6380)
+    assert not anywhere.leaves("ray-cpu", "10.9.0.1", 6380)
+    assert named.leaves("ray-head", PRIVATE, 6380)
+    assert not named.leaves("ray-head", "10.9.0.1", 6380)
+    assert not Network("trial").leaves("ray-head", PRIVATE, 6380)
+
+
+def test_a_peer_may_have_another_port_than_the_url_which_leads_to_it() -> None:
+    servers = [{"ipBlock": {"cidr": "10.1.0.0/16"}, "port": 9000}, {"ipBlock": {"cidr": "10.2.0.0/16"}}]
+    resolver = [{**_namespace("openshift-dns"), "port": 5353}]
+    network = Network("minimal-existing-ray", **{"networkPolicy.to.s3": servers, "networkPolicy.to.dns": resolver})
+
+    asked = [("10.1.0.5", 9000), ("10.1.0.5", 443), ("10.2.0.5", 443), ("10.2.0.5", 9000)]
+
+    assert [network.leaves("api", *one) for one in asked] == [True, False, True, False]
+    (dns,) = [rule for rule in network.rules("api", "egress") if rule.get("to") == [_namespace("openshift-dns")]]
+    assert [(port["port"], port["protocol"]) for port in dns["ports"]] == [(5353, "UDP"), (5353, "TCP")]
+
+
+@pytest.mark.parametrize("client", ["ray-cpu", "mlflow"])
+def test_whoever_hands_out_keys_by_roles_is_reached(client: str) -> None:
+    agent, s3, sts = "169.254.170.23", [{"ipBlock": {"cidr": "10.5.0.0/16"}}], [{"ipBlock": {"cidr": "10.6.0.0/16"}}]
+    anywhere = Network("production")
+    one_endpoint = Network("production", **{"networkPolicy.to.s3": s3})
+    two_endpoints = Network("production", **{"networkPolicy.to.s3": s3, "networkPolicy.to.sts": sts})
+
+    for network in (anywhere, one_endpoint, two_endpoints):
+        assert network.leaves(client, agent, 80)
+        assert not network.leaves(client, agent, 443)
+        assert not network.leaves(client, METADATA, 80)
+    assert anywhere.leaves(client, PUBLIC, 443)
+    assert [one_endpoint.leaves(client, address, 443) for address in ("10.5.0.1", "10.6.0.1", PUBLIC)] == [
+        True,
+        False,
+        False,
+    ]
+    assert [two_endpoints.leaves(client, address, 443) for address in ("10.5.0.1", "10.6.0.1", PUBLIC)] == [
+        True,
+        True,
+        False,
+    ]
+    assert not Network("trial").leaves(client, agent, 80), "where keys come from the Secret"

@@ -1,4 +1,4 @@
-"""Keys of S3 by a role of the pod (`s3.credentials: ambient`): whoever hands them out is reached, by its own address."""
+"""Keys of S3 by a role of the pod (`s3.credentials: ambient`)."""
 
 import botocore.session
 import pytest
