@@ -96,8 +96,9 @@ def test_every_alert_has_a_section_that_says_what_to_do_and_no_section_is_of_ano
         {"**Means**", "**Look at**", "**Mend**"} <= set(re.findall(r"\*\*.*?\*\*", text)) for text in sections.values()
     )
     for alert in alerts():
-        assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
+        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+        assert alert["annotations"]["summary"].startswith("{{ $labels.job }}: ")
+        assert alert["annotations"]["runbook"] == f"docs/runbook.md#{alert['alert'].lower()}"
         assert alert["labels"]["severity"] in {"warning", "critical"}
 
 
@@ -108,12 +109,20 @@ def test_panels_fill_lines_and_say_their_unit() -> None:
         assert len({place["h"] for place in places if place["y"] == line}) == 1
     for panel in panels():
         assert panel["type"] == "state-timeline" or panel["fieldConfig"]["defaults"]["unit"]
-        assert panel["datasource"]["uid"] == datasource()
 
 
-def datasource() -> str:
-    found = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
-    return str(found["datasources"][0]["uid"])
+def test_the_dashboard_is_of_one_service_and_of_any_prometheus() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    (marks,) = dashboard["annotations"]["list"]
+    variables = {one["name"]: one["type"] for one in dashboard["templating"]["list"]}
+    asked = [*panels(), *(target for panel in panels() for target in panel["targets"]), marks]
+
+    assert variables == {"datasource": "datasource", "job": "query", "ray": "query"}
+    assert all(one["datasource"] == {"type": "prometheus", "uid": "${datasource}"} for one in asked)
+    for query in [*queries(), marks["expr"]]:
+        metrics = re.findall(rf"\b(?:cdm|process|{NAMESPACE}_node|ALERTS)\w*(?={{)", query)
+        assert metrics
+        assert query.count('job="$job"') + query.count('job="$ray"') == len(metrics)
 
 
 def test_alerts_fire_when_they_should_and_not_when_they_should_not() -> None:
@@ -158,7 +167,7 @@ def test_every_panel_shows_something_of_a_service_that_works(service: Service, t
         wait_until(lambda: server.values("cdm_jobs"))
         live_through(service)
         for query in set(queries()) - set(queries_about_nodes()):
-            wait_until(partial(server.values, query.replace("$__rate_interval", "1m")))
+            wait_until(partial(server.values, query.replace("$__rate_interval", "1m").replace("$job", "cdm-train")))
         assert {rule["health"] for rule in server.rules()} == {"ok"}
         assert [rule["name"] for rule in server.rules() if rule["state"] == "firing"] == []
 

@@ -99,15 +99,17 @@ def test_names_and_labels_hold_together(documents: list[Document]) -> None:
         assert any(wanted.items() <= labels.items() for labels in made), wanted
 
 
-def test_alerts_and_panels_know_the_api_by_the_name_under_which_it_is_scraped() -> None:
+def test_alerts_know_the_api_by_the_name_under_which_it_is_scraped_and_no_other_release_is() -> None:
     documents = rendered("production")
-    label = one(documents, "ServiceMonitor", "api")["spec"]["jobLabel"]
-    rules = json.dumps(one(documents, "PrometheusRule", "api"))
-    panels = (ROOT / "deploy/grafana/dashboards/cdm-train.json").read_text()
+    (endpoint,) = one(documents, "ServiceMonitor", "api")["spec"]["endpoints"]
+    groups = one(documents, "PrometheusRule", "api")["spec"]["groups"]
+    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
 
-    scraped = {one(documents, "Service", "api")["metadata"]["labels"][label]}
-    for text in (rules, panels):
-        assert set(re.findall(r'job=\\"([^"]+?)\\"', text)) == scraped
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "cdm/cdm-train"}]
+    for expression in expressions:
+        assert set(re.findall(r'job="(.+?)"', expression)) == {"cdm/cdm-train"}
+        metrics = re.findall(r"\b(?:up|cdm_\w+)\b", expression)
+        assert expression.count('{job="cdm/cdm-train"') == len(metrics)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
