@@ -30,6 +30,7 @@ DIFFERENCES = {
         "command.num-gpus",
     ): "Ray finds a compose machine's GPUs by itself; here the autoscaler has to know them before",
     ("ray-worker", "grace"): "Kubernetes takes nodes away while the rest goes on: jobs are given time to leave them",
+    ("api", "grace"): "it serves on for a while, until Services send it nothing more",
     ("api", "env.CDM_RAY_GROWS_TO__CPUS"): "only KubeRay has an autoscaler",
     ("api", "env.CDM_RAY_GROWS_TO__GPUS"): "the same",
     ("migrate", "env.CDM_RAY_GROWS_TO__CPUS"): "the same",
