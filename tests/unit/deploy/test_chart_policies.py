@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from tests.support.chart import EXAMPLES, Document, one, pods, rendered
+from tests.support.chart import EXAMPLES, ROOT, Document, one, pods, rendered
 
+DISK = "ephemeral-storage"
 EVERYTHING: dict[str, Any] = {
     "ray.autoscaling.enabled": True,
     "ray.dataClaim": "images",
@@ -175,9 +176,29 @@ def test_what_other_device_plugins_hand_out_is_asked_for_by_the_group_that_names
         for group in ("cpu", "gpu")
     )
 
-    assert gpu["requests"] == gpu["limits"]
+    assert gpu["requests"] == gpu["limits"] | {DISK: "10Gi"}
     assert gpu["limits"] == {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "2", "rdma/shared": "1"}
     assert cpu["limits"] == {"cpu": "2", "memory": "8Gi"}
+
+
+def test_the_room_that_nodes_of_ray_take_on_a_disk_is_requested() -> None:
+    cpu = {"name": "cpu", "replicas": 1, "minReplicas": 1, "maxReplicas": 1, "cpus": 2, "memory": "8Gi"}
+    groups = [cpu, cpu | {"name": "large", "cacheSize": "500Gi"}, cpu | {"name": "own", "resources": {DISK: "80Gi"}}]
+
+    made = pods(rendered("trial", **{"ray.workers": groups}))
+
+    told = {name: made[name]["spec"]["containers"][0]["resources"]["requests"].get(DISK) for name in made}
+    nodes = {"ray-head": "10Gi", "ray-cpu": "10Gi", "ray-large": "500Gi", "ray-own": "80Gi"}
+    assert {name: size for name, size in told.items() if size} == nodes
+
+
+def test_a_replica_that_ends_serves_on_until_it_is_forgotten_and_then_ends_its_requests() -> None:
+    spec = pods(rendered("production"))["api"]["spec"]
+    pause = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    (for_requests,) = re.findall(r'"--timeout-graceful-shutdown", "(\d+)"', (ROOT / "Dockerfile").read_text())
+
+    assert pause[0] == "sleep"
+    assert spec["terminationGracePeriodSeconds"] >= int(pause[1]) + int(for_requests) + 10
 
 
 def test_replicas_outlive_disruptions_and_upgrades() -> None:
