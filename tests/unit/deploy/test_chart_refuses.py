@@ -82,6 +82,13 @@ def test_links_that_only_pods_can_follow_are_told_after_an_installation() -> Non
     assert "s3.publicUrl" not in untold["info"]["notes"]
 
 
+def test_that_jobs_cannot_fetch_images_is_told_after_an_installation() -> None:
+    closed, opened = _installed(), _installed("--set=networkPolicy.jobsToInternet=true")
+
+    assert "set networkPolicy.jobsToInternet" in closed["info"]["notes"]
+    assert "jobsToInternet" not in opened["info"]["notes"]
+
+
 def _installed(*sets: str) -> dict[str, Any]:
     arguments = ("install", "cdm-train", CHART, "--values", path_of("trial"), "--dry-run=client", "--output", "json")
     answer = helm(*arguments, *sets)
