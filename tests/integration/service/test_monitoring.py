@@ -93,7 +93,7 @@ def test_every_alert_has_a_section_that_says_what_to_do_and_no_section_is_of_ano
 
     assert set(sections) == {alert["alert"] for alert in alerts()}
     assert all(
-        {"**Means**", "**Look at**", "**Mend**"} <= set(re.findall(r"\*\*.*?\*\*", text)) for text in sections.values()
+        {"**Means**", "**Look at**", "**Fix**"} <= set(re.findall(r"\*\*.*?\*\*", text)) for text in sections.values()
     )
     for alert in alerts():
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}
