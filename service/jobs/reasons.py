@@ -32,23 +32,23 @@ CAUSES: dict[str, Cause] = {
     "storage_error": Cause(Blame.PLATFORM, True, "the object store refused or did not answer"),
     "workers_lost": Cause(Blame.HARDWARE, True, "workers died more often than the document allows"),
     # what the control plane finds
-    "driver_lost": Cause(Blame.HARDWARE, True, "the driver ended without a last word"),
-    "head_restarted": Cause(Blame.PLATFORM, True, "the engine came back without memory of the attempt"),
+    "driver_lost": Cause(Blame.HARDWARE, True, "the driver ended without reporting an outcome"),
+    "head_restarted": Cause(Blame.PLATFORM, True, "the engine restarted and does not know the attempt"),
     "stopped": Cause(Blame.PLATFORM, True, "something else stopped it"),
-    "stalled": Cause(Blame.HARDWARE, True, "it lived and did not get on"),
+    "stalled": Cause(Blame.HARDWARE, True, "it ran, but made no progress"),
     "start_timeout": Cause(Blame.PLATFORM, True, "the engine took it and never started it"),
     "invalid_environment": Cause(Blame.PLATFORM, False, "the engine refused the submission"),
     "submission_conflict": Cause(Blame.PLATFORM, False, "the engine runs something else under the attempt's id"),
     "max_runtime_exceeded": Cause(Blame.USER, False, "it ran for as long as it may"),
-    "poison": Cause(Blame.USER, False, "the same error came twice at the same point"),
+    "poison": Cause(Blame.USER, False, "the same error occurred twice at the same point"),
     "retries_exhausted": Cause(Blame.PLATFORM, False, "too many attempts in a row were lost"),
 }
 
 # why a job is in a state that is no failure; why it waits in the queue, `queueing.BlockedReason` says, too
 CIRCUMSTANCES: dict[str, str] = {
     "backend_down": "the engine does not answer, so nothing can be started",
-    "preempted": "it made room for a job of a higher class",
+    "preempted": "it made room for a job of higher priority",
     "worker_lost": "a worker died, and the group starts again within the attempt",
-    "waiting_for_resources": "nodes are gone, and the workers that it had there find no room elsewhere",
+    "waiting_for_resources": "nodes are gone, and there is no room for its workers elsewhere",
     "rebuilt": "the database was lost, and the object store knows of this attempt",
 }
