@@ -40,8 +40,16 @@ def test_the_readme_has_the_costs_of_estimators_as_they_were_measured() -> None:
 
     assert readme == {name: measured[row] for name, row in _ESTIMATORS.items()}
     theory, figure = measured["target"]
-    text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"On the whole batch, `target` is {theory} in theory and {figure} measured" in text
+    assert f"On the whole batch, `target` is {theory} in theory and {figure} measured" in words("README.md")
+
+
+def test_the_recipe_of_the_paper_has_its_cost_as_it_was_measured() -> None:
+    cost = {row[0]: (row[3], row[5].split()[0]) for row in rows("docs/benchmarks/step_cost.md")}
+    paper, ours = cost["paper"], cost["symmetric, 1/4 of the batch"]
+    page = words("docs/recipes.md")
+
+    assert f"at {paper[1]} times a plain step where ours is {ours[1]} (measured" in page
+    assert f"; {paper[0]} and {ours[0]} in theory)" in page
 
 
 def test_the_readme_has_the_errors_of_the_toy_as_they_were_measured() -> None:
@@ -95,6 +103,11 @@ def test_commands_exist_with_the_options_that_are_given(page: Path) -> None:
         known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
         assert not getattr(command, "commands", None) or all(word.startswith("-") for word in words), line
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
+
+
+def words(page: str) -> str:
+    """Its text, however it is wrapped."""
+    return " ".join((ROOT / page).read_text().split())
 
 
 def rows(page: str) -> list[list[str]]:
