@@ -26,6 +26,7 @@ _ESTIMATORS = {
     "`target`": "target, 1/4",
     "`paper`": "paper",
 }
+_FOR_USERS = {"help", "quickstart", "serve", "down", "clean"}
 _TOLD_BESIDE_STEPS = {
     "optimizer/learning_rate",
     "throughput/images_per_second",
@@ -103,6 +104,13 @@ def test_commands_exist_with_the_options_that_are_given(page: Path) -> None:
         known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
         assert not getattr(command, "commands", None) or all(word.startswith("-") for word in words), line
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
+
+
+def test_contributors_are_told_of_all_that_make_checks_and_measures() -> None:
+    made = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    block = _FENCED.findall((ROOT / "CONTRIBUTING.md").read_text())[0]
+
+    assert set(re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)) == made - _FOR_USERS
 
 
 def words(page: str) -> str:
