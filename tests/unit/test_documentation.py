@@ -83,6 +83,16 @@ def test_the_page_about_curves_has_those_that_a_training_tells_of_its_steps() ->
     assert all(f"`{name}`" in section for name in BIN_NAMES)
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_files_of_python_that_are_named_exist(page: str) -> None:
+    files = {
+        f"/{file.relative_to(ROOT)}" for part in ("service", "workers", "tests") for file in (ROOT / part).rglob("*.py")
+    }
+
+    for name in re.findall(r"`([\w/]+\.py)[`:]", words(page)):
+        assert any(file.endswith(f"/{name}") for file in files), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
