@@ -139,9 +139,9 @@ _PAGE = """\
 Written by `python -m tests.benchmarks.step_cost`. {hardware} One thread.
 
 DDPM++ of {parameters:.2f} million parameters, {batch} images of {side}x{side}; dropout and augmentation on, Adam and
-the moving average included; CPU time, median of {repeats} repeats. F counts forward passes for one image, a backward
-pass as two (evaluations counted by hooks). Ratios are to DSM: theory, of F; measured, within each repeat: median
-[least, greatest]. Kept: memory for the backward pass an image, each storage once.
+the moving average included; CPU time, median of {repeats} repeats. F counts forward passes per image, a backward pass
+as two (evaluations are counted by hooks). Ratios are relative to DSM: in theory, of F; measured, of times within each
+repeat: median [least, greatest]. Kept: memory per image for the backward pass, each storage counted once.
 
 {table}
 """

@@ -12,28 +12,28 @@ from tests.benchmarks.acceptance.outcomes import Outcome, Outcomes, baselines, r
 _MEASURES = ("on_gap", "on", "hot", "drift_h", "drift_s", "viol", "sw2_h", "sw2_s", "mmd_h", "mmd_s")
 
 _PREAMBLE = """\
-# Acceptance: what the consistency term buys, and what it does not
+# Acceptance: what the consistency loss gains, and what it does not
 
 Written by `python -m tests.benchmarks.acceptance`. {hardware} {seeds} seeds in {minutes:.1f} minutes, \
 {cpu_minutes:.1f} minutes of CPU time.
 
 The product's own code (`Objective`, `Randomness`, `Denoiser`, the MLP, the moving average, the samplers) learns eight
 Gaussians on a ring, whose denoiser is known in closed form. Linear layers are stacked, so that seeds and cases train at
-once, and steps that runs have in common are taken once. Batch {batch}, fused Adam at 2e-3 with 100 steps of warm-up and
+once, and steps that runs share are computed once. Batch {batch}, fused Adam at 2e-3 with 100 steps of warm-up and
 a linear fall over the last 30 %; consistency with weight 1, r ~ U[0, 0.3], one ancestral step, except `paper`, the
 released recipe. Measures (`tests/benchmarks/acceptance/measures.py`): errors against the exact denoiser on noised data
 (`on`; `on_gap`, where DSM is silent), on data with 1.5 times the noise that the network is told (`hot`) and along its
 own trajectories (`drift_*`; `_h` Heun, `_s` ancestral); inconsistency (`viol`); distance of samples to the data
-(`sw2_*`, sliced Wasserstein; `mmd_*`). The lower the better, for all.
+(`sw2_*`, sliced Wasserstein; `mmd_*`). Lower is better for all.
 
 ![error by arm](acceptance.png)
 """
 _HOW_TO_READ = """\
 Tables: mean ± standard deviation over the seeds; evaluations are those with / without gradient; F is the cost of one
-forward pass for one image, counted by hooks (a backward pass counts two); compute is that of the whole run over that of
-the shortest DSM run of the case. Ratios are paired by seed: geometric mean [least, greatest]; those of `mmd_s` are of
-the means, for single values may be negative. The DSM run of a cost is the shortest that costs at least as much. "One
-sample squared" is what looks like the term and is not: it measures the variance of the prediction.
+forward pass for one image, counted by hooks (a backward pass counts two); compute is that of the whole run divided by
+that of the shortest DSM run of the case. Ratios are paired by seed: geometric mean [least, greatest]; those of `mmd_s`
+are of the means, since single values may be negative. The DSM run of a cost is the shortest that costs no less.
+"One sample squared" looks like the consistency loss but is not: it measures the variance of the prediction.
 """
 
 

@@ -12,12 +12,12 @@ _PAGE = """\
 Written by `python -m tests.benchmarks.api`. {hardware} Load of the machine before the run: {load}.
 
 The service is one process on one core, started as `cdm up` starts it, with an engine in memory, objects in a folder and
-no MLflow. Its loops run as ever; {queued} jobs wait and 16 run. Postgres and whoever asks have the other cores. Load is
-closed-loop: so many connections, each of which asks again as soon as it has its answer, {seconds:g} s an operation. The
-table holds {count:,} jobs, each with its own document, two labels, an attempt and four events; get and list go to
-random places in it. A create is written to the store and committed before it is answered: on Postgres to the disk; on
-SQLite (WAL, `synchronous=NORMAL`) to the operating system, so that it outlives the process, and after the next
-checkpoint the machine. CPU is the service's for each answer, with what its loops did meanwhile.
+no MLflow. Its background loops run as usual; {queued} jobs wait and 16 run. Postgres and the clients have the other
+cores. Load is closed-loop: each connection sends its next request when it has its answer, for {seconds:g} s per
+operation. The table holds {count:,} jobs, each with its own document, two labels, an attempt and four events; get and
+list read random places in it. A create is written to the store and committed before it is answered: on Postgres to the
+disk; on SQLite (WAL, `synchronous=NORMAL`) to the operating system, so that it survives the process, and after the next
+checkpoint the machine. CPU is the service's per answer, including what its loops did meanwhile.
 
 {service}
 

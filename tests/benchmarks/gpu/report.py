@@ -17,9 +17,10 @@ Written by `python -m tests.benchmarks.gpu`. {hardware} One device."""
 _TRAINING = """\
 ## Training
 
-The whole training step with the preset's own objective, the consistency term on. TFLOP/s: multiplications and additions
-of matrix products and convolutions, counted, by the time of a step. Ceiling, of a large matrix product measured here:
-{ceilings}. Busy: time in kernels, by the time of a step. cifar10-1-block is cifar10-uncond with one block a level."""
+The whole training step with the preset's own objective, including the consistency loss. TFLOP/s: counted
+multiplications and additions of matrix products and convolutions, divided by the time of a step. Ceiling: a large
+matrix product measured here, {ceilings}. Busy: time in kernels, divided by the time of a step. cifar10-1-block is
+cifar10-uncond with one block per level."""
 _TRAINING_HEADER = ["network", "images", "precision", "mode", "ms a step", "images/s"]
 _TRAINING_HEADER += ["TFLOP/s", "of ceiling", "busy", "memory"]
 
@@ -27,8 +28,8 @@ _CHECKPOINTS = """\
 ## A checkpoint while training
 
 ffhq-64 in bf16, {num_megabytes:.0f} MB of weights, average and moments, a step of {step:.0f} ms, to a local folder. The
-loop stands still while the state is copied to page-locked memory, which the first checkpoint has to find. Lost: that,
-and what the steps took longer until it was committed."""
+loop stands still while the state is copied to page-locked memory, which the first checkpoint has to allocate. Lost:
+that time, and what the steps until the commit took longer."""
 
 _SAMPLING = """\
 ## Sampling

@@ -23,11 +23,11 @@ _CHANNELS = 104  # with which network, average and Adam's two moments come to ab
 
 _HOW = """\
 A network of 13 million parameters with its average and Adam's moments is trained in this process by one thread
-({batch} images a step) and committed to a real S3 server. The same number of steps, some {window:g} s of them, is
-taken without a checkpoint and with one that is offered after the first step and committed before the last; lost is
-the difference of the two, so it holds the stall of the loop and the slowdown of the steps while a thread hashes and
-uploads. The share is that of one such loss every {interval:g} s; intervals of that length were not
-waited for. CPU is what the steps with a checkpoint took more than those without; a server elsewhere takes none."""
+({batch} images a step) and committed to a real S3 server. The same number of steps, about {window:g} s of them, runs
+without a checkpoint and with one that begins after the first step and is committed before the last. Lost is the
+difference: the stall of the loop, and the slowdown of the steps while a thread hashes and uploads. The share assumes
+one such loss every {interval:g} s; intervals of that length were not run. CPU is the additional CPU time of the steps
+with a checkpoint; a server on another machine takes none of it."""
 
 
 class _Committed:

@@ -15,10 +15,10 @@ IMAGES_A_STEP = 32  # of each worker
 _HOW = """\
 The quick start's preset with workers of one thread, {images} images a step for each, is run for {steps} steps as
 `python -m workers`, two by `torch.distributed.run`, and as a Ray job, in turn, with the same S3 server and without
-MLflow. Each run says by the median of its rows of `throughput/images_per_second`, one every two steps and the first
-two left out, how fast it was. Ray's head is started for each of its runs and ended after it, so its own processes,
-some twenty that idle at 1 % of a core each, run beside training there and only there. Two workers take both cores and
-wait for each other in each step; one leaves a core to Ray, as workers on GPUs do."""
+MLflow. The speed of a run is the median of its rows of `throughput/images_per_second`, one every two steps without the
+first two. Ray's head is started for each Ray run and ended after it, so its own processes, about twenty that idle at
+1 % of a core each, run during those runs only. Two workers take both cores and wait for each other in each step; one
+leaves a core to Ray, as workers on GPUs do."""
 
 
 def training_spec(*, workers: int, steps: int) -> TrainSpec:

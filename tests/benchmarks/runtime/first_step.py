@@ -17,12 +17,11 @@ _WORKERS = 2
 _BARE_JOB = Path(__file__).with_name("bare_ray_job.py")
 
 _HOW = """\
-Both are submitted to the same warm head by Ray's REST interface of jobs, in turn, one at a time, each {workers}
-workers and each with an environment of its own, as the service's are: ours with the command that the service
-submits, on a spec and a data set in the store; the other a `TorchTrainer` whose workers
-import PyTorch and take one step of DDP on a linear layer (`tests/benchmarks/runtime/bare_ray_job.py`). The first of
-each is not counted. The first step is over when the first worker says so: by its first row, told after each step, or
-by a file. The claim is the first thing that our driver writes."""
+Both are submitted to the same warm head through Ray's job REST API, in turn, one at a time, each with {workers}
+workers and an environment of its own, as the service's are: ours with the command that the service submits, on a spec
+and a dataset in the store; the other a `TorchTrainer` whose workers import PyTorch and take one DDP step on a linear
+layer (`tests/benchmarks/runtime/bare_ray_job.py`). The first of each is not counted. The first step ends when rank 0
+says so: by its first row, written after each step, or by a file. The claim is the first thing our driver writes."""
 
 
 def first_step(repeats: int) -> Section:

@@ -20,8 +20,8 @@ _SPEC = smoke_spec(
 _HOW = """\
 A job of {workers} workers is submitted to a warm head and trains until it has committed a checkpoint; then one of
 its workers gets SIGKILL. Cold: from the submission to the end of the first step. Again: from the kill to the end of
-the first step after it, by the first row whose images had been seen before; so it holds noticing, restarting the
-group, reading the checkpoint and joining. Both are of the same jobs, whose rows are told after each step."""
+the first step after it, by the first row whose images had been seen before; this includes detecting the loss,
+restarting the group, reading the checkpoint and connecting. Both are of the same jobs, which write a row every step."""
 
 
 def recovery(repeats: int) -> Section:

@@ -10,9 +10,8 @@ _PAGE = """\
 
 Written by `python -m tests.benchmarks.runtime`. {hardware} Load of the machine before the run: {load}.
 
-Every server that takes part runs on the same cores as training. What is compared was measured in one run, in turn,
-and in the other order every other time; ratios are within each turn. Figures are median [least, greatest] of all
-turns.
+All servers run on the same cores as training. Alternatives were measured in one run, in turn, in alternating order;
+ratios are computed within each turn. Figures are median [least, greatest] over all turns.
 
 {sections}
 

@@ -13,9 +13,9 @@ _STEPS = 28
 _HOW = """\
 Weak scaling: each worker has {share} images a step of the quick start's preset and one thread, whether there is one
 or two, so one worker trains on batches half as large. Two are joined by `torch.distributed.run`; rates are read as
-above. Efficiency is the rate of two by twice the rate of one. Beside it, two jobs of one worker each run at once and
-know nothing of each other: what they together fall short of twice one is lost to the machine (memory, clock rates,
-S3 server), not to DDP."""
+above. Efficiency is the rate of two divided by twice the rate of one. For comparison, two independent one-worker jobs
+run at the same time: what they together lack of twice one is lost to the machine (memory, clock rates, S3 server),
+not to DDP."""
 
 
 def scaling(repeats: int) -> Section:

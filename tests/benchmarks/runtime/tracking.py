@@ -34,10 +34,10 @@ _SPEC = spec_of(batch_images=_BATCH)
 
 _HOW = """\
 The quick start's network ({batch} images a step) is trained in this process by one thread. The same number of steps,
-some {window:g} s of them, is taken silently and while a `Reporter` is told {rows} rows a second, each with the {values}
-values of a row of the product; rows are told for {lead:g} s before that, so that deliveries are under way. A real S3
-server takes the journal and the heartbeat, a real MLflow server on SQLite the curves; all rows were there in the
-end. CPU is what the told steps took more than the silent ones, in shares of a core; servers elsewhere take none."""
+about {window:g} s of them, runs silently and while a `Reporter` is given {rows} rows a second, each with the {values}
+values of a row of the product; rows are given for {lead:g} s before that, so that deliveries are under way. A real S3
+server takes the journal and the heartbeat, a real MLflow server on SQLite the curves; all rows had arrived at the end.
+CPU is the additional CPU time of the reporting steps, as a share of a core; servers elsewhere take none of it."""
 
 
 class _Telling:
