@@ -21,6 +21,7 @@ from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime,
 from service.cli.output import say
 from service.cli.submission import hand_in, warn
 from service.client import Client, Gone
+from service.client.documents import understood
 from service.client.jobs import JobOptions
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
 from service.web.views import PLAIN_TEXT
@@ -211,7 +212,7 @@ class _Study:
         if isinstance(dataset, BuiltinDataset | ImportedDataset):
             return spec
         job = self.end(self.begin("import", ImportSpec(kind="import", dataset=dataset)))
-        report = ImportReport.model_validate_json(self._client.jobs.file(job.id, RESULT))
+        report = understood(ImportReport, self._client.jobs.file(job.id, RESULT))
         imported = ImportedDataset(kind="imported", digest=report.manifest.digest)
         return spec.model_copy(update={"dataset": imported})
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from service.cli.errors import CommandFailed
 from service.client import Client
+from service.client.documents import as_json
 from service.jobs.result_views import Checkpoint
 from service.jobs.views import Job
 from service.metrics.views import MetricRow
@@ -43,7 +44,7 @@ class Copy:
 
     def fetch_documents(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Its document, the manifest of its images, and those of checkpoints."""
-        self._store.put(self._keys.spec, self._job.spec.model_dump_json().encode())
+        self._store.put(self._keys.spec, json.dumps(as_json(self._job.spec)).encode())
         self._store.put(self._keys.dataset, self._client.jobs.dataset(self._job.id).model_dump_json().encode())
         for each in checkpoints:
             place = self._root / self._keys.checkpoint(each.images_seen, each.attempt)

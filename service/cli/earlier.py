@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from service.cli import documents, values
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
+from service.client.documents import as_json
 from service.client.jobs import JobOptions
 from service.jobs.views import AT_IMAGES, COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate
 from workers.contract.document import problems_of
@@ -29,7 +30,7 @@ def evaluations(
         return None if without else before
     if without:
         raise CommandFailed("--no-evaluations: there are none, so leave out --evaluate-every and --evaluate")
-    fields: dict[str, Any] = before.model_dump(mode="json") if before else {}
+    fields: dict[str, Any] = as_json(before) if before else {}
     return documents.evaluations(fields if every is None else fields | {"every_images": every}, changes)
 
 

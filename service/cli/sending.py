@@ -11,6 +11,7 @@ from service.cli import documents
 from service.cli.documents import Document
 from service.cli.errors import CommandFailed
 from service.client import Client, Conflict, NotFound
+from service.client.documents import as_json
 from service.jobs.views import EvaluateEach
 from service.uploads.views import Upload
 from workers.contract.data import IMAGE_SUFFIXES
@@ -21,12 +22,12 @@ _LABELS = "dataset.json"
 
 def spec_sent(client: Client, spec: AnySpec) -> AnySpec:
     """The document with uploads in place of what is here, and what the service does not see."""
-    return documents.completed(document_sent(client, spec.model_dump(mode="json")), ())
+    return documents.completed(document_sent(client, as_json(spec)), ())
 
 
 def evaluations_sent(client: Client, evaluations: EvaluateEach) -> EvaluateEach:
     """The same of evaluations that follow a training."""
-    return documents.evaluations(document_sent(client, evaluations.model_dump(mode="json")))
+    return documents.evaluations(document_sent(client, as_json(evaluations)))
 
 
 def document_sent(client: Client, document: Document) -> Document:

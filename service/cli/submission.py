@@ -28,6 +28,7 @@ from service.cli.options import (
 )
 from service.cli.output import remark, say, tell
 from service.client import Client
+from service.client.documents import as_json
 from service.client.jobs import JobOptions
 from service.jobs.views import Job
 from workers.contract.jobs import AnySpec
@@ -115,7 +116,7 @@ def _document(source: str | None, before: Job | None) -> documents.Document:
     if source is not None and before:
         raise CommandFailed(f"--like: the document is that of {before.id}; leave out {source}, or --like")
     if before:
-        return before.spec.model_dump(mode="json")
+        return as_json(before.spec)
     if source is None:
         raise CommandFailed("there is nothing to submit: give a preset or a file, or --like JOB")
     return documents.read(source)

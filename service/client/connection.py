@@ -6,10 +6,11 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from service.client.documents import Model, understood
 from service.client.errors import ClientError, NotFound, RequestFailed, ServiceUnreachable
-from service.client.refusals import foreign, refusal
+from service.client.refusals import foreign, not_understood, refusal
 from service.client.retries import Policy, Repeat, Timing, may_be_done
 
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
@@ -17,7 +18,6 @@ _SILENCE_SECONDS = 45.0  # a stream is pinged every 15 s
 NEVER_PROXIED = {"all://127.0.0.1": None, "all://localhost": None}  # a service on this machine
 _NEVER_ASKED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
-Model = TypeVar("Model", bound=BaseModel)
 Result = TypeVar("Result")
 
 
@@ -125,11 +125,18 @@ class Connection:
             yield response
 
     def read(self, model: type[Model], response: httpx2.Response) -> Model:
-        """What the answer says; whoever answers with something else is not the service."""
+        """What the answer says; whoever answers with something else is not the service, or not of this release."""
         try:
-            return model.model_validate_json(response.content)
-        except ValidationError:
-            raise foreign(response, address=self.address, now=self.timing.now()) from None
+            return understood(model, response.content)
+        except ValidationError as error:
+            raise foreign(response, address=self.address, now=self.timing.now(), error=error) from None
+
+    def read_message(self, model: type[Model], data: str) -> Model:
+        """The same of a message of a stream."""
+        try:
+            return understood(model, data)
+        except ValidationError as error:
+            raise ClientError(f"{self.address} sends {not_understood(error)}") from None
 
     def close(self) -> None:
         self._http.close()

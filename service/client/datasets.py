@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict, Unpack
 
 from service.client.connection import Connection
+from service.client.documents import as_json
 from service.client.pages import rows
 from service.client.paths import path_to
 from service.datasets.views import Dataset, DatasetDetails, DatasetPage
 from service.jobs.views import Job, Priority
 from workers.contract.data import DatasetToImport
-from workers.contract.document import Document
 
 
 class ImportOptions(TypedDict, total=False):
@@ -40,7 +40,7 @@ class Datasets:
         Raises:
             InvalidRequest: naming every wrong field.
         """
-        images = dataset.model_dump(mode="json") if isinstance(dataset, Document) else dict(dataset)
+        images = dict(dataset) if isinstance(dataset, Mapping) else as_json(dataset)
         document = {"dataset": images, **options}
         return self._connection.post(Job, path_to("datasets"), document, idempotency_key=idempotency_key)
 

@@ -56,7 +56,7 @@ class JobResults(JobCheckpoints):
         for message in messages(self._connection, path_to("jobs", job_id, "events", "stream"), after=str(after)):
             if message.event in {SNAPSHOT, RESET}:  # what lies between is lost: the database was rebuilt
                 after = int(message.id)
-            elif (event := Event.model_validate_json(message.data)).sequence > after:
+            elif (event := self._connection.read_message(Event, message.data)).sequence > after:
                 after = event.sequence
                 yield event
 
@@ -92,7 +92,7 @@ class JobResults(JobCheckpoints):
         after = f"{behind.attempt}:{behind.source}:{behind.next_offset}" if behind else None
         for message in messages(self._connection, where, after=after, attempt=attempt, source=source):
             if message.event == LOG:
-                yield Log.model_validate_json(message.data)
+                yield self._connection.read_message(Log, message.data)
 
     def metrics(
         self,
@@ -118,7 +118,7 @@ class JobResults(JobCheckpoints):
         """
         for message in messages(self._connection, path_to("jobs", job_id, "metrics", "stream"), follow=follow):
             if message.event == METRICS:
-                yield MetricRow.model_validate_json(message.data)
+                yield self._connection.read_message(MetricRow, message.data)
 
     def dataset(self, job_id: str) -> DatasetManifest:
         """What there is to say of the image set that a training learns from, or an import has brought."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 
+from service.client.documents import as_json
 from service.client.errors import ClientError, StillRunning
 from service.client.job_results import JobResults
 from service.client.pages import rows
@@ -206,12 +207,12 @@ class Jobs(JobResults):
 
 
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
-    document = spec.model_dump(mode="json") if not isinstance(spec, Mapping) else dict(spec)
+    document = dict(spec) if isinstance(spec, Mapping) else as_json(spec)
     return {"spec": document, **_in_json(options)}
 
 
 def _in_json(options: ForkOptions) -> dict[str, Any]:
     evaluations = options.get("evaluations")
     if isinstance(evaluations, EvaluateEach):
-        return {**options, "evaluations": evaluations.model_dump(mode="json", exclude_unset=True)}
+        return {**options, "evaluations": as_json(evaluations, exclude_unset=True)}
     return {**options}

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, ValidationError
 from service.client import errors
 from service.client.errors import RequestFailed
 from service.web.views import ProblemDetails
-from workers.contract.document import Problem
+from workers.contract.document import Problem, problems_of
 
 # Codes whose class their status alone does not tell.
 _BY_CODE: dict[str, type[RequestFailed]] = {
@@ -61,18 +61,30 @@ def refusal(response: httpx2.Response, *, address: str, now: datetime) -> Reques
     )
 
 
-def foreign(response: httpx2.Response, *, address: str, now: datetime) -> RequestFailed:
-    """The exception for an answer that is not the service's own."""
+def foreign(
+    response: httpx2.Response, *, address: str, now: datetime, error: ValidationError | None = None
+) -> RequestFailed:
+    """The exception for an answer that is not the service's own, or for the `error` that it is of another release."""
     status = response.status_code
     kind = _BY_STATUS[status] if status in _BUSY else errors.ServiceFailed
+    is_json = response.headers.get("content-type", "").startswith("application/json")
+    what = not_understood(error) if error and is_json else "not as cdm-train does: check the address"
     return kind(
-        f"{address} answered {status}, but not as cdm-train does: check the address",
+        f"{address} answered {status}, but {what}",
         status=status,
         code="unknown",
         request_id=response.headers.get("x-request-id"),
         problems=[],
         details={},
         retry_after=retry_after_seconds(response.headers.get("retry-after"), now=now),
+    )
+
+
+def not_understood(error: ValidationError) -> str:
+    """What is wrong with what the service says, and what that may come from."""
+    return (
+        f"what this release of cdm-train cannot read ({problems_of(error)[0]}): check the address, or install the "
+        "release that the service has"
     )
 
 

@@ -1,9 +1,14 @@
 """A job again, with changes: what is taken over from an earlier one, and what is not."""
 
+import json
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from service.cli.earlier import STUDY_REQUEST
 from service.jobs.views import CONTROL_OF, EvaluateEach, Job
+from tests.support.answering import answering
+from tests.support.command import Command
+from tests.support.job_views import job_view
 from tests.support.served import Service
 
 
@@ -114,3 +119,25 @@ def test_a_job_that_has_a_checkpoint_or_did_not_fail_is_not_said_to_begin_anew(s
 
     assert "begins anew" not in service.cdm("show", failed).out
     assert "begins anew" not in service.cdm("show", service.ended()).out
+
+
+class OfALaterRelease(BaseHTTPRequestHandler):
+    """Answers with a job whose document has a field that is new."""
+
+    def do_GET(self) -> None:
+        document = job_view().model_dump(mode="json")
+        document["spec"]["optimizer"]["novel"] = 3
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_document_with_fields_that_this_release_does_not_know_is_not_submitted_without_them(cdm: Command) -> None:
+    with answering(server := HTTPServer(("127.0.0.1", 0), OfALaterRelease)):
+        address = f"http://127.0.0.1:{server.server_port}"
+        again = cdm("submit", "--like", "job_1", "--set", "seed=5", "--url", address, "--key", "k")
+
+    assert (again.code, again.err.count("\n")) == (1, 1)
+    assert "does not know optimizer.novel, which would be lost: install that of the service" in again.err

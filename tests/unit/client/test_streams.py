@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.client import NotFound, ServiceUnreachable
+from service.client import ClientError, NotFound, ServiceUnreachable
 from service.jobs.result_views import Log
 from tests.support.client_answers import Time, connected
 from tests.support.problems import problem
@@ -151,3 +151,13 @@ def test_a_refusal_ends_the_stream_unless_it_may_pass(time: Time) -> None:
         list(client.jobs.stream_events("job_1"))
 
     assert time.seconds == 5
+
+
+def test_a_message_of_another_release_says_which_field_is_unknown() -> None:
+    told = streamed(message("state_changed", {**event(1), "cost": 3}, 1), message("x", {**event(2), "state": "new"}, 2))
+
+    with connected(lambda _: told) as client:
+        stream = client.jobs.stream_events("job_1")
+        assert next(stream).sequence == 1
+        with pytest.raises(ClientError, match=r"cannot read \(state: .*install the release that the service has"):
+            next(stream)
