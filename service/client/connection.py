@@ -1,5 +1,6 @@
 """One HTTP connection to the service: the key, time limits, repeats, and errors as exceptions."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -43,9 +44,20 @@ class Connection:
         with self._speaking():
             self._http = httpx2.Client(base_url=base_url, headers=headers, transport=transport, mounts=NEVER_PROXIED)
 
-    def get(self, model: type[Model], path: str, *, accept_status: int = 200, **params: Any) -> Model:
+    def get(
+        self,
+        model: type[Model],
+        path: str,
+        *,
+        accept_status: int = 200,
+        within_seconds: float = math.inf,
+        **params: Any,
+    ) -> Model:
         """Read something."""
-        return self.read(model, self.answer("GET", path, accept_status=accept_status, params=_given(params)))
+        answer = self.answer(
+            "GET", path, accept_status=accept_status, within_seconds=within_seconds, params=_given(params)
+        )
+        return self.read(model, answer)
 
     def post(
         self, model: type[Model], path: str, document: Any = None, *, idempotency_key: str | None = None, **params: Any
@@ -72,14 +84,24 @@ class Connection:
                 raise
 
     def answer(
-        self, method: str, path: str, *, repeat: Repeat = Repeat.FREELY, accept_status: int = 200, **options: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        repeat: Repeat = Repeat.FREELY,
+        accept_status: int = 200,
+        within_seconds: float = math.inf,
+        **options: Any,
     ) -> httpx2.Response:
-        """The good answer to a request, which is repeated as long as that is safe and may help."""
+        """The good answer to a request, which is repeated as long as that is safe and may help.
+
+        `within_seconds` = less patience than there is for others.
+        """
 
         def send(timeout: httpx2.Timeout) -> httpx2.Response:
             return self._send(method, path, accept_status=accept_status, timeout=timeout, **options)
 
-        return self._patiently(send, repeat)
+        return self._patiently(send, repeat, self.policy.within(within_seconds))
 
     def fetch(
         self,
@@ -96,19 +118,19 @@ class Connection:
             with self.streamed(path, headers={**plain, **headers()}, **params) as response:
                 receive(response)
 
-        self._patiently(send, Repeat.FREELY)
+        self._patiently(send, Repeat.FREELY, self.policy)
 
-    def _patiently(self, send: Callable[[httpx2.Timeout], Result], repeat: Repeat) -> Result:
+    def _patiently(self, send: Callable[[httpx2.Timeout], Result], repeat: Repeat, policy: Policy) -> Result:
         begun_at, tries, lost = self.timing.monotonic(), 0, False
         while True:
             spent = self.timing.monotonic() - begun_at
             try:
-                return send(self._timeout(spent))
+                return send(_timeout(policy.total_seconds - spent))
             except (RequestFailed, ServiceUnreachable) as error:
                 error.may_be_done = lost
                 lost, tries = lost or may_be_done(error), tries + 1
                 spent, jitter = self.timing.monotonic() - begun_at, self.timing.jitter()
-                pause = self.policy.pause_seconds(error, repeat=repeat, tries=tries, spent_seconds=spent, jitter=jitter)
+                pause = policy.pause_seconds(error, repeat=repeat, tries=tries, spent_seconds=spent, jitter=jitter)
                 if pause is None:
                     raise
             self.timing.sleep(pause)
@@ -148,10 +170,6 @@ class Connection:
             return response
         raise refusal(response, address=self.address, now=self.timing.now())
 
-    def _timeout(self, spent_seconds: float) -> httpx2.Timeout:
-        left = max(0.1, self.policy.total_seconds - spent_seconds)
-        return httpx2.Timeout(min(_READ_SECONDS, left), connect=min(_CONNECT_SECONDS, left))
-
     @contextmanager
     def _speaking(self) -> Iterator[None]:
         try:
@@ -168,6 +186,11 @@ class Connection:
                 f"nothing can be sent to {self.address} ({error}): mend the address, which is like http://host:8400, "
                 "or what is asked for"
             ) from None
+
+
+def _timeout(left_seconds: float) -> httpx2.Timeout:
+    left = max(0.1, left_seconds)
+    return httpx2.Timeout(min(_READ_SECONDS, left), connect=min(_CONNECT_SECONDS, left))
 
 
 def _sendable(text: str, *, what: str) -> str:

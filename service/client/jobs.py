@@ -1,5 +1,6 @@
 """Everything a client can ask about jobs."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
@@ -15,6 +16,7 @@ from service.jobs.views import EvaluateEach, Fork, Job, JobPage, JobState, Prior
 from workers.contract.jobs import AnySpec
 
 _PATIENCE_SECONDS = 60.0  # the service may be started anew while a job runs
+_SHORTEST_SECONDS = 1.0  # that an answer is waited for
 
 Spec = AnySpec | Mapping[str, Any]
 
@@ -172,35 +174,43 @@ class Jobs(JobResults):
         Raises:
             ServiceUnreachable: after that minute.
         """
-        timing = self._connection.timing
+        return self._states(job_id, poll_seconds=poll_seconds)
+
+    def wait(self, job_id: str, *, timeout: float | None = None, poll_seconds: float = 1.0) -> Job:
+        """Wait for a job's end, however it ends. `timeout` is in seconds; one question is asked however short it is.
+
+        Raises:
+            StillRunning: if the time is up; the job goes on.
+            ServiceUnreachable: if there was no answer in that time, or none for a minute.
+        """
+        deadline = math.inf if timeout is None else self._connection.timing.monotonic() + timeout
+        for job in self._states(job_id, poll_seconds=poll_seconds, deadline=deadline):
+            if job.state.is_terminal:
+                return job
+        raise StillRunning(f"{job_id} is still {job.state} after {timeout:g} s: it goes on; wait again or cancel it")
+
+    def _states(self, job_id: str, *, poll_seconds: float, deadline: float = math.inf) -> Iterator[Job]:
+        """The job again and again until it has ended, or the deadline has passed."""
+        timing, job = self._connection.timing, None
         answered_at = timing.monotonic()
         while True:
+            left = max(deadline - timing.monotonic(), _SHORTEST_SECONDS)
             try:
-                job = self.retrieve(job_id)
+                job = self._connection.get(Job, path_to("jobs", job_id), within_seconds=left)
             except ClientError as error:
-                if not may_pass(error, Repeat.FREELY) or timing.monotonic() - answered_at > _PATIENCE_SECONDS:
+                is_over = job is None and timing.monotonic() >= deadline
+                is_silent = timing.monotonic() - answered_at > _PATIENCE_SECONDS
+                if is_over or is_silent or not may_pass(error, Repeat.FREELY):
                     raise
             else:
                 answered_at = timing.monotonic()
                 yield job
                 if job.state.is_terminal:
                     return
-            timing.sleep(poll_seconds)
-
-    def wait(self, job_id: str, *, timeout: float | None = None, poll_seconds: float = 1.0) -> Job:
-        """Wait for a job's end, however it ends. `timeout` is in seconds.
-
-        Raises:
-            StillRunning: if the time is up; the job goes on.
-        """
-        timing = self._connection.timing
-        deadline = None if timeout is None else timing.monotonic() + timeout
-        for job in self.follow(job_id, poll_seconds=poll_seconds):
-            if not job.state.is_terminal and deadline is not None and timing.monotonic() >= deadline:
-                raise StillRunning(
-                    f"{job_id} is still {job.state} after {timeout:g} s: it goes on; wait again or cancel it"
-                )
-        return job
+            left = deadline - timing.monotonic()
+            if left <= 0:
+                return
+            timing.sleep(min(poll_seconds, left))
 
     def _ask(self, job_id: str, verb: str, document: Any = None) -> Job:
         return self._connection.post(Job, path_to("jobs", job_id, verb), document)

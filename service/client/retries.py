@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -37,6 +37,10 @@ class Policy:
 
     max_retries: int
     total_seconds: float
+
+    def within(self, seconds: float) -> "Policy":
+        """The same, but for no longer than this."""
+        return replace(self, total_seconds=min(self.total_seconds, seconds))
 
     def pause_seconds(
         self, error: ClientError, *, repeat: Repeat, tries: int, spent_seconds: float, jitter: float

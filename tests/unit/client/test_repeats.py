@@ -151,6 +151,34 @@ def test_waiting_ends_with_the_job_or_with_the_time() -> None:
         client.jobs.wait("job_1", timeout=2.0)
 
 
+def test_the_time_to_wait_is_kept_whatever_the_pauses_and_the_silence(time: Time) -> None:
+    def slow(request: httpx2.Request) -> httpx2.Response:
+        time.seconds += request.extensions["timeout"]["read"]
+        raise httpx2.ReadTimeout("slow")
+
+    def silent(request: httpx2.Request) -> httpx2.Response:
+        return good() if time.seconds == 0 else slow(request)
+
+    with connected(lambda _: good(), time) as client, pytest.raises(StillRunning):
+        client.jobs.wait("job_1", timeout=5.0, poll_seconds=60)
+    assert time.seconds == 5
+
+    time.seconds = 0
+    with connected(silent, time) as client, pytest.raises(StillRunning, match="still running after 5 s"):
+        client.jobs.wait("job_1", timeout=5.0)
+    assert time.seconds == 5
+
+    time.seconds = 0
+    with connected(slow, time) as client, pytest.raises(ServiceUnreachable):
+        client.jobs.wait("job_1", timeout=5.0)
+    assert time.seconds == 5
+
+
+def test_however_short_the_time_is_one_question_is_asked() -> None:
+    with connected(lambda _: good(state="succeeded")) as client:
+        assert client.jobs.wait("job_1", timeout=0).state == "succeeded"
+
+
 def test_waiting_bridges_a_service_that_is_started_anew(time: Time) -> None:
     away = [httpx2.ConnectError("refused")] * 6
 
