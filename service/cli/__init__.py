@@ -1,9 +1,11 @@
 """The `cdm` command: jobs over the SDK, and the stack of this machine.
 
-A mistake of the user ends in one line on standard error that says what to do, never in a traceback.
+What cannot be done ends in one line on standard error that says what to do, never in a traceback.
 """
 
+import os
 import sys
+from typing import NoReturn
 
 from typer.exceptions import TyperException
 
@@ -14,9 +16,10 @@ from service.embedded.errors import StackError
 
 
 def main() -> None:
-    """Run the command of this process's arguments and exit: 0 done, 1 failed, 2 misused, others as commands say."""
+    """Run the command of this process's arguments and exit, with a code that `cdm --help` explains."""
     try:
         code = app(prog_name="cdm", standalone_mode=False)
+        sys.stdout.flush()
     except TyperException as error:
         context = getattr(error, "ctx", None)
         _fail(
@@ -25,10 +28,20 @@ def main() -> None:
         )
     except (CommandFailed, ClientError, StackError) as error:
         _fail(str(error), code=1)
-    else:
-        sys.exit(code)
+    except OSError as error:
+        _drop_output()
+        if isinstance(error, BrokenPipeError):  # whoever read it has heard enough
+            sys.exit(1)
+        where = f" {error.filename}" if error.filename else ""
+        _fail(f"cannot read or write{where}: {error.strerror or error}", code=1)
+    sys.exit(code)
 
 
-def _fail(message: str, *, code: int) -> None:
+def _drop_output() -> None:
+    """What is still to be written is not tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
     print("error:", " ".join(message.split()), file=sys.stderr)  # noqa: T201
     sys.exit(code)

@@ -79,6 +79,8 @@ app = typer.Typer(
     name="cdm",
     cls=_Grouped,
     help="Train consistent diffusion models: jobs on a service, and a service on this machine.",
+    epilog="Exit codes: 0 done, 1 not done (standard error says why), 2 misused, 130 interrupted; of a job that is "
+    "followed to its end: 3 cancelled, 4 failed. `cdm status`: 3 not ready.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

@@ -21,7 +21,7 @@ def watch(client: Client, job: JobName, as_json: AsJson = False) -> None:
     """Follow a job to its end.
 
     Shows images seen, speed, time left, losses and the last checkpoint.
-    Exit code 0: succeeded, 1: failed, 3: cancelled. Ctrl-C leaves the job running.
+    Exit code 0: succeeded, 3: cancelled, 4: failed. Ctrl-C leaves the job running.
     """
     watching.to_the_end(client, find(client, job).id, as_json=as_json)
 

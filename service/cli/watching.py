@@ -14,7 +14,7 @@ from service.cli.output import say
 from service.client import Client
 from service.jobs.views import Job, JobState
 
-EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
+EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 4, JobState.CANCELLED: 3}
 
 POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0

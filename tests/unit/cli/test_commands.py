@@ -154,7 +154,7 @@ def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) 
 
 
 def test_watching_ends_with_the_job_and_its_exit_code_says_how(service: Service) -> None:
-    for status, code in (("succeeded", 0), ("failed", 1)):
+    for status, code in (("succeeded", 0), ("failed", 4)):
         job = service.submit()
         ending = later(service.end, job, status, reason="data_error" if code else None, message="the last word")
 

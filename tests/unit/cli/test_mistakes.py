@@ -68,6 +68,21 @@ def test_status_and_down_of_a_stack_that_never_was_say_so(cdm: Command, tmp_path
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize("arguments", [("presets",), ("presets", "smoke"), ("presets", "--json")])
+def test_a_disk_that_is_full_is_one_line(arguments: tuple[str, ...]) -> None:
+    """In a process of its own: what is left to be written is when it ends."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (1, "error: cannot read or write: No space left on device\n")
+
+
 def test_the_command_does_not_wait_for_heavy_packages() -> None:
     """A fresh interpreter, since this one has imported everything."""
     heavy = ("torch", "ray", "fastapi", "sqlalchemy", "boto3", "mlflow", "numpy", "psutil", "rich")
