@@ -10,7 +10,7 @@ from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.options import AsJson, on_service
-from service.cli.output import tell
+from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import AnswerLost, Client
 from service.client.administration import Quotas
@@ -134,13 +134,13 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """List who changed what, newest first."""
-    found = list(client.audit(actor=actor, target=target, limit=limit))
+    found, has_more = first(client.audit(actor=actor, target=target, limit=limit + 1), limit)
     head = ("WHEN", "WHO", "PROJECT", "WHAT", "OF", "REQUEST")
     rows = (
         (local(one.at), one.actor, one.project, one.action, one.target or one.path or "", one.request_id or "")
         for one in found
     )
-    tell(found, table([head, *rows]) if found else "nothing was changed", as_json=as_json)
+    tell(found, table([head, *rows]) if found else "nothing was changed", as_json=as_json, has_more=has_more)
 
 
 def _key_row(key: ApiKey) -> tuple[str, ...]:

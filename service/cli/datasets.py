@@ -11,7 +11,7 @@ from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.options import AsJson, on_service
-from service.cli.output import tell
+from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import Client
 from service.datasets.views import Dataset, DatasetDetails
@@ -34,7 +34,7 @@ def list_datasets(
     as_json: AsJson = False,
 ) -> None:
     """List image sets, newest first."""
-    found = list(client.datasets.list(limit=limit))
+    found, has_more = first(client.datasets.list(limit=limit + 1), limit)
     head = ("DIGEST", "NAME", "IMAGES", "SIZE", "CLASSES", "MIB", "IMPORTED")
     rows = (
         (
@@ -43,7 +43,8 @@ def list_datasets(
         )
         for one in found
     )
-    tell(found, table([head, *rows]) if found else f"no data sets: {command('import')} some images", as_json=as_json)
+    words = table([head, *rows]) if found else f"no data sets: {command('import')} some images"
+    tell(found, words, as_json=as_json, has_more=has_more)
 
 
 @datasets.command()

@@ -11,8 +11,9 @@ from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.metrics import offered
 from service.cli.options import AllProjects, AsJson, JobName, LabelList, on_service
-from service.cli.output import remark, tell
+from service.cli.output import first, remark, tell
 from service.client import Client
+from service.jobs.planning_views import MOST_QUEUED
 from service.jobs.views import Job, JobState, Kind
 
 
@@ -51,24 +52,23 @@ def jobs(
     """
     if metric and all_projects:
         raise CommandFailed("--metric: metrics are of one project; leave out --all-projects, or say --project")
-    found = list(
-        client.jobs.list(
-            state=state,
-            kind=kind,
-            created_by="me" if mine else None,
-            labels=values.labels(label),
-            archived=archived or None,
-            all_projects=all_projects or None,
-            limit=limit,
-        )
+    listed = client.jobs.list(
+        state=state,
+        kind=kind,
+        created_by="me" if mine else None,
+        labels=values.labels(label),
+        archived=archived or None,
+        all_projects=all_projects or None,
+        limit=limit + 1,
     )
+    found, has_more = first(listed, limit)
     there = {job.id: _latest(client, job) for job in found if metric}
     latest = {job_id: {key: values[key] for key in metric if key in values} for job_id, values in there.items()}
     if found and (missing := [key for key in metric if not any(key in values for values in there.values())]):
         remark(f"none of these jobs has {', '.join(missing)}: {offered(missing, {*chain(*there.values())})}")
     documents = [job.model_dump(mode="json") | {"metrics": latest[job.id]} for job in found] if metric else found
     shown = text.jobs_table(found, metric, latest, all_projects=all_projects) if found else "no jobs"
-    tell(documents, shown, as_json=as_json)
+    tell(documents, shown, as_json=as_json, has_more=has_more)
 
 
 def _latest(client: Client, job: Job) -> dict[str, float | None]:
@@ -92,6 +92,8 @@ def queue(client: Client, all_projects: AllProjects = False, as_json: AsJson = F
     """List the jobs that wait, in their order, and why."""
     waiting = client.queue(all_projects=all_projects or None)
     tell(waiting, details.queue(waiting, all_projects=all_projects) if waiting else "no jobs wait", as_json=as_json)
+    if len(waiting) == MOST_QUEUED:
+        remark(f"these are the first {MOST_QUEUED:,}: there may be more")
 
 
 @on_service

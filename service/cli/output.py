@@ -4,19 +4,31 @@
 
 import json
 import sys
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+Row = TypeVar("Row")
 
-def tell(document: Any, words: str, *, as_json: bool) -> None:
-    """The answer of a command; `document` may hold models."""
+
+def tell(document: Any, words: str, *, as_json: bool, has_more: bool = False) -> None:
+    """The answer of a command; `document` may hold models. `has_more` = it is a list that --limit has cut."""
     if not as_json:
         print(words)
     elif isinstance(document, BaseModel):
         print(document.model_dump_json(indent=2))
     else:
         print(json.dumps(document, indent=2, default=_plain))
+    if has_more:
+        remark("there are more than these: see them with a higher --limit")
+
+
+def first(rows: Iterator[Row], limit: int) -> tuple[list[Row], bool]:
+    """The first so many, and whether there are more."""
+    found = list(islice(rows, limit + 1))
+    return found[:limit], len(found) > limit
 
 
 def _plain(model: BaseModel) -> Any:

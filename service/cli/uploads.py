@@ -9,7 +9,7 @@ from service.cli import completion, sending
 from service.cli.beginnings import only, that_begin
 from service.cli.groups import ListsByDefault
 from service.cli.options import AsJson, on_service
-from service.cli.output import tell
+from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import Client
 
@@ -35,17 +35,14 @@ def list_uploads(
     as_json: AsJson = False,
 ) -> None:
     """List what was sent, newest first; also what has expired and jobs still read."""
-    found = list(client.uploads.list(limit=limit))
+    found, has_more = first(client.uploads.list(limit=limit + 1), limit)
     head = ("UPLOAD", "NAME", "MIB", "MISSING PARTS", "EXPIRES")
     rows = (
         (one.id, one.name, f"{one.num_bytes / 2**20:,.1f}", str(one.num_missing_parts), local(one.expires_at))
         for one in found
     )
-    tell(
-        found,
-        table([head, *rows]) if found else "no uploads: jobs that name files send what they have to",
-        as_json=as_json,
-    )
+    words = table([head, *rows]) if found else "no uploads: jobs that name files send what they have to"
+    tell(found, words, as_json=as_json, has_more=has_more)
 
 
 @uploads.command("send")

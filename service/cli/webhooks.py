@@ -8,7 +8,7 @@ from service.cli.errors import CommandFailed
 from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.options import AsJson, on_service
-from service.cli.output import tell
+from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import AnswerLost, Client
 from service.webhooks.views import Delivery
@@ -90,9 +90,10 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """List what was sent and what became of it, newest first."""
-    found = list(client.webhooks.deliveries(webhook, limit=limit))
+    found, has_more = first(client.webhooks.deliveries(webhook, limit=limit + 1), limit)
     head = ("DELIVERY", "ABOUT", "STATE", "TRIES", "CREATED", "NEXT", "LAST ANSWER")
-    tell(found, table([head, *map(_row, found)]) if found else "nothing was sent", as_json=as_json)
+    words = table([head, *map(_row, found)]) if found else "nothing was sent"
+    tell(found, words, as_json=as_json, has_more=has_more)
 
 
 @webhooks.command()

@@ -43,6 +43,9 @@ class PresetList(View):
     data: tuple[Preset, ...]
 
 
+MOST_QUEUED = 1000  # that are listed
+
+
 class QueueEntry(View):
     """A job that waits, and why."""
 

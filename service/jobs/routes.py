@@ -14,7 +14,7 @@ from service.errors import (
 )
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
-from service.jobs.planning_views import Plan, Queue
+from service.jobs.planning_views import MOST_QUEUED, Plan, Queue
 from service.jobs.presentation import job_json, job_page, job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
 from service.jobs.usage_views import Usage
@@ -216,7 +216,7 @@ async def fork_job(
 
 @router.get("/queue", summary="The jobs that wait, in their order, and why")
 async def show_queue(jobs: Service, project: ListedProject) -> Queue:
-    waiting = await jobs.store.queue_of(project, limit=1000)
+    waiting = await jobs.store.queue_of(project, limit=MOST_QUEUED)
     return Queue(data=tuple(queue_entry(job, position=position) for position, job in waiting))
 
 

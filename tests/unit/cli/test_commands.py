@@ -43,6 +43,18 @@ def test_a_submitted_job_is_named_listed_and_shown(service: Service) -> None:
     assert service.cdm("show", job.id, "--json").document["allowed"]
 
 
+def test_a_list_that_is_cut_says_so_beside_the_answer(service: Service) -> None:
+    service.submit()
+    service.submit()
+
+    cut, whole = service.cdm("jobs", "--limit", "1", "--json"), service.cdm("jobs", "--limit", "2", "--json")
+    audit = service.cdm("audit", "--limit", "1")
+
+    assert (len(cut.document), cut.err) == (1, "there are more than these: see them with a higher --limit\n")
+    assert (len(whole.document), whole.err) == (2, "")
+    assert (len(audit.out.splitlines()), audit.err) == (2, cut.err)
+
+
 def test_a_list_and_a_job_say_of_what_kind_it_is_and_what_is_planned(service: Service) -> None:
     trained = service.submit("--evaluate-every", "160", "--evaluate", "num_images=2000", "--priority", "high")
     service.checkpoint(trained, 160)
