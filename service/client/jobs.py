@@ -61,9 +61,19 @@ class Jobs(JobResults):
         return self._connection.get(Job, path_to("jobs", job_id))
 
     def retrieve_with_etag(self, job_id: str) -> tuple[Job, str]:
-        """The job, and the tag that `update` takes as `if_match`."""
-        answer = self._connection.answer("GET", path_to("jobs", job_id))
-        return self._connection.read(Job, answer), answer.headers.get("etag", "*")
+        """The job, and the tag that `update` takes as `if_match`.
+
+        Raises:
+            ClientError: something between has taken the tag away.
+        """
+        plain = {"Accept-Encoding": "identity"}  # proxies that compress an answer weaken its tag
+        answer = self._connection.answer("GET", path_to("jobs", job_id), headers=plain)
+        job, etag = self._connection.read(Job, answer), answer.headers.get("etag")
+        if etag is None:
+            raise ClientError(
+                f"{self._connection.address} answered without an ETag: see that proxies between pass that header on"
+            )
+        return job, etag
 
     def list(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.client import Client, NotFound
+from service.client import Client, ClientError, NotFound
 from service.client.jobs import ForkOptions, JobChanges, JobOptions
 from service.jobs.views import EvaluateEach, ForkCreate, JobCreate, JobPage, JobUpdate
 from tests.support.client_answers import Answers, connected, good
@@ -36,6 +36,15 @@ def test_a_change_sends_what_is_given_and_the_tag_it_is_meant_for() -> None:
     sent = answers.requests[-1]
     assert (sent.method, sent.headers["if-match"]) == ("PATCH", '"4"')
     assert sent.content == b'{"labels":{"team":"vision"},"max_runtime_seconds":null}'
+
+
+def test_a_tag_is_asked_for_as_it_is_and_never_made_up() -> None:
+    answers = Answers(httpx2.Response(200, content=job_view().model_dump_json()))
+
+    with connected(answers) as client, pytest.raises(ClientError, match="without an ETag"):
+        client.jobs.retrieve_with_etag("job_1")
+
+    assert answers.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_what_can_be_said_of_a_job_is_what_the_service_takes() -> None:
