@@ -4,6 +4,7 @@
       ServiceUnreachable        no answer: not started, wrong address, timeout
       UploadFailed              the object store did not take a file
       DownloadFailed            a file of a checkpoint is not there, or did not come as it was written
+      MessageRefused            a webhook's message is not signed as it should be
       StillRunning              `wait` ran out of time; the job goes on
       RequestFailed             an answer that says no; has status, code, request_id, details
         AuthenticationFailed    401
@@ -48,6 +49,10 @@ class UploadFailed(ClientError):
 
 class DownloadFailed(ClientError):
     """A file of a checkpoint is not there, or did not come as it was written."""
+
+
+class MessageRefused(ClientError):
+    """A webhook's message is not signed with the secret, is old, or cannot be read."""
 
 
 class StillRunning(ClientError):

@@ -1,12 +1,47 @@
-"""Where the service posts what happens to jobs."""
+"""Where the service posts what happens to jobs, and what a receiver makes of it."""
 
-from collections.abc import Iterator, Sequence
+import hmac
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypedDict, Unpack
 
+from pydantic import ValidationError
+
 from service.client.connection import Connection
+from service.client.documents import understood
+from service.client.errors import MessageRefused
 from service.client.pages import rows
 from service.client.paths import path_to
-from service.webhooks.views import Delivery, DeliveryPage, NewWebhook, Webhook, WebhookPage
+from service.client.refusals import not_understood
+from service.webhooks.signatures import signature
+from service.webhooks.views import Delivery, DeliveryPage, Message, NewWebhook, Webhook, WebhookPage
+
+_TOLERANCE_SECONDS = 300.0  # between the clock of the service and ours
+
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes, *, now: float | None = None) -> Message:
+    """A message that a receiver was posted, once it is certain that the service has sent it, and lately.
+
+    `body` are the bytes as they came, `now` is in seconds since 1970. One message may come more than once: its header
+    `webhook-id` tells.
+
+    Raises:
+        MessageRefused: it is not signed with this secret, or more than five minutes old.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    if not (timestamp.isascii() and timestamp.isdigit()):
+        raise MessageRefused("the message does not say when it was sent: its headers are not those of a webhook")
+    expected = signature(secret, message_id=message_id, timestamp=int(timestamp), body=body).encode()
+    signatures = given.get("webhook-signature", "").split()
+    if not any(hmac.compare_digest(each.encode(), expected) for each in signatures):
+        raise MessageRefused("the message is not signed with this secret: do not believe it")
+    if abs((time.time() if now is None else now) - int(timestamp)) > _TOLERANCE_SECONDS:
+        raise MessageRefused("the message was sent at another time: somebody repeats it, or a clock is wrong")
+    try:
+        return understood(Message, body)
+    except ValidationError as error:
+        raise MessageRefused(f"the service sends {not_understood(error)}") from None
 
 
 class WebhookChanges(TypedDict, total=False):
