@@ -18,8 +18,8 @@ from service.keys.views import ApiKey, Priority, Project
 from service.web.views import Scope
 
 _LISTING: Any = {"cls": ListsByDefault, "rich_markup_mode": None}
-keys = typer.Typer(help="API keys: make and revoke them; without a command, a list.", **_LISTING)
-projects = typer.Typer(help="Projects, and what their jobs may have; without a command, a list.", **_LISTING)
+keys = typer.Typer(help="API keys: make and revoke them. Without a command, a list.", **_LISTING)
+projects = typer.Typer(help="Projects, and what their jobs may have. Without a command, a list.", **_LISTING)
 
 _USUAL = [Scope.READ, Scope.WRITE]
 ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")]

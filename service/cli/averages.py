@@ -30,9 +30,10 @@ def average(
     images: Annotated[int | None, typer.Option("--images", help="Images seen; default: last checkpoint.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
 ) -> None:
-    """Rebuild a moving average of another width, of a job with power-function averages.
+    """Rebuild a moving average of another width.
 
-    Fetches those of its stored averages that count; until it is done they take room in the temporary folder ($TMPDIR).
+    Takes a job with power-function averages. Fetches those of its stored averages that count; until it is done they
+    take room in the temporary folder ($TMPDIR).
     """
     options = ["--relative-width", str(relative_width), "--output", str(output)]
     options += () if images is None else ("--images", str(images))
@@ -61,9 +62,10 @@ def export(
     project: Project = None,
     home: Home = None,
 ) -> None:
-    """Write a model to a folder that stands for itself: weights, how they came about, what was measured.
+    """Write a model to a folder that stands for itself.
 
-    Three lines of Python, which are in its README.md, draw from it without a service.
+    It has the weights, how they came about, and what was measured. Three lines of Python, which are in its README.md,
+    draw from it without a service.
     """
     options = ["--output", str(output)]
     options += () if at is None else ("--images", str(at))

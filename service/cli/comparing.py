@@ -48,7 +48,10 @@ def compare(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put two trainings beside each other, by the evaluations that both have had: per image, and per second of work."""
+    """Put two trainings beside each other.
+
+    By the evaluations that both have had: per image, and per second of work.
+    """
     pair = {"job_id": find(client, job).id, "control_job_id": find(client, control).id}
     spec = documents.completed({"kind": "compare"} | pair, ())
     options = values.job_options(name, label, priority, max_runtime)
@@ -76,10 +79,10 @@ def study(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
     as_json: AsJson = False,
 ) -> None:
-    """Find out whether consistency pays: train with and without it, evaluate both, compare.
+    """Find out whether consistency pays.
 
-    The control is the same training by denoising score matching alone, with the same images in the same order and the
-    same noise. May be interrupted and given again.
+    Trains with and without it, evaluates both, and compares. The control is the same training by denoising score
+    matching alone, with the same images in the same order and the same noise. May be interrupted and given again.
     """
     _check_name(name)
     spec = documents.load(source, changes, whole=partial(whole_digest, client))

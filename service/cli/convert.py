@@ -16,9 +16,9 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="What is written.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
 ) -> None:
-    """Convert a published snapshot into weights that a job can start from.
+    """Convert a published snapshot into weights for jobs.
 
-    Nothing in the snapshot is executed. A job uses the result by --set initial_weights=FILE.safetensors.
+    Nothing in the snapshot is executed. A job starts from the result by --set initial_weights=FILE.safetensors.
     """
     require_pytorch("converting")
     options = (f"--output={output}", *(["--force"] if force else []))

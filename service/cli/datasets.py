@@ -17,7 +17,7 @@ from service.client import Client
 from service.datasets.views import Dataset, DatasetDetails
 
 datasets = typer.Typer(
-    cls=ListsByDefault, help="Image sets that were imported; without a command, a list.", rich_markup_mode=None
+    cls=ListsByDefault, help="Image sets that were imported. Without a command, a list.", rich_markup_mode=None
 )
 
 Digest = Annotated[
@@ -57,7 +57,10 @@ def show(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an image set: its classes, what was left out, and how to train on it."""
+    """Show an image set, and how to train on it.
+
+    With its classes, and what was left out.
+    """
     found = client.datasets.retrieve(whole_digest(client, digest))
     if preview:
         _save(client, found, preview)

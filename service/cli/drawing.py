@@ -49,10 +49,11 @@ def sample(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw images from a checkpoint or a file of weights, each a function of its own seed.
+    """Draw images from a checkpoint or a file of weights.
 
-    Its workers are of the kind that the job trained on, of weights GPUs (--set compute.accelerator=cpu). Other fields:
-    --set sampler={steps: 40}, --set classes=[3], --set archive=npz, --set compute.workers=4.
+    Each is a function of its own seed. Its workers are of the kind that the job trained on, of weights GPUs (--set
+    compute.accelerator=cpu). Other fields: --set sampler={steps: 40}, --set classes=[3], --set archive=npz, --set
+    compute.workers=4.
     """
     fields = {"num_images": images, "first_seed": seed}
     document = {"kind": "sample"} | _source(client, job, at, average, weights) | fields
@@ -85,11 +86,11 @@ def evaluate(
     watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a checkpoint or weights: distances to the training images, copies of them, consistency by noise level.
+    """Measure a checkpoint or weights.
 
-    EDM's protocol is --images 50000 --repeats 3, with
-    --set 'features={kind: inception, weights: FILE, sha256: DIGEST}'. Without weights of your own nothing is called
-    FID. Weights take --dataset, or published statistics: --set reference=FILE.npz.
+    Distances to the training images, copies of them, consistency by noise level. EDM's protocol is --images 50000
+    --repeats 3, with --set 'features={kind: inception, weights: FILE, sha256: DIGEST}'. Without weights of your own
+    nothing is called FID. Weights take --dataset, or published statistics: --set reference=FILE.npz.
     """
     fields = {"num_images": images, "repeats": repeats, "held_out": held_out}
     document: documents.Document = {"kind": "evaluate"} | _source(client, job, at, average, weights) | fields

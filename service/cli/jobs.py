@@ -80,7 +80,10 @@ def _latest(client: Client, job: Job) -> dict[str, float | None]:
 
 @on_service
 def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
-    """Show one job: how it stands and why, its attempts, and what it can be asked."""
+    """Show how a job stands, and why.
+
+    With its attempts, and what it can be asked.
+    """
     found = client.jobs.retrieve(find(client, job).id)  # a list does not say how long the queue is
     attempts = client.jobs.attempts(found.id) if found.attempt else ()
     document = found.model_dump(mode="json") | {"attempts": attempts}
@@ -103,7 +106,10 @@ def usage(
     all_projects: AllProjects = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show who has had how many GPUs and CPU workers, and for how long."""
+    """Show who has had how many workers, and for how long.
+
+    GPUs and CPU workers are counted each by themselves.
+    """
     found = client.usage(since=datetime.now(UTC) - timedelta(days=days), all_projects=all_projects or None)
     nothing = f"no jobs ran in the last {days} days"
     tell(found, details.usage(found.data, all_projects=all_projects) if found.data else nothing, as_json=as_json)

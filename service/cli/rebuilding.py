@@ -25,10 +25,10 @@ Copy = Annotated[Path, typer.Argument(metavar="FILE", help="A copy of the databa
 
 @admin.command()
 def backup(file: Copy, home: Home = None) -> None:
-    """Copy the database of this machine's stack, which may run meanwhile.
+    """Copy the database of this machine's stack.
 
-    It holds keys, webhooks and the audit, which nothing else does. Copy the buckets after it, or stop the stack and
-    copy its whole folder instead.
+    The stack may run meanwhile. The copy holds keys, webhooks and the audit, which nothing else does. Copy the buckets
+    after it, or stop the stack and copy its whole folder instead.
     """
     folder, run, keys = state_of(home)
     raise typer.Exit(_administer(folder, run.ports, keys, "backup", str(file.absolute())))
@@ -36,16 +36,16 @@ def backup(file: Copy, home: Home = None) -> None:
 
 @admin.command()
 def restore(file: Copy, home: Home = None) -> None:
-    """Put a copy of the database back into a stopped stack that has none, with what has happened since.
+    """Put a copy of the database back into a stopped stack.
 
-    Stop the stack first, then move its database away (api/service.db*).
+    What has happened since is brought back, too. Stop the stack first, then move its database away (api/service.db*).
     """
     _beside_its_store(home, "restore", str(file.absolute()))
 
 
 @admin.command()
 def rebuild(home: Home = None) -> None:
-    """Restore lost jobs of this machine's stack from its object store.
+    """Restore lost jobs of the stack from its object store.
 
     For when its database is lost or damaged: stop the stack, move the database away (api/service.db*), and run this.
     Jobs that the database knows stay as they are, unless the object store has heard of them since.

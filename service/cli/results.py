@@ -70,7 +70,10 @@ def results(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a sample, evaluation or import job has found, or the evaluations of a training job."""
+    """Show what a job has found.
+
+    A sample, evaluation, import or comparison job; of a training job, its evaluations.
+    """
     found = find(client, job)
     if found.spec.kind == "train":
         _show_evaluations(client, found, output, as_json=as_json)

@@ -34,9 +34,10 @@ def update(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change name, labels, priority or time limit of a job, whether it waits, runs or has ended.
+    """Change name, labels, priority or time limit of a job.
 
-    Its document stays as it is: `cdm fork` and `cdm submit --like` make another job of it.
+    It may wait, run, or have ended. Its document stays as it is: `cdm fork` and `cdm submit --like` make another job of
+    it.
     """
     changes = _changes(name, priority, max_runtime)
     if not changes and not label:

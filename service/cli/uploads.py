@@ -15,7 +15,7 @@ from service.client import Client
 
 uploads = typer.Typer(
     cls=ListsByDefault,
-    help="Files that were sent for jobs to read, and take room; without a command, a list.",
+    help="Files that were sent for jobs to read. They take room. Without a command, a list.",
     rich_markup_mode=None,
 )
 
@@ -34,7 +34,10 @@ def list_uploads(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List what was sent, newest first; also what has expired and jobs still read."""
+    """List what was sent, newest first.
+
+    Also what has expired and jobs still read.
+    """
     found, has_more = first(client.uploads.list(limit=limit + 1), limit)
     head = ("UPLOAD", "NAME", "MIB", "MISSING PARTS", "EXPIRES")
     rows = (
@@ -52,9 +55,10 @@ def send_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Or a folder of images, which becomes a ZIP.")],
     as_json: AsJson = False,
 ) -> None:
-    """Send a file that several jobs are to read, and say how documents name it.
+    """Send a file that several jobs are to read.
 
-    For one job that is not needed: `cdm submit` and others send the files that a document names and that are here.
+    Says how documents name it. For one job that is not needed: `cdm submit` and others send the files that a document
+    names and that are here.
     """
     upload = sending.send(client, str(file))
     tell(upload, upload.path, as_json=as_json)
@@ -63,7 +67,10 @@ def send_file(
 @uploads.command()
 @on_service
 def delete(client: Client, upload: UploadId, as_json: AsJson = False) -> None:
-    """Remove a file that was sent, and that no job is to read; what was imported of it stays."""
+    """Remove a file that was sent, and that no job is to read.
+
+    What was imported of it stays.
+    """
     found = that_begin(client.uploads.list(), upload, id_of=lambda one: one.id, mark="upl_")
     whole = only(found, upload, what="uploads", lists="uploads").id
     client.uploads.delete(whole)

@@ -76,7 +76,10 @@ def archive(client: Client, job: JobName, as_json: AsJson = False) -> None:
 
 @on_service
 def restore(client: Client, job: JobName, as_json: AsJson = False) -> None:
-    """Put an archived job back into the lists: `latest` is the newest of those."""
+    """Put an archived job back into the lists.
+
+    `latest` is the newest of those that are archived.
+    """
     _tell(client.jobs.restore(find(client, job, archived=True).id), as_json=as_json, done="is in the lists again")
 
 

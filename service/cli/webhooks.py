@@ -15,7 +15,7 @@ from service.webhooks.views import Delivery
 
 webhooks = typer.Typer(
     cls=ListsByDefault,
-    help="Addresses that are told what happens to jobs; without a command, a list.",
+    help="Addresses that are told what happens to jobs. Without a command, a list.",
     rich_markup_mode=None,
 )
 
@@ -35,9 +35,9 @@ def create(
     ] = [],
     as_json: AsJson = False,
 ) -> None:
-    """Have events posted to an address, and show the secret for the only time.
+    """Have events posted to an address.
 
-    Messages are signed with it as standardwebhooks.com has it.
+    Shows the secret for the only time. Messages are signed with it as standardwebhooks.com has it.
     """
     try:
         made = client.webhooks.create(address, event_types=event)

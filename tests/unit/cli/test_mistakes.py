@@ -83,6 +83,18 @@ def test_a_disk_that_is_full_is_one_line(arguments: tuple[str, ...]) -> None:
     assert (ended.returncode, ended.stderr) == (1, "error: cannot read or write: No space left on device\n")
 
 
+@pytest.mark.parametrize("group", ["", "admin", "datasets", "keys", "projects", "uploads", "webhooks"])
+def test_what_a_command_does_is_said_in_a_line_of_a_narrow_terminal(
+    cdm: Command, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    answer = cdm(*group.split(), "--help")
+
+    assert answer.out.startswith("Usage: cdm ")
+    assert "..." not in answer.out.replace("[ARGS]...", "")
+
+
 def test_the_command_does_not_wait_for_heavy_packages() -> None:
     """A fresh interpreter, since this one has imported everything."""
     heavy = ("torch", "ray", "fastapi", "sqlalchemy", "boto3", "mlflow", "numpy", "psutil", "rich")
