@@ -68,7 +68,8 @@ class TrainSpec(Document):
     initial_weights: Annotated[
         NamedFile | None,
         Field(
-            description="What `cdm convert` wrote: a path of the workers; or https://, s3://, upload://ID; null: random"
+            description="What `cdm convert` or `cdm average` wrote: a path of the workers; or https://, s3://, "
+            "upload://ID; null: random"
         ),
     ] = None
     preconditioning: Preconditioning = EDM(kind="edm")
