@@ -167,15 +167,17 @@ class _Study:
         )
         sent = request.model_copy(update={"spec": spec, "evaluations": options["evaluations"]})
         warn(self._client, spec, options)
-        return self._created_once(spec, options, _digest(sent))
+        return self._created_once(spec, options, f"study-{_digest(sent)}")
 
-    def _created_once(self, spec: AnySpec, options: JobOptions, digest: str, *, deleted: str = "") -> Job:
+    def _created_once(self, spec: AnySpec, options: JobOptions, first_key: str) -> Job:
         """A key that the service knows is answered as then; if that job was deleted since, a new one follows it."""
-        job = self._client.jobs.create(spec, **options, idempotency_key=f"study-{digest}{deleted}")
-        try:
-            return self._client.jobs.retrieve(job.id)
-        except Gone:
-            return self._created_once(spec, options, digest, deleted=f"-{job.id}")
+        key = first_key
+        while True:
+            job = self._client.jobs.create(spec, **options, idempotency_key=key)
+            try:
+                return self._client.jobs.retrieve(job.id)
+            except Gone:
+                key = f"{first_key}-{job.id}"
 
     def _begun(self, labels: Mapping[str, str]) -> Job | None:
         """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""

@@ -1,5 +1,7 @@
 """`cdm submit` and `cdm presets`."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -30,7 +32,7 @@ from service.cli.output import remark, say, tell
 from service.client import Client
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
-from service.jobs.views import Job
+from service.jobs.views import EvaluateEach, Job
 from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
 
@@ -79,37 +81,51 @@ def submit(
     --evaluate 'features={kind: inception, weights: FILE, sha256: DIGEST}'. A job again, with changes:
     --like JOB --set compute.microbatch_images=64; with it, --label KEY- leaves a label out.
     """
+    connect = partial(connected, url, key, home, project=project)  # not before it is needed: mistakes are said without
     before = None
     if like is not None:
-        with connected(url, key, home, project=project) as client:
+        with connect() as client:
             before = find(client, like)
 
     def whole(digest: str) -> str:
-        with connected(url, key, home, project=project) as client:
+        with connect() as client:
             return whole_digest(client, digest)
 
     spec = documents.completed(_document(source, before), changes, whole=whole)
     options = values.job_options(name, () if before else label, priority, max_runtime)
     inherited = before.evaluations if before else None
-    evaluations = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
-    options["evaluations"] = evaluations
+    options["evaluations"] = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
     if control:
-        if not evaluations:
-            raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
-        options["control"] = control
+        _add_control(options, control)
     if before:
-        options["labels"] = earlier.labels(before, label)
-        earlier.require_fitting(spec, options, before=before)
-        for words in earlier.left_behind(before, options):
-            say(words, as_json=as_json)
-    with connected(url, key, home, project=project) as client:
+        _take_over(before, spec, options, label, as_json=as_json)
+    with connect() as client:
         if dry_run:
             plan = client.jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
-            if evaluations:
-                options["evaluations"] = sending.evaluations_sent(client, evaluations)
-            hand_in(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
+            _submit_sent(client, spec, options, watch=watch, as_json=as_json)
+
+
+def _add_control(options: JobOptions, control: Literal["edm"]) -> None:
+    if not options.get("evaluations"):
+        raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
+    options["control"] = control
+
+
+def _take_over(before: Job, spec: AnySpec, options: JobOptions, label: Sequence[str], *, as_json: bool) -> None:
+    """What an earlier job has beside its document; says what is left behind."""
+    options["labels"] = earlier.labels(before, label)
+    earlier.require_fitting(spec, options, before=before)
+    for words in earlier.left_behind(before, options):
+        say(words, as_json=as_json)
+
+
+def _submit_sent(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
+    """Once the files that it names are sent."""
+    if isinstance(evaluations := options.get("evaluations"), EvaluateEach):
+        options["evaluations"] = sending.evaluations_sent(client, evaluations)
+    hand_in(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
 
 
 def _document(source: str | None, before: Job | None) -> documents.Document:
