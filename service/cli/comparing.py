@@ -12,14 +12,14 @@ from typing import Annotated, Literal, cast
 import typer
 
 from service.cli import documents, results, sending, text, values, watching
-from service.cli.beginnings import whole_digest
 from service.cli.connection import find
-from service.cli.earlier import STUDY_REQUEST
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
+from service.cli.id_prefixes import whole_digest
+from service.cli.inheritance import STUDY_REQUEST
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
-from service.cli.submission import hand_in, warn
+from service.cli.submission import submit_and_report, warn
 from service.client import Client, Gone
 from service.client.documents import understood
 from service.client.jobs import JobOptions
@@ -55,7 +55,7 @@ def compare(
     pair = {"job_id": find(client, job).id, "control_job_id": find(client, control).id}
     spec = documents.completed({"kind": "compare"} | pair, ())
     options = values.job_options(name, label, priority, max_runtime)
-    hand_in(client, spec, options, watch=watch, as_json=as_json)
+    submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
 @on_service

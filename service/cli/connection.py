@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.cli.beginnings import only, that_begin
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
+from service.cli.id_prefixes import only, with_prefix
 from service.client import AuthenticationFailed, Client, Gone, NotFound, PermissionDenied, ServiceUnreachable
 from service.embedded.documents import Connection, Keys, Run
 from service.embedded.folder import Folder
@@ -54,10 +54,10 @@ def connected(url: str | None, key: str | None, home: Path | None, **options: An
     except PermissionDenied:
         raise
     except AuthenticationFailed as error:
-        raise CommandFailed(f"{error}{whence(service)}") from None
+        raise CommandFailed(f"{error}{key_source(service)}") from None
 
 
-def whence(service: Service) -> str:
+def key_source(service: Service) -> str:
     """Where a key that the stack of this machine does not know came from, if nobody gave it here."""
     if service.folder is None or service.key != os.environ.get("CDM_API_KEY"):
         return ""
@@ -95,8 +95,8 @@ def find(client: Client, name: str, *, kind: str | None = None, archived: bool =
     except Gone:  # a whole id, and it says since when
         raise
     except NotFound:
-        jobs = [] if archived else _that_begin(client.jobs.list(), name)
-        jobs = jobs or _that_begin(client.jobs.list(archived=True), name)
+        jobs = [] if archived else _with_prefix(client.jobs.list(), name)
+        jobs = jobs or _with_prefix(client.jobs.list(archived=True), name)
         return only(jobs, name, what="archived jobs" if archived else "jobs", lists=_listing(archived=archived))
 
 
@@ -117,8 +117,8 @@ def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
     return newest
 
 
-def _that_begin(jobs: Iterable[Job], name: str) -> list[Job]:
-    return that_begin(jobs, name, id_of=lambda job: job.id, mark="job_")
+def _with_prefix(jobs: Iterable[Job], name: str) -> list[Job]:
+    return with_prefix(jobs, name, id_of=lambda job: job.id, mark="job_")
 
 
 def _listing(*, archived: bool) -> str:

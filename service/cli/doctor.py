@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from service.cli.connection import Service, service_of, whence
+from service.cli.connection import Service, key_source, service_of
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.options import AsJson, Home, Key, Project, Url
@@ -118,7 +118,7 @@ def _key(client: Client, service: Service) -> Finding:
     except PermissionDenied as error:
         return Finding("key", False, str(error), f"ask an admin for a key that may ({command('keys create')})")
     except AuthenticationFailed as error:
-        return Finding("key", False, f"{error}{whence(service)}", "give another with --key or CDM_API_KEY")
+        return Finding("key", False, f"{error}{key_source(service)}", "give another with --key or CDM_API_KEY")
     except NotFound as error:  # of the project
         return Finding("key", False, str(error), "name another with --project, or none")
     except RateLimited as error:

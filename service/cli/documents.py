@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.cli.beginnings import DIGEST_DIGITS
 from service.cli.errors import CommandFailed
+from service.cli.id_prefixes import DIGEST_DIGITS
 from service.jobs.views import EvaluateEach
 from workers.contract.document import problems_of
 from workers.contract.jobs import AnySpec, job_schema, parse_job

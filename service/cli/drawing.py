@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from service.cli import completion, documents, sending, values
-from service.cli.beginnings import whole_digest
 from service.cli.connection import find_training
+from service.cli.id_prefixes import whole_digest
 from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
-from service.cli.submission import hand_in
+from service.cli.submission import submit_and_report
 from service.client import Client
 from workers.contract.evaluation import FEWEST_IMAGES
 from workers.contract.sampling import MOST_PASS_IMAGES
@@ -59,7 +59,7 @@ def sample(
     document = {"kind": "sample"} | _source(client, job, at, average, weights) | fields
     options = values.job_options(name, label, priority, max_runtime)
     spec = sending.spec_sent(client, documents.completed(document, changes))
-    hand_in(client, spec, options, watch=watch, as_json=as_json)
+    submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
 @on_service
@@ -100,7 +100,7 @@ def evaluate(
         document["drift_images"] = 0  # there are no images to measure losses and gaps at
     options = values.job_options(name, label, priority, max_runtime)
     spec = sending.spec_sent(client, documents.completed(document, changes, whole=partial(whole_digest, client)))
-    hand_in(client, spec, options, watch=watch, as_json=as_json)
+    submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
 def _source(

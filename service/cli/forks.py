@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import details, documents, earlier, sending, values
+from service.cli import details, documents, inheritance, sending, values
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import (
@@ -50,7 +50,7 @@ def fork(
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
     parent = find(client, job, kind="train")
     options: ForkOptions = values.job_options(name, label, priority, max_runtime)
-    evaluations = earlier.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
+    evaluations = inheritance.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
     if evaluations != parent.evaluations:
         options["evaluations"] = evaluations and sending.evaluations_sent(client, evaluations)
     overrides = sending.document_sent(client, documents.overrides(parent.spec, changes))

@@ -9,7 +9,7 @@ import typer
 from service.cli import documents, sending, values
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
-from service.cli.submission import hand_in
+from service.cli.submission import submit_and_report
 from service.client import Client
 from workers.contract.locations import is_bucket_folder
 
@@ -62,7 +62,7 @@ def import_(
         sent = spec.model_dump(mode="json")
         sent["dataset"] = sending.dataset_sent(client, sent["dataset"], path)
         spec = documents.completed(sent, ())
-    hand_in(client, spec, options, watch=watch, as_json=as_json)
+    submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
 def _format(path: str) -> Format:

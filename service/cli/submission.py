@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli import completion, details, documents, earlier, sending, values, watching
-from service.cli.beginnings import whole_digest
+from service.cli import completion, details, documents, inheritance, sending, values, watching
 from service.cli.commented import commented
 from service.cli.connection import connected, find
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
+from service.cli.id_prefixes import whole_digest
 from service.cli.options import (
     AsJson,
     Changes,
@@ -94,7 +94,7 @@ def submit(
     spec = documents.completed(_document(source, before), changes, whole=whole)
     options = values.job_options(name, () if before else label, priority, max_runtime)
     inherited = before.evaluations if before else None
-    options["evaluations"] = earlier.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
+    options["evaluations"] = inheritance.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
     if control:
         _add_control(options, control)
     if before:
@@ -115,9 +115,9 @@ def _add_control(options: JobOptions, control: Literal["edm"]) -> None:
 
 def _take_over(before: Job, spec: AnySpec, options: JobOptions, label: Sequence[str], *, as_json: bool) -> None:
     """What an earlier job has beside its document; says what is left behind."""
-    options["labels"] = earlier.labels(before, label)
-    earlier.require_fitting(spec, options, before=before)
-    for words in earlier.left_behind(before, options):
+    options["labels"] = inheritance.labels(before, label)
+    inheritance.require_fitting(spec, options, before=before)
+    for words in inheritance.left_behind(before, options):
         say(words, as_json=as_json)
 
 
@@ -125,7 +125,7 @@ def _submit_sent(client: Client, spec: AnySpec, options: JobOptions, *, watch: b
     """Once the files that it names are sent."""
     if isinstance(evaluations := options.get("evaluations"), EvaluateEach):
         options["evaluations"] = sending.evaluations_sent(client, evaluations)
-    hand_in(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
+    submit_and_report(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
 
 
 def _document(source: str | None, before: Job | None) -> documents.Document:
@@ -138,7 +138,7 @@ def _document(source: str | None, before: Job | None) -> documents.Document:
     return documents.read(source)
 
 
-def hand_in(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
+def submit_and_report(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
     """Submit a job, and say how to follow it, or do."""
     warn(client, spec, options)
     job = client.jobs.create(spec, **options)

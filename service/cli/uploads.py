@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from service.cli import completion, sending
-from service.cli.beginnings import only, that_begin
 from service.cli.groups import ListsByDefault
+from service.cli.id_prefixes import only, with_prefix
 from service.cli.options import AsJson, on_service
 from service.cli.output import first, tell
 from service.cli.text import local, table
@@ -71,7 +71,7 @@ def delete(client: Client, upload: UploadId, as_json: AsJson = False) -> None:
 
     What was imported of it stays.
     """
-    found = that_begin(client.uploads.list(), upload, id_of=lambda one: one.id, mark="upl_")
+    found = with_prefix(client.uploads.list(), upload, id_of=lambda one: one.id, mark="upl_")
     whole = only(found, upload, what="uploads", lists="uploads").id
     client.uploads.delete(whole)
     tell({"deleted": whole}, f"deleted {whole}", as_json=as_json)

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from service.cli.earlier import STUDY_REQUEST
+from service.cli.inheritance import STUDY_REQUEST
 from service.jobs.views import CONTROL_OF, EvaluateEach, Job
 from tests.support.answering import answering
 from tests.support.command import Command
