@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.client.webhooks import verify
 from service.database.tables import webhooks
 from service.jobs.lifecycle import JobState
 from service.web.addresses import Address, AddressGuard
@@ -25,6 +26,8 @@ async def test_an_event_is_posted_signed_and_shown_as_delivered(mail: Post) -> N
     [received] = await mail.delivered()
 
     assert_signed(received, webhook["secret"])
+    verified = verify(webhook["secret"], received.headers, received.body, now=mail.clock().timestamp())
+    assert verified.model_dump(mode="json") == received.json
     assert int(received.headers["webhook-timestamp"]) == int(mail.clock().timestamp())
     assert received.headers["content-type"] == "application/json"
     message = received.json
