@@ -18,7 +18,7 @@
         PreconditionFailed      412: it was changed in the meantime; has current_etag
         InvalidRequest          400, 413, 415, 422; has problems, one per wrong field
         RateLimited             429; has retry_after, in seconds
-        ServiceFailed           5xx, or an answer that is not ours
+        ServiceFailed           5xx, or an answer that is not ours, or of another release
           ServiceUnavailable    502, 503, 504; has retry_after, in seconds, if the service said so
 
 The text of each is one line that says what to do.

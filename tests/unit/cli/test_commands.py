@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.cli import jobs
 from service.cli.documents import load
 from service.cluster.base import Resources
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
@@ -53,6 +54,17 @@ def test_a_list_that_is_cut_says_so_beside_the_answer(service: Service) -> None:
     assert (len(cut.document), cut.err) == (1, "there are more than these: see them with a higher --limit\n")
     assert (len(whole.document), whole.err) == (2, "")
     assert (len(audit.out.splitlines()), audit.err) == (2, cut.err)
+
+
+def test_a_queue_as_long_as_is_listed_may_be_longer(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.cluster.reachable = False
+    service.submit()
+
+    whole = service.cdm("queue")
+    monkeypatch.setattr(jobs, "MOST_QUEUED", 1)
+
+    assert whole.err == ""
+    assert service.cdm("queue", "--json").err == "these are the first 1: there may be more\n"
 
 
 def test_a_list_and_a_job_say_of_what_kind_it_is_and_what_is_planned(service: Service) -> None:
