@@ -2,15 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Response
+from fastapi import Depends, Path
 
 from service.datasets.errors import DatasetInUse
 from service.datasets.presentation import dataset_view, details_view
 from service.datasets.usecases import Datasets
 from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
 from service.errors import DatasetNotFound, StorageUnavailable
-from service.jobs.presentation import job_view
-from service.jobs.requests import MlflowUrl
+from service.jobs.answers import Show
 from service.jobs.requests import Service as JobService
 from service.jobs.views import Job
 from service.web.audit import RequestOrigin
@@ -44,13 +43,11 @@ async def create_dataset(
     datasets: Service,
     jobs: JobService,
     origin: RequestOrigin,
-    mlflow_url: MlflowUrl,
+    show: Show,
     ulid: ReservedUlid,
-    response: Response,
 ) -> Job:
     record = await datasets.submit(body, jobs=jobs, origin=origin, job_id=ulid and f"job_{ulid}")
-    response.headers["Location"] = f"/v1/jobs/{record.id}"
-    return job_view(record, mlflow_url=mlflow_url)
+    return show.created(record)
 
 
 @router.get("/datasets", summary="List data sets, newest first", responses=documented(StorageUnavailable))

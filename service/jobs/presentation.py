@@ -2,15 +2,12 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 from service.jobs import result_views, views
 from service.jobs.objects import JobObjects
 from service.jobs.planning_views import QueueEntry
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import allowed
-from service.web.pagination import Page
-from workers.contract.jobs import read_job
 from workers.contract.records import CheckpointManifest, Progress
 
 _PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples", "evaluations", "files")
@@ -18,31 +15,17 @@ _PRIORITIES = tuple(views.Priority)
 _AS_TRAINING = "?workflowType=machine_learning"  # else MLflow shows the run among evaluations of chats
 
 
-def job_view(job: JobRecord, *, mlflow_url: str) -> views.Job:
-    """`mlflow_url` is where browsers find MLflow."""
-    return views.Job(spec=read_job(job.spec), **_fields(job, mlflow_url=mlflow_url))
+def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> views.Job:
+    """Nothing is checked again: its documents were when they came, and those of a later release are shown, too.
 
-
-def job_json(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> str:
-    """`job_view` as JSON. The document was checked when it came and is copied: reading it takes longest of all."""
-    fields = _fields(job, mlflow_url=mlflow_url, queue_position=queue_position)
-    rest = views.Job.model_construct(None, **fields).model_dump_json(exclude={"spec"})
-    return f'{rest[:-1]},"spec":{job.spec}}}'
-
-
-def job_page(page: Page[JobRecord], *, mlflow_url: str) -> str:
-    """`views.JobPage` as JSON."""
-    data = ",".join(job_json(job, mlflow_url=mlflow_url) for job in page.rows)
-    rest = json.dumps({"has_more": page.has_more, "next_cursor": page.next_cursor})
-    return f'{{"data":[{data}],{rest[1:]}'
-
-
-def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None = None) -> dict[str, Any]:
-    """Of a `views.Job`, all but the document."""
+    Args:
+        mlflow_url: where browsers find MLflow
+        queue_position: 1 = next; None = not queued, or not asked for
+    """
     page = f"{mlflow_url.rstrip('/')}/#/experiments/{job.mlflow_experiment_id}/runs/{job.mlflow_run_id}{_AS_TRAINING}"
     this = f"/v1/jobs/{job.id}"
     parent = views.Parent(job_id=job.parent_job_id, images_seen=job.parent_images or 0) if job.parent_job_id else None
-    return {
+    fields = {
         "id": job.id,
         "project": job.project,
         "name": job.name,
@@ -53,10 +36,11 @@ def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None = Non
         "reason": job.reason,
         "message": job.message,
         "queue_position": queue_position,
-        "evaluations": views.EvaluateEach.model_validate_json(job.evaluations) if job.evaluations else None,
+        "evaluations": json.loads(job.evaluations) if job.evaluations else None,
         "control_job_id": job.control_job_id,
         "dataset_digest": job.dataset or None,
         "unclean": job.unclean,
+        "spec": json.loads(job.spec),
         "spec_sha256": job.spec_sha256,
         "parent": parent,
         "created_at": job.created_at,
@@ -73,6 +57,7 @@ def _fields(job: JobRecord, *, mlflow_url: str, queue_position: int | None = Non
         "allowed": allowed(job),
         "links": {"self": this, **{name: f"{this}/{name}" for name in _PARTS}},
     }
+    return views.Job.model_construct(None, **fields)
 
 
 def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:

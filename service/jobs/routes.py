@@ -1,6 +1,5 @@
 """The REST interface of jobs: what is asked of them. What they leave is in `results.py`."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Body, Depends, Query, Request, Response
@@ -12,17 +11,18 @@ from service.errors import (
     StateConflict,
     StorageUnavailable,
 )
+from service.jobs.answers import Show
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.planning_views import MOST_QUEUED, Plan, Queue
-from service.jobs.presentation import job_json, job_page, job_view, queue_entry
+from service.jobs.presentation import job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
 from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
 from service.web.errors import PreconditionFailed
-from service.web.etags import IfMatch, etag
+from service.web.etags import IfMatch
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -39,7 +39,7 @@ _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
 @router.post(
     "/jobs",
     status_code=201,
-    response_model=Job | Plan,
+    response_model=Job,
     summary="Submit a job, or plan one with dry_run",
     dependencies=_POST,
     responses={
@@ -52,22 +52,19 @@ async def create_job(
     jobs: Service,
     origin: RequestOrigin,
     _: Writer,
-    mlflow_url: MlflowUrl,
+    show: Show,
     reserved: ReservedUlid,
     request: Request,
-    response: Response,
     dry_run: Annotated[bool, Query(description="Say what would come of it; write nothing down")] = False,
-) -> Response | Plan:
+) -> Job | Response:
     if dry_run:
         request.state.nothing_done = True
-        response.status_code = 200
-        return await jobs.plan(body, origin=origin)
-    record = await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}")
-    headers = {"Location": f"/v1/jobs/{record.id}", "ETag": etag(record.event_sequence)}
-    return _json(job_json(record, mlflow_url=mlflow_url), status_code=201, headers=headers)
+        plan = await jobs.plan(body, origin=origin)
+        return Response(plan.model_dump_json(), media_type="application/json")
+    return show.created(await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}"))
 
 
-@router.get("/jobs", summary="List jobs, newest first", response_model=JobPage)
+@router.get("/jobs", summary="List jobs, newest first")
 async def list_jobs(
     jobs: Service,
     mlflow_url: MlflowUrl,
@@ -80,7 +77,7 @@ async def list_jobs(
     created_after: InstantField | None = None,
     cursor: CursorParameter = None,
     limit: LimitParameter = 50,
-) -> Response:
+) -> JobPage:
     filters = Filters(
         project=project,
         owner=owner,
@@ -92,13 +89,12 @@ async def list_jobs(
         before=read_cursor(cursor, kind="jobs"),
     )
     page = page_of(await jobs.store.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
-    return _json(job_page(page, mlflow_url=mlflow_url))
+    return page.shown(JobPage, (job_view(job, mlflow_url=mlflow_url) for job in page.rows))
 
 
-@router.get("/jobs/{job_id}", summary="Show a job", response_model=Job, responses=documented(*_FOUND))
-async def get_job(job: ReadableJob, jobs: Service, mlflow_url: MlflowUrl) -> Response:
-    text = job_json(job, mlflow_url=mlflow_url, queue_position=await jobs.store.queue_position(job))
-    return _json(text, headers={"ETag": etag(job.event_sequence)})
+@router.get("/jobs/{job_id}", summary="Show a job", responses=documented(*_FOUND))
+async def get_job(job: ReadableJob, show: Show) -> Job:
+    return await show(job)
 
 
 @router.patch(
@@ -112,12 +108,10 @@ async def update_job(
     jobs: Service,
     origin: RequestOrigin,
     _: Writer,
-    mlflow_url: MlflowUrl,
-    response: Response,
+    show: Show,
     if_match: IfMatch = None,
 ) -> Job:
-    record = await jobs.update(job_id, body, origin=origin, if_match=if_match)
-    return _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
+    return await show(await jobs.update(job_id, body, origin=origin, if_match=if_match))
 
 
 @router.delete(
@@ -136,10 +130,10 @@ async def cancel_job(
     jobs: Service,
     origin: RequestOrigin,
     _: Writer,
-    mlflow_url: MlflowUrl,
+    show: Show,
     body: Annotated[CancelRequest | None, Body()] = None,
 ) -> Job:
-    return job_view(await jobs.cancel(job_id, body or CancelRequest(), origin=origin), mlflow_url=mlflow_url)
+    return await show(await jobs.cancel(job_id, body or CancelRequest(), origin=origin))
 
 
 @router.post(
@@ -148,13 +142,13 @@ async def cancel_job(
     dependencies=_POST,
     responses=_VERB,
 )
-async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.pause(job_id, origin=origin), mlflow_url=mlflow_url)
+async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.pause(job_id, origin=origin))
 
 
 @router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST, responses=_VERB)
-async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.resume(job_id, origin=origin), mlflow_url=mlflow_url)
+async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.resume(job_id, origin=origin))
 
 
 @router.post(
@@ -163,20 +157,20 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     dependencies=_POST,
     responses=documented(*_FOUND, CheckpointNotFound, StateConflict, *EVERY_POST, StorageUnavailable),
 )
-async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.retry(job_id, origin=origin), mlflow_url=mlflow_url)
+async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.retry(job_id, origin=origin))
 
 
 @router.post("/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST, responses=_VERB)
-async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.archive(job_id, origin=origin), mlflow_url=mlflow_url)
+async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.archive(job_id, origin=origin))
 
 
 @router.post(
     "/jobs/{job_id}/restore", summary="Put an archived job back into the lists", dependencies=_POST, responses=_VERB
 )
-async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.restore(job_id, origin=origin), mlflow_url=mlflow_url)
+async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.restore(job_id, origin=origin))
 
 
 @router.post(
@@ -185,8 +179,8 @@ async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
     dependencies=_POST,
     responses=_VERB,
 )
-async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, mlflow_url: MlflowUrl) -> Job:
-    return job_view(await jobs.replay(job_id, origin=origin), mlflow_url=mlflow_url)
+async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
+    return await show(await jobs.replay(job_id, origin=origin))
 
 
 @router.post(
@@ -205,13 +199,11 @@ async def fork_job(
     jobs: Service,
     origin: RequestOrigin,
     _: Writer,
-    mlflow_url: MlflowUrl,
+    show: Show,
     reserved: ReservedUlid,
-    response: Response,
 ) -> Fork:
     record, changes = await jobs.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
-    job = _with_headers(job_view(record, mlflow_url=mlflow_url), response, version=record.event_sequence)
-    return Fork(job=job, changes=changes)
+    return Fork(job=show.created(record), changes=changes)
 
 
 @router.get("/queue", summary="The jobs that wait, in their order, and why")
@@ -228,14 +220,3 @@ async def show_usage(
     until: Annotated[InstantField | None, Query(description="By default now; jobs that run count up to then")] = None,
 ) -> Usage:
     return await jobs.usage(project, since=since, until=until)
-
-
-def _json(text: str, *, status_code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """What is JSON already: FastAPI would check it again, and write it once more."""
-    return Response(text, status_code, headers, media_type="application/json")
-
-
-def _with_headers(job: Job, response: Response, *, version: int) -> Job:
-    response.headers["Location"] = job.links["self"]
-    response.headers["ETag"] = etag(version)
-    return job

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
@@ -225,8 +225,13 @@ class Job(View):
     state: JobState
     reason: Annotated[str | None, Field(description="Why it is in this state, in one word; why it waits, if it does")]
     message: Annotated[str | None, Field(description="The same, for people")]
-    queue_position: Annotated[int | None, Field(description="1 = next; null outside the queue and in lists")]
-    evaluations: Annotated[EvaluateEach | None, Field(description="What follows its checkpoints by itself")] = None
+    queue_position: Annotated[
+        int | None,
+        Field(description="1 = next; null outside the queue, in lists, and in the answer that creates a job"),
+    ]
+    evaluations: Annotated[
+        SerializeAsAny[EvaluateEach] | None, Field(description="What follows its checkpoints by itself")
+    ] = None
     control_job_id: Annotated[
         str | None, Field(description="The training without consistency that it is to be compared with")
     ] = None
@@ -234,7 +239,7 @@ class Job(View):
         str | None, Field(description="Of the image set that it imports or learns from, once that is known")
     ] = None
     unclean: Annotated[bool, Field(description="It was once taken from the engine by force, without a last checkpoint")]
-    spec: JobSpec
+    spec: SerializeAsAny[JobSpec]  # what the service has kept is sent as it is: a later release may have taken it
     spec_sha256: str
     parent: Parent | None
     created_at: datetime

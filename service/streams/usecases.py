@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.jobs.logs import read_log
-from service.jobs.presentation import job_json
+from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
 from service.jobs.usecases import Jobs
@@ -98,4 +98,4 @@ class Streams:
     async def _show(self, job: JobRecord) -> str:
         """As `GET /v1/jobs/{id}` shows it."""
         position = await self.jobs.store.queue_position(job)
-        return job_json(job, mlflow_url=self.mlflow_url, queue_position=position)
+        return job_view(job, mlflow_url=self.mlflow_url, queue_position=position).model_dump_json()

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from service.app import create_app
 from service.cluster import MemoryCluster
+from service.database import open_database
+from service.database.tables import jobs
 from tests.support.plane import Served, eventually, running, served_in, settings_in
 from tests.support.problems import PROBLEM, assert_problem
 from tests.support.submissions import SMOKE
@@ -246,3 +249,27 @@ async def test_every_route_is_described(served: Served) -> None:
     text = json.dumps(description)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in description["components"]["schemas"]
+
+
+async def test_a_job_that_a_later_release_took_is_shown_by_every_route_as_it_was_written(tmp_path: Path) -> None:
+    """While replicas are replaced one by one, or after a step back."""
+    foreign = SMOKE | {"optimizer": SMOKE["optimizer"] | {"of_tomorrow": 1.5}}
+    evaluations = {"num_images": 1000, "of_tomorrow": True}
+    store, settings = MemoryStore(), {"max_active_jobs": 0}
+    async with served_in(tmp_path, store=store, **settings) as served:
+        job = f"/v1/jobs/{await submitted(served)}"
+    async with (
+        open_database(settings_in(tmp_path).database_url) as database,
+        database.writing() as connection,
+    ):
+        await connection.execute(update(jobs).values(spec=json.dumps(foreign), evaluations=json.dumps(evaluations)))
+
+    async with served_in(tmp_path, store=store, **settings) as served:
+        answers = [await served.api.get(job), await served.api.patch(job, json={"name": "new"})]
+        verbs = ("pause", "resume", "cancel", "archive", "restore")
+        answers += [await served.api.post(f"{job}/{verb}") for verb in verbs]
+        listed = (await served.api.get("/v1/jobs")).json()["data"]
+
+    assert [answer.status_code for answer in answers] == [200] * 7
+    for shown in (*(answer.json() for answer in answers), *listed):
+        assert (shown["spec"], shown["evaluations"]) == (foreign, evaluations)

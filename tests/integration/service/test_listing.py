@@ -15,11 +15,10 @@ from service.identifiers import new_id
 from service.jobs import census, views
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
-from service.jobs.presentation import job_page, job_view
+from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
 from service.keys.store import AuditFilter, KeyStore
-from service.web.pagination import Page
 from tests.support.fresh_databases import Databases, SqliteFiles
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
@@ -173,20 +172,17 @@ async def test_why_jobs_wait_is_said_of_those_that_still_do(database: Database) 
     assert said == {waiting.id: ("waiting_turn", "1 is before it"), gone.id: (None, None)}
 
 
-def test_a_page_is_written_as_its_view_has_it() -> None:
+def test_a_job_is_written_as_its_view_has_it() -> None:
     running = replace(
         made(3), state=JobState.RUNNING, progress=PROGRESS, parent_job_id="job_1", mlflow_experiment_id="7"
     )
-    running = with_condition(running, "Progressing", status=False, message='"so"', at=START)
-    rows = (running, made(4))
+    running = replace(running, evaluations=views.EvaluateEach(repeats=2).model_dump_json())
 
-    written = job_page(Page(rows=rows, next_cursor="abc"), mlflow_url="http://mlflow/")
-
-    data = tuple(job_view(job, mlflow_url="http://mlflow/") for job in rows)
-    assert views.JobPage.model_validate_json(written) == views.JobPage(data=data, has_more=True, next_cursor="abc")
-    assert (
-        job_page(Page(rows=(), next_cursor=None), mlflow_url="") == '{"data":[],"has_more": false, "next_cursor": null}'
-    )
+    for job in (with_condition(running, "Progressing", status=False, message='"so"', at=START), made(4)):
+        shown = job_view(job, mlflow_url="http://mlflow/")
+        read = views.Job.model_validate_json(shown.model_dump_json())
+        assert read.model_dump_json() == shown.model_dump_json()
+        assert (read.spec.model_dump_json(), read.progress) == (job.spec, job.progress)
 
 
 async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
