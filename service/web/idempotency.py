@@ -5,7 +5,8 @@ creates something under a key takes its id from it (`ReservedUlid`). If the proc
 storing of the answer, the repeated request makes the same id and finds what is there.
 
 An answer marked `Cache-Control: no-store` holds a secret and is not kept: the repeated request is told so with 409.
-Nor is one to a request that has changed nothing, by `request.state.nothing_done`: repeated, it is made again.
+Nor is one to a request that has changed nothing: one that was refused, which may be mended and sent under the same key,
+or one that says so by `request.state.nothing_done`. But where an earlier try may have got further, its ULID stays.
 """
 
 import hashlib
@@ -33,7 +34,6 @@ log = structlog.get_logger()
 _PATTERN = r"[\x21-\x7e]{1,255}"
 _KEPT_HEADERS = ("content-type", "location", "etag")
 _KEPT_BYTES = 2**20
-_NOTHING_DONE = frozenset({401, 403, 408, 413, 429})
 
 
 async def documented_idempotency_key(
@@ -111,9 +111,10 @@ class IdempotencyMiddleware:
         self, store: IdempotencyStore, mine: Reservation, messages: list[Message], *, nothing_done: bool
     ) -> None:
         answer = _answer(messages)
-        if nothing_done or answer.status in _NOTHING_DONE:
+        is_refused = 400 <= answer.status < 500
+        if nothing_done or (is_refused and mine.is_first):
             await store.forget(mine)
-        elif answer.status >= 500:
+        elif answer.status >= 400:
             await store.release(mine, now=self._clock())
         else:
             await store.finish(mine, answer)

@@ -17,12 +17,16 @@ _DEAD_AFTER = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The right to carry a request out. `until` tells it from the reservation of whoever takes over after that."""
+    """The right to carry a request out. `until` tells it from the reservation of whoever takes over after that.
+
+    Unless it `is_first`, somebody has begun before, and may have carried it out.
+    """
 
     project: str
     key: str
     ulid: str
     until: datetime
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class IdempotencyStore:
         insert = self._database.insert(keys).values(project=project, key=key, **values).on_conflict_do_nothing()
         async with self._database.writing() as connection:
             if (await connection.execute(insert)).rowcount:
-                return Reservation(project, key, ulid, until)
+                return Reservation(project, key, ulid, until, is_first=True)
             query = select(keys).where(_is(project, key)).with_for_update()
             found = (await connection.execute(query)).mappings().one_or_none()
             if found is None:  # forgotten since the INSERT saw it
@@ -66,7 +70,7 @@ class IdempotencyStore:
             if found["in_flight_until"] > now:
                 raise IdempotencyInFlight("wait, then repeat the request", retry_after_seconds=1)
             await connection.execute(update(keys).where(_is(project, key)).values(in_flight_until=until))
-            return Reservation(project, key, found["reserved_ulid"], until)
+            return Reservation(project, key, found["reserved_ulid"], until, is_first=False)
 
     async def finish(self, mine: Reservation, answer: Answer) -> None:
         """Keep the answer, unless another one took over."""
