@@ -38,12 +38,12 @@ def control_request(request: JobCreate, spec: TrainSpec, *, of: str) -> JobCreat
 
 
 def comparison_request(job: JobRecord, control: JobRecord) -> JobCreate:
-    return JobCreate(
+    request = JobCreate(
         name=f"{job.name[:80]} beside control" if job.name else None,
         spec=CompareSpec(kind="compare", job_id=job.id, control_job_id=control.id),
-        labels={COMPARES: job.id},
         priority=Priority.LOW,
     )
+    return request.model_copy(update={"labels": {COMPARES: job.id}})
 
 
 def is_evaluated(job: JobRecord) -> bool:

@@ -101,9 +101,8 @@ class FollowUps:
         create = JobCreate(
             name=f"{job.name[:80]} at {images_seen:,}" if job.name else None,
             spec=spec,
-            labels={OF_JOB: job.id, AT_IMAGES: str(images_seen)},
             priority=Priority.LOW,
-        )
+        ).model_copy(update={"labels": {OF_JOB: job.id, AT_IMAGES: str(images_seen)}})
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
         await self.jobs.submit(create, origin=_origin(job), job_id=job_id, follows=job.id, inside=written_down)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)

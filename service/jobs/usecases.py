@@ -1,6 +1,7 @@
 """What clients can do with jobs."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -23,7 +24,7 @@ from service.jobs.result_views import EventType
 from service.jobs.store import Inside, require_kept, unfinished_forks
 from service.jobs.submission import Submission
 from service.jobs.usage_views import Usage
-from service.jobs.views import CancelRequest, JobUpdate
+from service.jobs.views import OURS, CancelRequest, JobUpdate
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match
 from workers.contract import records as contract
@@ -110,7 +111,8 @@ class Jobs(Submission):
 
         def update(job: JobRecord) -> JobRecord:
             check_if_match(if_match, job.event_sequence)
-            return replace(job, **given, record_due=True)
+            labels = _relabelled(job, request.labels) if "labels" in given else job.labels
+            return replace(job, **given | {"labels": labels}, record_due=True)
 
         return await self._change(job_id, update, "update", origin)
 
@@ -184,6 +186,21 @@ class Jobs(Submission):
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
                 self.wake(written)
                 return written
+
+
+def _relabelled(job: JobRecord, wanted: Mapping[str, str]) -> dict[str, str]:
+    """What people want, beside what the service has given it; they may send that, too, as they read it.
+
+    Raises:
+        InvalidRequest: they want that otherwise.
+    """
+    ours = {key: value for key, value in job.labels.items() if key.startswith(OURS)}
+    changed = [key for key, value in wanted.items() if key.startswith(OURS) and ours.get(key) != value]
+    if changed:
+        reason = f"labels that begin with {OURS} are the service's: send it as it is, or leave it out"
+        problems = [Problem(f"/labels/{key}", "reserved", reason) for key in changed]
+        raise InvalidRequest("these labels cannot be changed", problems=problems)
+    return {**wanted, **ours}
 
 
 def no_such_checkpoint(job_id: str, images_seen: int | Literal["latest"], attempt: int | None) -> CheckpointNotFound:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
@@ -28,7 +28,21 @@ Name = Annotated[
 ]
 _LabelKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")]
 _LabelValue = Annotated[str, Field(max_length=100, pattern=PLAIN_TEXT)]
-Labels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=32, description="For people and filters")]
+OURS = "cdm."  # begins the labels that the service gives, by which it finds jobs: nobody else may give or change them
+
+
+def _not_ours(labels: dict[str, str]) -> dict[str, str]:
+    ours = [key for key in labels if key.startswith(OURS)]
+    refuse(*(Problem(f"/{key}", "reserved", f"labels that begin with {OURS} are the service's") for key in ours))
+    return labels
+
+
+_AnyLabels = Annotated[dict[_LabelKey, _LabelValue], Field(max_length=32)]
+Labels = Annotated[
+    _AnyLabels,
+    AfterValidator(_not_ours),
+    Field(description=f"For people and filters; those that begin with `{OURS}` are the service's"),
+]
 MaxRuntime = Annotated[
     float | None,
     Field(
@@ -145,7 +159,9 @@ class JobUpdate(Document):
     """What can be changed of a job: the fields that are given."""
 
     name: Name = None
-    labels: Labels = Field(default_factory=dict)
+    labels: Annotated[
+        _AnyLabels, Field(description=f"In place of all but those that begin with `{OURS}`, which cannot be changed")
+    ] = Field(default_factory=dict)
     priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
 

@@ -251,6 +251,19 @@ async def test_every_route_is_described(served: Served) -> None:
         assert reference in description["components"]["schemas"]
 
 
+async def test_labels_that_the_service_decides_by_are_not_for_others_to_give(served: Served) -> None:
+    job_id = await submitted(served)
+    labels = {"labels": {"team": "vision", "cdm.evaluates": job_id}}
+    images = {"dataset": {"kind": "zip", "path": "/data/faces.zip", "resolution": 32}}
+
+    for path, body in (("jobs", {"spec": SMOKE}), (f"jobs/{job_id}/fork", {}), ("datasets", images)):
+        refused = await served.api.post(f"/v1/{path}", json=body | labels)
+        assert_problem(refused, 422, "validation_failed")
+        assert [(one["pointer"], one["code"]) for one in refused.json()["errors"]] == [
+            ("/labels/cdm.evaluates", "reserved")
+        ]
+
+
 async def test_a_job_that_a_later_release_took_is_shown_by_every_route_as_it_was_written(tmp_path: Path) -> None:
     """While replicas are replaced one by one, or after a step back."""
     foreign = SMOKE | {"optimizer": SMOKE["optimizer"] | {"of_tomorrow": 1.5}}

@@ -2,14 +2,15 @@
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from service.errors import JobGone, StateConflict
+from service.errors import InvalidRequest, JobGone, StateConflict
 from service.jobs.lookup import Filters
-from service.jobs.views import JobUpdate
+from service.jobs.views import OF_JOB, JobUpdate
 from service.web.errors import PreconditionFailed
 from service.web.etags import etag
 from tests.support.plane import ORIGIN, Plane, eventually, served_in
@@ -143,6 +144,26 @@ async def test_fields_that_are_given_are_changed_and_no_others(plane: Plane) -> 
 
     assert changed == replace(before, name="new name", priority=2, event_sequence=2, record_due=True)
     assert (await plane.events(job_id))[-1] == "updated"
+
+
+async def test_the_labels_that_the_service_gave_a_job_stay_and_can_be_sent_as_they_are(plane: Plane) -> None:
+    """By them it finds the evaluations of a training: without, a comparison would not wait for them."""
+    job_id = await plane.submit()
+    job, given = await plane.job(job_id), {OF_JOB: "job_1"}
+    await plane.jobs.apply(job, replace(job, labels=given), at=plane.clock())
+
+    async def with_labels(**labels: str) -> Mapping[str, str]:
+        update = JobUpdate.model_validate({"labels": labels})
+        return (await plane.service.update(job_id, update, origin=ORIGIN, if_match=None)).labels
+
+    assert await with_labels() == given
+    assert await with_labels(team="vision") == given | {"team": "vision"}
+    assert await with_labels(**given, team="audio") == given | {"team": "audio"}
+    for wrong in ({OF_JOB: "job_2"}, {"cdm.another": "1"}):
+        with pytest.raises(InvalidRequest) as caught:
+            await with_labels(**wrong)
+        assert [problem.pointer for problem in caught.value.problems] == [f"/labels/{next(iter(wrong))}"]
+    assert (await plane.job(job_id)).labels == given | {"team": "audio"}
 
 
 async def test_of_two_who_change_what_they_read_the_second_is_told(plane: Plane) -> None:
