@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, Validati
 
 from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
-from service.web.views import PLAIN_TEXT, PageOf, View
+from service.web.views import PLAIN_TEXT, Changes, PageOf, View, without_default
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
@@ -57,8 +57,14 @@ MaxRuntime = Annotated[
 Kind = Literal["train", "sample", "evaluate", "import", "compare"]
 
 
-# Of requests. Without a word, it is the highest that the project may have, if that is lower.
-WantedPriority = Annotated[PriorityField, Field(description="At most the max_priority of the project")]
+# Of requests.
+WantedPriority = Annotated[
+    PriorityField,
+    Field(
+        description="At most the max_priority of the project; unless given, normal, or that if it is lower",
+        json_schema_extra=without_default,
+    ),
+]
 
 
 OF_JOB, AT_IMAGES = "cdm.evaluates", "cdm.images_seen"  # labels of evaluations that follow a training
@@ -155,7 +161,7 @@ def _evaluation_problems(wanted: EvaluateEach, training: TrainSpec) -> list[Prob
     return [replace(each, pointer=f"/evaluations{each.pointer.removeprefix('/checkpoint')}") for each in found]
 
 
-class JobUpdate(Document):
+class JobUpdate(Changes):
     """What can be changed of a job: the fields that are given."""
 
     name: Name = None

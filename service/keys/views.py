@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, Strict
 
 from service.web.instants import InstantField
-from service.web.views import PLAIN_TEXT, PageOf, Scope, View
+from service.web.views import PLAIN_TEXT, Changes, PageOf, Scope, View
 from workers.contract.document import Document
 
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -39,7 +39,7 @@ class ProjectCreate(Document):
     max_priority: _MaxPriority = Priority.HIGH
 
 
-class ProjectChange(Document):
+class ProjectChange(Changes):
     """What is not given stays; null takes a quota away."""
 
     max_workers: Quota = None

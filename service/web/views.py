@@ -1,9 +1,12 @@
 """What the service says about itself and about refused requests."""
 
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
+
+from workers.contract.document import Document
 
 Row = TypeVar("Row")
 
@@ -15,6 +18,22 @@ class View(BaseModel):
     """A value the service answers with. Readers ignore fields they do not know, so that new ones may be added."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def without_default(schema: JsonDict) -> None:
+    """For the schema of a field that says something else when it is left out: generated clients send defaults."""
+    schema.pop("default", None)
+
+
+def _without_defaults(schema: JsonDict) -> None:
+    for field in cast(dict[str, JsonDict], schema.get("properties", {})).values():
+        without_default(field)
+
+
+class Changes(Document):
+    """A request to change something: a field that is not given stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
 
 class PageOf(View, Generic[Row]):

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from service.jobs.lifecycle import JobState
 from service.jobs.result_views import Event, EventType
 from service.spelling import did_you_mean
-from service.web.views import PageOf, View
+from service.web.views import Changes, PageOf, View
 from workers.contract.document import Document
 
 MOVES: tuple[EventType, ...] = ("created", "attempt_started", "state_changed")  # events that tell of a new state
@@ -54,7 +54,7 @@ class WebhookCreate(Document):
     enabled: bool = True
 
 
-class WebhookUpdate(Document):
+class WebhookUpdate(Changes):
     """What can be changed of a webhook: the fields that are given."""
 
     url: Url = ""

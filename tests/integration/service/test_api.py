@@ -258,7 +258,7 @@ async def test_labels_that_the_service_decides_by_are_not_for_others_to_give(ser
 
     for path, body in (("jobs", {"spec": SMOKE}), (f"jobs/{job_id}/fork", {}), ("datasets", images)):
         refused = await served.api.post(f"/v1/{path}", json=body | labels)
-        assert_problem(refused, 422, "validation_failed")
+        assert_problem(refused, status=422, code="validation_failed")
         assert [(one["pointer"], one["code"]) for one in refused.json()["errors"]] == [
             ("/labels/cdm.evaluates", "reserved")
         ]
