@@ -25,10 +25,11 @@ from service.settings import Settings
 from service.state import State, open_state
 from service.streams.routes import router as streams_router
 from service.uploads.routes import router as uploads_router
+from service.web.description import DescribedApp
 from service.web.health import router as health_router
 from service.web.logs import configure_logging
 from service.web.middleware import install_middleware
-from service.web.problems import DescribedApp, install_problems
+from service.web.problems import install_problems
 from service.web.telemetry import Telemetry
 from service.web.tracing import open_tracing
 from service.webhooks.routes import router as webhooks_router
@@ -87,6 +88,7 @@ def create_app(
         version="1",
         lifespan=lifespan,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     install_problems(app)
     for router in (*_ROUTERS, telemetry.router()):

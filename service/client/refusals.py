@@ -8,7 +8,7 @@ from pydantic import ConfigDict, ValidationError
 
 from service.client import errors
 from service.client.errors import RequestFailed
-from service.web.views import ProblemDetails
+from service.web.views import BaseProblem
 from workers.contract.document import Problem, problems_of
 
 # Codes whose class their status alone does not tell.
@@ -32,7 +32,7 @@ _BY_STATUS: dict[int, type[RequestFailed]] = {
 _BUSY = frozenset({429, 502, 503, 504})  # what a proxy in front of the service says, too
 
 
-class _Problem(ProblemDetails):
+class _Problem(BaseProblem):
     """With the members that are an error's own."""
 
     model_config = ConfigDict(extra="allow")

@@ -13,6 +13,7 @@ from service.jobs.answers import Show
 from service.jobs.requests import Service as JobService
 from service.jobs.views import Job
 from service.web.audit import RequestOrigin
+from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Reader, Writer
@@ -32,10 +33,10 @@ _FOUND = (DatasetNotFound, StorageUnavailable)
     "/datasets",
     status_code=202,
     summary="Import images: submit an import job",
-    description="The same as `POST /v1/jobs` with a document of kind `import`. What has come of it: the job's report, "
-    "and this list.",
+    description="Answers at once with the job, as `POST /v1/jobs` with a document of kind `import` does, which has "
+    "`dry_run`, too. What has come of it: the job's report, and this list.",
     dependencies=[Depends(documented_idempotency_key)],
-    responses=documented(*EVERY_POST, StorageUnavailable),
+    responses={202: sent("ETag", "Location")} | documented(*EVERY_POST, StorageUnavailable),
 )
 async def create_dataset(
     _: Writer,

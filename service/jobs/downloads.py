@@ -9,6 +9,7 @@ from fastapi import Header
 from fastapi.responses import StreamingResponse
 
 from service.jobs.objects import JobObjects
+from service.web.description import sent
 
 _REST = re.compile(r"bytes=([0-9]{1,18})-", re.ASCII)
 Range = Annotated[
@@ -19,8 +20,9 @@ Range = Annotated[
     ),
 ]
 HANDED_OVER: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"},
-    206: {"content": {"*/*": {}}, "description": "Those that `Range` asks for"},
+    200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"} | sent("Accept-Ranges"),
+    206: {"content": {"*/*": {}}, "description": "Those that `Range` asks for"}
+    | sent("Accept-Ranges", "Content-Range"),
 }
 
 

@@ -21,6 +21,7 @@ from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
+from service.web.description import sent
 from service.web.errors import PreconditionFailed
 from service.web.etags import IfMatch
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
@@ -33,7 +34,9 @@ from service.web.routers import v1_router
 router = v1_router("jobs")
 _POST = [Depends(documented_idempotency_key)]
 _FOUND = (JobNotFound, JobGone)
-_VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
+_TAGGED = {200: sent("ETag")}
+_CREATED = {201: sent("ETag", "Location")}
+_VERB = _TAGGED | documented(*_FOUND, StateConflict, *EVERY_POST)
 
 
 @router.post(
@@ -44,6 +47,7 @@ _VERB = documented(*_FOUND, StateConflict, *EVERY_POST)
     dependencies=_POST,
     responses={
         200: {"model": Plan, "description": "With dry_run"},
+        **_CREATED,
         **documented(CheckpointNotFound, JobGone, *EVERY_POST, StorageUnavailable),
     },
 )
@@ -92,7 +96,7 @@ async def list_jobs(
     return page.shown(JobPage, (job_view(job, mlflow_url=mlflow_url) for job in page.rows))
 
 
-@router.get("/jobs/{job_id}", summary="Show a job", responses=documented(*_FOUND))
+@router.get("/jobs/{job_id}", summary="Show a job", responses=_TAGGED | documented(*_FOUND))
 async def get_job(job: ReadableJob, show: Show) -> Job:
     return await show(job)
 
@@ -100,7 +104,7 @@ async def get_job(job: ReadableJob, show: Show) -> Job:
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, labels, priority or max_runtime_seconds",
-    responses=documented(*_FOUND, PreconditionFailed, *WITH_BODY),
+    responses=_TAGGED | documented(*_FOUND, PreconditionFailed, *WITH_BODY),
 )
 async def update_job(
     job_id: JobId,
@@ -155,7 +159,7 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     "/jobs/{job_id}/retry",
     summary="Queue a failed or cancelled job again",
     dependencies=_POST,
-    responses=documented(*_FOUND, CheckpointNotFound, StateConflict, *EVERY_POST, StorageUnavailable),
+    responses=_TAGGED | documented(*_FOUND, CheckpointNotFound, StateConflict, *EVERY_POST, StorageUnavailable),
 )
 async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.retry(job_id, origin=origin))
@@ -188,7 +192,8 @@ async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     status_code=201,
     summary="Start a new job from a checkpoint of this one, with changes",
     dependencies=_POST,
-    responses=documented(
+    responses=_CREATED
+    | documented(
         *(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST),
         *(StorageUnavailable, MetricsUnavailable),
     ),

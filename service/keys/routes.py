@@ -19,6 +19,7 @@ from service.keys.views import (
     ProjectPage,
 )
 from service.web.audit import RequestOrigin
+from service.web.description import sent
 from service.web.errors import (
     ApiKeyNotFound,
     IdempotencyAnswerNotKept,
@@ -46,7 +47,7 @@ _POST = [Depends(documented_idempotency_key)]
     status_code=201,
     summary="Create a project",
     dependencies=_POST,
-    responses=documented(*EVERY_POST, ProjectExists),
+    responses={201: sent("Location")} | documented(*EVERY_POST, ProjectExists),
 )
 async def create_project(
     _: Admin, body: ProjectCreate, keys: Service, origin: RequestOrigin, response: Response
@@ -82,7 +83,7 @@ async def change_project(_: Admin, name: Name, body: ProjectChange, keys: Servic
     status_code=201,
     summary="Create an API key, and see it for the only time",
     dependencies=_POST,
-    responses=documented(*EVERY_POST, IdempotencyAnswerNotKept),
+    responses={201: sent("Location")} | documented(*EVERY_POST, IdempotencyAnswerNotKept),
 )
 async def create_api_key(
     admin: Admin, body: ApiKeyCreate, keys: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

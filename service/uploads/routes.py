@@ -11,6 +11,7 @@ from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExcee
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPage, UploadPart, UploadPartList
 from service.web.audit import RequestOrigin
+from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Reader, Writer
@@ -43,7 +44,8 @@ async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings
     summary="Make room for a file",
     description="`parts` then says where to PUT it. Whoever may write in the project may send it, and name it in jobs.",
     dependencies=[Depends(documented_idempotency_key)],
-    responses=documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
+    responses={201: sent("Location")}
+    | documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
 )
 async def create_upload(
     _: Writer, body: UploadCreate, uploads: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

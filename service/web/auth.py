@@ -5,8 +5,9 @@ never logged and never part of an answer.
 """
 
 import secrets
-from typing import cast
+from typing import Annotated, cast
 
+from fastapi import Header
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -29,6 +30,15 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth
 documented_key = HTTPBearer(
     auto_error=False, description="An API key of this service, or a token of its identity provider"
 )
+
+
+async def documented_project(
+    _: Annotated[
+        str | None,
+        Header(alias="Cdm-Project", description="For admins: the project that this is about, if not one's own"),
+    ] = None,
+) -> None:
+    """For the description, too."""
 
 
 class Authenticator:

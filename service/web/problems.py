@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
@@ -19,10 +18,13 @@ from service.errors import (
     Retriable,
     ServiceError,
 )
+from service.web.description import COMPONENTS, sent
 from service.web.errors import (
     Forbidden,
     IdempotencyInFlight,
     IdempotencyMismatch,
+    IdentityProviderUnavailable,
+    ProjectNotFound,
     RateLimited,
     RequestTimeout,
     RequestTooLarge,
@@ -45,6 +47,7 @@ def problem(
     extra: Mapping[str, str | list[str]] | None = None,
 ) -> JSONResponse:
     """The answer to a request that failed."""
+    members: dict[str, Any] = {**(extra or {})}
     details = ProblemDetails(
         type=f"urn:cdm-train:problem:{code}",
         title=title,
@@ -54,8 +57,9 @@ def problem(
         code=code,
         request_id=request.scope.get("state", {}).get("request_id", ""),
         errors=tuple(FieldProblem(pointer=one.pointer, code=one.code, message=one.message) for one in problems),
+        **members,
     )
-    return JSONResponse({**details.model_dump(mode="json"), **(extra or {})}, status, media_type=MEDIA_TYPE)
+    return JSONResponse(details.model_dump(mode="json", exclude_none=True), status, media_type=MEDIA_TYPE)
 
 
 def refusal(request: Request, error: ServiceError) -> JSONResponse:
@@ -77,33 +81,33 @@ def refusal(request: Request, error: ServiceError) -> JSONResponse:
 
 
 def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer beside success, for its OpenAPI description; codes that share a status share an entry."""
-    schema = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENTS.format(model=ProblemDetails.__name__)}}}
-    said: dict[int, str] = {}
-    for error in errors:
-        line = f"`{error.code}`: {error.title}"
-        said[error.status] = f"{said[error.status]}; {line}" if error.status in said else line
-    return {status: {"description": description, "content": schema} for status, description in said.items()}
+    """What a route may answer beside success, for its OpenAPI description; codes that share a status share an entry.
+
+    What is said of a status replaces what the router says of it, and so has what is answered everywhere, too.
+    """
+    statuses = dict.fromkeys(error.status for error in errors)
+    known = dict.fromkeys((*errors, *EVERYWHERE))
+    return {status: _refused_with([error for error in known if error.status == status]) for status in statuses}
 
 
-# What every router answers, and what POST routes answer besides; a status that a route documents itself, it says whole.
-EVERYWHERE = (NotAuthenticated, Forbidden, InvalidRequest, RateLimited, DatabaseUnavailable)
+def _refused_with(errors: Sequence[type[ServiceError]]) -> dict[str, Any]:
+    """An answer of OpenAPI for errors of one status."""
+    headers = ["WWW-Authenticate"] if NotAuthenticated in errors else []
+    headers += ["Retry-After"] if any(issubclass(error, Retriable) for error in errors) else []
+    return {
+        "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
+        "content": {MEDIA_TYPE: {"schema": {"$ref": COMPONENTS.format(model=ProblemDetails.__name__)}}},
+        **sent(*headers),
+    }
+
+
+# What every router answers, and what POST routes answer besides.
+EVERYWHERE = (
+    *(NotAuthenticated, Forbidden, ProjectNotFound, InvalidRequest, RateLimited),
+    *(DatabaseUnavailable, IdentityProviderUnavailable),
+)
 WITH_BODY = (MalformedRequest, RequestTimeout, RequestTooLarge)
-EVERY_POST = (*WITH_BODY, InvalidRequest, IdempotencyMismatch, IdempotencyInFlight)
-
-
-class DescribedApp(FastAPI):
-    """With the problem document in its OpenAPI description: FastAPI knows no models but those it answers with."""
-
-    def openapi(self) -> dict[str, Any]:
-        """Made when it is first asked for: that takes half a second."""
-        if not self.openapi_schema:
-            _, definitions = models_json_schema([(ProblemDetails, "serialization")], ref_template=_COMPONENTS)
-            super().openapi()["components"]["schemas"].update(definitions["$defs"])
-        return super().openapi()
-
-
-_COMPONENTS = "#/components/schemas/{model}"
+EVERY_POST = (*WITH_BODY, IdempotencyMismatch, IdempotencyInFlight)
 
 
 def install_problems(app: FastAPI) -> None:

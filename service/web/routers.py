@@ -8,7 +8,7 @@ from fastapi.params import Query
 
 from service.errors import InvalidRequest, ServiceError
 from service.spelling import did_you_mean
-from service.web.auth import documented_key
+from service.web.auth import documented_key, documented_project
 from service.web.problems import EVERYWHERE, documented
 from workers.contract.document import Problem
 
@@ -18,7 +18,7 @@ def v1_router(tag: str, *also: type[ServiceError]) -> APIRouter:
     return APIRouter(
         prefix="/v1",
         tags=[tag],
-        dependencies=[Depends(documented_key), Depends(_declared_query)],
+        dependencies=[Depends(documented_key), Depends(documented_project), Depends(_declared_query)],
         responses=documented(*EVERYWHERE, *also),
     )
 

@@ -1,9 +1,9 @@
 """What the service says about itself and about refused requests."""
 
 from enum import StrEnum
-from typing import Generic, TypeVar, cast
+from typing import Annotated, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from workers.contract.document import Document
@@ -60,8 +60,8 @@ class FieldProblem(View):
     message: str
 
 
-class ProblemDetails(View):
-    """An error, as RFC 9457 has it (`application/problem+json`)."""
+class BaseProblem(View):
+    """What every problem document has."""
 
     type: str
     title: str
@@ -71,6 +71,22 @@ class ProblemDetails(View):
     code: str
     request_id: str
     errors: tuple[FieldProblem, ...]
+
+
+class ProblemDetails(BaseProblem):
+    """An error, as RFC 9457 has it (`application/problem+json`)."""
+
+    current_state: Annotated[str | None, Field(description="With `state_conflict`: of the job")] = None
+    allowed: Annotated[
+        tuple[str, ...] | None, Field(description="With `state_conflict`: the verbs that are possible instead")
+    ] = None
+    current_etag: Annotated[
+        str | None, Field(description="With `precondition_failed`: of the present state, if that has one")
+    ] = None
+    required_scope: Annotated[str | None, Field(description="With `forbidden`: what the key would need")] = None
+    location: Annotated[
+        str | None, Field(description="With `idempotency_answer_not_kept`: where what was created is, if it is known")
+    ] = None
 
 
 class DependencyReadiness(View):

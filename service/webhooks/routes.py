@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Response
 
 from service.web.audit import RequestOrigin
+from service.web.description import sent
 from service.web.errors import IdempotencyAnswerNotKept
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -53,7 +54,7 @@ _DELIVERY = (WebhookNotFound, DeliveryNotFound)
     description="Messages are signed as standardwebhooks.com has it. Each is sent until it is answered 2xx within "
     "10 s, for about three days, and may arrive more than once.",
     dependencies=_POST,
-    responses=documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
+    responses={201: sent("Location")} | documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
 )
 async def create_webhook(
     _: Member, body: WebhookCreate, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

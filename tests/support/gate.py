@@ -18,11 +18,12 @@ from service.keys.usecases import Keys
 from service.settings import Requests
 from service.web.audit import RequestOrigin, record_audit
 from service.web.auth import Authenticator
+from service.web.description import DescribedApp
 from service.web.idempotency import ReservedUlid
 from service.web.middleware import install_middleware
 from service.web.oidc import IdentityProvider
 from service.web.principal import Reader, Writer
-from service.web.problems import DescribedApp, install_problems
+from service.web.problems import install_problems
 from service.web.telemetry import CollectMetrics, Telemetry
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import prepare

@@ -245,7 +245,7 @@ async def test_every_route_is_described(served: Served) -> None:
         for method, operation in methods.items():
             assert operation["summary"], (method, path)
             assert path.startswith("/v1") <= ("401" in operation["responses"]), (method, path)
-    assert set(description["components"]["schemas"]["ProblemDetails"]["properties"]) == PROBLEM
+    assert set(description["components"]["schemas"]["ProblemDetails"]["required"]) == PROBLEM
     text = json.dumps(description)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in description["components"]["schemas"]

@@ -64,7 +64,7 @@ ODD_HEADERS = {
     "Content-Type": ["text/plain", "application/xml", "multipart/form-data", "application/json; charset=utf-16"],
     "Content-Length": ["-1"],
 }
-UNDECLARED_HEADERS = {"Cdm-Project", "X-Request-Id", "Content-Type", "Content-Length"}
+HEADERS_OF_ALL = {"Cdm-Project", "X-Request-Id", "Content-Type", "Content-Length"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ def _operations(description: dict[str, Any]) -> Iterator[Operation]:
             parameters = operation.get("parameters", ())
             query = tuple(parameter["name"] for parameter in parameters if parameter["in"] == "query")
             headers = {parameter["name"] for parameter in parameters if parameter["in"] == "header"}
-            headers |= UNDECLARED_HEADERS if path == "/v1/jobs" else set()
+            headers -= {"Cdm-Project"}  # what is there for all routes is tried with one
+            headers |= HEADERS_OF_ALL if path == "/v1/jobs" else set()
             yield Operation(method.upper(), path, query, frozenset(headers), "requestBody" in operation)
 
 

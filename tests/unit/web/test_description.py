@@ -1,5 +1,6 @@
 """What the OpenAPI document says, for people and for those who make clients from it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,53 @@ def test_a_submission_is_answered_with_a_job_and_a_dry_run_with_a_plan(descripti
 
     schemas = {status: answers[status]["content"]["application/json"]["schema"] for status in ("200", "201")}
     assert schemas == {"200": {"$ref": _REF + "Plan"}, "201": {"$ref": _REF + "Job"}}
+
+
+def test_each_answer_names_the_headers_that_it_may_have(description: dict[str, Any]) -> None:
+    paths, known = description["paths"], description["components"]["headers"]
+
+    def headers(method: str, path: str, status: str) -> set[str]:
+        return {*paths[path][method]["responses"][status]["headers"]}
+
+    always = {"X-Request-Id", "RateLimit", "RateLimit-Policy"}
+    assert headers("get", "/v1/jobs", "200") == always
+    assert headers("get", "/v1/jobs/{job_id}", "200") == always | {"ETag"}
+    assert headers("post", "/v1/jobs", "201") == always | {"ETag", "Location", "Idempotent-Replayed"}
+    assert headers("post", "/v1/jobs/{job_id}/pause", "200") == always | {"ETag", "Idempotent-Replayed"}
+    assert headers("get", "/v1/jobs/{job_id}/files/{name}", "206") == always | {"Accept-Ranges", "Content-Range"}
+    assert headers("get", "/v1/queue", "503") == always | {"Retry-After"}
+    assert headers("get", "/v1/queue", "401") == always | {"WWW-Authenticate"}
+    used = {part.split('"')[0] for part in json.dumps(paths).split("#/components/headers/")[1:]}
+    assert used == known.keys()
+
+
+def test_each_route_says_for_which_project_it_can_be_asked_and_what_a_refusal_may_hold(
+    description: dict[str, Any],
+) -> None:
+    operations = [
+        operation
+        for path, methods in description["paths"].items()
+        if path.startswith("/v1/")
+        for operation in methods.values()
+    ]
+    for operation in operations:
+        assert "Cdm-Project" in {parameter["name"] for parameter in operation["parameters"]}
+        for status, code in (
+            ("404", "project_not_found"),
+            ("422", "validation_failed"),
+            ("503", "database_unavailable"),
+        ):
+            assert f"`{code}`" in operation["responses"][status]["description"], operation["operationId"]
+    problem = description["components"]["schemas"]["ProblemDetails"]
+    special = {"current_state", "allowed", "current_etag", "required_scope", "location"}
+    assert problem["properties"].keys() - set(problem["required"]) == special
+
+
+def test_an_operation_is_called_as_its_function_is(description: dict[str, Any]) -> None:
+    ids = [each["operationId"] for methods in description["paths"].values() for each in methods.values()]
+
+    assert len(ids) == len(set(ids))
+    assert {"create_job", "stream_events", "list_audit"} <= set(ids)
 
 
 _REF = "#/components/schemas/"
