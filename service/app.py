@@ -23,6 +23,7 @@ from service.metrics.routes import router as metrics_router
 from service.parts import open_parts
 from service.settings import Settings
 from service.state import State, open_state
+from service.streams.routes import MODELS as MESSAGE_MODELS
 from service.streams.routes import router as streams_router
 from service.uploads.routes import router as uploads_router
 from service.web.description import DescribedApp
@@ -32,6 +33,7 @@ from service.web.middleware import install_middleware
 from service.web.problems import install_problems
 from service.web.telemetry import Telemetry
 from service.web.tracing import open_tracing
+from service.webhooks.routes import messages as webhook_messages
 from service.webhooks.routes import router as webhooks_router
 from workers.storage import ObjectStore
 
@@ -88,8 +90,10 @@ def create_app(
         version="1",
         lifespan=lifespan,
         redoc_url=None,
+        models=MESSAGE_MODELS,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.webhooks.include_router(webhook_messages)
     install_problems(app)
     for router in (*_ROUTERS, telemetry.router()):
         app.include_router(router)

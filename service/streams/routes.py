@@ -12,27 +12,43 @@ from fastapi import Depends, Header, Query
 
 from service.errors import AttemptNotFound, JobGone, JobNotFound
 from service.jobs.requests import AttemptNumber, ReadableJob, Source
+from service.jobs.result_views import Event, Log
+from service.jobs.views import Job
+from service.metrics.views import MetricRow
 from service.streams.errors import TooManyStreams
 from service.streams.response import EventStream
 from service.streams.usecases import Streams
+from service.streams.views import LogReset, MetricsReset, StreamEnd
+from service.web.description import COMPONENTS
 from service.web.problems import documented
 from service.web.routers import of_state, v1_router
+from service.web.views import View
 from workers.contract.keys import DRIVER_LOG
 
 router = v1_router("streams", TooManyStreams)
-_MESSAGE = {  # before OpenAPI 3.2, the schema of a stream of events is that of each of them
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"type": "string", "description": "What the message tells"},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-        "id": {"type": "string", "description": "Where to go on after it"},
-        "retry": {"type": "integer", "description": "Milliseconds to wait before coming back"},
-    },
-}
-_MESSAGES = {200: {"description": "Messages", "content": {EventStream.media_type: {"schema": _MESSAGE}}}}
-_FOUND = _MESSAGES | documented(JobNotFound, JobGone)
-_ATTEMPT = _MESSAGES | documented(JobNotFound, AttemptNotFound, JobGone)
+MODELS = (MetricRow, LogReset, MetricsReset, StreamEnd)  # what messages hold and no other route answers with
+
+
+def _messages(*models: type[View]) -> dict[int | str, dict[str, Any]]:
+    """A stream of messages that hold one of these each.
+
+    Before OpenAPI 3.2, the schema of a stream of events is that of each of them.
+    """
+    held = [{"$ref": COMPONENTS.format(model=model.__name__)} for model in models]
+    message = {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"type": "string", "description": "What the message tells"},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": held}},
+            "id": {"type": "string", "description": "Where to go on after it"},
+            "retry": {"type": "integer", "description": "Milliseconds to wait before coming back"},
+        },
+    }
+    return {200: {"description": "Messages", "content": {EventStream.media_type: {"schema": message}}}}
+
+
+_FOUND = documented(JobNotFound, JobGone)
 _RULES = """
 Server-sent events. Come back with the id of the last message, in the header `Last-Event-ID` or as `after`, and nothing
 is left out or sent twice. Comments come every 15 s. A stream ends with the message `end`; without it, it was cut, as
@@ -50,7 +66,9 @@ async def _place(job: ReadableJob, streams: Service) -> AsyncIterator[None]:
 
 async def _last_id(
     after: Annotated[str | None, Query(max_length=100, description="The id of the last message that was read")] = None,
-    last_event_id: Annotated[str | None, Header(description="The same; it counts if both are given")] = None,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The same; it counts if both are given")
+    ] = None,
 ) -> str | None:
     return last_event_id or after or None
 
@@ -64,7 +82,7 @@ _STREAM: dict[str, Any] = {"response_class": EventStream, "status_code": 200, "d
     summary="Watch what happens to a job",
     description=f"{_RULES}\nThe first message is `snapshot`, the whole job; the others are named after their events. "
     "The id is the event's sequence. An id that is not known is answered with `reset`, the whole job again.",
-    responses=_FOUND,
+    responses=_messages(Job, Event, StreamEnd) | _FOUND,
     **_STREAM,
 )
 async def stream_events(job: ReadableJob, last_id: LastId, streams: Service) -> EventStream:
@@ -77,7 +95,7 @@ async def stream_events(job: ReadableJob, last_id: LastId, streams: Service) -> 
     description=f"{_RULES}\nMessages are named `log` and hold pieces as the path without `/stream` has them; the id is "
     "`attempt:source:offset` behind the piece. Without `attempt` it begins with the latest and goes on into those that "
     "follow. An id of another log is answered with `reset`, and the log from its first byte.",
-    responses=_ATTEMPT,
+    responses=_messages(Log, LogReset, StreamEnd) | documented(JobNotFound, AttemptNotFound, JobGone),
     **_STREAM,
 )
 async def stream_logs(
@@ -91,7 +109,7 @@ async def stream_logs(
     summary="Watch what a job measures",
     description=f"{_RULES}\nMessages are named `metrics` and hold one row each, of all attempts from the first on; the "
     "id is `attempt:chunk:row`. An id that is not known is answered with `reset`, and all rows again.",
-    responses=_FOUND,
+    responses=_messages(MetricRow, MetricsReset, StreamEnd) | _FOUND,
     **_STREAM,
 )
 async def stream_metrics(

@@ -7,7 +7,7 @@ those only, since a URL may be as good as a password.
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Response
 
 from service.web.audit import RequestOrigin
 from service.web.description import sent
@@ -24,6 +24,7 @@ from service.webhooks.usecases import Webhooks
 from service.webhooks.views import (
     Delivery,
     DeliveryPage,
+    Message,
     NewWebhook,
     Webhook,
     WebhookCreate,
@@ -139,3 +140,25 @@ async def replay_delivery(
     _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, origin: RequestOrigin
 ) -> Delivery:
     return delivery_view(await webhooks.replay(webhook_id, delivery_id, origin=origin))
+
+
+messages = APIRouter(tags=["webhooks"])  # what receivers are asked: only for the description
+
+
+@messages.post(
+    "message",
+    status_code=204,
+    operation_id="message",
+    summary="What is posted to a webhook, signed as standardwebhooks.com has it",
+    responses={
+        204: {"description": "Any other 2xx within 10 s will do, too"},
+        "default": {"description": "It is sent again, for about three days"},
+    },
+)
+async def message(
+    body: Message,
+    webhook_id: Annotated[str, Header(description="Of the delivery: the same at every try")],
+    webhook_timestamp: Annotated[int, Header(description="When it was sent, in seconds since 1970")],
+    webhook_signature: Annotated[str, Header(description="`v1,` and the HMAC-SHA256 of `id.timestamp.body` in Base64")],
+) -> None:
+    """One message may arrive more than once, and a later one before it."""

@@ -70,15 +70,35 @@ def test_each_route_says_for_which_project_it_can_be_asked_and_what_a_refusal_ma
     ]
     for operation in operations:
         assert "Cdm-Project" in {parameter["name"] for parameter in operation["parameters"]}
-        for status, code in (
-            ("404", "project_not_found"),
-            ("422", "validation_failed"),
-            ("503", "database_unavailable"),
-        ):
-            assert f"`{code}`" in operation["responses"][status]["description"], operation["operationId"]
+        said = {status: answer["description"] for status, answer in operation["responses"].items()}
+        assert "`project_not_found`" in said["404"], operation["operationId"]
+        assert "`validation_failed`" in said["422"], operation["operationId"]
+        assert "`database_unavailable`" in said["503"], operation["operationId"]
     problem = description["components"]["schemas"]["ProblemDetails"]
     special = {"current_state", "allowed", "current_etag", "required_scope", "location"}
     assert problem["properties"].keys() - set(problem["required"]) == special
+
+
+def test_what_streams_and_webhooks_send_has_schemas(description: dict[str, Any]) -> None:
+    held = {}
+    for stream in ("events", "logs", "metrics"):
+        answer = description["paths"][f"/v1/jobs/{{job_id}}/{stream}/stream"]["get"]["responses"]["200"]
+        data = answer["content"]["text/event-stream"]["schema"]["properties"]["data"]
+        held[stream] = [one["$ref"].removeprefix(_REF) for one in data["contentSchema"]["anyOf"]]
+    assert held == {
+        "events": ["Job", "Event", "StreamEnd"],
+        "logs": ["Log", "LogReset", "StreamEnd"],
+        "metrics": ["MetricRow", "MetricsReset", "StreamEnd"],
+    }
+    message = description["webhooks"]["message"]["post"]
+    assert message["requestBody"]["content"]["application/json"]["schema"] == {"$ref": _REF + "Message"}
+    assert {header["name"] for header in message["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
+    used = {part.split('"')[0] for part in json.dumps(description).split(_REF)[1:]}
+    assert used <= description["components"]["schemas"].keys()
 
 
 def test_an_operation_is_called_as_its_function_is(description: dict[str, Any]) -> None:
