@@ -36,7 +36,7 @@ _FOUND = (DatasetNotFound, StorageUnavailable)
     description="Answers at once with the job, as `POST /v1/jobs` with a document of kind `import` does, which has "
     "`dry_run`, too. What has come of it: the job's report, and this list.",
     dependencies=[Depends(documented_idempotency_key)],
-    responses={202: sent("ETag", "Location")} | documented(*EVERY_POST, StorageUnavailable),
+    responses=sent(202, "ETag", "Location") | documented(*EVERY_POST, StorageUnavailable),
 )
 async def create_dataset(
     _: Writer,

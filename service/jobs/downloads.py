@@ -9,7 +9,7 @@ from fastapi import Header
 from fastapi.responses import StreamingResponse
 
 from service.jobs.objects import JobObjects
-from service.web.description import sent
+from service.web.description import with_headers
 
 _REST = re.compile(r"bytes=([0-9]{1,18})-", re.ASCII)
 Range = Annotated[
@@ -20,9 +20,10 @@ Range = Annotated[
     ),
 ]
 HANDED_OVER: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"} | sent("Accept-Ranges"),
+    200: {"content": {"*/*": {}}, "description": "Its bytes, of the type that its name says"}
+    | with_headers("Accept-Ranges"),
     206: {"content": {"*/*": {}}, "description": "Those that `Range` asks for"}
-    | sent("Accept-Ranges", "Content-Range"),
+    | with_headers("Accept-Ranges", "Content-Range"),
 }
 
 

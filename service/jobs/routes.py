@@ -23,7 +23,7 @@ from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
 from service.web.description import sent
 from service.web.errors import PreconditionFailed
-from service.web.etags import IfMatch
+from service.web.etags import documented_if_match
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -33,10 +33,11 @@ from service.web.routers import v1_router
 
 router = v1_router("jobs")
 _POST = [Depends(documented_idempotency_key)]
+_CHANGE = [Depends(documented_if_match)]
 _FOUND = (JobNotFound, JobGone)
-_TAGGED = {200: sent("ETag")}
-_CREATED = {201: sent("ETag", "Location")}
-_VERB = _TAGGED | documented(*_FOUND, StateConflict, *EVERY_POST)
+_TAGGED = sent(200, "ETag")
+_CREATED = sent(201, "ETag", "Location")
+_VERB = _TAGGED | documented(*_FOUND, StateConflict, PreconditionFailed, *EVERY_POST)
 
 
 @router.post(
@@ -104,6 +105,7 @@ async def get_job(job: ReadableJob, show: Show) -> Job:
 @router.patch(
     "/jobs/{job_id}",
     summary="Change name, labels, priority or max_runtime_seconds",
+    dependencies=_CHANGE,
     responses=_TAGGED | documented(*_FOUND, PreconditionFailed, *WITH_BODY),
 )
 async def update_job(
@@ -113,22 +115,24 @@ async def update_job(
     origin: RequestOrigin,
     _: Writer,
     show: Show,
-    if_match: IfMatch = None,
 ) -> Job:
-    return await show(await jobs.update(job_id, body, origin=origin, if_match=if_match))
+    return await show(await jobs.update(job_id, body, origin=origin))
 
 
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
     summary="Remove a job that has ended, and what it left if asked to",
-    responses=documented(*_FOUND, StateConflict),
+    dependencies=_CHANGE,
+    responses=documented(*_FOUND, StateConflict, PreconditionFailed),
 )
 async def delete_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, purge: Purge = ()) -> None:
     await jobs.delete(job_id, origin=origin, purge=tuple(sorted(set(purge))))
 
 
-@router.post("/jobs/{job_id}/cancel", summary="End a job, after a last checkpoint", dependencies=_POST, responses=_VERB)
+@router.post(
+    "/jobs/{job_id}/cancel", summary="End a job, after a last checkpoint", dependencies=_POST + _CHANGE, responses=_VERB
+)
 async def cancel_job(
     job_id: JobId,
     jobs: Service,
@@ -143,14 +147,14 @@ async def cancel_job(
 @router.post(
     "/jobs/{job_id}/pause",
     summary="Free the workers after a checkpoint, until resumed",
-    dependencies=_POST,
+    dependencies=_POST + _CHANGE,
     responses=_VERB,
 )
 async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.pause(job_id, origin=origin))
 
 
-@router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST, responses=_VERB)
+@router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST + _CHANGE, responses=_VERB)
 async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.resume(job_id, origin=origin))
 
@@ -158,20 +162,25 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Queue a failed or cancelled job again",
-    dependencies=_POST,
-    responses=_TAGGED | documented(*_FOUND, CheckpointNotFound, StateConflict, *EVERY_POST, StorageUnavailable),
+    dependencies=_POST + _CHANGE,
+    responses=_VERB | documented(*_FOUND, CheckpointNotFound, StorageUnavailable),
 )
 async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.retry(job_id, origin=origin))
 
 
-@router.post("/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST, responses=_VERB)
+@router.post(
+    "/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST + _CHANGE, responses=_VERB
+)
 async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.archive(job_id, origin=origin))
 
 
 @router.post(
-    "/jobs/{job_id}/restore", summary="Put an archived job back into the lists", dependencies=_POST, responses=_VERB
+    "/jobs/{job_id}/restore",
+    summary="Put an archived job back into the lists",
+    dependencies=_POST + _CHANGE,
+    responses=_VERB,
 )
 async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
     return await show(await jobs.restore(job_id, origin=origin))
@@ -180,7 +189,7 @@ async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
 @router.post(
     "/jobs/{job_id}/replay",
     summary="Bring MLflow what it lacks of a job that has ended, out of the object store",
-    dependencies=_POST,
+    dependencies=_POST + _CHANGE,
     responses=_VERB,
 )
 async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:

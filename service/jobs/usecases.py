@@ -103,14 +103,13 @@ class Jobs(Submission):
 
         await self._change(job_id, delete, "delete", origin, inside=without_forks)
 
-    async def update(self, job_id: str, request: JobUpdate, *, origin: Origin, if_match: str | None) -> JobRecord:
+    async def update(self, job_id: str, request: JobUpdate, *, origin: Origin) -> JobRecord:
         """Change the fields that are given."""
         given = request.model_dump(include=request.model_fields_set)
         if "priority" in given:
             given["priority"] = (await self._priority(request, project=origin.project)).rank
 
         def update(job: JobRecord) -> JobRecord:
-            check_if_match(if_match, job.event_sequence)
             labels = _relabelled(job, request.labels) if "labels" in given else job.labels
             return replace(job, **given | {"labels": labels}, record_due=True)
 
@@ -170,6 +169,7 @@ class Jobs(Submission):
     ) -> JobRecord:
         while True:  # again if the job moved between being read and being written
             job = await self.find(job_id, project=origin.project)
+            check_if_match(origin.if_match, job.event_sequence)
             changed, now = verb(job), self.clock()
             if replace(changed, record_due=job.record_due) == job:
                 return job

@@ -47,7 +47,7 @@ _POST = [Depends(documented_idempotency_key)]
     status_code=201,
     summary="Create a project",
     dependencies=_POST,
-    responses={201: sent("Location")} | documented(*EVERY_POST, ProjectExists),
+    responses=sent(201, "Location") | documented(*EVERY_POST, ProjectExists),
 )
 async def create_project(
     _: Admin, body: ProjectCreate, keys: Service, origin: RequestOrigin, response: Response
@@ -83,7 +83,7 @@ async def change_project(_: Admin, name: Name, body: ProjectChange, keys: Servic
     status_code=201,
     summary="Create an API key, and see it for the only time",
     dependencies=_POST,
-    responses={201: sent("Location")} | documented(*EVERY_POST, IdempotencyAnswerNotKept),
+    responses=sent(201, "Location") | documented(*EVERY_POST, IdempotencyAnswerNotKept),
 )
 async def create_api_key(
     admin: Admin, body: ApiKeyCreate, keys: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

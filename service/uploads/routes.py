@@ -44,7 +44,7 @@ async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings
     summary="Make room for a file",
     description="`parts` then says where to PUT it. Whoever may write in the project may send it, and name it in jobs.",
     dependencies=[Depends(documented_idempotency_key)],
-    responses={201: sent("Location")}
+    responses=sent(201, "Location")
     | documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
 )
 async def create_upload(

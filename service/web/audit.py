@@ -17,6 +17,7 @@ import structlog
 from fastapi import Depends, Request
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.clock import Clock
@@ -72,6 +73,7 @@ class Origin:
     path: str
     request_id: str
     client: str | None  # its address
+    if_match: str | None = None  # the versions that it is meant for, as the header has them; None = any
 
     def entry(
         self,
@@ -102,7 +104,7 @@ class Origin:
 
 def _origin(scope: Scope) -> Origin:
     state = scope["state"]
-    principal = cast(Principal, state["principal"])
+    principal, versions = cast(Principal, state["principal"]), Headers(scope=scope).getlist("if-match")
     return Origin(
         actor=principal.id,
         owner=principal.id,
@@ -112,6 +114,7 @@ def _origin(scope: Scope) -> Origin:
         path=quote(scope["path"]),  # as it was sent: it may hold what the database cannot keep
         request_id=state["request_id"],
         client=scope["client"][0] if scope.get("client") else None,
+        if_match=", ".join(versions) if versions else None,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from service.web.views import ProblemDetails
 
@@ -25,9 +25,14 @@ _HEADERS = {
 _ALWAYS = ("X-Request-Id", "RateLimit-Policy", "RateLimit")
 
 
-def sent(*names: str) -> dict[str, Any]:
-    """Headers of an answer, for the `responses` of a route."""
+def with_headers(*names: str) -> dict[str, dict[str, Any]]:
+    """Of an answer, for its description."""
     return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
+
+
+def sent(status: int, *names: str) -> dict[int | str, dict[str, Any]]:
+    """Headers of the answers of this status, for the `responses` of a route."""
+    return {status: with_headers(*names)}
 
 
 class DescribedApp(FastAPI):
@@ -41,8 +46,8 @@ class DescribedApp(FastAPI):
         """Made when it is first asked for: that takes half a second."""
         if not self.openapi_schema:
             document = super().openapi()
-            modes = [(model, "serialization") for model in self._models]
-            _, definitions = models_json_schema(modes, ref_template=COMPONENTS)
+            models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(each, "serialization") for each in self._models]
+            _, definitions = models_json_schema(models, ref_template=COMPONENTS)
             document["components"]["schemas"].update(definitions["$defs"])
             document["components"]["headers"] = {
                 name: {"description": text, "schema": {"type": "integer" if name == "Retry-After" else "string"}}
@@ -59,4 +64,4 @@ def _add_headers(operation: dict[str, Any]) -> None:
     is_repeatable = any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", ()))
     for status, response in operation["responses"].items():
         names = (*_ALWAYS, "Idempotent-Replayed") if is_repeatable and status.startswith("2") else _ALWAYS
-        response.setdefault("headers", {}).update(sent(*names)["headers"])
+        response.setdefault("headers", {}).update(with_headers(*names)["headers"])

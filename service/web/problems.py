@@ -18,7 +18,7 @@ from service.errors import (
     Retriable,
     ServiceError,
 )
-from service.web.description import COMPONENTS, sent
+from service.web.description import COMPONENTS, with_headers
 from service.web.errors import (
     Forbidden,
     IdempotencyInFlight,
@@ -86,23 +86,23 @@ def documented(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     What is said of a status replaces what the router says of it, and so has what is answered everywhere, too.
     """
     statuses = dict.fromkeys(error.status for error in errors)
-    known = dict.fromkeys((*errors, *EVERYWHERE))
+    known: dict[type[ServiceError], None] = dict.fromkeys((*errors, *EVERYWHERE))
     return {status: _refused_with([error for error in known if error.status == status]) for status in statuses}
 
 
 def _refused_with(errors: Sequence[type[ServiceError]]) -> dict[str, Any]:
     """An answer of OpenAPI for errors of one status."""
-    headers = ["WWW-Authenticate"] if NotAuthenticated in errors else []
-    headers += ["Retry-After"] if any(issubclass(error, Retriable) for error in errors) else []
+    names = ["WWW-Authenticate"] if NotAuthenticated in errors else []
+    names += ["Retry-After"] if any(issubclass(error, Retriable) for error in errors) else []
     return {
         "description": "; ".join(f"`{error.code}`: {error.title}" for error in errors),
         "content": {MEDIA_TYPE: {"schema": {"$ref": COMPONENTS.format(model=ProblemDetails.__name__)}}},
-        **sent(*headers),
+        **with_headers(*names),
     }
 
 
 # What every router answers, and what POST routes answer besides.
-EVERYWHERE = (
+EVERYWHERE: tuple[type[ServiceError], ...] = (
     *(NotAuthenticated, Forbidden, ProjectNotFound, InvalidRequest, RateLimited),
     *(DatabaseUnavailable, IdentityProviderUnavailable),
 )

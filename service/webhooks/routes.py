@@ -55,7 +55,7 @@ _DELIVERY = (WebhookNotFound, DeliveryNotFound)
     description="Messages are signed as standardwebhooks.com has it. Each is sent until it is answered 2xx within "
     "10 s, for about three days, and may arrive more than once.",
     dependencies=_POST,
-    responses={201: sent("Location")} | documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
+    responses=sent(201, "Location") | documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
 )
 async def create_webhook(
     _: Member, body: WebhookCreate, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response

@@ -96,7 +96,7 @@ async def test_however_many_copies_are_due_others_find_the_store_free(
 ) -> None:
     """It has 32 threads, and here it takes whatever is put and does not answer."""
     for _ in range(40):
-        await plane.service.update(await plane.submit(), JobUpdate(name="new"), origin=ORIGIN, if_match=None)
+        await plane.service.update(await plane.submit(), JobUpdate(name="new"), origin=ORIGIN)
     assert len(await plane.jobs.with_record_due()) == 40
     answer, hanging, put = threading.Event(), list[str](), plane.store.put
 
@@ -136,7 +136,7 @@ async def test_labels_that_were_changed_while_it_ran_are_those_of_the_mlflow_run
 ) -> None:
     job_id = await ended(plane, script)
     labels = JobUpdate(labels={"rate": "1e-3"})
-    await plane.service.update(job_id, labels, origin=ORIGIN, if_match=None)
+    await plane.service.update(job_id, labels, origin=ORIGIN)
 
     await looked_after(plane)
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas
 
     other = replace(plane.parts.replica, token="another replica")
     await replace(plane.aftercare, replica=other).purge()
-    await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN, if_match=None)
+    await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN)
     await plane.aftercare.tick()
 
     assert len(deleted) == num_begun
@@ -139,7 +140,7 @@ async def test_fields_that_are_given_are_changed_and_no_others(plane: Plane) -> 
     before = await plane.job(job_id)
 
     changed = await plane.service.update(
-        job_id, JobUpdate.model_validate({"name": "new name", "priority": "high"}), origin=ORIGIN, if_match=None
+        job_id, JobUpdate.model_validate({"name": "new name", "priority": "high"}), origin=ORIGIN
     )
 
     assert changed == replace(before, name="new name", priority=2, event_sequence=2, record_due=True)
@@ -154,7 +155,7 @@ async def test_the_labels_that_the_service_gave_a_job_stay_and_can_be_sent_as_th
 
     async def with_labels(**labels: str) -> Mapping[str, str]:
         update = JobUpdate.model_validate({"labels": labels})
-        return (await plane.service.update(job_id, update, origin=ORIGIN, if_match=None)).labels
+        return (await plane.service.update(job_id, update, origin=ORIGIN)).labels
 
     assert await with_labels() == given
     assert await with_labels(team="vision") == given | {"team": "vision"}
@@ -170,22 +171,36 @@ async def test_of_two_who_change_what_they_read_the_second_is_told(plane: Plane)
     job_id = await plane.submit()
     tag = etag((await plane.job(job_id)).event_sequence)
 
-    await plane.service.update(job_id, JobUpdate(name="first"), origin=ORIGIN, if_match=tag)
+    await plane.service.update(job_id, JobUpdate(name="first"), origin=replace(ORIGIN, if_match=tag))
     with pytest.raises(PreconditionFailed):
-        await plane.service.update(job_id, JobUpdate(name="second"), origin=ORIGIN, if_match=tag)
+        await plane.service.update(job_id, JobUpdate(name="second"), origin=replace(ORIGIN, if_match=tag))
 
     assert (await plane.job(job_id)).name == "first"
+
+
+async def test_a_verb_and_a_removal_that_are_meant_for_another_state_are_refused(plane: Plane) -> None:
+    job_id = await plane.submit()
+    seen = replace(ORIGIN, if_match=etag((await plane.job(job_id)).event_sequence))
+    await plane.service.update(job_id, JobUpdate(name="by another"), origin=ORIGIN)
+
+    for change in (plane.service.pause, plane.service.resume, partial(plane.service.delete, purge=())):
+        with pytest.raises(PreconditionFailed):
+            await change(job_id, origin=seen)
+
+    assert (await plane.job(job_id)).state == "queued"
+    now = replace(ORIGIN, if_match=etag((await plane.job(job_id)).event_sequence))
+    assert (await plane.service.pause(job_id, origin=now)).state == "paused"
 
 
 async def test_a_change_that_changes_nothing_is_no_event(plane: Plane) -> None:
     job_id = await ended(plane)
     name = JobUpdate(name="name")
     await plane.service.archive(job_id, origin=ORIGIN)
-    await plane.service.update(job_id, name, origin=ORIGIN, if_match=None)
+    await plane.service.update(job_id, name, origin=ORIGIN)
     await plane.aftercare.tick()
     events = await plane.events(job_id)
 
     await plane.service.archive(job_id, origin=ORIGIN)
-    await plane.service.update(job_id, name, origin=ORIGIN, if_match=None)
+    await plane.service.update(job_id, name, origin=ORIGIN)
 
     assert await plane.events(job_id) == events
