@@ -79,7 +79,7 @@ def _begins(url: str, *beginnings: str, like: str) -> str:
 
 
 def _database_in_state_folder(values: dict[str, Any]) -> str:
-    return f"sqlite+aiosqlite:///{values['state_folder'] / 'service.db'}"
+    return f"sqlite:///{values['state_folder'] / 'service.db'}"
 
 
 class Settings(BaseSettings):
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     state_folder: Annotated[Path, Field(description="Holds the database unless database_url says otherwise")] = Path(
         "cdm-runs"
     )
-    database_url: Annotated[str, Field(description="sqlite+aiosqlite:///path or postgresql+asyncpg://...")] = Field(
+    database_url: Annotated[str, Field(description="sqlite:///path or postgresql+asyncpg://...")] = Field(
         default_factory=_database_in_state_folder
     )
     ray_token: Annotated[SecretStr | None, Field(description="Ray's token, if its head asks for one")] = None
@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _is_a_database(cls, url: str) -> str:
-        known = "sqlite+aiosqlite:///", "postgresql+asyncpg://"
-        return _begins(url, *known, like="sqlite+aiosqlite:///path or postgresql+asyncpg://user:password@host/name")
+        known = "sqlite:///", "postgresql+asyncpg://"
+        return _begins(url, *known, like="sqlite:///path or postgresql+asyncpg://user:password@host/name")
 
     @property
     def mlflow_headers(self) -> dict[str, str]:

@@ -22,9 +22,9 @@ _Result = TypeVar("_Result")
 
 
 def open_sqlite(url: URL) -> Engine:
-    """Whatever driver the URL names. The pool never makes anyone wait, which would be for ever here."""
+    """Its pool never makes anyone wait, which would be for ever here."""
     engine = create_engine(
-        url.set(drivername="sqlite"),
+        url,
         connect_args={"isolation_level": None},
         pool_size=10,
         max_overflow=-1,

@@ -70,7 +70,7 @@ def lone_database(kind: str, folder: Path, *, durable: bool = False) -> Iterator
 
 
 def sqlite_url(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
+    return f"sqlite:///{path}"
 
 
 def migrate(url: str) -> None:

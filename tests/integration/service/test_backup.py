@@ -222,7 +222,7 @@ async def test_keys_webhooks_projects_and_the_audit_are_there_again(site: Site) 
 
 
 def sqlite(folder: Path, name: str = "service.db") -> str:
-    return f"sqlite+aiosqlite:///{folder / name}"
+    return f"sqlite:///{folder / name}"
 
 
 def a_database(path: Path, *tables: str) -> None:

@@ -17,7 +17,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def url(folder: Path) -> str:
-    return f"sqlite+aiosqlite:///{folder / 'service.db'}"
+    return f"sqlite:///{folder / 'service.db'}"
 
 
 async def test_a_principal_has_a_number_of_requests_a_minute_and_is_told_what_is_left(

@@ -39,7 +39,7 @@ def trusting(idp: Issuer, **changes: Any) -> IdentityProvider:
 
 @pytest.fixture
 async def door(tmp_path: Path, idp: Issuer) -> AsyncIterator[Gate]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'service.db'}"
+    url = f"sqlite:///{tmp_path / 'service.db'}"
     async with gate(url, identity_provider=trusting(idp)) as door:
         yield door
 
@@ -231,7 +231,7 @@ async def test_while_the_provider_is_down_known_keys_serve_and_unknown_ones_are_
 async def test_scopes_come_from_the_claim_that_is_configured(
     tmp_path: Path, idp: Issuer, claims: dict[str, Any], scopes_claim: str, is_admin: bool
 ) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'service.db'}"
+    url = f"sqlite:///{tmp_path / 'service.db'}"
     provider = trusting(idp, scopes_claim=scopes_claim, default_project="default")
     async with gate(url, identity_provider=provider) as door:
         token = idp.token(door.clock.now, cdm_project=None, **claims)
@@ -278,6 +278,6 @@ async def test_a_project_that_does_not_exist_lets_nobody_in(door: Gate, idp: Iss
 
 
 async def test_without_a_provider_tokens_mean_nothing(tmp_path: Path, idp: Issuer) -> None:
-    async with gate(f"sqlite+aiosqlite:///{tmp_path / 'service.db'}") as door:
+    async with gate(f"sqlite:///{tmp_path / 'service.db'}") as door:
         assert code(await shown(door, idp.token(door.clock.now))) == (401, "not_authenticated")
     assert idp.requests == []

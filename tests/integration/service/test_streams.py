@@ -23,7 +23,7 @@ from tests.support.watched import Message, Watched, watched
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with open_database(f"sqlite+aiosqlite:///{tmp_path / 'service.db'}") as database:
+    async with open_database(f"sqlite:///{tmp_path / 'service.db'}") as database:
         yield database
 
 

@@ -39,7 +39,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "CDM_DATABASE_URL",
             "postgresql://cdm:secret@host/cdm",
-            "CDM_DATABASE_URL: write it as sqlite+aiosqlite:///path or postgresql+asyncpg://user:password@host/name",
+            "CDM_DATABASE_URL: write it as sqlite:///path or postgresql+asyncpg://user:password@host/name",
         ),
         (
             "CDM_S3_SOURCES",

@@ -119,7 +119,7 @@ def test_settings_come_from_the_environment_and_show_no_secret(tmp_path: Path, m
 
     settings = Settings()
 
-    assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/service.db"
+    assert settings.database_url == f"sqlite:///{tmp_path}/service.db"
     assert settings.mlflow_public_url == "http://mlflow"
     assert settings.retries.platform == 3
     assert "a-key-of-some-length" not in repr(settings)
