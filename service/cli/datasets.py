@@ -95,7 +95,7 @@ def _words(found: DatasetDetails) -> str:
         ("digest", found.digest),
         ("name", found.name or ""),
         ("images", f"{found.num_images:,} of {_size(found)}, sigma_data {found.sigma_data:.3f}"),
-        ("imported", f"{local(found.imported_at)} by {found.imported_by}"),
+        ("imported", f"{local(found.imported_at)} by {found.import_job_id}"),
         *(
             ("class", one.name if one.num_images is None else f"{one.name}: {one.num_images:,}")
             for one in found.classes or ()

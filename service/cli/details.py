@@ -117,11 +117,11 @@ def queue(waiting: Sequence[QueueEntry], *, all_projects: bool = False) -> str:
     head = ("PLACE", "JOB", *project, "KIND", "NAME", "CREATED BY", "PRIORITY", "WORKERS", "SINCE", "WHY IT WAITS")
     rows = (
         (
-            *(str(entry.position), entry.job_id, *optional(entry.project, all_projects)),
+            *(str(entry.queue_position), entry.id, *optional(entry.project, all_projects)),
             *(entry.kind, entry.name or ""),
             *(created_by(entry), entry.priority),
             *(f"{entry.workers} {entry.accelerator}", local(entry.queued_at)),
-            why(entry.blocked_reason, entry.message),
+            why(entry.reason, entry.message),
         )
         for entry in waiting
     )

@@ -41,7 +41,7 @@ def _fields(known: Known, manifest: DatasetManifest, *, has_report: bool) -> dic
         "num_classes": len(manifest.classes) if manifest.classes else None,
         "num_bytes": manifest.num_images * image_bytes,
         "sigma_data": manifest.sigma_data,
-        "imported_by": job.id,
+        "import_job_id": job.id,
         "imported_at": job.ended_at or job.started_at or job.created_at,
         "links": {"self": f"/v1/datasets/{manifest.digest}", "job": f"/v1/jobs/{job.id}", **reports},
     }

@@ -40,7 +40,7 @@ class Dataset(View):
     num_classes: Annotated[int | None, Field(description="null: it has no labels")]
     num_bytes: Annotated[int, Field(description="Of its pixels and labels")]
     sigma_data: Annotated[float, Field(description="Standard deviation of all pixels scaled to [-1, 1]")]
-    imported_by: Annotated[str, Field(description="The job: the latest import, or the first training on it")]
+    import_job_id: Annotated[str, Field(description="The latest import, or the first training on it")]
     imported_at: datetime
     links: Annotated[
         dict[str, str], Field(description="`report` and `preview` are files of an import job, while that has them")

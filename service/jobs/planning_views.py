@@ -47,10 +47,9 @@ MOST_QUEUED = 1000  # that are listed
 
 
 class QueueEntry(View):
-    """A job that waits, and why."""
+    """A job that waits, and why; its fields are called as a job's."""
 
-    position: int
-    job_id: str
+    id: str
     project: str = ""
     kind: str = ""
     name: str | None
@@ -60,8 +59,9 @@ class QueueEntry(View):
     accelerator: str
     workers: int
     queued_at: datetime
-    blocked_reason: str | None
-    message: str | None
+    queue_position: Annotated[int, Field(description="1 = next")]
+    reason: Annotated[str | None, Field(description="Why it waits, in one word")]
+    message: Annotated[str | None, Field(description="The same, for people")]
 
 
 class Queue(View):

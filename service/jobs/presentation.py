@@ -71,8 +71,7 @@ def _conditions(job: JobRecord) -> tuple[views.Condition, ...]:
 
 def queue_entry(job: QueuedJob, *, position: int) -> QueueEntry:
     return QueueEntry(
-        position=position,
-        job_id=job.id,
+        id=job.id,
         project=job.project,
         kind=job.kind,
         name=job.name,
@@ -82,7 +81,8 @@ def queue_entry(job: QueuedJob, *, position: int) -> QueueEntry:
         accelerator=job.accelerator,
         workers=job.workers,
         queued_at=job.queued_at or job.created_at,
-        blocked_reason=job.reason,
+        queue_position=position,
+        reason=job.reason,
         message=job.message,
     )
 

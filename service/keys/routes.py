@@ -27,6 +27,7 @@ from service.web.errors import (
     ProjectNotFound,
 )
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
+from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Admin
 from service.web.problems import EVERY_POST, WITH_BODY, documented
@@ -132,10 +133,12 @@ async def list_audit(
     actor: Wanted = None,
     project: Wanted = None,
     target: Wanted = None,
+    since: InstantField | None = None,
+    until: Annotated[InstantField | None, Query(description="Rows from before that")] = None,
     cursor: CursorParameter = None,
     limit: LimitParameter = 50,
 ) -> AuditPage:
-    wanted = AuditFilter(actor=actor, project=project, target=target)
+    wanted = AuditFilter(actor=actor, project=project, target=target, since=since, until=until)
     found = await keys.store.audit(wanted, before=read_cursor(cursor, kind="audit"), limit=limit + 1)
     page = page_of(found, limit=limit, kind="audit", key=lambda row: row.id)
     return page.shown(AuditPage, page.rows)

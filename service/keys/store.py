@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import api_keys, audit, projects
+from service.identifiers import first_id
 from service.keys.views import ApiKey, AuditRow, Project
 from service.web.principal import DEFAULT_PROJECT
 from service.web.views import Scope
@@ -25,6 +26,8 @@ class AuditFilter:
     actor: str | None = None
     project: str | None = None
     target: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # and not then
 
 
 class KeyStore:
@@ -91,6 +94,10 @@ class KeyStore:
         query = select(audit).order_by(audit.c.id.desc()).limit(limit)
         filters = ((audit.c.actor, wanted.actor), (audit.c.project, wanted.project), (audit.c.target, wanted.target))
         query = query.where(*(column == value for column, value in filters if value is not None))
+        if wanted.since:
+            query = query.where(audit.c.id >= first_id("aud", at=wanted.since))
+        if wanted.until:
+            query = query.where(audit.c.id < first_id("aud", at=wanted.until))
         if before is not None:
             query = query.where(audit.c.id < before)
         return [AuditRow.model_validate(dict(row)) for row in await self._rows(query)]

@@ -102,12 +102,12 @@ async def test_what_was_imported_is_listed_newest_first_as_soon_as_its_job_has_e
 
     [newest, oldest] = (await served.api.get("/v1/datasets")).json()["data"]
 
-    assert (newest["digest"], newest["imported_by"]) == (OTHER, second)
+    assert (newest["digest"], newest["import_job_id"]) == (OTHER, second)
     assert oldest["imported_at"]
-    assert {name: oldest[name] for name in ("digest", "name", "imported_by", "num_classes", "num_bytes")} == {
+    assert {name: oldest[name] for name in ("digest", "name", "import_job_id", "num_classes", "num_bytes")} == {
         "digest": ONE,
         "name": "faces",
-        "imported_by": first,
+        "import_job_id": first,
         "num_classes": 2,
         "num_bytes": 3 * (8 * 8 + 4),
     }
@@ -133,7 +133,7 @@ async def test_the_same_images_are_one_data_set_whoever_brought_them_how_often(s
 
     [_, shown] = (await served.api.get("/v1/datasets")).json()["data"]
 
-    assert (shown["digest"], shown["name"], shown["imported_by"]) == (ONE, "again", again), "its place stays"
+    assert (shown["digest"], shown["name"], shown["import_job_id"]) == (ONE, "again", again), "its place stays"
 
 
 async def test_a_training_that_brings_its_own_images_brings_a_data_set_without_a_report(served: Served) -> None:
@@ -141,7 +141,7 @@ async def test_a_training_that_brings_its_own_images_brings_a_data_set_without_a
 
     shown = (await served.api.get(f"/v1/datasets/{ONE}")).json()
 
-    assert shown["imported_by"] == training
+    assert shown["import_job_id"] == training
     assert shown["classes"] == [{"name": "cat", "num_images": None}, {"name": "dog", "num_images": None}]
     assert (shown["num_left_out"], shown["links"].keys()) == (None, {"self", "job"})
 

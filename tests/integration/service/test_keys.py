@@ -148,6 +148,9 @@ async def test_quotas_are_set_taken_away_and_left_alone(door: Gate) -> None:
     assert [row["action"] for row in await door.audit()] == ["project.change", "project.create"]
     [change] = await door.audit(target="vision", actor="bootstrap", project="default", limit="1")
     assert change["before_sha256"] != change["after_sha256"]
+    at = change["at"]
+    assert [row["action"] for row in await door.audit(since=at)] == ["project.change"]
+    assert [row["action"] for row in await door.audit(until=at)] == ["project.create"]
     assert code(await door.api.post("/v1/projects", json={"name": "vision"})) == (409, "project_exists")
     assert code(await door.api.patch("/v1/projects/none", json={})) == (404, "project_not_found")
 

@@ -218,7 +218,8 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_dataset_due(project="default")
         await store.with_log_due()
         keys = KeyStore(database)
-        for wanted in (AuditFilter(actor="key_1"), AuditFilter(target="job_1"), AuditFilter(project="default")):
+        day = AuditFilter(since=START, until=START + timedelta(days=1))
+        for wanted in (AuditFilter(actor="key_1"), AuditFilter(target="job_1"), AuditFilter(project="default"), day):
             await keys.audit(wanted, before=None, limit=51)
         for filters in (
             Filters(project="default"),

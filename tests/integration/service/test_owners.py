@@ -111,13 +111,13 @@ async def test_admins_see_the_jobs_and_the_queue_of_all_projects(served: Served)
         (waiting, "default"),
         (running, "default"),
     ]
-    assert [(each["position"], each["job_id"], each["project"], each["created_by_name"]) for each in queue] == [
+    assert [(each["queue_position"], each["id"], each["project"], each["created_by_name"]) for each in queue] == [
         (1, waiting, "default", "alice"),
         (2, neighbour, "vision", "bob"),
     ]
     assert [job["id"] for job in await operator.listed(all_projects=True, created_by=bob.id)] == [neighbour]
     assert await operator.listed() == await operator.listed("/v1/queue") == []
-    assert [(each["position"], each["job_id"]) for each in await bob.listed("/v1/queue")] == [(2, neighbour)]
+    assert [(each["queue_position"], each["id"]) for each in await bob.listed("/v1/queue")] == [(2, neighbour)]
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/queue"])

@@ -295,7 +295,7 @@ async def test_why_and_where_a_job_waits_is_shown_in_the_job_and_in_the_queue(tm
         queue = (await served.api.get("/v1/queue")).json()["data"]
 
     assert [job["queue_position"] for job in shown] == [None, 1, 2]
-    assert [(entry["job_id"], entry["position"], entry["blocked_reason"]) for entry in queue] == [
+    assert [(entry["id"], entry["queue_position"], entry["reason"]) for entry in queue] == [
         (jobs[1], 1, "engine_full"),
         (jobs[2], 2, "waiting_turn"),
     ]

@@ -230,8 +230,8 @@ def test_the_queue_says_who_waits_and_why(service: Service) -> None:
     words = service.cdm("show", jobs[-1]).out
 
     assert empty.out == "no jobs wait\n"
-    assert (entry["job_id"], entry["position"]) == (jobs[-1], 1)
+    assert (entry["id"], entry["queue_position"]) == (jobs[-1], 1)
     assert entry["message"] in words
     assert entry["message"] in service.cdm("queue").out
-    assert f"({entry['blocked_reason']}: {entry['message']})" in words
+    assert f"({entry['reason']}: {entry['message']})" in words
     assert "train" in service.cdm("queue").out.splitlines()[1].split()
