@@ -149,7 +149,8 @@ class JobResults(JobCheckpoints):
 
     def samples(self, job_id: str) -> tuple[int, ...]:
         """Which sample grids there are, by images seen, oldest first."""
-        return self._connection.get(SampleList, path_to("jobs", job_id, "samples")).data
+        found = self._connection.get(SampleList, path_to("jobs", job_id, "samples")).data
+        return tuple(sample.images_seen for sample in found)
 
     def sample(self, job_id: str, *, images_seen: int | Literal["latest"] = "latest") -> bytes:
         """A sample grid as PNG."""

@@ -138,7 +138,13 @@ class EvaluationList(View):
     data: tuple[Evaluation, ...]
 
 
-class SampleList(View):
-    """The sample grids of a job, by the number of images seen when they were drawn."""
+class Sample(View):
+    """A sample grid, as a training draws them."""
 
-    data: tuple[int, ...]
+    images_seen: Annotated[int, Field(description="When it was drawn")]
+
+
+class SampleList(View):
+    """The sample grids of a job, by images seen."""
+
+    data: tuple[Sample, ...]

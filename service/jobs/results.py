@@ -28,6 +28,7 @@ from service.jobs.result_views import (
     LogSourceList,
     ResultFile,
     ResultFileList,
+    Sample,
     SampleList,
 )
 from service.web.principal import Reader
@@ -122,7 +123,8 @@ async def get_file(job: ReadableJob, jobs: Service, name: FileName, wanted: Rang
 
 @router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_FOUND)
 async def list_samples(job: ReadableJob, jobs: Service) -> SampleList:
-    return SampleList(data=tuple(await jobs.objects.samples(job.id)))
+    found = await jobs.objects.samples(job.id)
+    return SampleList(data=tuple(Sample(images_seen=images_seen) for images_seen in found))
 
 
 @router.get(

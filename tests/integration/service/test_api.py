@@ -209,7 +209,7 @@ async def test_samples_are_listed_and_fetched_by_number_or_latest(served: Served
     for images_seen in (160, 320):
         served.store.put(JobKeys(job_id).sample(images_seen), b"PNG %d" % images_seen)
 
-    assert (await served.api.get(url)).json()["data"] == [160, 320]
+    assert (await served.api.get(url)).json()["data"] == [{"images_seen": 160}, {"images_seen": 320}]
     assert (await served.api.get(f"{url}/160")).content == b"PNG 160"
     latest = await served.api.get(f"{url}/latest")
     assert (latest.content, latest.headers["Content-Type"]) == (b"PNG 320", "image/png")
