@@ -98,8 +98,8 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}", summary="Show a job", responses=_TAGGED | documented(*_FOUND))
-async def get_job(job: ReadableJob, show: Show) -> Job:
-    return await show(job)
+async def get_job(job: ReadableJob, jobs: Service, show: Show) -> Job:
+    return show(job, queue_position=await jobs.store.queue_position(job))
 
 
 @router.patch(
@@ -116,7 +116,7 @@ async def update_job(
     _: Writer,
     show: Show,
 ) -> Job:
-    return await show(await jobs.update(job_id, body, origin=origin))
+    return show(await jobs.update(job_id, body, origin=origin))
 
 
 @router.delete(
@@ -141,7 +141,7 @@ async def cancel_job(
     show: Show,
     body: Annotated[CancelRequest | None, Body()] = None,
 ) -> Job:
-    return await show(await jobs.cancel(job_id, body or CancelRequest(), origin=origin))
+    return show(await jobs.cancel(job_id, body or CancelRequest(), origin=origin))
 
 
 @router.post(
@@ -151,12 +151,12 @@ async def cancel_job(
     responses=_VERB,
 )
 async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.pause(job_id, origin=origin))
+    return show(await jobs.pause(job_id, origin=origin))
 
 
 @router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST + _CHANGE, responses=_VERB)
 async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.resume(job_id, origin=origin))
+    return show(await jobs.resume(job_id, origin=origin))
 
 
 @router.post(
@@ -166,14 +166,14 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     responses=_VERB | documented(*_FOUND, CheckpointNotFound, StorageUnavailable),
 )
 async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.retry(job_id, origin=origin))
+    return show(await jobs.retry(job_id, origin=origin))
 
 
 @router.post(
     "/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST + _CHANGE, responses=_VERB
 )
 async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.archive(job_id, origin=origin))
+    return show(await jobs.archive(job_id, origin=origin))
 
 
 @router.post(
@@ -183,7 +183,7 @@ async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
     responses=_VERB,
 )
 async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.restore(job_id, origin=origin))
+    return show(await jobs.restore(job_id, origin=origin))
 
 
 @router.post(
@@ -193,7 +193,7 @@ async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
     responses=_VERB,
 )
 async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return await show(await jobs.replay(job_id, origin=origin))
+    return show(await jobs.replay(job_id, origin=origin))
 
 
 @router.post(

@@ -249,7 +249,7 @@ class Job(View):
     message: Annotated[str | None, Field(description="The same, for people")]
     queue_position: Annotated[
         int | None,
-        Field(description="1 = next; null outside the queue, in lists, and in the answer that creates a job"),
+        Field(description="1 = next; null outside the queue, in lists, and in answers to what changes the job"),
     ]
     evaluations: Annotated[
         SerializeAsAny[EvaluateEach] | None, Field(description="What follows its checkpoints by itself")
