@@ -40,7 +40,7 @@ class DescribedApp(FastAPI):
 
     def __init__(self, *, models: Sequence[type[BaseModel]] = (), **options: Any) -> None:
         super().__init__(**options)
-        self._models = (ProblemDetails, *models)
+        self._models: tuple[type[BaseModel], ...] = (ProblemDetails, *models)
 
     def openapi(self) -> dict[str, Any]:
         """Made when it is first asked for: that takes half a second."""

@@ -284,5 +284,6 @@ async def test_a_job_that_a_later_release_took_is_shown_by_every_route_as_it_was
         listed = (await served.api.get("/v1/jobs")).json()["data"]
 
     assert [answer.status_code for answer in answers] == [200] * 7
+    assert [answer.headers["ETag"] for answer in answers] == [f'"{number}"' for number in range(1, 8)]
     for shown in (*(answer.json() for answer in answers), *listed):
         assert (shown["spec"], shown["evaluations"]) == (foreign, evaluations)
