@@ -4,6 +4,8 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Integer, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.engine import make_url
 from sqlalchemy.types import TypeEngine
 
-from service.database import migrations, open_database
+from service.database import Database, migrations, open_database
+from service.database.inline import open_sqlite
+from service.database.postgres import open_postgres
 from service.database.tables import metadata
 from service.jobs.lookup import Filters
 from service.jobs.store import JobStore
@@ -38,15 +42,26 @@ asyncio.run(main())
 """
 
 
+@asynccontextmanager
+async def as_it_is(url: str) -> AsyncIterator[Database]:
+    """Opened without being brought up to date."""
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite":
+        file = open_sqlite(place)
+        yield Database(file)
+        file.dispose()
+    else:
+        async with open_postgres(url, idle_seconds=10.0, patience_seconds=15.0, migrating=True) as server:
+            yield Database(server)
+
+
 async def test_the_migrations_make_the_tables_that_the_code_speaks_of(databases: Databases) -> None:
     url = databases.empty()
     async with open_database(url):
         pass
 
-    engine = create_async_engine(url)
-    async with engine.connect() as connection:
+    async with as_it_is(url) as database, database.reading() as connection:
         differences = await connection.run_sync(_differences)
-    await engine.dispose()
 
     assert differences == []
 
@@ -128,14 +143,11 @@ async def test_jobs_of_before_there_were_kinds_are_trainings(databases: Database
     url = databases.empty()
     spec = PRESETS["smoke"].model_dump_json()
     at = datetime(2026, 11, 1, 12, tzinfo=UTC)
-    engine = create_async_engine(url)
-    async with engine.connect() as connection:
+    async with as_it_is(url) as database, database.writing() as connection:
         await connection.run_sync(_migrated_to, "0004")
-    async with engine.begin() as connection:
         given = {"spec": spec, "at": at.isoformat(timespec="microseconds"), "sha": "0" * 64}
         for state in ("queued", "running", "succeeded"):
             await connection.execute(text(_JOB_OF_0004), {**given, "id": f"job_{state}", "state": state})
-    await engine.dispose()
 
     async with open_database(url) as database:
         store = JobStore(database)
@@ -163,7 +175,6 @@ def _migrated_to(connection: Connection, revision: str) -> None:
     config.set_main_option("script_location", str(Path(migrations.__path__[0])))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
-    connection.commit()
 
 
 def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
@@ -184,8 +195,5 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
 
 
 async def _versions(url: str) -> list[str]:
-    engine = create_async_engine(url)
-    async with engine.connect() as connection:
-        found = list(await connection.scalars(text("SELECT version_num FROM alembic_version")))
-    await engine.dispose()
-    return found
+    async with as_it_is(url) as database, database.reading() as connection:
+        return list(await connection.scalars(text("SELECT version_num FROM alembic_version")))
