@@ -24,7 +24,7 @@ def _edm(
     augmentation: float | None,
     duration_millions: int = 200,
     halflife_millions: float = 0.5,
-    keep_every_millions: int = 10,
+    keep_every_images: int = 10_240_000,
     loss_scale: float = 1,
 ) -> TrainSpec:
     """A training run with the constants of EDM (Karras et al. 2022, appendix F), and the consistency term.
@@ -33,6 +33,7 @@ def _edm(
     Adam takes the same steps only with an epsilon so much smaller, too.
 
     Of its checkpoints, of a gigabyte and more, some twenty stay: enough to choose the best, as published figures do.
+    Those are at multiples of `checkpoint_images` and of `log_images`, so that the former may be `auto`, too.
     """
     return TrainSpec(
         kind="train",
@@ -51,9 +52,9 @@ def _edm(
         duration_images=duration_millions * _MILLION,
         cadence=Cadence(
             log_images=100 * batch_images,
-            checkpoint_images=2_500_000,
+            checkpoint_images=2_560_000,
             keep_last=2,
-            keep_every_images=keep_every_millions * _MILLION,
+            keep_every_images=keep_every_images,
         ),
     )
 
@@ -159,7 +160,7 @@ PRESETS: dict[str, TrainSpec] = {
         augmentation=None,
         duration_millions=2500,
         halflife_millions=50,
-        keep_every_millions=100,
+        keep_every_images=102_400_000,
         loss_scale=100,
     ),
 }

@@ -1,10 +1,13 @@
 """The presets of the paper's image sets have the published constants of EDM (Karras et al. 2022, appendix F)."""
 
+from typing import Any
+
 import pytest
 
 from workers.contract.consistency import Symmetric
 from workers.contract.model import EDM, Churn
 from workers.contract.presets import PRESETS
+from workers.contract.spec import parse_spec
 
 MILLION = 1_000_000
 # batch, learning rate, dropout, augmentation, duration, half-life, sampler steps
@@ -58,3 +61,21 @@ def test_only_imagenet_is_churned() -> None:
     churned = {name: PRESETS[name].sampler.churn for name in PUBLISHED if PRESETS[name].sampler.churn}
 
     assert churned == {"imagenet-64": Churn(amount=40, sigma_min=0.05, sigma_max=50, noise_scale=1.003)}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    ("part", "advised"),
+    [
+        ("cadence", {"checkpoint_images": "auto"}),
+        ("compute", {"workers": 1}),
+        ("compute", {"workers": 1, "microbatch_images": 16}),
+        ("network", {"class_conditional": False}),
+    ],
+)
+def test_a_preset_takes_what_the_documents_advise_to_set(name: str, part: str, advised: dict[str, Any]) -> None:
+    document = PRESETS[name].model_dump(mode="json")
+
+    changed = parse_spec(document | {part: document[part] | advised})
+
+    assert all(getattr(getattr(changed, part), field) == value for field, value in advised.items())
