@@ -107,7 +107,7 @@ def tracking_delay(progress: Progress) -> str | None:
     """
     delays = (
         f"{_RECEIVERS.get(name, name)} has taken nothing for {_minutes(progress.updated_at - behind.since)}: "
-        f"{behind.waiting:,} records wait on the worker's disk and are delivered when it is back"
+        f"{behind.waiting:,} records wait in memory and are delivered when it is back"
         for name, behind in sorted(progress.tracking_behind.items())
     )
     return "; ".join(delays) or None

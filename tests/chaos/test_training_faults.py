@@ -4,7 +4,6 @@ Whatever happens, the last weights, averages and moments are those of the undist
 is complete and told once, and the work that is lost is less than a checkpoint interval.
 """
 
-import errno
 import os
 import random
 import re
@@ -20,7 +19,6 @@ import pytest
 from tests.support.faulty_s3 import Weather
 from tests.support.ray_head import RayHead, RayNode, alive_nodes, ray_node
 from tests.support.set_clock import COMPILER, SettableClock
-from tests.support.small_disk import forgetful_python, small_disk
 from tests.support.training_ground import (
     CHECKPOINT_IMAGES,
     LOG_IMAGES,
@@ -272,31 +270,6 @@ def test_mlflow_is_killed_and_comes_back(
 
     check(training, undisturbed)
     tally(f"SIGKILL of MLflow until training was over: at {at} images, nothing lost, curves complete")
-
-
-def test_the_disk_is_full_on_which_news_wait(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, tmp_path: Path
-) -> None:
-    """What MLflow has no room to wait for comes out of the object store, in the end."""
-    with small_disk(tmp_path / "disk", mebibytes=32) as disk:
-        forgetful = forgetful_python(tmp_path, ground.environment["PYTHONPATH"])
-        environment = {**forgetful, "CDM_CACHE": str(disk.folder)}
-        training = ground.begin("full-disk", head, environment=environment)
-        at = training.reach(moment())
-
-        ground.mlflow.kill()
-        try:
-            disk.fill()
-            training.end()
-        finally:
-            ground.mlflow.start()
-
-    dropping = [line for line in training.log().splitlines() if "tracking.dropping" in line]
-    assert dropping
-    full = f"[Errno {errno.ENOSPC}]"  # of the first row some bytes may still find room
-    assert all(full in line and "to=mlflow" in line for line in dropping)
-    check(training, undisturbed)
-    tally(f"no MLflow, and its disk full: at {at} images, nothing lost, curves complete, final state equal")
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a clock with that can be set")

@@ -58,7 +58,9 @@ class Resume(Document):
 class Behind(Document):
     """Something that tracking cannot deliver at present."""
 
-    waiting: Annotated[int, Field(description="Rows of metrics, pictures and the like; they wait on the worker's disk")]
+    waiting: Annotated[
+        int, Field(description="Rows of metrics, pictures and the like; they wait in the worker's memory")
+    ]
     since: Timestamp
 
 

@@ -1,20 +1,12 @@
 """One log of an attempt in the object store, written in chunks while it grows."""
 
-import threading
-
-import structlog
-
 from workers.contract.keys import AttemptKeys
-from workers.logs import in_one_line
 from workers.storage import ObjectStore
-
-log = structlog.get_logger()
+from workers.tracking.background import Background
 
 _CHUNK_BYTES = 256 << 10
 _MOST_WAITING_BYTES = 4 << 20
 _MOST_BYTES = 256 << 20
-_LONGEST_PAUSE_SECONDS = 30.0
-_PAUSE_WHEN_CLOSING_SECONDS = 0.5
 
 
 class LogStream:
@@ -36,91 +28,34 @@ class LogStream:
     ) -> None:
         """A stream that has come to `most_bytes` ends with a line that says so."""
         self._store, self._keys, self._source = store, keys, source
-        self._every_seconds, self._most_bytes = every_seconds, most_bytes
+        self._most_bytes = most_bytes
         self._last_words = f"[the rest is not kept: a log has at most {most_bytes >> 20} MiB]\n".encode()
-        self._waiting, self._num_dropped = bytearray(), 0
-        self._in_flight = b""
         self._end: int | None = None
-        self._is_full = False
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._given_up = False
-        self._thread = threading.Thread(target=self._run, name=f"log-{source}", daemon=True)
-        self._thread.start()
+        self._is_full = self._is_closed = False
+        self._background = Background(f"log-{source}", self._append, _TextBacklog(), every_seconds=every_seconds)
 
     def write(self, text: str) -> None:
         """Take whole lines. Never waits for the store, never raises."""
-        data = text.encode("utf-8", "backslashreplace")
-        with self._changed:
-            if self._is_full or self._closing.is_set():
-                return
-            self._waiting += data
-            if (excess := len(self._waiting) - _MOST_WAITING_BYTES) > 0:
-                dropped = self._waiting.find(b"\n", excess) + 1 or len(self._waiting)
-                del self._waiting[:dropped]
-                self._num_dropped += dropped
-            if len(self._waiting) >= _CHUNK_BYTES:
-                self._changed.notify()
+        if not (self._is_full or self._is_closed):
+            self._background.offer(text.encode("utf-8", "backslashreplace"))
 
     def close(self, timeout_seconds: float) -> bool:
         """Ship what is left, for at most so long; return whether all of it has arrived."""
-        with self._changed:
-            self._closing.set()
-            self._changed.notify()
-        self._thread.join(timeout_seconds)
-        self._given_up = True
-        return not (self._thread.is_alive() or self._waiting or self._in_flight)
-
-    def _run(self) -> None:
-        pause = self._every_seconds
-        while self._take():
-            try:
-                self._append(self._in_flight)
-            except Exception as error:  # noqa: BLE001 - whatever it is, training must not learn of it
-                reason = in_one_line(error)
-                log.warning("log.delivery_failed", source=self._source, error=reason, retry_in_seconds=pause)
-                if self._closing.wait(pause):
-                    threading.Event().wait(min(pause, _PAUSE_WHEN_CLOSING_SECONDS))
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            else:
-                self._in_flight = b""
-                pause = self._every_seconds
-
-    def _take(self) -> bool:
-        """Put a chunk in flight, unless one already is, as soon as it is full or old enough; False: all is done."""
-        with self._changed:
-            while not (self._in_flight or self._closing.is_set()):
-                self._changed.wait_for(self._is_urgent, self._every_seconds)
-                self._load()
-            if not self._in_flight:
-                self._load()
-        return bool(self._in_flight) and not self._given_up
-
-    def _is_urgent(self) -> bool:
-        return self._closing.is_set() or len(self._waiting) >= _CHUNK_BYTES
-
-    def _load(self) -> None:
-        if self._num_dropped:
-            missing = f"[{self._num_dropped} bytes are missing here: the object store did not take them]\n".encode()
-            self._waiting[:0], self._num_dropped = missing, 0
-        size = _whole(self._waiting)
-        self._in_flight = bytes(self._waiting[:size])
-        del self._waiting[:size]
+        self._is_closed = True
+        return not self._background.close(timeout_seconds)
 
     def _append(self, chunk: bytes) -> None:
         if self._end is None:
             self._end = self._find_end()
-        if self._is_full:
-            return
-        last = self._end >= self._most_bytes
-        data = self._last_words if last else chunk
-        while not self._store.put_if_absent(key := self._keys.log_chunk(self._source, self._end), data):
-            if self._store.get(key) == data:  # an earlier try has arrived, and its answer got lost
-                break
+        while not self._is_full:
+            is_last = self._end >= self._most_bytes
+            data = self._last_words if is_last else chunk
+            key = self._keys.log_chunk(self._source, self._end)
+            if self._store.put_if_absent(key, data) or self._store.get(key) == data:  # of an earlier try, unanswered
+                self._end += len(data)
+                self._is_full = is_last
+                return
             self._end = self._find_end()  # another process writes, too: go on behind it
-        self._end += len(data)
-        if last:
-            self._fill()
 
     def _find_end(self) -> int:
         stream = self._keys.log_stream(self._source)
@@ -128,14 +63,39 @@ class LogStream:
         if not chunks:
             return 0
         last = self._store.get(chunks[-1])
-        if last == self._last_words:
-            self._fill()
+        self._is_full = last == self._last_words
         return int(chunks[-1].removeprefix(stream).removesuffix(".log")) + len(last)
 
-    def _fill(self) -> None:
-        with self._changed:
-            self._is_full = True
-            self._waiting.clear()
+
+class _TextBacklog:
+    """What a store that does not answer has cost is a line of its own, so nothing goes untold."""
+
+    def __init__(self) -> None:
+        self._text, self._num_dropped = bytearray(), 0
+
+    def __len__(self) -> int:
+        return len(self._text) + self._num_dropped
+
+    @property
+    def has_batch(self) -> bool:
+        return len(self._text) >= _CHUNK_BYTES
+
+    def put(self, item: bytes) -> int:
+        self._text += item
+        if (excess := len(self._text) - _MOST_WAITING_BYTES) > 0:
+            dropped = self._text.find(b"\n", excess) + 1 or len(self._text)
+            del self._text[:dropped]
+            self._num_dropped += dropped
+        return 0
+
+    def take(self) -> bytes:
+        if self._num_dropped:
+            missing = f"[{self._num_dropped} bytes are missing here: the object store did not take them]\n".encode()
+            self._text[:0], self._num_dropped = missing, 0
+        size = _whole(self._text)
+        chunk = bytes(self._text[:size])
+        del self._text[:size]
+        return chunk
 
 
 def _whole(data: bytearray) -> int:

@@ -8,13 +8,12 @@ from typing import Literal
 
 from workers.contract.keys import JobKeys
 from workers.contract.records import Behind, Ledger, Progress, Resume
-from workers.environment import cache_folder
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
-from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, decode, encode, num_bytes
+from workers.tracking.backlog import ItemBacklog
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, num_bytes
 from workers.tracking.heartbeat import Heartbeat
 from workers.tracking.journal import Journal
-from workers.tracking.spool import Spool
 
 _CLOSE_SECONDS = 30.0
 _RECORD_SECONDS = 10.0
@@ -126,5 +125,5 @@ class Reporter:
         return deliver
 
 
-def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event]:
-    return Background(name, deliver, Spool(encode, decode, num_bytes, folder=cache_folder()))
+def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event, list[Event]]:
+    return Background(name, deliver, ItemBacklog(num_bytes))

@@ -86,7 +86,7 @@ async def test_a_job_says_who_takes_nothing_of_what_it_measures_and_how_much_wai
     job = await plane.job(job_id)
     assert told(job) == {**WELL, "TrackingCurrent": False}
     assert job.conditions["TrackingCurrent"].message == (
-        "MLflow has taken nothing for 5 min: 12,000 records wait on the worker's disk and are delivered when it is back"
+        "MLflow has taken nothing for 5 min: 12,000 records wait in memory and are delivered when it is back"
     )
 
     plane.worker(job_id).progress(at=plane.clock(), images_seen=164)

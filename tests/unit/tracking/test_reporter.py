@@ -2,11 +2,9 @@
 
 import json
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support.spools import open_files_in
 from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
 from workers.contract.records import Progress
@@ -59,9 +57,8 @@ def waiting_for_the_journal(store: MemoryStore) -> int:
 
 
 def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_the_progress(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CDM_CACHE", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
     store = ForgetfulStore()
@@ -72,7 +69,6 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     for seen in range(10_000):
         reporter.metrics(seen, losses={"dsm": 1 / (seen + 1)}, rate=50.0, telemetry=telemetry)
     reporter.grid(10_000, b"png")
-    assert open_files_in(tmp_path) == 1, "what waits is on disk"
     wait_until(lambda: waiting_for_the_journal(store) == 10_001)
     store.away = False
     reporter.close(None)
@@ -82,12 +78,10 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     assert [(row["images_seen"], row["loss/dsm"]) for row in rows] == [(seen, 1 / (seen + 1)) for seen in range(10_000)]
     assert store.get(KEYS.sample(10_000)) == b"png"
     assert progress_in(store).tracking_behind == {}
-    assert open_files_in(tmp_path) == 0
 
 
-def test_pictures_that_mlflow_refuses_keep_no_row_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_that_mlflow_refuses_keep_no_row_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow, store = NoPlaceForFiles(), MemoryStore()
-    monkeypatch.setenv("CDM_CACHE", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.test")
     monkeypatch.setattr(mlflow_run, "MlflowRun", lambda *_, **__: mlflow)
     monkeypatch.setattr(background, "_BEHIND_AFTER", timedelta(0))
