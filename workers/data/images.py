@@ -10,9 +10,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest, Digest
-from workers.contract.keys import MANIFEST, dataset_folder
+from workers.contract.keys import dataset_folder
 from workers.data.cache import cached
 from workers.data.errors import DatasetError
+from workers.data.manifests import read_manifest
 from workers.storage import ObjectStore
 
 
@@ -40,7 +41,7 @@ class ImageSet:
         """
         source, folder = dataset_folder(digest), cache / digest
         try:
-            manifest = DatasetManifest.model_validate_json(store.get(source + MANIFEST))
+            manifest = read_manifest(store, digest)
         except FileNotFoundError:
             raise DatasetError(f"no data set {digest} in the store; import it first") from None
         shape = (manifest.channels, manifest.resolution, manifest.resolution)

@@ -18,6 +18,7 @@ from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, Imp
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
+from workers.data.manifests import read_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter
@@ -64,7 +65,7 @@ def import_dataset(
         imported = import_images(dataset, store, on_progress=on_progress, on_bytes=on_bytes, shard_bytes=shard_bytes)
         return imported.manifest
     try:
-        return DatasetManifest.model_validate_json(store.get(dataset_folder(dataset.digest) + MANIFEST))
+        return read_manifest(store, dataset.digest)
     except FileNotFoundError:
         raise DatasetError(f"dataset.digest: the store has no image set {dataset.digest}; import it first") from None
 
@@ -194,7 +195,7 @@ def _upload(manifest: DatasetManifest, folder: Path, store: ObjectStore) -> Data
     """The manifest goes last: who sees it may read all the rest."""
     target = dataset_folder(manifest.digest)
     try:
-        return DatasetManifest.model_validate_json(store.get(target + MANIFEST))
+        return read_manifest(store, manifest.digest)
     except FileNotFoundError:
         pass
     for shard in (*manifest.shards, *filter(None, [manifest.labels])):

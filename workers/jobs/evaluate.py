@@ -10,10 +10,11 @@ import structlog
 from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, Evaluation, WeightsEvaluation, held_out_problem
-from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
+from workers.contract.keys import RESULT, JobKeys, dataset_folder
 from workers.contract.sampling import Settled, SettledSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
+from workers.data.manifests import read_manifest
 from workers.evaluation.errors import FeaturesError, StatisticsError
 from workers.evaluation.features import open_features
 from workers.jobs.bringing import bring_from_the_web
@@ -88,7 +89,7 @@ def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *
         SourceError: they are not.
     """
     try:
-        images = DatasetManifest.model_validate_json(store.get(dataset_folder(digest) + MANIFEST))
+        images = read_manifest(store, digest)
     except FileNotFoundError:
         raise SourceError(
             f"held_out: there is no image set {digest}; an import job says the digest of its own"

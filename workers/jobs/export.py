@@ -17,7 +17,6 @@ from pathlib import Path
 
 import safetensors.torch
 
-from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
@@ -27,6 +26,7 @@ from workers.jobs.failures import UsageError
 from workers.sampling.network import SAMPLER, Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
+from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file
@@ -112,7 +112,7 @@ def export(job: Job, choice: Choice, output: Path) -> SettledSource:
         DamagedCheckpointError: the weights are not those that were written.
     """
     store, keys = job.open_store(), job.keys
-    trained, evaluations = choice.trained, _evaluations(store, keys)
+    trained, evaluations = choice.trained, evaluations_of(store, keys)
     output.mkdir(parents=True, exist_ok=True)
     _save_weights(choice, store, output / "weights.safetensors")
     for name, text in {
@@ -142,11 +142,6 @@ def _save_weights(choice: Choice, store: ObjectStore, path: Path) -> None:
     }
     header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
     save_weights(path, safetensors.torch.load(read_file(store, choice.source.folder, choice.file)), header)
-
-
-def _evaluations(store: ObjectStore, keys: JobKeys) -> list[Evaluation]:
-    found = (read_leniently(Evaluation, store.get(key)) for key in store.list(keys.evaluations))
-    return [each for each in found if each]
 
 
 def _manifests(store: ObjectStore, keys: JobKeys) -> list[object]:

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 
 from workers.contract.compute import Workers
 from workers.contract.data import DatasetManifest, ImportedDataset
-from workers.contract.keys import MANIFEST, JobKeys, dataset_folder
+from workers.contract.keys import JobKeys
 from workers.contract.sampling import Drawing, Settled, SettledSource, Subject, WeightsFile
+from workers.data.manifests import read_manifest
 from workers.diffusion.denoiser import Denoiser
 from workers.sampling.network import (
     SourceError,
@@ -119,7 +120,7 @@ def _of_file(file: WeightsFile, store: ObjectStore, keys: JobKeys, dataset: Impo
 
 def _images(dataset: ImportedDataset, header: WeightsHeader, store: ObjectStore) -> DatasetManifest:
     try:
-        images = DatasetManifest.model_validate_json(store.get(dataset_folder(dataset.digest) + MANIFEST))
+        images = read_manifest(store, dataset.digest)
     except FileNotFoundError:
         mend = "an import job says the digest of its own"
         raise SourceError(f"dataset.digest: there is no image set {dataset.digest}; {mend}") from None

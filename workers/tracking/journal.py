@@ -8,7 +8,7 @@ import structlog
 from workers.contract.keys import AttemptKeys, JobKeys
 from workers.storage import ObjectStore
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
-from workers.tracking.fence import newest_attempt
+from workers.tracking.fence import attempt_numbers, newest_attempt
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class Journal:
 def recorded_rows(store: ObjectStore, job: JobKeys, *, after: int) -> dict[int, dict[str, float]]:
     """What all attempts have written of the images beyond `after`: rows by images seen, the later attempt's if both."""
     rows: dict[int, dict[str, float]] = {}
-    for number in sorted(int(name) for name in store.folders(job.attempts) if name.isdecimal()):
+    for number in attempt_numbers(store, job):
         rows |= _rows_of(store, job.attempt(number), after)
     return rows
 

@@ -9,6 +9,7 @@ from workers.contract.document import Record, read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.records import Ledger, Outcome, Progress
 from workers.storage import ObjectStore
+from workers.tracking.fence import attempt_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,7 @@ class History:
 
 def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
     """Models of GPU, or CPU, that a job was trained on, as far as its attempts have said."""
-    numbers = (int(name) for name in store.folders(keys.attempts) if name.isdecimal())
-    words = (last_word(store, keys, number) for number in numbers)
+    words = (last_word(store, keys, number) for number in attempt_numbers(store, keys))
     return frozenset(word.device for word in words if word and word.device and word.images_seen)
 
 
