@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from workers.evaluation.errors import FeaturesError
+from workers.matching import tensor_mismatch
 from workers.storage import Shelf, read_location
 
 _MOST_BYTES = 1 << 30  # Inception has 0.1
-_SHOWN = 3
 
 
 def read_state_dict(location: str, *, digest: str, shelf: Shelf | None) -> dict[str, Tensor]:
@@ -46,16 +46,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, location:
     """
     expected = {name: tensor for name, tensor in network.state_dict().items() if not _is_idle(name)}
     given = {name: tensor for name, tensor in tensors.items() if not _is_idle(name)}
-    wrong = [f"{name} is missing" for name in expected if name not in given]
-    wrong += [f"{name} is unexpected" for name in given if name not in expected]
-    wrong += [
-        f"{name} is {[*tensor.shape]}, not {[*expected[name].shape]}"
-        for name, tensor in given.items()
-        if name in expected and tensor.shape != expected[name].shape
-    ]
-    if wrong:
-        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-        raise FeaturesError(f"{location} is of another network: {'; '.join([*wrong[:_SHOWN], *more])}")
+    if mismatch := tensor_mismatch(given, expected):
+        raise FeaturesError(f"{location} is of another network: {mismatch}")
     network.load_state_dict(given, strict=False)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from workers.contract.model import Preconditioning
 from workers.contract.networks import Network
+from workers.matching import tensor_mismatch
 from workers.networks import build
 from workers.networks.edm_architecture import Inputs, network_of, preconditioning_of
 from workers.networks.edm_pickle import SnapshotError, read_pickle
-from workers.networks.matching import tensor_mismatch
 from workers.pickles import Record
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from workers.networks.matching import tensor_mismatch
+from workers.matching import tensor_mismatch
 from workers.training.state import TrainState
 from workers.training.tensor_file import TensorFile
 

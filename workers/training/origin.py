@@ -9,7 +9,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP, average_names, preconditioning_difference, with_sigma_data
 from workers.contract.records import CheckpointManifest, Origin
 from workers.contract.spec import TrainSpec
-from workers.networks.matching import tensor_mismatch
+from workers.matching import tensor_mismatch
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
 from workers.training.contents import NETWORK, STATE, needed_files, sigma_data_of

@@ -17,7 +17,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.model import EDM
 from workers.contract.networks import EDM2
 from workers.contract.spec import TrainSpec
-from workers.networks.matching import tensor_mismatch
+from workers.matching import tensor_mismatch
 from workers.storage import Shelf, read_beginning, read_location
 from workers.training.state import TrainState
 from workers.training.weights_header import FORMAT, LABEL_TENSORS, WeightsHeader, denoiser_difference, images_difference

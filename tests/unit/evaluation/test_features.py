@@ -247,7 +247,7 @@ def test_other_contents_are_refused_in_words(tmp_path: Path, content: object, re
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
     tensors = made_up_weights() | {"Conv2d_1a_3x3.bn.bias": torch.ones(7)}
 
-    with pytest.raises(FeaturesError, match=r"another network: Conv2d_1a_3x3.bn.bias is \[7\], not \[32\]"):
+    with pytest.raises(FeaturesError, match=r"another network: Conv2d_1a_3x3.bn.bias has shape \[7\], expected \[32\]"):
         open_features(saved(tmp_path / "a.pth", tensors))
 
 
