@@ -52,7 +52,7 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     scribe = (
-        Scribe.begin(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        Scribe(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
         if world.is_first
         else None
     )

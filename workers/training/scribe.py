@@ -3,15 +3,16 @@
 import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Literal
 
 import structlog
 
 from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
+from workers.contract.records import Progress
 from workers.contract.spec import TrainSpec
 from workers.logs import in_one_line
-from workers.storage import ObjectStore, open_store
+from workers.storage import open_store
 from workers.storage.errors import STORE_OUTAGES
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
@@ -46,26 +47,6 @@ class Scribe:
         self,
         run: Run,
         spec: TrainSpec,
-        store: ObjectStore,
-        reporter: Reporter,
-        timekeeper: Timekeeper,
-        schedule: CheckpointSchedule,
-        check: ResumeCheck | None,
-    ) -> None:
-        self._run, self._spec, self._store = run, spec, store
-        self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
-        self._reporter = reporter
-        self._timekeeper = timekeeper
-        self._schedule = schedule
-        self._waited = 0.0  # for the last snapshot
-        self._check = check
-        self._writer = CheckpointWriter(self._save, told=self._committed)
-
-    @classmethod
-    def begin(
-        cls,
-        run: Run,
-        spec: TrainSpec,
         images: DatasetManifest,
         world: World,
         state: TrainState,
@@ -73,41 +54,29 @@ class Scribe:
         timekeeper: Timekeeper,
         *,
         has_checkpoint: bool,
-    ) -> Self:
-        """Open the run for reading: `state` is where it starts, from a checkpoint of its own if it has one."""
+    ) -> None:
+        """`state` is where the run starts, from a checkpoint of its own if it has one."""
         store, seen = open_store(run.store_url), state.images_seen
         recorded = recorded_rows(store, run.keys, after=seen)
         timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
-        device = device_name(world.device)
-        other = history.other_device(device, after=seen) if world.device.type == "cuda" else None
-        check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
-        progress = first_word(
-            spec.duration_images,
-            world.size,
-            images_seen=seen,
-            last_checkpoint_images=seen if has_checkpoint else None,
-            device=device,
-            ledger=timekeeper.ledger,
-            ledger_at=datetime.now(UTC),
-            resume=check.result if check else None,
-            restarts=history.restarts,
-        )
-        params = flattened(spec) | {
-            "dataset.digest": images.digest,
-            "sigma_data": f"{state.denoiser.sigma_data:.6g}",
-        }
-        tags = {**run.tags, "cdm.attempt": str(run.attempt)}
-        reporter = Reporter(
+        other = history.other_device(device_name(world.device), after=seen) if world.device.type == "cuda" else None
+        self._run, self._spec, self._store = run, spec, store
+        self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
+        self._timekeeper = timekeeper
+        self._schedule = CheckpointSchedule(history)
+        self._waited = 0.0  # for the last snapshot
+        self._check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
+        self._reporter = Reporter(
             store,
             run.keys,
             run.attempt,
             store_url=run.store_url,
-            progress=progress,
-            params=params,
-            tags=tags,
+            progress=_first_progress(spec, world, timekeeper, history, self._check, images_seen=seen),
+            params=_params(spec, images, state),
+            tags={**run.tags, "cdm.attempt": str(run.attempt)},
             name=run.name,
         )
-        return cls(run, spec, store, reporter, timekeeper, CheckpointSchedule(history), check)
+        self._writer = CheckpointWriter(self._save, told=self._committed)
 
     @property
     def superseded(self) -> bool:
@@ -201,3 +170,30 @@ class Scribe:
         self._schedule.written(seconds)
         self._reporter.checkpoint(seen, self._run.keys.checkpoint(seen, self._run.attempt), seconds=seconds)
         log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))
+
+
+def _first_progress(
+    spec: TrainSpec,
+    world: World,
+    timekeeper: Timekeeper,
+    history: History,
+    check: ResumeCheck | None,
+    *,
+    images_seen: int,
+) -> Progress:
+    return first_word(
+        spec.duration_images,
+        world.size,
+        images_seen=images_seen,
+        last_checkpoint_images=images_seen if check else None,
+        device=device_name(world.device),
+        ledger=timekeeper.ledger,
+        ledger_at=datetime.now(UTC),
+        resume=check.result if check else None,
+        restarts=history.restarts,
+    )
+
+
+def _params(spec: TrainSpec, images: DatasetManifest, state: TrainState) -> dict[str, str]:
+    """What MLflow has of a run beside its curves."""
+    return flattened(spec) | {"dataset.digest": images.digest, "sigma_data": f"{state.denoiser.sigma_data:.6g}"}
