@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -40,9 +40,12 @@ LOSS, GAP, OWN_GAP = "loss", "gap_at_images", "gap_on_own_paths"
 HELD_OUT_LOSS, HELD_OUT_GAP = "loss_at_held_out", "gap_at_held_out"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exam:
-    """One evaluation. `images` are those that the network learned from, if there are any, `held_out` others."""
+    """One evaluation. `images` are those that the network learned from, if there are any, `held_out` others.
+
+    What it consists of is put together once: labels of all images are read for it.
+    """
 
     spec: EvaluateSpec
     keys: JobKeys
@@ -57,7 +60,7 @@ class Exam:
         drawn = (piece for block in self.blocks for piece in block)
         return [*self.reference, *drawn, *self.timeline, *self.drift, *self.held_out_drift]
 
-    @property
+    @cached_property
     def reference(self) -> list[Piece]:
         """Features of all training images, which stay with the image set; empty if statistics were given."""
         if self.spec.reference or self.images is None:
@@ -67,13 +70,13 @@ class Exam:
         parts = cut(len(self.images), _REFERENCE_IMAGES)
         return [Piece(f"{folder}{part.start:09d}.safetensors", len(part), partial(make, part)) for part in parts]
 
-    @property
+    @cached_property
     def blocks(self) -> list[list[Piece]]:
         """Drawn images and their features, block by block."""
         brush = self.as_images
         return [[self._drawn(brush, seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
 
-    @property
+    @cached_property
     def as_images(self) -> Brush:
         """Draws classes as often as the training images have them, where it is these that drawn images are beside.
 
@@ -92,12 +95,12 @@ class Exam:
             return None
         return "evenly" if self.spec.classes or self.spec.reference else "as_images"
 
-    @property
+    @cached_property
     def timeline(self) -> list[Piece]:
         """The same latents with few steps and more: few-step quality at a glance, from checkpoint to checkpoint."""
         return [self._few_steps(steps) for steps in self.spec.timeline_steps]
 
-    @property
+    @cached_property
     def drift(self) -> list[Piece]:
         """How the network denoises, and how consistently, at some of the training images and on its own paths."""
         if self.images is None:
@@ -107,7 +110,7 @@ class Exam:
         )
         return self._by_level("drift", partial(self._drift, self.images), self.images, passes)
 
-    @property
+    @cached_property
     def held_out_drift(self) -> list[Piece]:
         """The same at images that it has not seen."""
         if self.held_out is None:
@@ -115,20 +118,20 @@ class Exam:
         make = partial(self._held_out_drift, self.held_out)
         return self._by_level("held-out", make, self.held_out, evaluations_at_images(self.levels))
 
-    @property
+    @cached_property
     def exact_denoiser(self) -> Denoiser:
         """In float32: the rounding of bfloat16 is many times the gap at low noise levels."""
         exact = copy(self.brush.denoiser)
         exact.precision = torch.float32
         return exact
 
-    @property
+    @cached_property
     def levels(self) -> tuple[float, ...]:
         """Noise levels that the network has been trained at and is sampled at."""
         lowest, highest = trained_range(self.brush.denoiser.preconditioning)
         return tuple(level for level in LEVELS if lowest <= level <= min(highest, self.brush.sampler.sigma_max))
 
-    @property
+    @cached_property
     def chosen(self) -> Int64[Tensor, " images"] | None:
         """Numbers of the training images that drawn ones are beside: those of the classes asked for; None: all."""
         if self.images is None or self.spec.classes is None:
