@@ -99,6 +99,10 @@ class JobObjects:
         """The service's own copy of what it knows of a job, for a database that was lost."""
         await called(self._store.put, JobKeys(job_id).record, record)
 
+    async def save_first_record(self, job_id: str, record: bytes) -> None:
+        """The copy of a new job, unless there is one by now, which is newer."""
+        await called(self._store.put_if_absent, JobKeys(job_id).record, record)
+
     async def record(self, job_id: str) -> bytes | None:
         return await get_or_none(self._store, JobKeys(job_id).record)
 

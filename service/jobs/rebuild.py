@@ -66,7 +66,7 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
 async def _restored(job_id: str, store: JobStore, objects: JobObjects, *, now: datetime) -> bool:
     known, record = await store.find(job_id), await objects.record(job_id)
     if record is None:
-        return False  # its row was never committed: nobody was told that there is such a job
+        return False  # it was refused, or its client had not been told of it yet
     job, attempts = read_record(record)
     if known and known.event_sequence >= job.event_sequence:
         job, attempts = known, await store.attempts(job_id)

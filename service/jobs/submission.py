@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.clock import Clock
 from service.cluster import Cluster
-from service.errors import CheckpointNotFound, InvalidRequest, JobGone, JobNotFound
+from service.errors import CheckpointNotFound, InvalidRequest, JobGone, JobNotFound, StorageUnavailable
 from service.identifiers import new_id
 from service.jobs import forks, priorities, verbs
 from service.jobs.controls import control_id, control_request
@@ -234,7 +235,6 @@ class Submission:
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,
-            record_due=False,
         )
 
     async def _create_pair(
@@ -244,7 +244,7 @@ class Submission:
         wanted = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
         control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
         await self._keep_uploads(settled, job_id=control.id)
-        await self._save(control)
+        await self.objects.save_spec(control.id, control.spec.encode())
 
         async def with_control(connection: AsyncConnection) -> None:
             await self.store.insert(connection, control, actor=origin.actor)
@@ -254,12 +254,13 @@ class Submission:
 
         job = replace(job, control_job_id=control.id, comparison_due=True)
         created = await self._create(job, origin, inside=with_control)
+        await self._copy(control)
         log.info("job.paired", job_id=created.id, control=created.control_job_id)
         return created
 
     async def _create(self, job: JobRecord, origin: Origin, *, inside: Inside | None = None) -> JobRecord:
-        """The objects first: a row without a document could not run, a document without a row harms nobody."""
-        await self._save(job)
+        """The document first, without which a row could not run, and the copy last: `rebuild` makes a job of each."""
+        await self.objects.save_spec(job.id, job.spec.encode())
 
         async def audited(connection: AsyncConnection) -> None:
             await record_audit(connection, _entry(job, origin))
@@ -269,21 +270,20 @@ class Submission:
         created = await self.store.create(job, actor=origin.actor, inside=audited)
         if created is None:
             return await self._twin(job.id, origin)
+        await self._copy(job)
         log.info("job.submitted", job_id=job.id, project=job.project)
         self.wake(created)
         return created
 
-    async def _save(self, job: JobRecord) -> None:
-        await asyncio.gather(
-            self.objects.save_spec(job.id, job.spec.encode()),
-            self.objects.save_record(job.id, record_of(replace(job, event_sequence=1), [])),
-        )
+    async def _copy(self, job: JobRecord) -> None:
+        """Before anybody is told of the job. Where the store fails, the copy follows, as after every change."""
+        with suppress(StorageUnavailable):
+            await self.objects.save_first_record(job.id, record_of(replace(job, event_sequence=1), []))
 
     async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
-        """What the same request made at the same time. What was just saved of it may be older, or settled otherwise."""
+        """What the same request made at the same time, with its own document: the one just saved may be another."""
         made = await self.find(job_id, project=origin.project)
         await self.objects.save_spec(made.id, made.spec.encode())
-        await self.store.apply(made, replace(made, record_due=True), at=self.clock())
         return made
 
 

@@ -5,17 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.errors import JobGone, JobNotFound
 from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
+from service.jobs.views import JobCreate
 from tests.support.clock import ManualClock
 from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
+from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
 
@@ -82,6 +86,23 @@ async def test_a_job_that_was_acknowledged_and_not_copied_since_is_there_again(s
         assert (await plane.job(job_id)).state == "queued"
         await plane.settle()
         assert site.cluster.submission_ids == [f"{job_id}-a1"]
+
+
+@pytest.mark.parametrize("pair", [{}, {"control": "edm", "evaluations": {}}])
+async def test_a_job_that_was_refused_at_the_last_moment_does_not_come_into_being(
+    site: Site, pair: dict[str, Any]
+) -> None:
+    """Its source was deleted, say, or the disk was full: whoever submitted it was told that there is none."""
+
+    async def refuse(_: AsyncConnection) -> None:
+        raise JobGone("its source has just been deleted")
+
+    async with site.plane() as plane:
+        request = JobCreate.model_validate({"spec": PRESETS["smoke"], **pair})
+        with pytest.raises(JobGone):
+            await plane.service.submit(request, origin=ORIGIN, inside=refuse)
+    async with site.rebuilt() as plane:
+        assert await plane.jobs.page(Filters(project="default"), limit=10) == []
 
 
 @pytest.mark.parametrize("claimed", [True, False])

@@ -76,14 +76,21 @@ async def test_a_repeated_fork_is_the_first_one_whatever_checkpoint_is_the_newes
 
 
 class FullStore(MemoryStore):
-    """Takes no copy of a job while it is `full`."""
+    """Takes no object of this name while there is one."""
 
-    full = False
+    refused: str | None = None
 
     def put(self, key: str, data: bytes) -> None:
-        if self.full and key.endswith("/job.json"):
-            raise OSError("no room")
+        self._take(key)
         super().put(key, data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self._take(key)
+        return super().put_if_absent(key, data)
+
+    def _take(self, key: str) -> None:
+        if self.refused and key.endswith(self.refused):
+            raise OSError("no room")
 
 
 def origin_in(store: ObjectStore, job_id: str) -> Origin:
@@ -98,10 +105,10 @@ async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_
         parent = await plane.started()
         plane.worker(parent).checkpoint(100, at=plane.clock())
         fork, child = ForkCreate(overrides={"seed": 7}), new_id("job", at=plane.clock())
-        store.full = True
+        store.refused = "/spec.json"
         with pytest.raises(StorageUnavailable):
             await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
-        store.full = False
+        store.refused = None
         plane.worker(parent).checkpoint(160, at=plane.clock())
 
         made, changes = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
@@ -109,6 +116,19 @@ async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_
         assert [change.pointer for change in changes] == ["/seed"]
         assert made.parent_images == origin_in(store, child).images_seen == 100
         assert store.list(JobKeys(parent).pins) == [JobKeys(parent).pin(100, 1)]
+
+
+async def test_a_job_whose_copy_cannot_be_saved_is_made_and_copied_later(tmp_path: Path, script: Script) -> None:
+    store = FullStore()
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), store=store) as plane:
+        store.refused = "/job.json"
+        job_id = await plane.submit()
+        assert await plane.objects.record(job_id) is None
+        store.refused = None
+
+        await plane.aftercare.tick()
+
+        assert copy_of(plane, job_id) == replace(await plane.job(job_id), record_due=True)
 
 
 async def test_of_two_equal_forks_at_once_that_choose_otherwise_the_job_is_what_its_workers_find(
