@@ -122,7 +122,7 @@ jobs = Table(
 
 _TURN = (jobs.c.priority.desc(), "queued_at", "id")  # the state is before it, or SQLite takes jobs_by_state and sorts
 _few("jobs_queue", "state", *_TURN, where="state = 'queued'")
-_few("jobs_queue_by_project", "state", "project", "accelerator", *_TURN, where="state = 'queued'")
+_few("jobs_queue_by_project", "state", "project", "accelerator", *_TURN, "workers", where="state = 'queued'")
 
 job_labels = Table(
     "job_labels",

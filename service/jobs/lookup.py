@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Float,
     Select,
     bindparam,
+    case,
     exists,
     func,
     literal,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     union,
 )
 
+from service.cluster.base import Resources
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
 from service.identifiers import first_id
@@ -51,9 +54,16 @@ _QUEUE_OF_PROJECT = (
     .order_by(_PLACES.c.place)
     .limit(bindparam("most"))
 )
-_TURNS = select(
-    jobs.c.id, func.row_number().over(partition_by=(jobs.c.project, jobs.c.accelerator), order_by=TURN).label("turn")
-).where(IS_QUEUED)
+_ROOM = case((jobs.c.accelerator == "cpu", bindparam("cpus", type_=Float)), else_=bindparam("gpus", type_=Float))
+_CANNOT_START = or_(jobs.c.workers > _ROOM, jobs.c.workers > func.coalesce(projects.c.max_workers, jobs.c.workers))
+_RIVALS = (jobs.c.project, jobs.c.accelerator, _CANNOT_START)
+_TURNS = (
+    select(jobs.c.id, func.row_number().over(partition_by=_RIVALS, order_by=TURN).label("turn"))
+    .outerjoin_from(jobs, projects, projects.c.name == jobs.c.project)
+    .where(IS_QUEUED)
+    .subquery()
+)
+_CONTENDERS = _QUEUED.where(jobs.c.id.in_(select(_TURNS.c.id).where(_TURNS.c.turn <= bindparam("most"))))
 THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _MOST_DUE, _MOST_LIKE = 100, 5  # that are looked at, at a time
@@ -119,15 +129,16 @@ class JobLookup:
             found = [dict(row) for row in rows.mappings()]
         return [(row.pop("place"), QueuedJob(**row)) for row in found]
 
-    async def contenders(self, *, most: int) -> list[QueuedJob]:
+    async def contenders(self, *, most: int, total: Resources) -> list[QueuedJob]:
         """Those whose turn comes first among the jobs of their project that want the same accelerator.
 
-        So many of each: however many one project has waiting, it does not hide the jobs of others.
+        So many of each: however many one project has waiting, it does not hide the jobs of others. And so many each of
+        those that may start sometime and of those that ask for more than the cluster or their project's quota has in
+        `total`: the latter are to be told why they wait, and hide none of the former.
         """
-        turns = _TURNS.subquery()
-        first = _QUEUED.where(jobs.c.id.in_(select(turns.c.id).where(turns.c.turn <= most)))
+        limits = {"most": most, "cpus": total.cpus, "gpus": total.gpus}
         async with self._database.reading() as connection:
-            return [QueuedJob(**row) for row in (await connection.execute(first)).mappings()]
+            return [QueuedJob(**row) for row in (await connection.execute(_CONTENDERS, limits)).mappings()]
 
     async def active(self) -> list[JobRecord]:
         """Those that hold their workers."""

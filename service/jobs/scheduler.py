@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.cluster.base import Capacity, ClusterUnreachable
+from service.cluster.base import NOTHING, Capacity, ClusterUnreachable, Resources
 from service.database.leases import LeaseLost, Replica
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
@@ -18,7 +18,7 @@ from service.jobs.records import JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
 
-_MOST_OF_PROJECT = 200  # queued jobs of a project and an accelerator whose turn is considered at a time
+_MOST_OF_PROJECT = 200  # jobs of a project and an accelerator that may start, as many that cannot: considered at a time
 _LEASE = "scheduler"
 
 
@@ -32,24 +32,25 @@ class Scheduler:
 
     async def tick(self) -> bool:
         """One look at the queue; True if a job left it."""
-        queued = await self.actions.store.contenders(most=_MOST_OF_PROJECT)
-        if not queued or not await self.replica.hold(_LEASE):
+        if not await self.actions.store.queue(limit=1) or not await self.replica.hold(_LEASE):
             return False
         try:
-            return await self._look(queued)
+            return await self._look()
         except LeaseLost:
             log.warning("scheduler.overtaken")  # what was decided here may no longer fit
             return False
 
-    async def _look(self, queued: list[QueuedJob]) -> bool:
+    async def _look(self) -> bool:
         try:
             await self.actions.cluster.probe()
             capacity = await self.actions.cluster.capacity()
         except ClusterUnreachable as error:
+            queued = await self._contenders(NOTHING)
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
             return False
         if not await self.replica.hold(_LEASE):  # an engine may take longer to answer than the lease lasts
             return False
+        queued = await self._contenders(capacity.total)
         active = await self.actions.store.active()
         admission = await self._admission(queued, active, capacity)
         moved = await self._carry_out(admission, {job.id: job for job in active})
@@ -57,6 +58,9 @@ class Scheduler:
             {job_id: (blocked.reason.value, blocked.message) for job_id, blocked in admission.blocked.items()}, queued
         )
         return moved
+
+    async def _contenders(self, total: Resources) -> list[QueuedJob]:
+        return await self.actions.store.contenders(most=_MOST_OF_PROJECT, total=total)
 
     async def _admission(self, queued: list[QueuedJob], active: list[JobRecord], capacity: Capacity) -> Admission:
         return admit_gangs(

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from service.cluster.base import NOTHING, Resources
 from service.database import Database, open_database
+from service.database.tables import projects
 from service.identifiers import new_id
 from service.jobs import census, views
 from service.jobs.lifecycle import JobState
@@ -126,9 +128,29 @@ async def test_however_many_jobs_of_one_project_wait_the_first_of_every_other_ar
     for job in (*waiting, urgent):
         await store.create(job)
 
-    found = await store.contenders(most=2)
+    found = await store.contenders(most=2, total=Resources(cpus=1.0, gpus=1.0))
 
     assert {job.id for job in found} == {job.id for job in (urgent, waiting[0], waiting[5], waiting[6])}
+
+
+@pytest.mark.parametrize("max_workers", [None, 2])
+async def test_however_many_jobs_can_never_start_those_behind_them_that_can_are_seen(
+    database: Database, max_workers: int | None
+) -> None:
+    """Of an accelerator, by what the cluster has of it or by what the project may have."""
+    store = JobStore(database)
+    row = {"name": "default", "max_workers": max_workers, "created_at": START}
+    async with database.writing() as connection:
+        await connection.execute(database.insert(projects).values(row))
+    first = replace(made(0), project="default", state=JobState.QUEUED, queued_at=START)
+    wanted = [(4, "gpu"), (3, "gpu"), (5, "gpu"), (1, "gpu"), (2, "gpu"), (4, "cpu"), (2, "cpu")]
+    for number, (workers, accelerator) in enumerate(wanted):
+        await store.create(replace(first, id=f"job_{number}", workers=workers, accelerator=accelerator))
+    total = Resources(cpus=100.0, gpus=2.0 if max_workers is None else 100.0)
+
+    found = await store.contenders(most=1, total=total)
+
+    assert sorted(job.id for job in found) == ["job_0", "job_3", "job_5", *(["job_6"] if max_workers else [])]
 
 
 async def test_however_many_jobs_of_others_wait_before_them_a_project_sees_its_own_and_their_places(
@@ -199,7 +221,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
 
         event.listen(Engine, "before_cursor_execute", note)
         await store.queue(limit=500)
-        await store.contenders(most=200)
+        await store.contenders(most=200, total=NOTHING)
         await store.ahead(made(1))
         await store.active()
         await store.queue_of(None, limit=500)

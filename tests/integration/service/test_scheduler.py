@@ -316,3 +316,19 @@ async def test_a_project_with_hundreds_of_jobs_that_cannot_start_holds_up_no_oth
     job = await plane.jobs.find(small.id)
     assert job
     assert job.state == "starting"
+
+
+async def test_hundreds_of_jobs_that_can_never_start_hold_up_none_behind_them(
+    plane: Plane, sized: Callable[[float], None]
+) -> None:
+    sized(2)
+    too_large = await plane.job(await submitted(plane, workers=4))
+    for number in range(500):
+        await plane.jobs.create(replace(too_large, id=f"{too_large.id}{number:03}", priority=2))
+    small = await submitted(plane, workers=2)
+
+    await plane.settle()
+
+    assert await state_and_reason(plane, too_large.id, small) == [("queued", None), ("starting", None)]
+    (first,) = await plane.jobs.queue(limit=1)
+    assert first.reason == "exceeds_cluster"
