@@ -131,6 +131,7 @@ def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[s
         Loop("aftercare", parts.aftercare.tick, interval_seconds=interval),
         Loop("purges", parts.aftercare.purge, interval_seconds=interval),
         Loop("tracking", parts.aftercare.tend_runs, interval_seconds=interval),
+        Loop("experiments", parts.aftercare.find_experiments, interval_seconds=interval),
         Loop("followups", parts.followups(jobs).tick, interval_seconds=_FOLLOWUP_SECONDS),
         Loop("sweep", parts.sweep.tick, interval_seconds=parts.settings.sweep_interval_seconds),
         Loop("housekeeping", parts.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),

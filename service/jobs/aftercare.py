@@ -69,7 +69,7 @@ class Aftercare:
 
         A loop of its own: ten thousand objects take minutes.
         """
-        if await self.store.with_purge_due():
+        if await self.store.with_purge_due(limit=1):
             await self.replica.alone("purges", self._purge_due)
         return False
 
@@ -78,15 +78,36 @@ class Aftercare:
 
         A loop of its own: the curves of a long job take minutes.
         """
-        if await self.store.with_mlflow_due():
+        if await self.store.with_mlflow_due(limit=1):
             await self.replica.alone("tracking", self._tend_due)
         return False
 
+    async def find_experiments(self) -> bool:
+        """One question for each active job whose page in MLflow nobody can name yet.
+
+        A loop of its own: who watches a job does not wait for the curves of others.
+        """
+        await self._each(self._find_experiment, await self.store.with_experiment_due())
+        return False
+
     async def _tend_due(self) -> None:
-        await self._each(self._tend_run, await self.store.with_mlflow_due(), at_a_time=_RUNS_AT_A_TIME)
+        await self._all(self.store.with_mlflow_due, self._complete_run, at_a_time=_RUNS_AT_A_TIME)
 
     async def _purge_due(self) -> None:
-        await self._each(self._purge, await self.store.with_purge_due(), at_a_time=1)
+        await self._all(self.store.with_purge_due, self._purge, at_a_time=1)
+
+    async def _all(
+        self,
+        found: Callable[..., Awaitable[list[JobRecord]]],
+        work: Callable[[JobRecord], Awaitable[None]],
+        *,
+        at_a_time: int,
+    ) -> None:
+        """All that are due, some of them in memory at a time; each is tried once."""
+        after = ""
+        while some := await found(after=after):
+            await self._each(work, some, at_a_time=at_a_time)
+            after = some[-1].id
 
     async def _each(
         self, work: Callable[[_Thing], Awaitable[None]], things: Iterable[_Thing], *, at_a_time: int = _AT_A_TIME
@@ -121,21 +142,23 @@ class Aftercare:
                 await self.objects.save_log_chunk(attempt.job_id, attempt.number, DRIVER_LOG, text.encode())
         await self.store.update_attempt(attempt, log_due_until=None)
 
-    async def _tend_run(self, job: JobRecord) -> None:
+    async def _find_experiment(self, job: JobRecord) -> None:
+        experiment_id = await self.mlflow.experiment_of(job.mlflow_run_id or "")
+        await self._write(job, replace(job, mlflow_experiment_id=experiment_id))
+
+    async def _complete_run(self, job: JobRecord) -> None:
         if self._is_late(job.mlflow_due_until):
             log.warning("mlflow.given_up", job_id=job.id, run_id=job.mlflow_run_id)
             await self._write(job, replace(job, mlflow_due_until=None))
             return
-        changed = job
-        if job.mlflow_due_until and (run_id := await complete_run(job, self.objects, self.mlflow)) != job.mlflow_run_id:
+        changed = replace(job, mlflow_due_until=None)
+        if (run_id := await complete_run(job, self.objects, self.mlflow)) != job.mlflow_run_id:
             changed = replace(changed, mlflow_run_id=run_id, mlflow_experiment_id=None, record_due=True)
-        if (run_id := changed.mlflow_run_id) and changed.mlflow_experiment_id is None:
+        if run_id and changed.mlflow_experiment_id is None:
             changed = replace(changed, mlflow_experiment_id=await self.mlflow.experiment_of(run_id))
-        if job.mlflow_due_until and job.ended_at:
-            if run_id:
-                await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
-                await self.mlflow.describe_run(run_id, description(job.project, job.labels))
-            changed = replace(changed, mlflow_due_until=None)
+        if run_id and job.ended_at:
+            await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
+            await self.mlflow.describe_run(run_id, description(job.project, job.labels))
         await self._write(job, changed)
 
     async def _save_record(self, job: JobRecord) -> None:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    union,
 )
 
 from service.cluster.base import Resources
@@ -144,21 +143,24 @@ class JobLookup:
         """Those that hold their workers."""
         return await self._jobs(_JOB.where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id))
 
-    async def with_mlflow_due(self) -> list[JobRecord]:
-        """Jobs whose MLflow run is to be closed, or not fully known yet."""
+    async def with_mlflow_due(self, *, after: str = "", limit: int = _MOST_DUE) -> list[JobRecord]:
+        """Jobs that have ended and whose MLflow run is to be completed and closed, by their ids."""
+        query = _JOB.where(jobs.c.mlflow_due_until.is_not(None), jobs.c.id > after)
+        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
+
+    async def with_experiment_due(self) -> list[JobRecord]:
+        """Active jobs that have an MLflow run, and nobody has asked yet in which experiment."""
         unknown = jobs.c.mlflow_experiment_id.is_(None) & jobs.c.mlflow_run_id.is_not(None)
-        due = union(  # of two indexes; SQLite uses none for an OR of these
-            select(jobs.c.id).where(jobs.c.mlflow_due_until.is_not(None)),
-            select(jobs.c.id).where(unknown, jobs.c.state.in_(ACTIVE)),
-        )
-        return await self._jobs(_JOB.where(jobs.c.id.in_(due)))
+        return await self._jobs(_JOB.where(unknown, jobs.c.state.in_(ACTIVE)))
 
     async def with_record_due(self) -> list[JobRecord]:
         """Jobs whose copy in the object store is out of date."""
         return await self._jobs(_JOB.where(jobs.c.record_due).limit(_MOST_DUE))
 
-    async def with_purge_due(self) -> list[JobRecord]:
-        return await self._jobs(_JOB.where(jobs.c.purge_due.is_not(None)))
+    async def with_purge_due(self, *, after: str = "", limit: int = _MOST_DUE) -> list[JobRecord]:
+        """Jobs of which something is to be removed from the object store, by their ids."""
+        query = _JOB.where(jobs.c.purge_due.is_not(None), jobs.c.id > after)
+        return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
     async def with_dataset_due(self, *, project: str | None = None) -> list[JobRecord]:
         """Jobs that have begun, and may have said which image set they are about."""

@@ -90,6 +90,7 @@ class Teller:
             parts.aftercare.tick,
             parts.aftercare.purge,
             parts.aftercare.tend_runs,
+            parts.aftercare.find_experiments,
             parts.sweep.tick,
         )
         if await condition():

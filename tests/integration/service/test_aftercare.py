@@ -3,8 +3,9 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, call
 
 import pytest
 
@@ -32,6 +33,7 @@ async def ended(plane: Plane, script: Script, status: str = "succeeded", reason:
 async def looked_after(plane: Plane) -> None:
     await plane.aftercare.tick()
     await plane.aftercare.tend_runs()
+    await plane.aftercare.find_experiments()
 
 
 async def test_the_engines_log_is_copied_when_the_driver_has_said_its_last(plane: Plane, script: Script) -> None:
@@ -166,6 +168,45 @@ async def test_mlflow_being_down_delays_only_what_mlflow_is_told(plane: Plane, s
     await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "FINISHED"}
+
+
+async def test_a_job_that_runs_has_its_page_in_mlflow_while_the_curves_of_others_are_brought_there(
+    plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage of a day that takes hours."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def run_of(*_: object, **__: object) -> None:
+        begun.set()
+        await go_on.wait()
+
+    await ended(plane, script)
+    running = await plane.started()
+    monkeypatch.setattr(plane.aftercare.mlflow, "run_of", run_of)
+    completing = asyncio.create_task(plane.aftercare.tend_runs())
+    await begun.wait()
+
+    await plane.aftercare.find_experiments()
+
+    assert (await plane.job(running)).mlflow_experiment_id == "7"
+    go_on.set()
+    await completing
+
+
+@pytest.mark.parametrize(("lease", "due"), [("tracking", "with_mlflow_due"), ("purges", "with_purge_due")])
+async def test_a_replica_that_does_not_do_the_work_reads_none_of_it(
+    plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch, lease: str, due: str
+) -> None:
+    job_id = await ended(plane, script)
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("logs",))
+    assert await replace(plane.parts.replica, token="other").hold(lease)
+    question = AsyncMock(side_effect=getattr(plane.jobs, due))
+    monkeypatch.setattr(JobStore, due, question)
+
+    await plane.aftercare.tend_runs()
+    await plane.aftercare.purge()
+
+    assert question.await_args_list == [call(limit=1)]
 
 
 async def test_mlflow_is_given_up_after_days(plane: Plane, script: Script) -> None:

@@ -231,6 +231,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.claim("lease", now=START, seconds=60)
         await store.release("lease")
         await store.with_mlflow_due()
+        await store.with_experiment_due()
         await store.with_record_due()
         await store.with_purge_due()
         await store.with_evaluations_due()
