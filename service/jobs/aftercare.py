@@ -29,7 +29,7 @@ log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
 
 _AT_A_TIME = 8  # of each kind: however many are due, requests find the store free
-_RUNS_AT_A_TIME = 4  # each holds all rows of a job in memory
+_RUNS_AT_A_TIME = 2  # each holds all steps of a job in memory, and reads eight objects of the store at a time
 _MLFLOW_STATUS: dict[JobState, RunStatus] = {
     JobState.SUCCEEDED: "FINISHED",
     JobState.FAILED: "FAILED",

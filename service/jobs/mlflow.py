@@ -1,6 +1,6 @@
 """The little that the control plane wants of MLflow, over its REST interface."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -86,14 +86,14 @@ class Mlflow:
             await self._batch(run_id, params=pairs[first : first + MAX_PARAMS])
         return run_id
 
-    async def steps(self, run_id: str, key: str) -> set[int]:
-        """Where a curve has points."""
-        query, found = {"run_id": run_id, "metric_key": key, "max_results": str(_PAGE)}, set[int]()
+    async def steps(self, run_id: str, key: str) -> AsyncIterator[list[int]]:
+        """Where a curve has points, page by page."""
+        query = {"run_id": run_id, "metric_key": key, "max_results": str(_PAGE)}
         while True:
             page = await self._call("GET", "metrics/get-history", params=query)
-            found |= {int(point.get("step", 0)) for point in page.get("metrics", [])}
+            yield [int(point.get("step", 0)) for point in page.get("metrics", [])]
             if not page.get("next_page_token"):
-                return found
+                return
             query["page_token"] = page["next_page_token"]
 
     async def log_points(self, run_id: str, points: Sequence[Point]) -> None:

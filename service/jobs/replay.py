@@ -1,6 +1,7 @@
 """Curves that MLflow missed, out of the object store, where every row of metrics is."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Set
 
 import structlog
 
@@ -20,15 +21,17 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
     stay where they are, in the object store: MLflow keeps files in a place of its own, which only workers know.
     """
     run_id = await mlflow.run_of(job.id, objects.url, known=job.mlflow_run_id)  # first: it may not answer for days
-    there, num_missing = dict[str, set[int]](), 0
+    there, num_missing = _Points(), 0
     async for rows in objects.metric_rows(job.id):
         if not rows:
             continue
         if run_id is None:
             params = flattened(TrainSpec.model_validate_json(job.spec))
             run_id = await mlflow.make_run(job.id, objects.url, name=job.name or job.id, params=params)
-        for key in {key for row in rows for key in row.values} - there.keys():
-            there[key] = await mlflow.steps(run_id, key)
+        for key in {key for row in rows for key in row.values} - there.keys:
+            async for steps in mlflow.steps(run_id, key):
+                for step in steps:
+                    there.add(key, step)
         missing = _missing(rows, there)
         await mlflow.log_points(run_id, missing)
         num_missing += len(missing)
@@ -37,15 +40,37 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
     return run_id
 
 
-def _missing(rows: Iterable[MetricRow], there: Mapping[str, set[int]]) -> list[Point]:
+class _Points:
+    """Which curves have a point at which step.
+
+    One number for each step, with a bit for each curve: a long training has a million steps in dozens of curves.
+    """
+
+    def __init__(self) -> None:
+        self._bits = dict[str, int]()
+        self._curves = defaultdict[int, int](int)
+
+    @property
+    def keys(self) -> Set[str]:
+        """The curves that are known."""
+        return self._bits.keys()
+
+    def add(self, key: str, step: int) -> bool:
+        """Note a point; False if it was there."""
+        bit = self._bits.setdefault(key, 1 << len(self._bits))
+        is_new = not self._curves[step] & bit
+        self._curves[step] |= bit
+        return is_new
+
+
+def _missing(rows: Iterable[MetricRow], there: _Points) -> list[Point]:
     """One at each step of each curve that has none: the first that was measured, as the workers themselves tell it.
 
-    `there` has these steps afterwards.
+    `there` has these points afterwards.
     """
     found = []
     for row in rows:
         for key, value in row.values.items():
-            if row.images_seen not in there[key]:
-                there[key].add(row.images_seen)
+            if there.add(key, row.images_seen):
                 found.append(Point(key, row.images_seen, value, int(row.time * 1000)))
     return found

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from service.clock import utc_now
 from service.identifiers import new_id
 from service.jobs import objects
 from service.jobs.mlflow import Mlflow, Point
-from service.jobs.objects import JobObjects
+from service.jobs.objects import JobObjects, MetricRow
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from service.storage import called
 from tests.integration.service.conftest import Find
+from tests.support.fake_mlflow import FakeMlflow
 from tests.support.jobs import job
 from tests.support.mlflow_server import mlflow_server
 from tests.support.plane import ORIGIN, Plane
@@ -186,6 +188,31 @@ async def test_evaluations_alone_make_a_run(url: str, mlflow: Mlflow, find: Find
     run_id = await complete_run(kept.job, kept.objects, mlflow)
 
     assert [step for step, *_ in curve(url, str(run_id), "eval/fd")] == [64]
+
+
+async def test_what_is_known_of_a_long_training_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million steps of twenty curves have to fit beside all else that the service holds."""
+    kept, num_steps, keys = Kept(), 20_000, [f"curve/{number}" for number in range(20)]
+
+    async def rows(_: str) -> AsyncIterator[list[MetricRow]]:
+        yield [MetricRow(64, 1_800_000_000.0, dict.fromkeys(keys, 0.5))]
+
+    async def steps(*_: str) -> AsyncIterator[list[int]]:
+        for first in range(0, num_steps, 1000):
+            yield [64 * step for step in range(first, first + 1000)]
+
+    mlflow = FakeMlflow(runs={"run1": "RUNNING"}).client()
+    monkeypatch.setattr(kept.objects, "metric_rows", rows)
+    monkeypatch.setattr(mlflow, "steps", steps)
+    tracemalloc.start()
+    try:
+        await complete_run(replace(kept.job, mlflow_run_id="run1"), kept.objects, mlflow)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 300 * num_steps
+    await mlflow.close()
 
 
 async def test_a_job_that_measured_nothing_gets_no_run(mlflow: Mlflow) -> None:
