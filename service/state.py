@@ -119,7 +119,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
 def _loops(parts: Parts, jobs: Jobs, feed: Feed, deliverer: Deliverer) -> dict[str, Loop]:
     interval = parts.settings.reconcile_interval_seconds
 
-    async def schedule() -> bool:
+    async def schedule() -> bool | None:
         moved = await parts.scheduler.tick()
         if moved:
             by_name["reconciler"].wake()  # to submit what was admitted

@@ -50,8 +50,8 @@ class Replica:
         if await connection.scalar(query.with_for_update(read=True)) != self.token:
             raise LeaseLost(name)
 
-    async def alone(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do what one replica at a time does, unless another is at it.
+    async def alone(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Do what one replica at a time does; False if another is at it.
 
         The lease is kept until it is done, which may take longer than that lasts. Where somebody else has it by now,
         the work is cut off.
@@ -60,14 +60,15 @@ class Replica:
             DatabaseUnavailable: nobody knows who has it; the work was cut off, too.
         """
         if not await self.hold(name):
-            return
+            return False
         task = asyncio.create_task(work())
         try:
             while not (await asyncio.wait([task], timeout=self.lease_seconds / 3))[0]:
                 if not await self.hold(name):
                     log.warning("lease.lost", name=name)
-                    return
+                    return False
             await task
+            return True
         finally:
             task.cancel()
             await asyncio.wait([task])

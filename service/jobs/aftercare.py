@@ -64,22 +64,22 @@ class Aftercare:
         )
         return False
 
-    async def purge(self) -> bool:
+    async def purge(self) -> bool | None:
         """One try at all that is to be removed, by one replica at a time.
 
         A loop of its own: ten thousand objects take minutes.
         """
         if await self.store.with_purge_due(limit=1):
-            await self.replica.alone("purges", self._purge_due)
+            return False if await self.replica.alone("purges", self._purge_due) else None
         return False
 
-    async def tend_runs(self) -> bool:
+    async def tend_runs(self) -> bool | None:
         """One try at all that MLflow has to be told, by one replica at a time: two would make two runs of a job.
 
         A loop of its own: the curves of a long job take minutes.
         """
         if await self.store.with_mlflow_due(limit=1):
-            await self.replica.alone("tracking", self._tend_due)
+            return False if await self.replica.alone("tracking", self._tend_due) else None
         return False
 
     async def find_experiments(self) -> bool:

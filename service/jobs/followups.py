@@ -45,10 +45,10 @@ class FollowUps:
     jobs: Jobs
     replica: Replica
 
-    async def tick(self) -> bool:
+    async def tick(self) -> bool | None:
         """Look once, one replica at a time, at all trainings that may have a new checkpoint or are to be compared."""
         if await self.store.with_evaluations_due(limit=1) or await self.store.with_comparison_due(limit=1):
-            await self.replica.alone("followups", self._look)
+            return False if await self.replica.alone("followups", self._look) else None
         return False
 
     async def _look(self) -> None:

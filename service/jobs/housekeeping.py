@@ -31,10 +31,9 @@ class Housekeeping:
     replica: Replica
     clock: Clock
 
-    async def tick(self) -> bool:
+    async def tick(self) -> bool | None:
         """All of it once. What fails is told, and keeps nothing else from being removed."""
-        await self.replica.alone("housekeeping", self._purge)
-        return False
+        return False if await self.replica.alone("housekeeping", self._purge) else None
 
     async def _purge(self) -> None:
         for name, purge in self.purges.items():

@@ -11,6 +11,8 @@ from service.errors import DatabaseUnavailable
 
 log = structlog.get_logger()
 
+Tick = Callable[[], Awaitable[bool | None]]
+
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
 _RESTS = 4  # as long as its look took: however much there is to see, a loop leaves four fifths of the time to requests
@@ -19,6 +21,9 @@ _RESTS = 4  # as long as its look took: however much there is to see, a loop lea
 class Loop:
     """Calls `tick` at every interval, at once after it returned True, and when woken.
 
+    None is for a look that did nothing, since it is another replica's to do. Whether that one comes to its end, its own
+    loop tells: had this one come to an end each time, nobody would see it.
+
     From one look to the next it pauses so long, or longer if looking takes long, however often it is woken: one look
     finds what many did.
     """
@@ -26,7 +31,7 @@ class Loop:
     def __init__(
         self,
         name: str,
-        tick: Callable[[], Awaitable[bool]],
+        tick: Tick,
         *,
         interval_seconds: float,
         pause_seconds: float = _PAUSE_SECONDS,
@@ -40,7 +45,7 @@ class Loop:
         self._ticked_at = time.monotonic()
 
     def seconds_since_tick(self) -> float:
-        """How long ago it last came to the end of a look."""
+        """How long ago it last came to the end of a look that was its own."""
         return time.monotonic() - self._ticked_at
 
     def wake(self) -> None:
@@ -66,7 +71,8 @@ class Loop:
             began = time.monotonic()
             try:
                 moved = await self._tick()
-                self._ticked_at = time.monotonic()
+                if moved is not None:
+                    self._ticked_at = time.monotonic()
                 if moved:
                     continue
             except DatabaseUnavailable as error:  # said by all loops, again and again, for as long as it lasts

@@ -30,17 +30,19 @@ class Scheduler:
     replica: Replica
     max_active_jobs: int
 
-    async def tick(self) -> bool:
-        """One look at the queue; True if a job left it."""
-        if not await self.actions.store.queue(limit=1) or not await self.replica.hold(_LEASE):
+    async def tick(self) -> bool | None:
+        """One look at the queue; True if a job left it, None if another replica looks."""
+        if not await self.actions.store.queue(limit=1):
             return False
+        if not await self.replica.hold(_LEASE):
+            return None
         try:
             return await self._look()
         except LeaseLost:
             log.warning("scheduler.overtaken")  # what was decided here may no longer fit
-            return False
+            return None
 
-    async def _look(self) -> bool:
+    async def _look(self) -> bool | None:
         try:
             await self.actions.cluster.probe()
             capacity = await self.actions.cluster.capacity()
@@ -49,7 +51,7 @@ class Scheduler:
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
             return False
         if not await self.replica.hold(_LEASE):  # an engine may take longer to answer than the lease lasts
-            return False
+            return None
         queued = await self._contenders(capacity.total)
         active = await self.actions.store.active()
         admission = await self._admission(queued, active, capacity)

@@ -130,7 +130,7 @@ class Plane:
     async def settle(self) -> None:
         """Look until nothing moves, and once more: what a driver does in between is seen."""
         for _ in range(2):
-            while await self.parts.scheduler.tick() | await self.parts.reconciler.tick():
+            while any([await self.parts.scheduler.tick(), await self.parts.reconciler.tick()]):
                 pass
 
     async def started(self, *, training: bool = True, **fields: Any) -> str:

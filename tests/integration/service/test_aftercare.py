@@ -209,6 +209,17 @@ async def test_a_replica_that_does_not_do_the_work_reads_none_of_it(
     assert question.await_args_list == [call(limit=1)]
 
 
+async def test_a_replica_says_that_another_tells_mlflow(plane: Plane, script: Script) -> None:
+    """Where that one never comes to an end, none has come to one."""
+    await ended(plane, script)
+    other = replace(plane.parts.replica, token="other")
+    assert await other.hold("tracking")
+
+    assert await plane.aftercare.tend_runs() is None
+    assert await replace(plane.aftercare, replica=other).tend_runs() is False
+    assert await plane.aftercare.tend_runs() is False, "nothing is left to be told"
+
+
 async def test_mlflow_is_given_up_after_days(plane: Plane, script: Script) -> None:
     plane.mlflow.down = True
     job_id = await ended(plane, script)

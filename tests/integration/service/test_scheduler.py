@@ -1,9 +1,11 @@
 """The queue on a cluster of so many CPUs: who starts, who waits and why, and who makes room."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -11,6 +13,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import Resources, RunStatus, Submission
 from service.cluster.memory import Process
 from service.database.tables import projects
+from service.jobs.loop import Loop
 from service.jobs.reasons import CIRCUMSTANCES
 from service.jobs.views import JobCreate
 from tests.support.jobs import SPEC
@@ -272,13 +275,33 @@ async def test_of_two_replicas_one_schedules_and_the_other_takes_over_when_it_fa
     first = await plane.submit()
     assert await plane.parts.scheduler.tick()
     second = await plane.submit()
-    assert not await other.tick()
+    assert await other.tick() is None
     assert [(await plane.job(one)).state for one in (first, second)] == ["starting", "queued"]
 
     plane.clock.advance(31)
 
     assert await other.tick()
     assert (await plane.job(second)).state == "starting"
+
+
+async def test_a_scheduler_that_fails_is_not_hidden_by_the_replica_that_leaves_the_work_to_it(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plane.submit()
+    monkeypatch.setattr(plane.cluster, "capacity", AsyncMock(side_effect=RuntimeError("a mistake of ours")))
+    other = replace(plane.parts.scheduler, replica=replace(plane.parts.replica, token="other"))
+    ticks = [AsyncMock(side_effect=one.tick) for one in (plane.parts.scheduler, other)]
+    loops = [Loop("scheduler", tick, interval_seconds=0.01) for tick in ticks]
+    made_at = time.monotonic()
+
+    async def both_look() -> bool:
+        return all(tick.await_count >= 3 for tick in ticks)
+
+    async with loops[0].running(), loops[1].running():
+        await eventually(both_look, what="each looks three times")
+        looked_at = time.monotonic()
+
+    assert min(loop.seconds_since_tick() for loop in loops) >= looked_at - made_at
 
 
 async def test_why_and_where_a_job_waits_is_shown_in_the_job_and_in_the_queue(tmp_path: Path) -> None:

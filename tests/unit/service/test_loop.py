@@ -1,6 +1,7 @@
 """The loop in the background: how often it looks."""
 
 import asyncio
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -103,3 +104,24 @@ async def test_a_look_that_fails_is_told_and_followed_by_another(error: Exceptio
             await eventually(again, what="a second look")
 
     assert logs[0] == {"loop": "test", **said}
+
+
+@pytest.mark.parametrize(("told", "is_end"), [(None, False), (False, True)])
+async def test_a_look_that_is_left_to_another_replica_is_no_end(told: bool | None, is_end: bool) -> None:
+    looks = 0
+
+    async def tick() -> bool | None:
+        nonlocal looks
+        looks += 1
+        return told
+
+    async def again() -> bool:
+        return looks >= 3
+
+    loop = Loop("test", tick, interval_seconds=0.01)
+    made_at = time.monotonic()
+    async with loop.running():
+        await eventually(again, what="a third look")
+    looked_at = time.monotonic()
+
+    assert (loop.seconds_since_tick() < looked_at - made_at) is is_end
