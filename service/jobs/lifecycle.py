@@ -208,6 +208,8 @@ def _unsubmitted(known: Known) -> Action:
     match known.word:
         case Word.ALIVE | Word.OVER:
             return Adopt()
+        case Word.UNKNOWN | Word.NOTHING if known.expired and not known.intent:
+            return Ask(Intent.EXPIRE)
         case Word.UNKNOWN:
             return Revoke() if known.intent else Submit()
         case Word.NOTHING:
