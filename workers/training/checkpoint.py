@@ -32,6 +32,8 @@ def save_checkpoint(
 
     Raises:
         FencedError: before committing, if a later attempt has been claimed.
+        FileNotFoundError: before committing, if another group of workers of this attempt has removed a file, which it
+            took for one of an upload that died. It may be written again.
     """
     folder = keys.checkpoint(snapshot.images_seen, attempt)
     files = []
@@ -47,6 +49,8 @@ def save_checkpoint(
     )
     if newest_attempt(store, keys) > attempt:
         raise FencedError(f"attempt {attempt} has been superseded")
+    if gone := {folder + file.name for file in files} - {*store.list(folder)}:
+        raise FileNotFoundError(f"removed before the checkpoint was whole: {', '.join(sorted(gone))}")
     store.put(folder + MANIFEST, _sealed(manifest))
     return manifest
 

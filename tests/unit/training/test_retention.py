@@ -1,5 +1,6 @@
 """Old checkpoints make room for new ones; those that a fork starts from stay, whoever comes first."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.spec import TrainSpec
 from workers.storage.memory import MemoryStore
+from workers.training.checkpoint import committed_checkpoints, save_checkpoint
+from workers.training.contents import Snapshot
 from workers.training.retention import remove_old_checkpoints
 
 KEYS = JobKeys("job_1")
@@ -154,3 +157,29 @@ def test_a_damaged_one_that_is_ahead_costs_no_other_its_place() -> None:
     remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=80)
 
     assert store.left == {48: 2, 80: 2, 144: 2}
+
+
+def test_two_groups_of_one_attempt_leave_no_checkpoint_that_lacks_a_file() -> None:
+    """The engine has lost sight of one, and started another: each takes for dead what the other has under way."""
+
+    class Overtaken(Snapshot):
+        def files(self) -> Iterator[tuple[str, bytes]]:
+            yield "network.safetensors", b"weights"
+            saved(other)
+            yield "state.json", b"{}"
+
+    class Whole(Snapshot):
+        def files(self) -> Iterator[tuple[str, bytes]]:
+            yield "network.safetensors", b"weights"
+
+    def saved(snapshot: Snapshot) -> None:
+        save_checkpoint(snapshot, store, KEYS, attempt=1, spec_sha256="0" * 64)
+        remove_old_checkpoints(store, KEYS, spec(keep_last=2), attempt=1, images_seen=snapshot.images_seen)
+
+    store, one, other = MemoryStore(), Overtaken(), Whole()
+    one.images_seen, other.images_seen = 48, 80
+
+    with pytest.raises(FileNotFoundError, match=r"network\.safetensors"):
+        saved(one)
+
+    assert committed_checkpoints(store, KEYS) == [KEYS.checkpoint(80, 1)]
