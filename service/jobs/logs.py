@@ -6,6 +6,7 @@ attempt lasts and copied when it is over.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,22 +23,44 @@ _CHUNKS_AT_A_TIME = 8  # of the store's threads, which all others need, too
 log = structlog.get_logger()
 
 
-async def read_log(attempt: AttemptRecord, *, source: str, offset: int, objects: JobObjects, cluster: Cluster) -> Log:
-    """At most a megabyte from `offset` on; complete once the attempt is over and its logs are copied."""
-    final = _is_final(attempt)
-    starts = await objects.log_starts(attempt.job_id, attempt.number, source)
-    if not starts and source == ENGINE_LOG and not final:
-        data = await _from_engine(attempt, cluster)
-        return cut(data, attempt=attempt.number, source=source, offset=offset, start=0, final=False)
-    start = max((start for start in starts if start <= offset), default=0)
-    data, reached = b"", start
-    for each in (each for each in starts if each >= start):
-        if each != reached or reached - offset >= _MAX_BYTES:
-            break  # the chunk between is still to come, or this is enough for one answer
-        data += await objects.log_chunk(attempt.job_id, attempt.number, source, each)
-        reached = start + len(data)
-    final = final and (not starts or reached > starts[-1])
-    return cut(data, attempt=attempt.number, source=source, offset=offset, start=start, final=final)
+@dataclass(slots=True)
+class LogReader:
+    """Reads logs, one piece after the other.
+
+    What goes on where the piece before ended is asked for by its name: a process that prints much leaves a chunk every
+    other second, and a list of all of them takes dozens of requests by the end of a day.
+    """
+
+    objects: JobObjects
+    cluster: Cluster
+    _end: tuple[AttemptRecord, str, int] | None = None  # attempt, source and byte where the last chunk ended
+
+    async def read(self, attempt: AttemptRecord, *, source: str, offset: int) -> Log:
+        """At most a megabyte from `offset` on; complete once the attempt is over and its logs are copied."""
+        final = _is_final(attempt)
+        start, last = offset, 0
+        if final or self._end != (attempt, source, offset):
+            starts = await self.objects.log_starts(attempt.job_id, attempt.number, source)
+            if not starts and source == ENGINE_LOG and not final:
+                data = await _from_engine(attempt, self.cluster)
+                return cut(data, attempt=attempt.number, source=source, offset=offset, start=0, final=False)
+            start = max((start for start in starts if start <= offset), default=0)
+            last = max(starts, default=-1)
+        data = await self._chunks(attempt, source, start=start, offset=offset)
+        end = start + len(data)
+        piece = cut(data, attempt=attempt.number, source=source, offset=offset, start=start, final=final and end > last)
+        self._end = (attempt, source, end) if piece.next_offset == end else None
+        return piece
+
+    async def _chunks(self, attempt: AttemptRecord, source: str, *, start: int, offset: int) -> bytes:
+        """Those from `start` on, up to one that is still to come, or as many as one answer holds behind `offset`."""
+        data, most = b"", offset - start + _MAX_BYTES
+        while len(data) < most:
+            chunk = await self.objects.log_chunk(attempt.job_id, attempt.number, source, start + len(data))
+            if not chunk or (data and len(data) + len(chunk) > most):
+                break
+            data += chunk
+        return data
 
 
 async def read_tail(attempt: AttemptRecord, *, source: str, lines: int, objects: JobObjects, cluster: Cluster) -> Log:

@@ -15,7 +15,7 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
-from service.jobs.logs import log_sources, read_log, read_tail
+from service.jobs.logs import LogReader, log_sources, read_tail
 from service.jobs.planning_views import Preset, PresetList
 from service.jobs.presentation import attempt_view, event_view
 from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Number, ReadableJob, Service, Source
@@ -74,7 +74,7 @@ async def read_logs(
     record = await jobs.attempt(job, attempt)
     if tail:
         return await read_tail(record, source=source, lines=tail, objects=jobs.objects, cluster=jobs.cluster)
-    return await read_log(record, source=source, offset=offset, objects=jobs.objects, cluster=jobs.cluster)
+    return await LogReader(jobs.objects, jobs.cluster).read(record, source=source, offset=offset)
 
 
 @router.get("/jobs/{job_id}/logs/sources", summary="Which logs an attempt has", responses=_ATTEMPT)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from service.jobs.logs import read_log
+from service.jobs.logs import LogReader
 from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
@@ -62,10 +62,11 @@ class Streams:
         if attempt is not None:
             await self.jobs.attempt(job, attempt)
 
+        reader = LogReader(self.jobs.objects, self.jobs.cluster)
+
         async def read_piece(place: Place) -> Log:
             record = await self.jobs.attempt(job, place.attempt)
-            objects, cluster = self.jobs.objects, self.jobs.cluster
-            return await read_log(record, source=place.source, offset=place.offset, objects=objects, cluster=cluster)
+            return await reader.read(record, source=place.source, offset=place.offset)
 
         return log_messages(
             job,
