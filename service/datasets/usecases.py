@@ -100,6 +100,7 @@ class Datasets:
         for digest in await self.objects.unwanted():
             if not await self.store.is_known(digest):
                 if await self.store.some_may_appear():
+                    log.info("dataset.kept_for_now", digest=digest)
                     continue
                 removed += await self.objects.remove(digest)
                 log.info("dataset.removed", digest=digest)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from service.cluster import MemoryCluster
 from service.errors import DatasetNotFound
@@ -312,11 +313,13 @@ async def test_nothing_is_removed_while_a_job_runs_that_has_not_said_what_it_imp
     running = await begun(plane)
     await remove(plane, ONE)
 
-    waiting = await left_of(plane, ONE)
+    with capture_logs() as logs:
+        waiting = await left_of(plane, ONE)
     bring(plane.store, running, ONE)  # it has found the same images, and relies on what is there
     await plane.aftercare.tick()
 
     assert len(waiting) == 3
+    assert {"event": "dataset.kept_for_now", "digest": ONE, "log_level": "info"} in logs
     assert len(await left_of(plane, ONE)) == 3
     assert (await plane.parts.datasets.find(ONE, project="default"))[0].job.id == running
     assert plane.store.list("unwanted/") == []
