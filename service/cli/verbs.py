@@ -22,6 +22,8 @@ class Part(StrEnum):
     SAMPLES = "samples"
     LOGS = "logs"
     RESULTS = "results"
+    METRICS = "metrics"
+    EXPORTS = "exports"
 
 
 @on_service

@@ -172,7 +172,7 @@ class Jobs(JobResults):
     def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
         """Remove a job that has ended. What `purge` names of what it left is removed, too, for ever.
 
-        `purge` may name `checkpoints`, `samples`, `logs` and `results`.
+        `purge` may name `checkpoints`, `samples`, `logs`, `results`, `metrics` and `exports`.
         """
         self._connection.delete(path_to("jobs", job_id), purge=list(purge) or None)
 

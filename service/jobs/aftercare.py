@@ -180,6 +180,11 @@ class Aftercare:
                 case "logs":
                     for attempt in await self.store.attempts(job.id):
                         await self.objects.remove(keys.attempt(attempt.number).logs)
+                case "metrics":
+                    for attempt in await self.store.attempts(job.id):
+                        await self.objects.remove(keys.attempt(attempt.number).metrics)
+                case "exports":
+                    await self.objects.remove(keys.exports)
                 case _:
                     raise LookupError(f"nobody knows how to purge {part}")
         await self._write(job, replace(job, purge_due=()))

@@ -28,7 +28,7 @@ Source = Annotated[
     str, Query(pattern=r"^(driver|engine|rank-\d{4})$", description="Which process: driver, rank-0000 ...")
 ]
 Purge = Annotated[
-    tuple[Literal["checkpoints", "samples", "logs", "results"], ...],
+    tuple[Literal["checkpoints", "samples", "logs", "results", "metrics", "exports"], ...],
     Query(description="What to remove from the object store"),
 ]
 

@@ -125,9 +125,14 @@ class JobKeys:
         """Under it, what evaluation jobs have found of this job's checkpoints."""
         return f"{self.root}/evaluations/"
 
+    @property
+    def exports(self) -> str:
+        """Under it, the models that were handed over to a registry."""
+        return f"{self.root}/exports/"
+
     def export(self, images_seen: int, average: str) -> str:
-        """The folder of a model that was handed over to a registry."""
-        return f"{self.root}/exports/{images_seen:012d}-{average}/"
+        """The folder of one of them."""
+        return f"{self.exports}{images_seen:012d}-{average}/"
 
     def evaluation(self, images_seen: int, attempt: int, job_id: str) -> str:
         return f"{self.evaluations}{_checkpoint_name(images_seen, attempt)}/{job_id}.json"

@@ -76,6 +76,20 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
     assert await plane.jobs.with_purge_due() == []
 
 
+async def test_whatever_a_deleted_job_has_measured_and_handed_over_goes_when_that_was_asked_for(plane: Plane) -> None:
+    job_id = await ended(plane)
+    keys = JobKeys(job_id)
+    rows, model = f"{keys.attempt(1).metrics}0.jsonl", f"{keys.export(160, 'ema')}model.safetensors"
+    plane.store.put(rows, b"{}")
+    plane.store.put(model, b"weights")
+
+    await plane.service.delete(job_id, origin=ORIGIN, purge=("exports", "metrics"))
+    await plane.aftercare.purge()
+
+    assert {rows, model}.isdisjoint(plane.store.list(keys.root))
+    assert await plane.jobs.with_purge_due() == []
+
+
 async def test_a_job_that_has_not_ended_is_not_deleted(plane: Plane) -> None:
     job_id = await plane.started()
 

@@ -271,7 +271,8 @@ def test_results_are_deleted_with_their_job(service: Service) -> None:
 
     answer = service.cdm("delete", job, "--purge", "results", "--yes")
 
-    assert answer.out.startswith(f"deleted {job}, with its results; what checkpoints, samples, logs it has left stay")
+    kept = "checkpoints, samples, logs, metrics, exports"
+    assert answer.out.startswith(f"deleted {job}, with its results; what {kept} it has left stay")
 
 
 @pytest.mark.parametrize("change", ["kind=import", "kind=sample"])

@@ -139,12 +139,12 @@ def test_nothing_is_deleted_without_being_said_twice(service: Service, monkeypat
     gone = service.cdm("show", job)
 
     assert refused.err == (
-        f"error: deleting {job} (first) cannot be undone; what checkpoints, samples, logs, results it has left stay in "
-        "the object store unless --purge names them: say so with --yes\n"
+        f"error: deleting {job} (first) cannot be undone; what checkpoints, samples, logs, results, metrics, exports "
+        "it has left stay in the object store unless --purge names them: say so with --yes\n"
     )
     assert deleted.out == (
-        f"deleted {job} (first), with its logs and samples; what checkpoints, results it has left stay in the "
-        "object store\n"
+        f"deleted {job} (first), with its logs and samples; what checkpoints, results, metrics, exports it has left "
+        "stay in the object store\n"
     )
     assert gone.code == 1
     assert gone.err.startswith(f"error: {job} was deleted at 20")
@@ -152,11 +152,12 @@ def test_nothing_is_deleted_without_being_said_twice(service: Service, monkeypat
 
 def test_a_job_with_all_that_it_has_left_is_deleted_without_a_rest(service: Service) -> None:
     job = service.ended()
-    everything = [part for name in ("checkpoints", "samples", "logs", "results") for part in ("--purge", name)]
+    names = ["checkpoints", "samples", "logs", "results", "metrics", "exports"]
+    everything = [part for name in names for part in ("--purge", name)]
 
     document = service.cdm("delete", job, "--yes", *everything, "--json").document
 
-    assert document == {"deleted": job, "purged": ["checkpoints", "samples", "logs", "results"], "kept": []}
+    assert document == {"deleted": job, "purged": names, "kept": []}
 
 
 def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> None:
