@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from service.database import Database
 from service.datasets.usecases import Datasets
-from service.jobs.gauges import BacklogGauges, JobGauges, Pulse
+from service.jobs.gauges import BacklogGauges, JobGauges, ReplicaGauges
 from service.jobs.loop import Loop
 from service.jobs.records import JobRecord
 from service.jobs.usecases import Jobs
@@ -87,7 +87,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         # Strangers may ask for both, as often as they like.
         readiness = Shared(partial(find_readiness, _checks(parts)))
         gauges = (
-            Pulse(loops=tuple(loops.values()), readiness=readiness),
+            ReplicaGauges(loops=tuple(loops.values()), readiness=readiness),
             JobGauges(database=parts.database, store=parts.store, clock=clock),
             BacklogGauges(database=parts.database),
             DeliveryGauges(database=parts.database, clock=clock),

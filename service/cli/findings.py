@@ -9,7 +9,7 @@ from workers.contract.comparing import Comparison
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation, Measure, WeightsEvaluation
 from workers.contract.importing import ImportReport
-from workers.contract.sampling import Sampled, Settled, SettledSource
+from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, Sampled
 
 
 def result(kind: str, document: Mapping[str, Any]) -> str:
@@ -80,8 +80,8 @@ def _sampled(drawn: Sampled) -> str:
     return f"{drawn.num_images:,} images of seeds {drawn.first_seed} to {last}{where}"
 
 
-def _network(source: Settled) -> str:
-    if isinstance(source, SettledSource):
+def _network(source: ResolvedSource) -> str:
+    if isinstance(source, ResolvedCheckpoint):
         return f"{source.job_id} at {source.images_seen:,} images, {source.average}"
     return f"{source.location}, sha256 {source.sha256[:12]}"
 

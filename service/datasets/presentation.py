@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.datasets.store import Known
+from service.datasets.store import ProjectDataset
 from service.datasets.views import ClassCount, Dataset, DatasetDetails
 from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport
@@ -11,16 +11,16 @@ from workers.contract.keys import PREVIEW, RESULT
 _LABEL_BYTES = 4
 
 
-def dataset_view(known: Known, manifest: DatasetManifest) -> Dataset:
-    has_report = known.job.kind == "import" and known.job.deleted_at is None
-    return Dataset(**_fields(known, manifest, has_report=has_report))
+def dataset_view(dataset: ProjectDataset, manifest: DatasetManifest) -> Dataset:
+    has_report = dataset.job.kind == "import" and dataset.job.deleted_at is None
+    return Dataset(**_fields(dataset, manifest, has_report=has_report))
 
 
-def details_view(known: Known, manifest: DatasetManifest, report: ImportReport | None) -> DatasetDetails:
+def details_view(dataset: ProjectDataset, manifest: DatasetManifest, report: ImportReport | None) -> DatasetDetails:
     counts = (report and report.images_per_class) or {}
     classes = tuple(ClassCount(name=one, num_images=counts.get(one)) for one in manifest.classes or ())
     return DatasetDetails(
-        **_fields(known, manifest, has_report=report is not None),
+        **_fields(dataset, manifest, has_report=report is not None),
         classes=classes or None,
         num_left_out=report and report.num_left_out,
         left_out=report.left_out if report else {},
@@ -28,8 +28,8 @@ def details_view(known: Known, manifest: DatasetManifest, report: ImportReport |
     )
 
 
-def _fields(known: Known, manifest: DatasetManifest, *, has_report: bool) -> dict[str, Any]:
-    job, files = known.job, f"/v1/jobs/{known.job.id}/files"
+def _fields(dataset: ProjectDataset, manifest: DatasetManifest, *, has_report: bool) -> dict[str, Any]:
+    job, files = dataset.job, f"/v1/jobs/{dataset.job.id}/files"
     image_bytes = manifest.channels * manifest.resolution**2 + (_LABEL_BYTES if manifest.labels else 0)
     reports = {"report": f"{files}/{RESULT}", "preview": f"{files}/{PREVIEW}"} if has_report else {}
     return {

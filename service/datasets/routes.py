@@ -57,17 +57,17 @@ async def list_datasets(
 ) -> DatasetPage:
     before = read_cursor(cursor, kind="datasets")
     found = await datasets.page(project=reader.project, before=before, limit=limit + 1)
-    page = page_of(found, limit=limit, kind="datasets", key=lambda known: known.first_job_id)
+    page = page_of(found, limit=limit, kind="datasets", key=lambda dataset: dataset.first_job_id)
     shown = await datasets.manifests(list(page.rows))
-    return page.shown(DatasetPage, (dataset_view(known, manifest) for known, manifest in shown))
+    return page.shown(DatasetPage, (dataset_view(dataset, manifest) for dataset, manifest in shown))
 
 
 @router.get(
     "/datasets/{digest}", summary="Show a data set, its classes and what was left out", responses=documented(*_FOUND)
 )
 async def get_dataset(digest: DatasetDigest, datasets: Service, reader: Reader) -> DatasetDetails:
-    known, manifest = await datasets.find(digest, project=reader.project)
-    return details_view(known, manifest, await datasets.report(known))
+    dataset, manifest = await datasets.find(digest, project=reader.project)
+    return details_view(dataset, manifest, await datasets.report(dataset))
 
 
 @router.delete(

@@ -18,7 +18,7 @@ _LAST_IMPORT = func.max(case((jobs.c.kind == "import", jobs.c.id)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class ProjectDataset:
     """An image set of a project, the first of its jobs that was about it, and the one to ask for a report."""
 
     digest: str
@@ -32,14 +32,14 @@ class DatasetStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def page(self, *, project: str, before: str | None, limit: int) -> list[Known]:
+    async def page(self, *, project: str, before: str | None, limit: int) -> list[ProjectDataset]:
         """Those that came last first; `before` is the first job of the one that the page before ended with."""
-        query = _known(project)
+        query = _project_datasets(project)
         query = query.having(before > _FIRST) if before else query
         return await self._read(query.order_by(_FIRST.desc()).limit(limit))
 
-    async def find(self, digest: str, *, project: str) -> Known | None:
-        return next(iter(await self._read(_known(project).where(jobs.c.dataset == digest))), None)
+    async def find(self, digest: str, *, project: str) -> ProjectDataset | None:
+        return next(iter(await self._read(_project_datasets(project).where(jobs.c.dataset == digest))), None)
 
     async def users(self, connection: AsyncConnection, digest: str, *, project: str) -> list[str]:
         """Jobs that name it and have not been deleted; an import refers to what it has made no more."""
@@ -61,12 +61,13 @@ class DatasetStore:
         async with self.database.reading() as connection:
             return bool(await connection.scalar(select(exists().where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN)))))
 
-    async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[Known]:
+    async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[ProjectDataset]:
         async with self.database.reading() as connection:
             found = (await connection.execute(query)).all()
             by_id = await _jobs(connection, [importer or first for _, first, importer in found])
         return [
-            Known(digest=digest, first_job_id=first, job=by_id[importer or first]) for digest, first, importer in found
+            ProjectDataset(digest=digest, first_job_id=first, job=by_id[importer or first])
+            for digest, first, importer in found
         ]
 
 
@@ -74,7 +75,7 @@ def _ours(digest: str, project: str) -> ColumnElement[bool]:
     return (jobs.c.project == project) & (jobs.c.dataset == digest)
 
 
-def _known(project: str) -> Select[*tuple[str, str, str | None]]:
+def _project_datasets(project: str) -> Select[*tuple[str, str, str | None]]:
     has_one = jobs.c.dataset > ""
     query = select(jobs.c.dataset, _FIRST, _LAST_IMPORT).where(jobs.c.project == project, has_one)
     return query.group_by(jobs.c.dataset)

@@ -9,7 +9,7 @@ import structlog
 from service.clock import Clock
 from service.datasets.errors import DatasetInUse
 from service.datasets.objects import DatasetObjects
-from service.datasets.store import DatasetStore, Known
+from service.datasets.store import DatasetStore, ProjectDataset
 from service.datasets.views import DatasetCreate
 from service.errors import DatasetNotFound, InvalidRequest
 from service.jobs.dataset import note_dataset
@@ -51,28 +51,28 @@ class Datasets:
             ours = [Problem(one.pointer.removeprefix("/spec"), one.code, one.message) for one in error.problems]
             raise InvalidRequest(error.detail, problems=ours) from None
 
-    async def page(self, *, project: str, before: str | None, limit: int) -> list[Known]:
+    async def page(self, *, project: str, before: str | None, limit: int) -> list[ProjectDataset]:
         """Those that came last first."""
         await self._hear(project)
         return await self.store.page(project=project, before=before, limit=limit)
 
-    async def manifests(self, found: list[Known]) -> list[tuple[Known, DatasetManifest]]:
+    async def manifests(self, found: list[ProjectDataset]) -> list[tuple[ProjectDataset, DatasetManifest]]:
         """Those that the store still has; somebody may have removed one by hand."""
         manifests = await asyncio.gather(*(self.objects.manifest(one.digest) for one in found))
         return [(one, manifest) for one, manifest in zip(found, manifests, strict=True) if manifest]
 
-    async def find(self, digest: str, *, project: str) -> tuple[Known, DatasetManifest]:
+    async def find(self, digest: str, *, project: str) -> tuple[ProjectDataset, DatasetManifest]:
         """Raises DatasetNotFound; also if it is only another project that has it."""
         await self._hear(project)
-        known = await self.store.find(digest, project=project)
-        manifest = await self.objects.manifest(digest) if known else None
-        if known is None or manifest is None:
+        dataset = await self.store.find(digest, project=project)
+        manifest = await self.objects.manifest(digest) if dataset else None
+        if dataset is None or manifest is None:
             raise DatasetNotFound(f"this project has no data set {digest}: an import job says the digest of its own")
-        return known, manifest
+        return dataset, manifest
 
-    async def report(self, known: Known) -> ImportReport | None:
+    async def report(self, dataset: ProjectDataset) -> ImportReport | None:
         """What its import has said, if there was one whose results are still there."""
-        return await self.objects.report(known.job.id) if known.job.deleted_at is None else None
+        return await self.objects.report(dataset.job.id) if dataset.job.deleted_at is None else None
 
     async def remove(self, digest: str, *, origin: Origin) -> None:
         """The project has it no more. Its bytes go when no project has it, and no job can be about to bring it again.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from service.cluster.base import Run, RunStatus
-from service.jobs.lifecycle import Ending, Intent, JobState, Known, Verdict, Word
+from service.jobs.lifecycle import Ending, EngineStatus, Facts, Intent, JobState, Verdict
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
 from service.settings import Retries, Watch
@@ -51,18 +51,20 @@ class Limits:
     watch: Watch
 
 
-def known(job: JobRecord, attempt: AttemptRecord | None, observed: Observed, *, now: datetime, limits: Limits) -> Known:
+def facts_of(
+    job: JobRecord, attempt: AttemptRecord | None, observed: Observed, *, now: datetime, limits: Limits
+) -> Facts:
     """Everything that `decide` needs about a job that is not in the queue."""
     if attempt is None or attempt.ended_at:
         due = job.not_before is None or now >= job.not_before
         expired = _expired(job, now=now)
-        return Known(state=job.state, intent=job.intent, between=True, may_begin=due, expired=expired)
+        return Facts(state=job.state, intent=job.intent, between=True, may_begin=due, expired=expired)
     progress = observed.progress
-    return Known(
+    return Facts(
         state=job.state,
         intent=job.intent,
         submitted=attempt.submitted_at is not None,
-        word=_word(observed.run),
+        engine_status=_engine_status(observed.run),
         verdict=_verdict(job, attempt, observed, now=now, limits=limits),
         trains=progress is not None and progress.phase not in {"preparing", "waiting"},
         restarts=progress is not None and progress.phase == "preparing",
@@ -146,14 +148,14 @@ def _minutes(span: timedelta) -> str:
     return f"{round(span / timedelta(minutes=1))} min"
 
 
-def _word(run: Run | Unreachable | None) -> Word:
+def _engine_status(run: Run | Unreachable | None) -> EngineStatus:
     match run:
         case None:
-            return Word.UNKNOWN
+            return EngineStatus.UNKNOWN
         case Unreachable():
-            return Word.NOTHING
+            return EngineStatus.UNREACHABLE
         case Run():
-            return Word.OVER if run.status.is_terminal else Word.ALIVE
+            return EngineStatus.OVER if run.status.is_terminal else EngineStatus.ALIVE
 
 
 def _expired(job: JobRecord, *, now: datetime) -> bool:

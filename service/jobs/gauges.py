@@ -15,9 +15,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from service.clock import Clock
 from service.cluster.base import Accelerator
 from service.database import Database
-from service.jobs import census
-from service.jobs.census import Group
+from service.jobs import job_counts
 from service.jobs.evidence import is_silent
+from service.jobs.job_counts import Group
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import UNFINISHED
 from service.jobs.loop import Loop
@@ -36,7 +36,7 @@ _BLOCKED = (*(reason.value for reason in BlockedReason), "backend_down", "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
+class ReplicaGauges:
     """This replica's loops, and what it reaches. Asks the database nothing of jobs: it is seen when that is away."""
 
     loops: Sequence[Loop]
@@ -61,8 +61,8 @@ class JobGauges:
     clock: Clock
 
     async def collect(self) -> list[Metric]:
-        found = await census.groups(self.database)
-        head = await census.head_since(self.database)
+        found = await job_counts.groups(self.database)
+        head = await job_counts.head_since(self.database)
         active = await self.store.active()
         now = self.clock()
         heads = [head] if head else []
@@ -93,8 +93,8 @@ class BacklogGauges:
     database: Database
 
     async def collect(self) -> list[Metric]:
-        found: _Values = {(work,): number for work, number in (await census.backlogs(self.database)).items()}
-        return [gauge("cdm_backlog", f"What waits to be done, counted up to {census.MOST}", ["work"], found)]
+        found: _Values = {(work,): number for work, number in (await job_counts.backlogs(self.database)).items()}
+        return [gauge("cdm_backlog", f"What waits to be done, counted up to {job_counts.MOST}", ["work"], found)]
 
 
 def unsaved_seconds(job: JobRecord, *, now: datetime) -> float:

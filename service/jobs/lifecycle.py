@@ -49,10 +49,10 @@ class Intent(StrEnum):
         return self in {Intent.CANCEL, Intent.PAUSE, Intent.EXPIRE}
 
 
-class Word(StrEnum):
+class EngineStatus(StrEnum):
     """What the engine says of an attempt."""
 
-    NOTHING = "nothing"  # it cannot be reached
+    UNREACHABLE = "unreachable"
     UNKNOWN = "unknown"  # it knows no such submission
     ALIVE = "alive"
     OVER = "over"
@@ -78,14 +78,14 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Facts:
     """All that decides. `between` = the last attempt is over, and the next one has not begun."""
 
     state: JobState
     intent: Intent | None = None
     between: bool = False
     submitted: bool = False
-    word: Word = Word.UNKNOWN
+    engine_status: EngineStatus = EngineStatus.UNKNOWN
     verdict: Verdict | None = None
     trains: bool = False  # its newest sign of life says so
     restarts: bool = False  # its workers are being started again within the attempt
@@ -154,68 +154,72 @@ class Move:
 Action = Wait | Begin | Submit | Adopt | Revoke | Stop | Fence | Ask | Move
 
 
-def decide(known: Known) -> Action:
+def decide(facts: Facts) -> Action:
     """The next step of a job; at most one side effect. What waits in the queue is the scheduler's to begin."""
-    if not known.state.is_active:
+    if not facts.state.is_active:
         return Wait()
-    if known.verdict:
-        return conclude(known.intent, known.verdict)
-    if known.between:
-        return _between(known)
-    if not known.submitted:
-        return _unsubmitted(known)
-    if known.overdue and known.word is not Word.NOTHING:
+    if facts.verdict:
+        return conclude(facts.intent, facts.verdict)
+    if facts.between:
+        return _between(facts)
+    if not facts.submitted:
+        return _unsubmitted(facts)
+    if facts.overdue and facts.engine_status is not EngineStatus.UNREACHABLE:
         return Revoke()
-    return _leaving(known) if known.intent else _under_way(known)
+    return _leaving(facts) if facts.intent else _under_way(facts)
 
 
-def _between(known: Known) -> Action:
-    if known.intent:
-        return _left(known.intent, reason=known.intent.value, message="between two attempts", unclean=False)
-    if known.expired:
+def _between(facts: Facts) -> Action:
+    if facts.intent:
+        return _left(facts.intent, reason=facts.intent.value, message="between two attempts", unclean=False)
+    if facts.expired:
         return Ask(Intent.EXPIRE)
-    return Begin() if known.may_begin else Wait()
+    return Begin() if facts.may_begin else Wait()
 
 
-def _leaving(known: Known) -> Action:
-    if _is_forced(known):
+def _leaving(facts: Facts) -> Action:
+    if _is_forced(facts):
         return Fence()
-    return Wait() if known.word is Word.NOTHING else Stop()
+    return Wait() if facts.engine_status is EngineStatus.UNREACHABLE else Stop()
 
 
-def _is_forced(known: Known) -> bool:
+def _is_forced(facts: Facts) -> bool:
     """It had its time. Of an engine that does not answer, only a user's own deadline is held against the attempt."""
-    return known.force and known.intent is not None and (known.intent.is_users or known.word is not Word.NOTHING)
+    return (
+        facts.force
+        and facts.intent is not None
+        and (facts.intent.is_users or facts.engine_status is not EngineStatus.UNREACHABLE)
+    )
 
 
-def _under_way(known: Known) -> Action:
-    if known.expired:
+def _under_way(facts: Facts) -> Action:
+    if facts.expired:
         return Ask(Intent.EXPIRE)
-    if known.stalled and known.word is Word.ALIVE:
+    if facts.stalled and facts.engine_status is EngineStatus.ALIVE:
         return Ask(Intent.RESTART)
-    match known.state:
-        case JobState.STARTING | JobState.RECOVERING if known.trains:
+    match facts.state:
+        case JobState.STARTING | JobState.RECOVERING if facts.trains:
             return Move(JobState.RUNNING)
-        case JobState.RUNNING if known.waiting_for:
-            return Move(JobState.RECOVERING, "waiting_for_resources", f"it waits for {known.waiting_for}")
-        case JobState.RUNNING if known.restarts:
+        case JobState.RUNNING if facts.waiting_for:
+            return Move(JobState.RECOVERING, "waiting_for_resources", f"it waits for {facts.waiting_for}")
+        case JobState.RUNNING if facts.restarts:
             return Move(JobState.RECOVERING, "worker_lost", "a worker died; the others start again with a new one")
         case _:
             return Wait()
 
 
-def _unsubmitted(known: Known) -> Action:
-    match known.word:
-        case Word.ALIVE | Word.OVER:
+def _unsubmitted(facts: Facts) -> Action:
+    match facts.engine_status:
+        case EngineStatus.ALIVE | EngineStatus.OVER:
             return Adopt()
-        case Word.UNKNOWN | Word.NOTHING if known.expired and not known.intent:
+        case EngineStatus.UNKNOWN | EngineStatus.UNREACHABLE if facts.expired and not facts.intent:
             return Ask(Intent.EXPIRE)
-        case Word.UNKNOWN:
-            return Revoke() if known.intent else Submit()
-        case Word.NOTHING:
-            return Revoke() if _is_forced(known) else Wait()
+        case EngineStatus.UNKNOWN:
+            return Revoke() if facts.intent else Submit()
+        case EngineStatus.UNREACHABLE:
+            return Revoke() if _is_forced(facts) else Wait()
         case _:
-            assert_never(known.word)
+            assert_never(facts.engine_status)
 
 
 def conclude(intent: Intent | None, verdict: Verdict) -> Move:

@@ -12,7 +12,7 @@ from service.cluster.base import Accelerator
 from service.jobs.lifecycle import Intent, JobState
 from service.jobs.reasons import CAUSES
 from service.jobs.records import JobRecord
-from workers.contract.records import Ledger
+from workers.contract.records import TimeBreakdown
 
 _SPANS = (1, 5, 15, 60, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 _NOBODY = "nobody"
@@ -50,7 +50,7 @@ class Measures:
         for state in JobState:
             if state.is_terminal:
                 self._jobs.labels(state)
-        for name in Ledger.model_fields:
+        for name in TimeBreakdown.model_fields:
             for accelerator in get_args(Accelerator):
                 self._spent.labels(name, accelerator)
         for result in _LOOKS:
@@ -76,7 +76,7 @@ class Measures:
         """A job has told more of its progress; what it told before its present attempt is of another account."""
         if after.progress is None or after.progress == before.progress:
             return
-        told = before.progress.ledger if before.progress and before.heard_at else Ledger()
+        told = before.progress.ledger if before.progress and before.heard_at else TimeBreakdown()
         for cause, seconds in after.progress.ledger:
             more = max(0.0, seconds - getattr(told, cause))
             self._spent.labels(cause, after.accelerator).inc(more * after.progress.num_workers)

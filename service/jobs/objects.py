@@ -13,7 +13,7 @@ from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
-from workers.contract.records import CheckpointManifest, Claim, Origin, Outcome, Progress
+from workers.contract.records import CheckpointManifest, CheckpointRef, Claim, Outcome, Progress
 from workers.storage import ObjectStore
 
 _LINK_SECONDS = 3600
@@ -120,16 +120,16 @@ class JobObjects:
         await called(self._store.put_if_absent, INSTALLATION, fresh.encode())
         return (await called(self._store.get, INSTALLATION)).decode()
 
-    async def save_origin(self, job_id: str, origin: Origin) -> Origin:
+    async def save_origin(self, job_id: str, origin: CheckpointRef) -> CheckpointRef:
         """Where a fork starts, settled once, whatever comes later: this, or what was settled before."""
         await called(self._store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
         return await self.origin(job_id) or origin
 
-    async def origin(self, job_id: str) -> Origin | None:
+    async def origin(self, job_id: str) -> CheckpointRef | None:
         """Where a fork starts, once that is settled."""
-        return await record_or_none(self._store, Origin, JobKeys(job_id).origin)
+        return await record_or_none(self._store, CheckpointRef, JobKeys(job_id).origin)
 
-    async def pin(self, checkpoint: Origin, *, at: datetime, job_id: str | None = None) -> bool:
+    async def pin(self, checkpoint: CheckpointRef, *, at: datetime, job_id: str | None = None) -> bool:
         """Keep a checkpoint for good, or until this job is done with it (workers/training/retention.py).
 
         False if its own job has removed it before.

@@ -15,7 +15,7 @@ import structlog
 from service.cluster.base import ClusterUnreachable, Run
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.evidence import UNDER_WAY, Observed, Unreachable, is_silent, is_stalled, known, tracking_delay
+from service.jobs.evidence import UNDER_WAY, Observed, Unreachable, facts_of, is_silent, is_stalled, tracking_delay
 from service.jobs.lifecycle import decide
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
 from workers.contract.records import Progress
@@ -68,7 +68,7 @@ class Reconciler:
         if noted is None:
             return True  # it has moved on, or is somebody else's by now
         now, limits = self.actions.clock(), self.actions.limits
-        action = decide(known(noted, attempt, observed, now=now, limits=limits))
+        action = decide(facts_of(noted, attempt, observed, now=now, limits=limits))
         try:
             return await self.actions.perform(action, noted, attempt, lease=lease)
         except ClusterUnreachable as error:

@@ -16,22 +16,22 @@ from workers.contract.evaluation import EvaluateSpec, held_out_problem
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JOBS
-from workers.contract.records import Origin
+from workers.contract.records import CheckpointRef
 from workers.contract.sampling import CheckpointSource, SampleSpec, Subject
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ResolvedSpec:
     """A document with nothing left open, the checkpoint that it needs, and the ids of uploads that are read for it."""
 
     spec: AnySpec
-    source: Origin | None = None
+    source: CheckpointRef | None = None
     upload_ids: tuple[str, ...] = ()
 
 
-async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> Settled:
+async def resolve(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> ResolvedSpec:
     """Look everything up but uploads.
 
     Raises:
@@ -42,23 +42,23 @@ async def settle(spec: AnySpec, *, project: str, store: JobStore, objects: JobOb
             await _require_images(spec, objects=objects)
             if spec.checkpoint is None:
                 await _require_own_weights(spec.weights, "/spec/weights", project=project, store=store, objects=objects)
-                return Settled(spec)
+                return ResolvedSpec(spec)
             source = await _source(spec, spec.checkpoint, project=project, store=store, objects=objects)
             checkpoint = spec.checkpoint.model_copy(
                 update={"images_seen": source.images_seen, "attempt": source.attempt}
             )
-            return Settled(spec.model_copy(update={"checkpoint": checkpoint}), source)
+            return ResolvedSpec(spec.model_copy(update={"checkpoint": checkpoint}), source)
         case CompareSpec():
             for field in ("job_id", "control_job_id"):
                 await _training(getattr(spec, field), f"/spec/{field}", project=project, store=store)
-            return Settled(spec)
+            return ResolvedSpec(spec)
         case TrainSpec():
             await _require_images(spec, objects=objects)
             pointer = "/spec/initial_weights"
             await _require_own_weights(spec.initial_weights, pointer, project=project, store=store, objects=objects)
-            return Settled(spec)
+            return ResolvedSpec(spec)
         case ImportSpec():
-            return Settled(spec)
+            return ResolvedSpec(spec)
         case _:
             assert_never(spec)
 
@@ -74,14 +74,16 @@ def imported_digest(spec: AnySpec) -> str | None:
             return None
 
 
-def checkpoint_of(job: JobRecord) -> Origin | None:
+def checkpoint_of(job: JobRecord) -> CheckpointRef | None:
     """The checkpoint that a job draws from, if any. No more of its document is read, which may be an old one."""
     if job.kind not in {"sample", "evaluate"}:
         return None
     checkpoint = json.loads(job.spec)["checkpoint"]
     if checkpoint is None:
         return None
-    return Origin(job_id=job.parent_job_id or "", **{name: checkpoint[name] for name in ("images_seen", "attempt")})
+    return CheckpointRef(
+        job_id=job.parent_job_id or "", **{name: checkpoint[name] for name in ("images_seen", "attempt")}
+    )
 
 
 async def _require_images(spec: AnySpec, *, objects: JobObjects) -> None:
@@ -108,7 +110,7 @@ async def _require_own_weights(
 
 async def _source(
     spec: SampleSpec | EvaluateSpec, wanted: CheckpointSource, *, project: str, store: JobStore, objects: JobObjects
-) -> Origin:
+) -> CheckpointRef:
     """The checkpoint at these images, or the newest; of two attempts' the later."""
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
     found = await objects.checkpoint(job.id, images_seen=wanted.images_seen, attempt=wanted.attempt)
@@ -118,7 +120,7 @@ async def _source(
         raise _refused("/spec/checkpoint/images_seen", f"{job.id} has no such checkpoint: {has}")
     await _require_fitting(spec, job, objects)
     _, manifest = found
-    return Origin(job_id=job.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
+    return CheckpointRef(job_id=job.id, images_seen=manifest.images_seen, attempt=manifest.attempt)
 
 
 async def _require_fitting(spec: SampleSpec | EvaluateSpec, training: JobRecord, objects: JobObjects) -> None:

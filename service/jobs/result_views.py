@@ -8,7 +8,7 @@ from pydantic import Field
 from service.jobs.lifecycle import JobState
 from service.web.views import View
 from workers.contract.evaluation import Evaluation
-from workers.contract.records import CheckpointFile, Ledger
+from workers.contract.records import CheckpointFile, TimeBreakdown
 
 MOST_TAIL_LINES = 10_000
 EventType = Literal[
@@ -47,7 +47,7 @@ class Attempt(View):
     reason: Annotated[str | None, Field(description="Why it ended, if not by success")]
     message: str | None
     ledger: Annotated[
-        Ledger | None,
+        TimeBreakdown | None,
         Field(description="What its time went for; null until its workers say so, or while the store is away"),
     ]
 

@@ -26,7 +26,7 @@ from service.jobs.planning_views import Plan
 from service.jobs.plans import warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
-from service.jobs.references import Settled, imported_digest, settle
+from service.jobs.references import ResolvedSpec, imported_digest, resolve
 from service.jobs.store import Inside, JobStore, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
@@ -76,11 +76,11 @@ class Submission:
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
         request = await self._with_priority(request, project=origin.project)
-        settled = await self._settled(request, project=origin.project, follows=follows)
-        job, source = self._new_job(request, settled.spec, origin, job_id=job_id), settled.source
-        await self._keep_uploads(settled, job_id=job.id)
+        resolved = await self._resolved(request, project=origin.project, follows=follows)
+        job, source = self._new_job(request, resolved.spec, origin, job_id=job_id), resolved.source
+        await self._keep_uploads(resolved, job_id=job.id)
         if request.control:
-            return await self._create_pair(job, request, settled, origin, inside=inside)
+            return await self._create_pair(job, request, resolved, origin, inside=inside)
         if source is None:
             return await self._create(job, origin, inside=inside)
         await self._keep(source, job_id=job.id)
@@ -96,7 +96,7 @@ class Submission:
     async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
         """What would become of a job; nothing is written down."""
         request = await self._with_priority(request, project=origin.project)
-        spec = (await self._settled(request, project=origin.project)).spec
+        spec = (await self._resolved(request, project=origin.project)).spec
         job = self._new_job(request, spec, origin, job_id=None)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
         return Plan(
@@ -123,7 +123,7 @@ class Submission:
         # It starts from a checkpoint: what weights that once began from is on record, and nobody reads them again.
         read = create.model_copy(update={"spec": spec.model_copy(update={"initial_weights": None})})
         try:
-            settled = await self._settled(read, project=origin.project)
+            resolved = await self._resolved(read, project=origin.project)
         except InvalidRequest as error:
             raise forks.explained(error, request) from None
         job = replace(
@@ -132,7 +132,7 @@ class Submission:
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
         )
-        await self._keep_uploads(settled, job_id=job.id)
+        await self._keep_uploads(resolved, job_id=job.id)
         await self._keep(source)
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
             return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
@@ -153,13 +153,13 @@ class Submission:
             raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
         return job
 
-    async def _fork_origin(self, parent: JobRecord, wanted: ForkSource, job_id: str | None) -> contract.Origin:
+    async def _fork_origin(self, parent: JobRecord, wanted: ForkSource, job_id: str | None) -> contract.CheckpointRef:
         """Where a fork of this id starts: from what its workers would find, if an earlier request has come so far."""
-        if job_id and (settled := await self.objects.origin(job_id)):
-            return settled
+        if job_id and (resolved := await self.objects.origin(job_id)):
+            return resolved
         for images_seen in await self._fitting(parent, wanted):
             if found := await self.objects.checkpoint(parent.id, images_seen=images_seen, attempt=None):
-                return contract.Origin(job_id=parent.id, images_seen=images_seen, attempt=found[1].attempt)
+                return contract.CheckpointRef(job_id=parent.id, images_seen=images_seen, attempt=found[1].attempt)
         raise CheckpointNotFound(f"{parent.id} has no such checkpoint of which no file is missing")
 
     async def _fitting(self, job: JobRecord, source: ForkSource) -> list[int]:
@@ -176,7 +176,7 @@ class Submission:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
         return [best]
 
-    async def _settled(self, request: JobCreate, *, project: str, follows: str | None = None) -> Settled:
+    async def _resolved(self, request: JobCreate, *, project: str, follows: str | None = None) -> ResolvedSpec:
         """Raises InvalidRequest, naming every path and everything else it refers to that is not there."""
         problems = await asyncio.to_thread(  # of a store in a folder, whose file system may take its time
             place_problems, request, store_url=self.objects.url, s3_sources=self.s3_sources
@@ -187,20 +187,20 @@ class Submission:
             request, project=project, uploads=self.uploads, now=self.clock(), held_by=follows
         )
         try:
-            settled = await settle(request.spec, project=project, store=self.store, objects=self.objects)
+            resolved = await resolve(request.spec, project=project, store=self.store, objects=self.objects)
         except InvalidRequest as error:
             raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
         if problems:
             raise InvalidRequest("the job names files that cannot be used", problems=problems)
-        return replace(settled, upload_ids=upload_ids(request))
+        return replace(resolved, upload_ids=upload_ids(request))
 
-    async def _keep(self, source: contract.Origin, *, job_id: str | None = None) -> None:
+    async def _keep(self, source: contract.CheckpointRef, *, job_id: str | None = None) -> None:
         if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
             where = f"no checkpoint at {source.images_seen} images any more"
             raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
 
-    async def _keep_uploads(self, settled: Settled, *, job_id: str) -> None:
-        for upload_id in settled.upload_ids:
+    async def _keep_uploads(self, resolved: ResolvedSpec, *, job_id: str) -> None:
+        for upload_id in resolved.upload_ids:
             await self.uploads.pin(upload_id, job_id)
 
     async def _with_priority(self, request: _Request, *, project: str) -> _Request:
@@ -209,8 +209,8 @@ class Submission:
     async def _priority(self, request: JobCreate | JobUpdate | ForkCreate, *, project: str) -> Priority:
         return priorities.within(request, await self.store.max_priority(project), project=project)
 
-    def _new_job(self, request: JobCreate, settled: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
-        now, spec = self.clock(), settled.model_dump_json()
+    def _new_job(self, request: JobCreate, resolved: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
+        now, spec = self.clock(), resolved.model_dump_json()
         if len(spec) > _LONGEST_DOCUMENT:
             reason = f"has {len(spec)} characters and may have {_LONGEST_DOCUMENT}: shorten its longest list"
             raise InvalidRequest("the document is too long", problems=[Problem("/spec", "too_long", reason)])
@@ -225,25 +225,25 @@ class Submission:
             max_runtime_seconds=request.max_runtime_seconds,
             spec=spec,
             spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
-            kind=settled.kind,
-            cost_key=cost_key(settled),
-            accelerator=settled.compute.accelerator,
-            workers=settled.compute.workers,
+            kind=resolved.kind,
+            cost_key=cost_key(resolved),
+            accelerator=resolved.compute.accelerator,
+            workers=resolved.compute.workers,
             evaluations=request.evaluations.model_dump_json() if request.evaluations else None,
             evaluations_due=request.evaluations is not None,
-            dataset=imported_digest(settled),
+            dataset=imported_digest(resolved),
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,
         )
 
     async def _create_pair(
-        self, job: JobRecord, request: JobCreate, settled: Settled, origin: Origin, *, inside: Inside | None
+        self, job: JobRecord, request: JobCreate, resolved: ResolvedSpec, origin: Origin, *, inside: Inside | None
     ) -> JobRecord:
         """Both or neither."""
-        wanted = control_request(request, cast(TrainSpec, settled.spec), of=job.id)
+        wanted = control_request(request, cast(TrainSpec, resolved.spec), of=job.id)
         control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
-        await self._keep_uploads(settled, job_id=control.id)
+        await self._keep_uploads(resolved, job_id=control.id)
         await self.objects.save_spec(control.id, control.spec.encode())
 
         async def with_control(connection: AsyncConnection) -> None:

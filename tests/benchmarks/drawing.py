@@ -25,7 +25,7 @@ from workers.evaluation.features import open_features
 from workers.evaluation.manifolds import precision_recall
 from workers.evaluation.memorisation import memorisation
 from workers.evaluation.statistics import Statistics
-from workers.sampling.drawing import Brush
+from workers.sampling.drawing import SeededSampler
 from workers.training.state import new_denoiser
 
 SIZES = {"fashion16": (16, 1), "own32": (32, 3)}
@@ -76,13 +76,13 @@ def _drawing_row(name: str, images: int) -> str:
     denoiser = new_denoiser(PRESETS[name], manifest).eval().requires_grad_(False)
     classes = tuple(range(10)) if manifest.classes else None
     shape = (channels, resolution, resolution)
-    brush = Brush(denoiser, PRESETS[name].sampler, shape, classes, _CPU)
+    seeded_sampler = SeededSampler(denoiser, PRESETS[name].sampler, shape, classes, _CPU)
     x, sigma = torch.randn(PASS, *shape), torch.ones(PASS)
-    conditions = brush.conditions(range(PASS))
+    conditions = seeded_sampler.conditions(range(PASS))
 
     def draw() -> None:
         for first in range(0, images, PASS):
-            brush.draw(range(first, first + PASS))
+            seeded_sampler.draw(range(first, first + PASS))
 
     @torch.no_grad()
     def bare() -> None:

@@ -13,7 +13,7 @@ from tests.support.drawn import Gallery
 from workers.contract.evaluation import Evaluation
 from workers.contract.features import Lite0
 from workers.evaluation.features import open_features
-from workers.evaluation.measures import beside_images
+from workers.evaluation.measures import compare_with_images
 from workers.training.world import World
 
 SMALL: dict[str, Any] = {
@@ -80,7 +80,7 @@ def test_measures_are_those_of_a_cpu(gpu: torch.device) -> None:
     real, *blocks = (torch.randn(count, 16, generator=generator) for count in (500, 60, 60))
 
     ours, theirs = (
-        beside_images(Lite0(kind="lite0"), blocks, real, device=device) for device in (gpu, torch.device("cpu"))
+        compare_with_images(Lite0(kind="lite0"), blocks, real, device=device) for device in (gpu, torch.device("cpu"))
     )
 
     assert {name: each.value for name, each in ours.measures.items()} == pytest.approx(

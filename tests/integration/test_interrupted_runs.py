@@ -29,8 +29,8 @@ from workers.training.watchdog import EXIT_HUNG, HUNG
 pytestmark = pytest.mark.timeout(600)
 IN_HASTE = """
 import runpy
-from workers.training import scribe
-scribe._LAST_CHECKPOINT_SECONDS = scribe._ABANDONED_SECONDS = 1
+from workers.training import recorder
+recorder._LAST_CHECKPOINT_SECONDS = recorder._ABANDONED_SECONDS = 1
 runpy.run_module("workers", run_name="__main__")
 """
 SAVING_AT_ONCE = f"""

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
 from tests.support.waiting import wait_until
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import ResolvedCheckpoint
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.backlog import ItemBacklog
@@ -200,7 +200,7 @@ def test_a_model_is_registered_by_reference_again_and_again(client: MlflowClient
     run.deliver(rows(64))
     (tmp_path / "weights.safetensors").write_bytes(b"weights")
     (tmp_path / "README.md").write_text("# a card")
-    source = SettledSource(job_id="job_model", images_seen=64, average="ema")
+    source = ResolvedCheckpoint(job_id="job_model", images_seen=64, average="ema")
 
     versions = [register(tmp_path, source, store, "s3://cdm", name="faces") for _ in range(2)]
 

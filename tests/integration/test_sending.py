@@ -23,7 +23,7 @@ from workers.contract.importing import ImportSpec
 from workers.contract.keys import JobKeys, UploadKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_images
-from workers.storage import Shelf, read_location
+from workers.storage import JobFiles, read_location
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ FEATURES = "{kind: inception, weights: fid.pth, sha256: " + "ab" * 32 + "}"
 def sent(service: Service, location: str) -> bytes:
     """What the service has of an upload."""
     assert location.startswith("upload://")
-    return read_location(location, most_bytes=1 << 20, shelf=Shelf(service.store, JobKeys("job_1")))
+    return read_location(location, most_bytes=1 << 20, job_files=JobFiles(service.store, JobKeys("job_1")))
 
 
 def trained(service: Service) -> str:

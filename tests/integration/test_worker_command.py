@@ -24,7 +24,7 @@ from tests.support.worker_command import (
     write_spec,
 )
 from workers.contract.keys import JobKeys
-from workers.contract.records import CheckpointManifest, Origin, Outcome, Progress, Reason
+from workers.contract.records import CheckpointManifest, CheckpointRef, Outcome, Progress, Reason
 from workers.jobs.attempt import open_job, place_spec
 from workers.storage.local import LocalStore
 
@@ -218,7 +218,7 @@ def test_what_is_printed_is_in_the_store_while_training_and_afterwards(tmp_path:
 
 def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(done: Done) -> None:
     store, fork = done.store, JobKeys("fork")
-    origin = Origin(job_id="job", images_seen=160, attempt=1)
+    origin = CheckpointRef(job_id="job", images_seen=160, attempt=1)
     store.put(fork.origin, origin.model_dump_json().encode())
     changed = smoke_spec(duration_images=480, optimizer={"learning_rate": 1e-4})
     (done.folder / "fork.json").write_text(changed.model_dump_json())
@@ -237,7 +237,7 @@ def test_a_fork_goes_on_where_its_origin_was_and_commits_checkpoints_of_its_own(
 
 def test_a_fork_that_does_not_fit_its_origin_says_what_to_change(tmp_path: Path, store: LocalStore) -> None:
     write_spec(tmp_path)
-    store.put(KEYS.origin, Origin(job_id="gone", images_seen=160, attempt=1).model_dump_json().encode())
+    store.put(KEYS.origin, CheckpointRef(job_id="gone", images_seen=160, attempt=1).model_dump_json().encode())
 
     failed = run(tmp_path)
 

@@ -11,7 +11,7 @@ from workers.contract.jobs import parse_job
 from workers.contract.keys import RESULT, JobKeys
 from workers.jobs.kinds import WORK, prepare
 from workers.storage.memory import MemoryStore
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 TRAINED = "trained"
@@ -39,10 +39,10 @@ class Gallery:
         world = World.alone(torch.device("cpu"))
         seen = itertools.count()
 
-        def heard() -> Wishes:
-            return Wishes(stop=looks is not None and next(seen) >= looks)
+        def poll_requests() -> RunRequests:
+            return RunRequests(stop=looks is not None and next(seen) >= looks)
 
-        return WORK[kind](run, world, heard=heard, last_words=lambda _: None)
+        return WORK[kind](run, world, poll_requests=poll_requests, on_hang=lambda _: None)
 
     def result(self, job_id: str) -> bytes:
         return self.file(job_id, RESULT)

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 from workers.contract.evaluation import Evaluation
 from workers.contract.model import Sampler
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import ResolvedCheckpoint
 
 
 def evaluation_of(images_seen: int, **changes: object) -> Evaluation:
     """Of a checkpoint at so many images, so many seconds after midnight; it has measured nothing."""
     document = {
         "job_id": f"evaluation-{images_seen}",
-        "checkpoint": SettledSource(job_id="trained", images_seen=images_seen, average="ema"),
+        "checkpoint": ResolvedCheckpoint(job_id="trained", images_seen=images_seen, average="ema"),
         "checkpoint_seal": None,
         "features": "lite0",
         "features_fingerprint": "a" * 64,

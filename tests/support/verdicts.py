@@ -1,6 +1,6 @@
 """What evidence leads to, for tests of it: two jobs, and what becomes of them."""
 
-from service.jobs.evidence import Limits, Observed, known
+from service.jobs.evidence import Limits, Observed, facts_of
 from service.jobs.lifecycle import Verdict
 from service.jobs.records import AttemptRecord, JobRecord
 from service.settings import Retries, Watch
@@ -14,4 +14,4 @@ BEATING = job(heard_at=ago(5), advanced_at=ago(5), progress=progress())
 def verdict(
     of: JobRecord, seen: Observed, *, on: AttemptRecord | None = None, limits: Limits = LIMITS
 ) -> Verdict | None:
-    return known(of, on or attempt(), seen, now=NOW, limits=limits).verdict
+    return facts_of(of, on or attempt(), seen, now=NOW, limits=limits).verdict

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from workers.contract.document import Document
 from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
-from workers.contract.records import Behind, CheckpointManifest, Claim, Outcome, Progress
+from workers.contract.records import CheckpointManifest, Claim, DeliveryDelay, Outcome, Progress
 from workers.storage import ObjectStore
 
 
@@ -30,7 +30,7 @@ class Worker:
         images_seen: int = 100,
         run_id: str = "run1",
         checkpoint: int | None = None,
-        behind: dict[str, Behind] | None = None,
+        behind: dict[str, DeliveryDelay] | None = None,
         useful: float = 0.0,
         waiting_for: str | None = None,
         restarts: int = 0,

@@ -9,31 +9,31 @@ from typing import Any
 from workers.contract.evaluation import Evaluation
 from workers.contract.merging import differences
 
-Way = dict[str, Any]  # in which something was measured: fields by name, as JSON has them
+EvaluationProtocol = dict[str, Any]  # in which something was measured: fields by name, as JSON has them
 
 _HOW = ("features_fingerprint", "reference", "num_images", "repeats", "first_seed", "labels", "classes", "sampler")
 _AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
-_LONGEST_VALUE, _LONGEST_WAY, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
+_LONGEST_VALUE, _LONGEST_PROTOCOL, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
 
 
-def way_of(evaluation: Evaluation) -> Way:
+def protocol_of(evaluation: Evaluation) -> EvaluationProtocol:
     """What its numbers depend on beside the training and the images seen."""
     return evaluation.model_dump(mode="json", include={*_HOW}) | {"average": evaluation.checkpoint.average}
 
 
-def way_of_measure(name: str, evaluation: Evaluation) -> Way:
+def protocol_of_measure(name: str, evaluation: Evaluation) -> EvaluationProtocol:
     """What this one depends on: a loss or a gap on the images and noise levels that it is of, and on weights, too."""
-    way = way_of(evaluation)
+    protocol = protocol_of(evaluation)
     if name.startswith(_AT_SOME_IMAGES):
-        way |= evaluation.model_dump(mode="json", include={"drift_images", "weighting"})
-        way["held_out"] = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
-        way["levels"] = [level.sigma for level in evaluation.curves.get(name, ())]
-    return way
+        protocol |= evaluation.model_dump(mode="json", include={"drift_images", "weighting"})
+        protocol["held_out"] = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
+        protocol["levels"] = [level.sigma for level in evaluation.curves.get(name, ())]
+    return protocol
 
 
 def is_alike(a: Evaluation, b: Evaluation) -> bool:
-    """Whether their numbers compare; losses and gaps do only if `way_of_measure` is the same, too."""
-    return way_of(a) == way_of(b)
+    """Whether their numbers compare; losses and gaps do only if `protocol_of_measure` is the same, too."""
+    return protocol_of(a) == protocol_of(b)
 
 
 def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float]]:
@@ -42,23 +42,23 @@ def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float
     A curve is of one way of measuring: `eval/FD-ENL0` of the first that there was, and of any other a curve whose name
     says in what it differs, as `eval-num_images-50000/FD-ENL0`.
     """
-    first: dict[str, Way] = {}
+    first: dict[str, EvaluationProtocol] = {}
     found: dict[str, dict[str, float]] = {}
     for each in sorted(evaluations, key=lambda one: (one.ended_at, one.job_id)):
         points = found[each.job_id] = {}
         for name, measure in each.measures.items():
-            way = way_of_measure(name, each)
-            curve = f"{_section(first.setdefault(name, way), way)}/{name}"
+            protocol = protocol_of_measure(name, each)
+            curve = f"{_section(first.setdefault(name, protocol), protocol)}/{name}"
             points[curve] = measure.value
             if len(measure.blocks) > 1:
                 points[f"{curve}_min"] = min(measure.blocks)
     return found
 
 
-def _section(first: Way, way: Way) -> str:
-    parts = [f"{'.'.join(place)}-{_short(value)}" for place, _, value in differences(first, way)]
+def _section(first: EvaluationProtocol, protocol: EvaluationProtocol) -> str:
+    parts = [f"{'.'.join(place)}-{_short(value)}" for place, _, value in differences(first, protocol)]
     whole = "-".join(parts)
-    return "-".join(["eval", *parts]) if len(whole) <= _LONGEST_WAY else f"eval-{_digest(whole)}"
+    return "-".join(["eval", *parts]) if len(whole) <= _LONGEST_PROTOCOL else f"eval-{_digest(whole)}"
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from workers.contract.features import Features, Lite0
 from workers.contract.locations import NamedFile
 from workers.contract.model import Images, Sampler
 from workers.contract.records import Timestamp
-from workers.contract.sampling import Drawing, SettledSource, WeightsFile
+from workers.contract.sampling import Drawing, ResolvedCheckpoint, WeightsFile
 
 FEWEST_IMAGES = 6  # that have five neighbours each, and a distance beside chance
 TIMELINE_IMAGES = 8  # with each number of steps
@@ -206,7 +206,7 @@ class Findings(Document):
 class Evaluation(Findings):
     """Of a checkpoint."""
 
-    checkpoint: SettledSource
+    checkpoint: ResolvedCheckpoint
     checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
 
 

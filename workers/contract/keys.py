@@ -86,7 +86,7 @@ class JobKeys:
 
     @property
     def source(self) -> str:
-        """The checkpoint, or file of weights, that a sample or evaluation job draws from, settled once."""
+        """The checkpoint, or file of weights, that a sample or evaluation job draws from, resolved once."""
         return f"{self.root}/source.json"
 
     @property

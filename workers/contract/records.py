@@ -21,7 +21,7 @@ class Claim(Document):
     claimed_at: Timestamp
 
 
-class Ledger(Document):
+class TimeBreakdown(Document):
     """What the seconds of an attempt went for, restarts included; times `num_workers` they are worker-seconds."""
 
     useful: Annotated[float, Field(description="Training on images for the first time")] = 0.0
@@ -55,7 +55,7 @@ class Resume(Document):
     ] = None
 
 
-class Behind(Document):
+class DeliveryDelay(Document):
     """Something that tracking cannot deliver at present."""
 
     waiting: Annotated[
@@ -87,11 +87,11 @@ class Progress(Document):
     peak_memory_bytes: Annotated[
         int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")
     ] = None
-    ledger: Ledger = Ledger()
+    ledger: TimeBreakdown = TimeBreakdown()
     ledger_at: Annotated[Timestamp | None, Field(description="Up to when it accounts for; null: `updated_at`")] = None
     resume: Annotated[Resume | None, Field(description="Since the last start from a checkpoint")] = None
     tracking_behind: Annotated[
-        dict[str, Behind],
+        dict[str, DeliveryDelay],
         Field(
             description="Who has taken nothing for a minute: `mlflow`, `mlflow_pictures` (MLflow, of pictures), or the "
             "`journal` in the store"
@@ -132,7 +132,7 @@ class Outcome(Document):
     ended_at: Timestamp
 
 
-class Origin(Document):
+class CheckpointRef(Document):
     """Where a fork starts: a checkpoint of another job in the same store. Written once, before the first attempt."""
 
     job_id: str

@@ -55,7 +55,7 @@ class CheckpointSource(Document):
     ] = None
 
 
-class SettledSource(Document):
+class ResolvedCheckpoint(Document):
     """A checkpoint and one of its averages, with nothing left open."""
 
     job_id: JobId
@@ -76,7 +76,7 @@ class WeightsFile(Document):
     sha256: Digest
 
 
-Settled = SettledSource | WeightsFile
+ResolvedSource = ResolvedCheckpoint | WeightsFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class SampleSpec(Drawing):
 class Sampled(Document):
     """What a sample job has drawn, and from what."""
 
-    checkpoint: SettledSource | None
+    checkpoint: ResolvedCheckpoint | None
     checkpoint_seal: Annotated[Digest | None, Field(description="Of its manifest")]
     weights: WeightsFile | None = None
     sampler: Sampler

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 from workers.diffusion.warping import warp
 
 _LOG2_SCALE = 0.2  # standard deviation of log2 of a scale
@@ -95,13 +95,13 @@ def augment(
     """
     size, device = images.shape[-1], images.device
     for values, dim in ((draws.x_flip, 3), (draws.y_flip, 2)):
-        flipped = sent(values.bool(), device)[:, None, None, None]
+        flipped = to_device(values.bool(), device)[:, None, None, None]
         images = torch.where(flipped, images.flip(dim), images)
     which = draws.warped()
     if len(which) == 0:
         return images
-    places = sent(which, device)
-    return images.index_copy(0, places, warp(images[places], sent(draws.sources(size)[which], device)))
+    places = to_device(which, device)
+    return images.index_copy(0, places, warp(images[places], to_device(draws.sources(size)[which], device)))
 
 
 def _rotation(angle: Float[Tensor, " batch"]) -> Float[Tensor, "batch 2 2"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 
 # Daubechies' least asymmetric low-pass filter with six vanishing moments ("sym6"), by spectral factorisation of the
 # maximally flat half-band polynomial.
@@ -75,4 +75,4 @@ def _resampling(
         if 0 <= pixel < size:
             down[pixel, fine] = taps[inside] / math.sqrt(2)
     places = (torch.arange(num_fine) - _DELAY) / 2 - (size - 1) / 2
-    return sent(up.float(), device), sent(down.float(), device), sent(places.float(), device)
+    return to_device(up.float(), device), to_device(down.float(), device), to_device(places.float(), device)

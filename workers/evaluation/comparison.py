@@ -9,9 +9,9 @@ from statistics import stdev
 import numpy as np
 
 from workers.contract.comparing import Pair, Side
-from workers.contract.curves import Way, is_alike, way_of_measure
+from workers.contract.curves import EvaluationProtocol, is_alike, protocol_of_measure
 from workers.contract.evaluation import Evaluation, Measure
-from workers.contract.records import Origin
+from workers.contract.records import CheckpointRef
 
 _T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # of 1, 2 ... degrees of freedom
 LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
@@ -25,7 +25,7 @@ class Training:
     workers: int
     rows: Mapping[int, Mapping[str, float]]
     evaluations: Sequence[Evaluation]
-    origin: Origin | None = None  # of a fork
+    origin: CheckpointRef | None = None  # of a fork
     devices: frozenset[str] = frozenset()  # that drew its noise: models of GPU, or CPU
 
     @property
@@ -51,40 +51,42 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """One measure along a training; courses that were measured in the same way compare."""
+class MetricCurve:
+    """One measure along a training; curves that were measured in the same way compare."""
 
     images: tuple[int, ...]
     seconds: tuple[float, ...]
     measures: tuple[Measure, ...]
-    way: Way
+    protocol: EvaluationProtocol
 
 
-def courses(training: Training, like: Evaluation) -> dict[str, Course]:
+def metric_curves(training: Training, like: Evaluation) -> dict[str, MetricCurve]:
     """The measures of all evaluations that were made like this one, but of other checkpoints.
 
     Of a measure that they have taken in various ways, in that of the last one.
     """
     same = [each for each in training.evaluations if is_alike(each, like)]
     names = dict.fromkeys(name for each in same for name in each.measures)
-    return {name: _course(name, [each for each in same if name in each.measures], training.seconds) for name in names}
+    return {
+        name: _metric_curve(name, [each for each in same if name in each.measures], training.seconds) for name in names
+    }
 
 
-def _course(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> Course:
-    way = way_of_measure(name, max(having, key=lambda each: (each.checkpoint.images_seen, each.ended_at)))
-    alike = [each for each in having if way_of_measure(name, each) == way]
+def _metric_curve(name: str, having: Sequence[Evaluation], seconds: Mapping[int, float]) -> MetricCurve:
+    protocol = protocol_of_measure(name, max(having, key=lambda each: (each.checkpoint.images_seen, each.ended_at)))
+    alike = [each for each in having if protocol_of_measure(name, each) == protocol]
     latest = {each.checkpoint.images_seen: each.measures[name] for each in alike}
     images = tuple(sorted(latest))
     spent = tuple(_interpolated(seen, seconds) for seen in images)
-    return Course(images, spent, tuple(latest[seen] for seen in images), way)
+    return MetricCurve(images, spent, tuple(latest[seen] for seen in images), protocol)
 
 
-def shared(job: Mapping[str, Course], control: Mapping[str, Course]) -> list[str]:
+def shared(job: Mapping[str, MetricCurve], control: Mapping[str, MetricCurve]) -> list[str]:
     """Measures that both have, in the same way."""
-    return [name for name in job if name in control and job[name].way == control[name].way]
+    return [name for name in job if name in control and job[name].protocol == control[name].protocol]
 
 
-def pairs(job: Mapping[str, Course], control: Mapping[str, Course]) -> Iterator[Pair]:
+def pairs(job: Mapping[str, MetricCurve], control: Mapping[str, MetricCurve]) -> Iterator[Pair]:
     """Every measure that they share: at equal images, and the last that the control's seconds reach."""
     for name in shared(job, control):
         ours, theirs = job[name], control[name]
@@ -163,20 +165,20 @@ def _quantile(freedom: int) -> float:
     return _T_975[freedom - 1] if freedom <= len(_T_975) else 1.960 + 2.372 / freedom + 2.823 / freedom**2
 
 
-def _at_seconds(course: Course, seconds: float) -> tuple[float, Measure]:
+def _at_seconds(curve: MetricCurve, seconds: float) -> tuple[float, Measure]:
     """Between two evaluations, on the straight line, share by share."""
-    after = next(number for number, spent in enumerate(course.seconds) if spent >= seconds)
+    after = next(number for number, spent in enumerate(curve.seconds) if spent >= seconds)
     before = max(after - 1, 0)
-    span = course.seconds[after] - course.seconds[before]
-    way = (seconds - course.seconds[before]) / span if span else 1.0
+    span = curve.seconds[after] - curve.seconds[before]
+    fraction = (seconds - curve.seconds[before]) / span if span else 1.0
 
     def between(a: float, b: float) -> float:
-        return a + way * (b - a)
+        return a + fraction * (b - a)
 
-    a, b = course.measures[before], course.measures[after]
+    a, b = curve.measures[before], curve.measures[after]
     alike = len(_shares(a)) == len(_shares(b))
     shares = tuple(map(between, _shares(a), _shares(b))) if alike else ()
-    images = between(course.images[before], course.images[after])
+    images = between(curve.images[before], curve.images[after])
     return images, Measure(value=between(a.value, b.value), shares=shares)
 
 

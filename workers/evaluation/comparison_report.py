@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from workers.contract.comparing import Comparison
-from workers.evaluation.comparison import Course
+from workers.evaluation.comparison import MetricCurve
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1c2128 }
@@ -44,7 +44,9 @@ def report_html(comparison: Comparison, plot: bytes | None, pictures: Pictures) 
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
 
 
-def draw_courses(job: Mapping[str, Course], control: Mapping[str, Course], names: Sequence[str]) -> bytes:
+def draw_metric_curves(
+    job: Mapping[str, MetricCurve], control: Mapping[str, MetricCurve], names: Sequence[str]
+) -> bytes:
     """A PNG: a row for each of these measures, by images seen on the left and by worker-seconds on the right."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -53,11 +55,11 @@ def draw_courses(job: Mapping[str, Course], control: Mapping[str, Course], names
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(names), 2, squeeze=False)
     for (left, right), name in zip(axes, names, strict=True):
-        for label, courses, colour in (("job", job, _COLOURS[0]), ("control", control, _COLOURS[1])):
-            course = courses[name]
-            values = [measure.value for measure in course.measures]
-            errors = [2 * (measure.standard_error or 0.0) for measure in course.measures]
-            for axis, places in ((left, course.images), (right, course.seconds)):
+        for label, metric_curves, colour in (("job", job, _COLOURS[0]), ("control", control, _COLOURS[1])):
+            curve = metric_curves[name]
+            values = [measure.value for measure in curve.measures]
+            errors = [2 * (measure.standard_error or 0.0) for measure in curve.measures]
+            for axis, places in ((left, curve.images), (right, curve.seconds)):
                 axis.errorbar(places, values, yerr=errors, fmt="o-", color=colour, label=label, capsize=3)
         left.set_title(name, loc="left")
         left.set_xlabel("images seen")

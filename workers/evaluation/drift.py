@@ -25,7 +25,7 @@ from workers.diffusion.consistency import Start, inconsistency
 from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import dpmpp_2m_path
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 from workers.evaluation.standard_error import standard_error
 
 # Evenly spaced in ln sigma, whose normal distribution in training covers the middle: three lie within its standard
@@ -62,7 +62,7 @@ def noises_of(seed: int, places: Sequence[int], like: Float[Tensor, "batch *shap
 
     def noises(purpose: Purpose, number: int) -> Tensor:
         each = [normal(seed, place, _DOMAIN, purpose, number, shape=like.shape[1:]) for place in places]
-        return sent(torch.stack(each), like.device).to(like.dtype)
+        return to_device(torch.stack(each), like.device).to(like.dtype)
 
     return noises
 

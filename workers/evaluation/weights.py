@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from workers.evaluation.errors import FeaturesError
 from workers.matching import tensor_mismatch
-from workers.storage import Shelf, read_location
+from workers.storage import JobFiles, read_location
 
 _MOST_BYTES = 1 << 30  # Inception has 0.1
 
 
-def read_state_dict(location: str, *, digest: str, shelf: Shelf | None) -> dict[str, Tensor]:
+def read_state_dict(location: str, *, digest: str, job_files: JobFiles | None) -> dict[str, Tensor]:
     """The tensors of a PyTorch file at a path or URL such as `s3://bucket/file.pth`, on the CPU. Nothing in it is run.
 
     Raises:
         FeaturesError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
     """
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
+        data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
     except (OSError, ValueError) as error:
         raise FeaturesError(str(error)) from None
     if (found := sha256(data).hexdigest()) != digest:

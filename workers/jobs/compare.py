@@ -12,18 +12,18 @@ from workers.contract.curves import is_alike
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
-from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, courses, pairs, shared
-from workers.evaluation.comparison_report import Pictures, draw_courses, report_html
+from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, metric_curves, pairs, shared
+from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
 from workers.jobs.failures import SpecMismatchError
+from workers.sampling.evaluation_results import DRIFT, TIMELINE
 from workers.sampling.network import SourceError, Trained
-from workers.sampling.shift import shift
-from workers.sampling.verdict import DRIFT, TIMELINE
+from workers.sampling.watched_work import watched_work
 from workers.storage import ObjectStore, open_store
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
 from workers.training.history import devices_of
 from workers.training.origin import read_origin
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -32,7 +32,9 @@ REPORT, PLOT = "report.html", "report.png"
 _MAY_DIFFER = ("objective.", "compute.", "cadence.")  # of what a pair learns from and when, these decide nothing
 
 
-def run_compare(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+def run_compare(
+    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
+) -> Ending:
     """Compare, and write it down.
 
     Raises:
@@ -40,7 +42,7 @@ def run_compare(run: Run, world: World, *, heard: Callable[[], Wishes], last_wor
     """
     store = open_store(run.store_url)
     spec = CompareSpec.model_validate_json(store.get(run.keys.spec))
-    with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words):
+    with watched_work(run, world, spec.compute, phase="evaluating", poll_requests=poll_requests, on_hang=on_hang):
         job, control = _training(store, spec.job_id, "job_id"), _training(store, spec.control_job_id, "control_job_id")
         _conclude(run, store, job, control)
     return Ending(0)
@@ -62,7 +64,7 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
         raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
     alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
     last = max(alike or job.evaluations, key=lambda each: (each.checkpoint.images_seen, each.ended_at))
-    ours, theirs = courses(job, last), courses(control, last)
+    ours, theirs = metric_curves(job, last), metric_curves(control, last)
     found = tuple(pairs(ours, theirs))
     if not found:
         raise SpecMismatchError(
@@ -83,7 +85,7 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
         ended_at=datetime.now(UTC),
     )
     shown = [name for name in shared(ours, theirs) if name.startswith(LOWER_IS_BETTER)]
-    plot = draw_courses(ours, theirs, shown)
+    plot = draw_metric_curves(ours, theirs, shown)
     page = report_html(comparison, plot, _pictures(store, job, control, last))
     store.put(run.keys.results + PLOT, plot)
     store.put(run.keys.results + REPORT, page.encode())

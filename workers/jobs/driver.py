@@ -21,7 +21,7 @@ from workers.jobs.stop import set_on_signals
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 T = TypeVar("T")
@@ -73,12 +73,12 @@ def _run_in(world: World, job: Job, attempt: int | None, stop: Event) -> Outcome
     number = _decided_by_first(world, lambda: _begin(job, attempt))
     source = DRIVER_LOG if world.is_first else rank_log(world.rank)
 
-    with shipped_output(job.open_store(), job.keys.attempt(number), source) as last_words:
+    with shipped_output(job.open_store(), job.keys.attempt(number), source) as end_log:
 
         def body() -> Ending:
             run = _decided_by_first(world, lambda: _prepared(job, number, stop))
             work = WORK[job.spec.kind]
-            return work(run, world, heard=lambda: Wishes(stop=stop.is_set()), last_words=last_words)
+            return work(run, world, poll_requests=lambda: RunRequests(stop=stop.is_set()), on_hang=end_log)
 
         if world.is_first:
             log.info("attempt.claimed", job_id=job.job_id, attempt=number, store=job.store_url)

@@ -11,7 +11,7 @@ from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, Evaluation, WeightsEvaluation, held_out_problem
 from workers.contract.keys import RESULT, JobKeys, dataset_folder
-from workers.contract.sampling import Settled, SettledSource, WeightsFile
+from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.data.manifests import read_manifest
@@ -19,40 +19,40 @@ from workers.evaluation.errors import FeaturesError, StatisticsError
 from workers.evaluation.features import open_features
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
-from workers.sampling.drawing import Brush, check_drawing
-from workers.sampling.exam import Exam
+from workers.sampling.drawing import SeededSampler, check_drawing
+from workers.sampling.evaluation_plan import EvaluationPlan
+from workers.sampling.evaluation_results import conclude, read_statistics
 from workers.sampling.network import SourceError
 from workers.sampling.pieces import let_go
-from workers.sampling.shift import is_done, shift
-from workers.sampling.source import Source, load_source, open_source, settle_source
-from workers.sampling.verdict import conclude, read_statistics
-from workers.storage import ObjectStore, Shelf, open_store
+from workers.sampling.source import Source, load_source, open_source, resolve_source
+from workers.sampling.watched_work import is_done, watched_work
+from workers.storage import JobFiles, ObjectStore, open_store
 from workers.tracking.findings import add_to_run, evaluations_of
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 log = structlog.get_logger()
 
 
 def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
-    """Settle which network it is, and see that everything to measure it with is there.
+    """Resolve which network it is, and see that everything to measure it with is there.
 
     Raises:
         SpecMismatchError: it is not; the message names the field.
     """
     try:
         bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-        settle_source(store, keys, spec)
+        resolve_source(store, keys, spec)
         source = open_source(store, keys, dataset=spec.dataset)
         check_drawing(spec, source.subject)
         _check_images(spec, source, store)
-        shelf = Shelf(store, keys)
-        extractor = open_features(spec.features, shelf=shelf)
+        job_files = JobFiles(store, keys)
+        extractor = open_features(spec.features, job_files=job_files)
         if spec.reference:
-            read_statistics(spec.reference, dimensions=extractor.dimensions, shelf=shelf)
+            read_statistics(spec.reference, dimensions=extractor.dimensions, job_files=job_files)
     except (SourceError, FeaturesError, StatisticsError) as error:
         raise SpecMismatchError(str(error)) from error
-    log.info("source.settled", **source.settled.model_dump())
+    log.info("source.resolved", **source.resolved.model_dump())
 
 
 def _check_images(spec: EvaluateSpec, source: Source, store: ObjectStore) -> None:
@@ -99,7 +99,7 @@ def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *
 
 
 def run_evaluation(
-    run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
+    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
 ) -> Ending:
     """Draw and measure piece by piece; the first worker adds it up. Every process of `world` calls this."""
     store = open_store(run.store_url)
@@ -107,37 +107,39 @@ def run_evaluation(
     if is_done(run, world, store):
         return Ending(spec.total_images)
     source = open_source(store, run.keys, dataset=spec.dataset)
-    with shift(run, world, spec.compute, phase="evaluating", heard=heard, last_words=last_words) as workshop:
+    with watched_work(
+        run, world, spec.compute, phase="evaluating", poll_requests=poll_requests, on_hang=on_hang
+    ) as runner:
         denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
-        denoiser.register_forward_hook(lambda *_: workshop.beat())
-        extractor = open_features(spec.features, device=world.device, shelf=Shelf(store, run.keys))
-        extractor.each_pass(workshop.beat)
+        denoiser.register_forward_hook(lambda *_: runner.beat())
+        extractor = open_features(spec.features, device=world.device, job_files=JobFiles(store, run.keys))
+        extractor.each_pass(runner.beat)
         cache = Path(run.cache_folder)
-        exam = Exam(
+        plan = EvaluationPlan(
             spec,
             run.keys,
-            Brush.of(spec, source, denoiser, world.device),
+            SeededSampler.of(spec, source, denoiser, world.device),
             ImageSet.open(source.images.digest, store=store, cache=cache) if source.images else None,
             ImageSet.open(spec.held_out, store=store, cache=cache) if spec.held_out else None,
             extractor,
             store,
         )
-        if not workshop.work_through(exam.pieces):
-            return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
+        if not runner.work_through(plan.pieces):
+            return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
         if world.is_first:
-            with workshop.watchdog.paused():
-                _conclude(run, exam, source.settled, seal)
+            with runner.watchdog.paused():
+                _conclude(run, plan, source.resolved, seal)
     return Ending(spec.total_images)
 
 
-def _conclude(run: Run, exam: Exam, source: Settled, seal: str | None) -> None:
+def _conclude(run: Run, plan: EvaluationPlan, source: ResolvedSource, seal: str | None) -> None:
     """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
-    findings, pictures = conclude(exam)
-    store, fields = exam.store, dict(findings)
+    findings, pictures = conclude(plan)
+    store, fields = plan.store, dict(findings)
     for name, picture in pictures.items():
         store.put(run.keys.results + name, picture)
     match source:
-        case SettledSource() as at:
+        case ResolvedCheckpoint() as at:
             evaluation, trained = Evaluation(**fields, checkpoint=at, checkpoint_seal=seal), JobKeys(at.job_id)
             document = _document(evaluation)
             store.put(trained.evaluation(at.images_seen, at.attempt, run.job_id), document)

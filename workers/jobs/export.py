@@ -20,7 +20,7 @@ import safetensors.torch
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
-from workers.contract.sampling import CheckpointSource, SettledSource
+from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
 from workers.sampling.network import SAMPLER, Trained, find_source
@@ -61,7 +61,7 @@ def main() -> int:
     return 0
 
 
-def _register(store_url: str, source: SettledSource, folder: Path, name: str) -> None:
+def _register(store_url: str, source: ResolvedCheckpoint, folder: Path, name: str) -> None:
     from mlflow.exceptions import MlflowException  # a second to import, and most do without
 
     from workers.tracking.registry import register
@@ -78,7 +78,7 @@ class Choice:
     """A checkpoint, and the file of it whose weights are exported."""
 
     trained: Trained
-    source: SettledSource
+    source: ResolvedCheckpoint
     manifest: CheckpointManifest
     file: CheckpointFile
 
@@ -105,7 +105,7 @@ def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
     return Choice(trained, source, manifest, listed(manifest, average_file(source.average)))
 
 
-def export(job: Job, choice: Choice, output: Path) -> SettledSource:
+def export(job: Job, choice: Choice, output: Path) -> ResolvedCheckpoint:
     """Write the folder; return which checkpoint and average it holds.
 
     Raises:

@@ -15,10 +15,10 @@ from workers.contract.keys import PREVIEW, RESULT
 from workers.data import ImageSet, Imported, import_images
 from workers.jobs.failures import LeftEarlyError
 from workers.pictures import grid_png
-from workers.sampling.pieces import Workshop
-from workers.sampling.shift import shift
+from workers.sampling.pieces import PieceRunner
+from workers.sampling.watched_work import watched_work
 from workers.storage import ObjectStore, open_store
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -28,7 +28,9 @@ _NAMED = 1000
 _LOOK_EVERY_SECONDS = 2.0
 
 
-def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+def run_import(
+    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
+) -> Ending:
     """Import, and say what has come of it; one process does it, which is all there are.
 
     Raises:
@@ -36,9 +38,11 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
     """
     store = open_store(run.store_url)
     spec = ImportSpec.model_validate_json(store.get(run.keys.spec))
-    with shift(run, world, spec.compute, phase="importing", heard=heard, last_words=last_words) as workshop:
+    with watched_work(
+        run, world, spec.compute, phase="importing", poll_requests=poll_requests, on_hang=on_hang
+    ) as runner:
         try:
-            step = _steps_of(workshop)
+            step = _steps_of(runner)
             imported = import_images(
                 spec.dataset,
                 store,
@@ -52,18 +56,18 @@ def run_import(run: Run, world: World, *, heard: Callable[[], Wishes], last_word
     return Ending(imported.manifest.num_images)
 
 
-def _steps_of(workshop: Workshop) -> Callable[[int, int], None]:
+def _steps_of(runner: PieceRunner) -> Callable[[int, int], None]:
     """What hears of every image, and of nothing while these are fetched: it tells, and leaves when asked to."""
 
     looked_at = 0.0
 
     def step(done: int, total: int) -> None:
         nonlocal looked_at
-        workshop.told(done, total, done / total if total else 0.0)
-        workshop.watchdog.images_seen = done if done < total else None  # what follows is no step
+        runner.on_progress(done, total, done / total if total else 0.0)
+        runner.watchdog.images_seen = done if done < total else None  # what follows is no step
         if time.monotonic() - looked_at >= _LOOK_EVERY_SECONDS:  # asking may take as long as an image
             looked_at = time.monotonic()
-            if workshop.wants_to_leave():
+            if runner.wants_to_leave():
                 raise LeftEarlyError
 
     return step

@@ -18,18 +18,18 @@ from workers.jobs.sample import prepare_sampling, run_sampling
 from workers.jobs.train import prepare_training
 from workers.storage import ObjectStore
 from workers.training.loop import run_training
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 
 class Work(Protocol):
     """What every worker does, together with the others of its world.
 
-    `heard` is asked every few seconds whether to leave; `last_words` gets where the threads of a hung worker stand.
+    `poll_requests` is asked every few seconds whether to leave; `on_hang` gets the stacks of a hung worker.
     """
 
     def __call__(
-        self, run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]
+        self, run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
     ) -> Ending: ...
 
 

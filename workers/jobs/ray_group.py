@@ -25,12 +25,12 @@ from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
 from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.jobs.kinds import WORK
-from workers.jobs.signals import Listener, Signals
+from workers.jobs.signals import SignalPoller, Signals
 from workers.logs import configure_logging
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.checkpoint import committed_checkpoints
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World, collective_seconds
 
 log = structlog.get_logger()
@@ -90,17 +90,17 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     gc.freeze()  # as after `imports_to_stay`: Ray has imported this
     run = Run(**config["run"])
     source = rank_log(ray.train.get_context().get_world_rank())
-    with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source) as last_words:
+    with shipped_output(open_store(run.store_url), run.keys.attempt(run.attempt), source) as end_log:
         world = World.of_process_group(ray.train.torch.get_device())
-        listener = Listener(config["signals"]) if world.is_first else None
+        poller = SignalPoller(config["signals"]) if world.is_first else None
         drains = _DrainNotices()
 
-        def heard() -> Wishes:
-            wishes = Wishes(checkpoint=drains.has_news())
-            return wishes | listener.heard() if listener else wishes
+        def poll_requests() -> RunRequests:
+            requests = RunRequests(checkpoint=drains.has_news())
+            return requests | poller.new_requests() if poller else requests
 
         work = WORK[config["kind"]]
-        return asdict(work(run, world, heard=heard, last_words=last_words))
+        return asdict(work(run, world, poll_requests=poll_requests, on_hang=end_log))
 
 
 class _DrainNotices:

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from workers.contract.keys import GRID, RESULT, JobKeys
-from workers.contract.sampling import Sampled, SampleSpec, Settled, SettledSource, WeightsFile
+from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, Sampled, SampleSpec, WeightsFile
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
 from workers.sampling.archives import archive_of
-from workers.sampling.drawing import Brush, check_drawing
-from workers.sampling.known import read_known
+from workers.sampling.drawing import SeededSampler, check_drawing
+from workers.sampling.known_pixels import read_known_pixels
 from workers.sampling.network import SourceError
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
-from workers.sampling.shift import is_done, shift
-from workers.sampling.source import load_source, open_source, settle_source
-from workers.storage import ObjectStore, Shelf, open_store
-from workers.training.run import Ending, Run, Wishes
+from workers.sampling.source import load_source, open_source, resolve_source
+from workers.sampling.watched_work import is_done, watched_work
+from workers.storage import JobFiles, ObjectStore, open_store
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 log = structlog.get_logger()
@@ -31,51 +31,55 @@ _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 
 def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
-    """Settle which network it is, and see that it can draw what is wanted.
+    """Resolve which network it is, and see that it can draw what is wanted.
 
     Raises:
         SpecMismatchError: it cannot, or there is none.
     """
     try:
         bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-        settle_source(store, keys, spec)
+        resolve_source(store, keys, spec)
         source = open_source(store, keys)
         check_drawing(spec, source.subject)
         if spec.inpainting:
-            read_known(spec.inpainting, source.shape, torch.device("cpu"), Shelf(store, keys))
+            read_known_pixels(spec.inpainting, source.shape, torch.device("cpu"), JobFiles(store, keys))
     except SourceError as error:
         raise SpecMismatchError(str(error)) from error
-    log.info("source.settled", **source.settled.model_dump())
+    log.info("source.resolved", **source.resolved.model_dump())
 
 
-def run_sampling(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+def run_sampling(
+    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
+) -> Ending:
     """Draw all images, piece by piece; the first worker makes files of them. Every process of `world` calls this."""
     store = open_store(run.store_url)
     spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
     if is_done(run, world, store):
         return Ending(spec.num_images)
     source = open_source(store, run.keys)
-    with shift(run, world, spec.compute, phase="sampling", heard=heard, last_words=last_words) as workshop:
+    with watched_work(
+        run, world, spec.compute, phase="sampling", poll_requests=poll_requests, on_hang=on_hang
+    ) as runner:
         denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
-        denoiser.register_forward_hook(lambda *_: workshop.beat())
+        denoiser.register_forward_hook(lambda *_: runner.beat())
         known = None
         if spec.inpainting:
-            known = read_known(spec.inpainting, source.shape, world.device, Shelf(store, run.keys))
-        brush = Brush.of(spec, source, denoiser, world.device, known=known)
-        drawn = Drawn(spec, run.keys, brush)
-        if not workshop.work_through(drawn.pieces):
-            return Ending(workshop.done, stopped=True, message=f"asked to stop; {workshop.done} images are kept")
+            known = read_known_pixels(spec.inpainting, source.shape, world.device, JobFiles(store, run.keys))
+        seeded_sampler = SeededSampler.of(spec, source, denoiser, world.device, known=known)
+        drawn = Drawn(spec, run.keys, seeded_sampler)
+        if not runner.work_through(drawn.pieces):
+            return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
         if world.is_first:
-            with workshop.watchdog.paused():
-                drawn.conclude(store, source.settled, seal)
+            with runner.watchdog.paused():
+                drawn.conclude(store, source.resolved, seal)
     return Ending(spec.num_images)
 
 
 class Drawn:
     """The images of a sample job, first in pieces, then as files."""
 
-    def __init__(self, spec: SampleSpec, keys: JobKeys, brush: Brush) -> None:
-        self._spec, self._keys, self._brush = spec, keys, brush
+    def __init__(self, spec: SampleSpec, keys: JobKeys, seeded_sampler: SeededSampler) -> None:
+        self._spec, self._keys, self._seeded_sampler = spec, keys, seeded_sampler
         self._parts = [
             range(spec.first_seed + part.start, spec.first_seed + part.stop)
             for part in cut(spec.num_images, spec.pass_images)
@@ -84,20 +88,22 @@ class Drawn:
 
     def _piece(self, seeds: range) -> Piece:
         return Piece(
-            self._keys.piece(f"images-{seeds.start:016d}"), len(seeds), lambda: {"pixels": self._brush.draw(seeds)}
+            self._keys.piece(f"images-{seeds.start:016d}"),
+            len(seeds),
+            lambda: {"pixels": self._seeded_sampler.draw(seeds)},
         )
 
-    def conclude(self, store: ObjectStore, source: Settled, seal: str | None) -> None:
+    def conclude(self, store: ObjectStore, source: ResolvedSource, seal: str | None) -> None:
         """What was drawn from goes last: who sees it finds all the rest. Then the pieces have served."""
-        labels = self._brush.labels(range(self._parts[0].start, self._parts[-1].stop))
+        labels = self._seeded_sampler.labels(range(self._parts[0].start, self._parts[-1].stop))
         sampled = Sampled(
-            checkpoint=source if isinstance(source, SettledSource) else None,
+            checkpoint=source if isinstance(source, ResolvedCheckpoint) else None,
             checkpoint_seal=seal,
             weights=source if isinstance(source, WeightsFile) else None,
-            sampler=self._brush.sampler,
+            sampler=self._seeded_sampler.sampler,
             first_seed=self._spec.first_seed,
             num_images=self._spec.num_images,
-            classes=self._brush.classes,
+            classes=self._seeded_sampler.classes,
             files=tuple(self._files(store, labels.tolist() if labels is not None else None)),
             ended_at=datetime.now(UTC),
         )

@@ -8,7 +8,7 @@ import ray
 import structlog
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from workers.training.run import Wishes
+from workers.training.run import RunRequests
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ class Asked:
     num_checkpoints: int = 0
 
 
-class Board:
+class SignalActor:
     """Where it is written down; an actor that belongs to the driver and ends with it."""
 
     def __init__(self) -> None:
@@ -43,47 +43,47 @@ class Board:
 class Signals:
     """The way from the driver and the controller to the workers; travels to all of them."""
 
-    board: Any
+    actor: Any
 
     @classmethod
     def open(cls) -> Self:
         """On the driver's node: elsewhere it might die with a node, and its readers with it."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote())
+        return cls(ray.remote(num_cpus=0, scheduling_strategy=here)(SignalActor).remote())
 
     def forward(self, stop: threading.Event) -> None:
         """Pass the driver's wish to stop on, once there is one."""
         threading.Thread(target=self._forward, args=(stop,), daemon=True).start()
 
     def ask_for_checkpoint(self) -> None:
-        ray.get(self.board.ask_for_checkpoint.remote())
+        ray.get(self.actor.ask_for_checkpoint.remote())
 
     def read(self) -> Asked:
-        asked: Asked = ray.get(self.board.read.remote())
+        asked: Asked = ray.get(self.actor.read.remote())
         return asked
 
     def _forward(self, stop: threading.Event) -> None:
         stop.wait()
         log.info("stop.requested")
-        ray.get(self.board.ask_to_stop.remote())
+        ray.get(self.actor.ask_to_stop.remote())
 
 
-class Listener:
-    """Reads the board in a thread of a worker. A checkpoint that was asked of workers before it is none of its own."""
+class SignalPoller:
+    """Reads the actor in a thread of a worker. A checkpoint that was asked of workers before it is none of its own."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._asked = signals.read()
         self._num_checkpoints = self._asked.num_checkpoints
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._poll, daemon=True).start()
 
-    def heard(self) -> Wishes:
+    def new_requests(self) -> RunRequests:
         """Since it was last called; to stop stays."""
         asked, before = self._asked, self._num_checkpoints
         self._num_checkpoints = asked.num_checkpoints
-        return Wishes(stop=asked.stop, checkpoint=asked.num_checkpoints > before)
+        return RunRequests(stop=asked.stop, checkpoint=asked.num_checkpoints > before)
 
-    def _listen(self) -> None:
+    def _poll(self) -> None:
         while not self._asked.stop:
             threading.Event().wait(_POLL_SECONDS)
             self._asked = self._signals.read()

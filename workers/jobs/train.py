@@ -10,7 +10,7 @@ from workers.data import import_dataset
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import SpecMismatchError
-from workers.storage import ObjectStore, Shelf
+from workers.storage import JobFiles, ObjectStore
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
 from workers.training.state import new_denoiser
@@ -65,6 +65,6 @@ def _check_start(
             check_origin(origin, store, spec, images)
         else:
             bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-            check_initial_weights(spec, images, Shelf(store, keys))
+            check_initial_weights(spec, images, JobFiles(store, keys))
     except ValueError as error:
         raise SpecMismatchError(str(error)) from error

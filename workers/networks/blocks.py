@@ -58,12 +58,12 @@ class Block(nn.Module):
         dropout: DropoutNoise | None,
     ) -> Float[Tensor, "batch outputs new_height new_width"]:
         h = self.conv0(self.resample(functional.silu(self.norm0(x))))
-        told = self.affine(embedding)[:, :, None, None]
+        emb = self.affine(embedding)[:, :, None, None]
         if self.scales_by_embedding:
-            scale, shift = told.chunk(2, dim=1)
+            scale, shift = emb.chunk(2, dim=1)
             h = functional.silu(self.norm1(h) * (1 + scale) + shift)
         else:
-            h = functional.silu(self.norm1(h + told))
+            h = functional.silu(self.norm1(h + emb))
         if dropout is not None:
             h = dropout.applied(h, self.dropout_layer)
         x = self._sum(self.skip(self.resample(x)), self.conv1(h))

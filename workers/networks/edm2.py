@@ -93,8 +93,8 @@ class _Block(nn.Module):
             self.proj = UnitLayer(block.outputs, block.outputs)
 
     def _residual(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
-        told = self.embed(embedding, gain=self.embed_gain)[:, :, None, None]
-        h = silu(self.conv0(silu(x)) * (1 + told))
+        emb = self.embed(embedding, gain=self.embed_gain)[:, :, None, None]
+        h = silu(self.conv0(silu(x)) * (1 + emb))
         if dropout is not None:
             h = dropout.applied(h, self.dropout_layer)
         out: Tensor = self.conv1(h)

@@ -34,8 +34,8 @@ class FullyConnected(Network):
     def forward(
         self, x: Float[Tensor, "batch *shape"], c_noise: Float[Tensor, " batch"], conditions: Conditions
     ) -> Float[Tensor, "batch *shape"]:
-        told = self.one_hot(conditions.labels, like=c_noise)
-        h = torch.cat([x.flatten(1), self.noise(c_noise), told], dim=1)
+        one_hot_labels = self.one_hot(conditions.labels, like=c_noise)
+        h = torch.cat([x.flatten(1), self.noise(c_noise), one_hot_labels], dim=1)
         for layer in self.hidden:
             h = functional.silu(layer(h))
         out: Tensor = self.out(h)

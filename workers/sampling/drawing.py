@@ -13,9 +13,9 @@ from workers.diffusion.denoiser import Denoise, Denoiser
 from workers.diffusion.guidance import inpainting
 from workers.diffusion.latents import normal
 from workers.diffusion.samplers import sample
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 from workers.pictures import to_uint8
-from workers.sampling.known import Known
+from workers.sampling.known_pixels import KnownPixels
 from workers.sampling.network import SourceError
 from workers.sampling.source import Source
 
@@ -24,7 +24,7 @@ _SHUFFLE = 0x1ABE1  # image sets may be in the order of their classes
 
 
 @dataclass(frozen=True, slots=True)
-class Brush:
+class SeededSampler:
     """What images are drawn with. An image is a function of its seed, whichever others are drawn beside it."""
 
     denoiser: Denoiser
@@ -32,7 +32,7 @@ class Brush:
     shape: tuple[int, int, int]
     classes: tuple[int, ...] | None
     device: torch.device
-    known: Known | None = None
+    known: KnownPixels | None = None
     cycle: Int64[Tensor, " images"] | None = None  # labels that seeds take in turn; None: `classes`, evenly
 
     @classmethod
@@ -43,13 +43,13 @@ class Brush:
         denoiser: Denoiser,
         device: torch.device,
         *,
-        known: Known | None = None,
-    ) -> "Brush":
+        known: KnownPixels | None = None,
+    ) -> "SeededSampler":
         all_classes = tuple(range(source.subject.num_classes or 0))
         classes = (drawing.classes or all_classes) if all_classes else None
         return cls(denoiser, drawing.sampler_for(source.subject.sampler), source.shape, classes, device, known)
 
-    def like(self, labels: Int64[Tensor, " images"]) -> "Brush":
+    def like(self, labels: Int64[Tensor, " images"]) -> "SeededSampler":
         """One that draws classes as often as these images have them: seed s is of image permutation[s % images]."""
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_SHUFFLE))
         return replace(self, cycle=labels[order])
@@ -60,7 +60,7 @@ class Brush:
         def noise(number: int) -> Tensor:
             """An image's latents, number 0, and the noise of its sampling steps, from number 1 on."""
             each = (normal(seed, _DOMAIN, number, shape=self.shape) for seed in seeds)
-            return sent(torch.stack([*each]), self.device)
+            return to_device(torch.stack([*each]), self.device)
 
         denoise: Denoise = self.denoiser
         if self.known:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from workers.contract.model import Sampler
-from workers.sampling.drawing import Brush
+from workers.sampling.drawing import SeededSampler
 from workers.sampling.network import denoiser_of, own_sampler
 from workers.training.weights import read_weights
 
@@ -21,7 +21,7 @@ def open_model(
     device: torch.device | str = "cpu",
     sampler: Sampler | None = None,
     classes: tuple[int, ...] | None = None,
-) -> Brush:
+) -> SeededSampler:
     """What `cdm export`, `cdm average` or `cdm convert` has written, ready to draw; `.denoiser` is D(x, sigma) itself.
 
     `sampler`: None is the training's own, where the file says it. `classes`: the image of a seed has the class at
@@ -35,4 +35,4 @@ def open_model(
     known = classes or tuple(range(header.num_classes)) or None
     shape = (header.image_channels, header.resolution, header.resolution)
     chosen = sampler or own_sampler(header)
-    return Brush(denoiser.to(device).eval().requires_grad_(False), chosen, shape, known, torch.device(device))
+    return SeededSampler(denoiser.to(device).eval().requires_grad_(False), chosen, shape, known, torch.device(device))

@@ -12,7 +12,7 @@ from workers.contract.data import DatasetManifest
 from workers.contract.document import read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
-from workers.contract.sampling import CheckpointSource, SettledSource, Subject
+from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
 from workers.networks import build
@@ -49,7 +49,7 @@ class Trained:
             raise SourceError(f"checkpoint.job_id: {job_id} is not a training job") from None
 
 
-def find_source(store: ObjectStore, wanted: CheckpointSource) -> SettledSource:
+def find_source(store: ObjectStore, wanted: CheckpointSource) -> ResolvedCheckpoint:
     """The checkpoint at the images wanted, or the newest; of two attempts' the later.
 
     Raises:
@@ -61,10 +61,10 @@ def find_source(store: ObjectStore, wanted: CheckpointSource) -> SettledSource:
     if reason := subject.average_problem(wanted.average):
         raise SourceError(f"checkpoint.average: {reason}")
     average = wanted.average or subject.averages[0]
-    return SettledSource(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
+    return ResolvedCheckpoint(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
 
 
-def load_checkpoint(store: ObjectStore, source: SettledSource) -> tuple[Denoiser, str | None]:
+def load_checkpoint(store: ObjectStore, source: ResolvedCheckpoint) -> tuple[Denoiser, str | None]:
     """The denoiser, after every byte of its weights has been verified, and the seal of the checkpoint.
 
     Raises:

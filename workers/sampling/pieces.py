@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import Settled, SettledSource
+from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource
 from workers.storage import ObjectStore
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
@@ -32,14 +32,14 @@ class Piece:
 
 
 @dataclass(slots=True)
-class Workshop:
+class PieceRunner:
     """Pieces in the making. Every process of `world` goes through the same calls."""
 
     store: ObjectStore
     world: World
     watchdog: Watchdog
     wants_to_leave: Callable[[], bool]  # asked in every process at a time
-    told: Callable[[int, int, float], None]  # hears how many images are done, of how many, and the share of the work
+    on_progress: Callable[[int, int, float], None]  # images done, of how many, and the share of the work
     done: int = 0  # images
     _looked_at: float = 0.0
 
@@ -47,7 +47,7 @@ class Workshop:
         """Make the pieces that are not there yet, each process one at a time; False if asked to leave before that."""
         numbers = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
         missing = [pieces[number] for number in numbers]
-        self._tell(pieces, missing)
+        self._report(pieces, missing)
         for first in range(0, len(missing), self.world.size):
             if self._leaves():
                 return False
@@ -55,7 +55,7 @@ class Workshop:
             if self.world.rank < len(together):
                 piece = together[self.world.rank]
                 self.store.put(piece.key, safetensors.torch.save({**piece.make()}))
-            self._tell(pieces, missing[first + self.world.size :])
+            self._report(pieces, missing[first + self.world.size :])
         return not self._leaves(at_once=True)  # all are there before anybody reads them
 
     def beat(self) -> None:
@@ -74,10 +74,10 @@ class Workshop:
             self._looked_at = now
             return self.world.any(self.wants_to_leave())
 
-    def _tell(self, pieces: Sequence[Piece], missing: Sequence[Piece]) -> None:
+    def _report(self, pieces: Sequence[Piece], missing: Sequence[Piece]) -> None:
         total = sum(piece.num_images for piece in pieces)
         self.done = self.watchdog.images_seen = total - sum(piece.num_images for piece in missing)
-        self.told(self.done, total, 1 - _passes(missing) / _passes(pieces))
+        self.on_progress(self.done, total, 1 - _passes(missing) / _passes(pieces))
 
     def _missing(self, pieces: Sequence[Piece]) -> list[int]:
         there: set[str] = set()
@@ -90,14 +90,14 @@ def _passes(pieces: Sequence[Piece]) -> int:
     return sum(piece.num_images * piece.passes for piece in pieces)
 
 
-def let_go(store: ObjectStore, keys: JobKeys, source: Settled) -> None:
+def let_go(store: ObjectStore, keys: JobKeys, source: ResolvedSource) -> None:
     """The result is written: pieces have served, and the checkpoint need not stay on account of this job.
 
     May be repeated.
     """
     for key in store.list(keys.pieces):
         store.delete(key)
-    if isinstance(source, SettledSource):
+    if isinstance(source, ResolvedCheckpoint):
         store.delete(JobKeys(source.job_id).pin(source.images_seen, source.attempt, keys.job_id))
 
 

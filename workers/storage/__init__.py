@@ -9,9 +9,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from workers.storage.base import ObjectStore
 from workers.storage.files import open_regular, read_regular, too_large
-from workers.storage.shelf import Shelf
+from workers.storage.job_files import JobFiles
 
-__all__ = ["ObjectStore", "Shelf", "key_in", "open_store", "read_beginning", "read_location"]
+__all__ = ["JobFiles", "ObjectStore", "key_in", "open_store", "read_beginning", "read_location"]
 
 
 def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
@@ -41,10 +41,10 @@ def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
             raise ValueError(f"cannot open a store at {url!r}: use s3://bucket/prefix, file:///folder or memory://name")
 
 
-def read_location(location: str | Path, *, most_bytes: int, shelf: Shelf | None = None) -> bytes:
+def read_location(location: str | Path, *, most_bytes: int, job_files: JobFiles | None = None) -> bytes:
     """A file at a path or URL such as `s3://bucket/prefix/file`; of a path, `~` is not expanded.
 
-    `shelf`: where a job has its uploads, and files of the web; None: there are none.
+    `job_files`: where a job has its uploads, and files of the web; None: there are none.
 
     Raises:
         OSError: there is none, it is larger, no regular file, or cannot be read; the message names the location.
@@ -53,19 +53,19 @@ def read_location(location: str | Path, *, most_bytes: int, shelf: Shelf | None 
     with _said_of(location):
         if isinstance(place := _path_or_url(location), Path):
             return read_regular(place, most_bytes=most_bytes)
-        data = _beginning(place, most_bytes + 1, shelf)
+        data = _beginning(place, most_bytes + 1, job_files)
         if len(data) > most_bytes:
             raise too_large(most_bytes)
         return data
 
 
-def read_beginning(location: str | Path, num_bytes: int, *, shelf: Shelf | None = None) -> bytes:
+def read_beginning(location: str | Path, num_bytes: int, *, job_files: JobFiles | None = None) -> bytes:
     """At most so many bytes of what `read_location` reads; raises as that does, but for its size."""
     with _said_of(location):
         if isinstance(place := _path_or_url(location), Path):
             with open_regular(place) as file:
                 return file.read(num_bytes)
-        return _beginning(place, num_bytes, shelf)
+        return _beginning(place, num_bytes, job_files)
 
 
 def _path_or_url(location: str | Path) -> Path | str:
@@ -75,10 +75,10 @@ def _path_or_url(location: str | Path) -> Path | str:
     return Path(unquote(parts.path) if parts.scheme == "file" else location)
 
 
-def _beginning(url: str, num_bytes: int, shelf: Shelf | None) -> bytes:
-    on_shelf = shelf.beginning(url, num_bytes) if shelf else None
-    if on_shelf is not None:
-        return on_shelf
+def _beginning(url: str, num_bytes: int, job_files: JobFiles | None) -> bytes:
+    found = job_files.beginning(url, num_bytes) if job_files else None
+    if found is not None:
+        return found
     parts = urlsplit(url)
     return open_store(f"{parts.scheme}://{parts.netloc}").part(parts.path.lstrip("/"), 0, num_bytes)
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from workers.contract.records import Behind
+from workers.contract.records import DeliveryDelay
 from workers.logs import in_one_line
 from workers.tracking.backlog import Backlog
 
@@ -67,13 +67,13 @@ class Background(Generic[Item, Batch]):
             self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._num_undelivered(), timeout_seconds)
 
-    def behind(self) -> Behind | None:
+    def behind(self) -> DeliveryDelay | None:
         """How much waits, and since when, if the receiver has taken nothing for a minute though there was something."""
         with self._changed:
             since = self._tried_since
             if since is None or self._given_up or datetime.now(UTC) - since < _BEHIND_AFTER:
                 return None
-            return Behind(waiting=self._num_undelivered(), since=since)
+            return DeliveryDelay(waiting=self._num_undelivered(), since=since)
 
     def close(self, timeout_seconds: float) -> int:
         """Deliver what is left, for at most so long; return how many items never arrived."""

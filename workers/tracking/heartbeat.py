@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from workers.contract.records import Behind, Progress
+from workers.contract.records import DeliveryDelay, Progress
 from workers.logs import in_one_line
 from workers.storage import ObjectStore
 
@@ -39,7 +39,7 @@ class Heartbeat:
     """
 
     def __init__(
-        self, store: ObjectStore, key: str, progress: Progress, *, behind: Callable[[], dict[str, Behind]] = dict
+        self, store: ObjectStore, key: str, progress: Progress, *, behind: Callable[[], dict[str, DeliveryDelay]] = dict
     ) -> None:
         self._store = store
         self._key = key

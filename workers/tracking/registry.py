@@ -6,14 +6,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import ResolvedCheckpoint
 from workers.storage import ObjectStore
 from workers.tracking.mlflow_run import find_run
 
 _CARD = "README.md"
 
 
-def register(folder: Path, source: SettledSource, store: ObjectStore, store_url: str, *, name: str) -> str:
+def register(folder: Path, source: ResolvedCheckpoint, store: ObjectStore, store_url: str, *, name: str) -> str:
     """Put an exported folder into the store, and a version of the model `name`, made if need be, that leads there.
 
     Returns the number of the version. Its source is the folder of `weights.safetensors`, its description the card.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Behind, Ledger, Progress, Resume
+from workers.contract.records import DeliveryDelay, Progress, Resume, TimeBreakdown
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.backlog import ItemBacklog
@@ -79,7 +79,7 @@ class Reporter:
         """Have what was told so far in the journal; given up after ten seconds, if the store does not take it."""
         self._journal.flush(_RECORD_SECONDS)
 
-    def ledger(self, ledger: Ledger) -> None:
+    def ledger(self, ledger: TimeBreakdown) -> None:
         self._heartbeat.update(ledger=ledger, ledger_at=datetime.now(UTC))
 
     def advice(self, checkpoint_images: int) -> None:
@@ -108,7 +108,7 @@ class Reporter:
         for receiver in self._of_pictures if isinstance(event, Grid) else self._of_rows:
             receiver.offer(event)
 
-    def _behind(self) -> dict[str, Behind]:
+    def _behind(self) -> dict[str, DeliveryDelay]:
         return {receiver.name: behind for receiver in self._receivers if (behind := receiver.behind())}
 
     def _to_mlflow(

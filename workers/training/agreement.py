@@ -6,14 +6,14 @@ from dataclasses import astuple
 
 import torch
 
-from workers.training.run import Wishes
+from workers.training.run import RunRequests
 from workers.training.world import World
 
 _LOOK_EVERY_SECONDS = 2.0
 
 
 class Agreement:
-    """Brings all processes to the same wishes within about two seconds, for one small reduction in that time.
+    """Brings all processes to the same requests within about two seconds, for one small reduction in that time.
 
     How many steps that is, they agree on by their mean pace, so that no clock has to agree.
     """
@@ -24,16 +24,16 @@ class Agreement:
         self._steps_to_look = 1
         self._since = time.monotonic()
 
-    def reached(self, heard: Callable[[], Wishes]) -> Wishes:
+    def reached(self, poll_requests: Callable[[], RunRequests]) -> RunRequests:
         """What any process has heard. Every process calls this once after every step; most times nobody is asked."""
         self._steps += 1
         if self._steps < self._steps_to_look:
-            return Wishes()
+            return RunRequests()
         pace = (time.monotonic() - self._since) / self._steps
-        told = [*map(float, astuple(heard())), pace / self._world.size]
-        *wishes, mean_pace = self._world.sum(
+        told = [*map(float, astuple(poll_requests())), pace / self._world.size]
+        *requests, mean_pace = self._world.sum(
             torch.tensor(told, dtype=torch.float64, device=self._world.device)
         ).tolist()
         self._steps, self._since = 0, time.monotonic()
         self._steps_to_look = max(1, int(_LOOK_EVERY_SECONDS / mean_pace))
-        return Wishes(*(count > 0 for count in wishes))
+        return RunRequests(*(count > 0 for count in requests))

@@ -6,7 +6,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from workers.data import ImageSet
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 
 _RESIDENT_SHARE = 0.1  # of the memory that is free before gradients, Adam's state and activations take theirs
 _CHUNK = 10_000  # images on their way: several processes of a machine may do this at once
@@ -27,14 +27,14 @@ class Feed:
         """These images and their classes, in the order asked for; no labels if the image set has none."""
         if self._whole is None:
             return self._fetched(indices)
-        there = sent(torch.from_numpy(indices), self._device)
+        there = to_device(torch.from_numpy(indices), self._device)
         pixels, labels = self._whole
         return pixels[there], None if labels is None else labels[there]
 
     def _fetched(self, indices: Int64[np.ndarray, "batch"]) -> tuple[Tensor, Tensor | None]:
         labels = self._images.labels(indices)
-        pixels = sent(self._images.images(indices), self._device)
-        return pixels, None if labels is None else sent(labels, self._device)
+        pixels = to_device(self._images.images(indices), self._device)
+        return pixels, None if labels is None else to_device(labels, self._device)
 
 
 def _whole(images: ImageSet, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -7,7 +7,7 @@ from typing import Self
 
 from workers.contract.document import Record, read_leniently
 from workers.contract.keys import JobKeys
-from workers.contract.records import Ledger, Outcome, Progress
+from workers.contract.records import Outcome, Progress, TimeBreakdown
 from workers.storage import ObjectStore
 from workers.tracking.fence import attempt_numbers
 
@@ -16,7 +16,7 @@ from workers.tracking.fence import attempt_numbers
 class History:
     """Of this attempt: what workers that died have spent, and how often they did. The rest is of the whole job."""
 
-    spent: Ledger = field(default_factory=Ledger)
+    spent: TimeBreakdown = field(default_factory=TimeBreakdown)
     restarts: int = 0
     furthest: int = 0  # images that it has ever seen
     trained_seconds: float = 0.0  # in earlier attempts
@@ -35,7 +35,7 @@ class History:
         restarts = own.restarts + bool(own.num_workers) if own else 0  # it may have waited for its first workers
         lost = [number for number in earlier if not _has_left(store, keys, number)]
         return cls(
-            spent=with_silence(own) if own else Ledger(),
+            spent=with_silence(own) if own else TimeBreakdown(),
             restarts=restarts,
             furthest=words[-1].images_seen if words else 0,
             trained_seconds=sum(trained_seconds(word.ledger) for word in earlier.values()),
@@ -50,14 +50,14 @@ def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
     return frozenset(word.device for word in words if word and word.device and word.images_seen)
 
 
-def with_silence(last: Progress) -> Ledger:
+def with_silence(last: Progress) -> TimeBreakdown:
     """The account of workers that are gone, with the time since they, or their driver, last made it up."""
     silence = max(0.0, (datetime.now(UTC) - (last.ledger_at or last.updated_at)).total_seconds())
     cause = "waiting" if last.phase == "waiting" else "restarting"
     return last.ledger.model_copy(update={cause: getattr(last.ledger, cause) + silence})
 
 
-def trained_seconds(ledger: Ledger) -> float:
+def trained_seconds(ledger: TimeBreakdown) -> float:
     """Of all its seconds, those in which something could have been lost."""
     return ledger.useful + ledger.recomputed
 

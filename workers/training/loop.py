@@ -16,9 +16,9 @@ from workers.storage import open_store
 from workers.training.agreement import Agreement
 from workers.training.backend import configure_backend
 from workers.training.history import History
-from workers.training.run import Ending, Run, Wishes
+from workers.training.recorder import RunRecorder
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.samples import draw_grid
-from workers.training.scribe import Scribe
 from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
@@ -30,14 +30,16 @@ from workers.training.world import World
 log = structlog.get_logger()
 
 
-def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_words: Callable[[str], object]) -> Ending:
+def run_training(
+    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
+) -> Ending:
     """Train `run` to its end, from its newest checkpoint if there is one. Every process of `world` calls this.
 
     Without one, a fork starts from its origin, and any other job from its initial weights.
 
-    `heard` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after a last
-    checkpoint; once any wants a checkpoint, it is written at once.
-    `last_words` gets where the threads stand if no step comes for `compute.hang_seconds`, or no first one for
+    `poll_requests` is asked every few seconds, at the same step in every process. Once any is to stop, all leave after
+    a last checkpoint; once any wants a checkpoint, it is written at once.
+    `on_hang` gets where the threads stand if no step comes for `compute.hang_seconds`, or no first one for
     `compute.start_seconds`; then this process is ended.
     """
     store = open_store(run.store_url)
@@ -51,22 +53,22 @@ def run_training(run: Run, world: World, *, heard: Callable[[], Wishes], last_wo
     has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
-    scribe = (
-        Scribe(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+    recorder = (
+        RunRecorder(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
         if world.is_first
         else None
     )
     try:
         world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
         compute = spec.compute
-        with Watchdog(compute.hang_seconds, last_words, first_seconds=compute.first_step_seconds) as watchdog:
+        with Watchdog(compute.hang_seconds, on_hang, first_seconds=compute.first_step_seconds) as watchdog:
             share_state(state, world)
-            ending = _Loop(world, spec, state, images, scribe, watchdog).run(heard)
+            ending = _Loop(world, spec, state, images, recorder, watchdog).run(poll_requests)
     except BaseException:
-        if scribe:
-            scribe.close("FAILED")
+        if recorder:
+            recorder.close("FAILED")
         raise
-    return replace(ending, mlflow_run_id=scribe.close(_mlflow_status(ending))) if scribe else ending
+    return replace(ending, mlflow_run_id=recorder.close(_mlflow_status(ending))) if recorder else ending
 
 
 def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
@@ -77,40 +79,40 @@ def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """What is at hand between the steps of one run. Only the first process has a scribe."""
+    """What is at hand between the steps of one run. Only the first process has a recorder."""
 
     world: World
     spec: TrainSpec
     state: TrainState
     images: ImageSet
-    scribe: Scribe | None
+    recorder: RunRecorder | None
     watchdog: Watchdog
 
-    def run(self, heard: Callable[[], Wishes]) -> Ending:
+    def run(self, poll_requests: Callable[[], RunRequests]) -> Ending:
         """Go through the steps; look up from them whenever something is due."""
         window, agreement = Window(self.world, self.spec.objective.consistency), Agreement(self.world)
         trainer = Trainer(self.state, self.images, self.spec, self.world)
-        if self.scribe:
-            self.scribe.prepared()
+        if self.recorder:
+            self.recorder.prepared()
         since, counted = time.monotonic(), self.state.images_seen
         for step in trainer.steps():
             window.add(step.terms, step.gradient_norm)
             seen = self.watchdog.images_seen = step.images_seen
             done = seen >= self.spec.duration_images
-            wishes = agreement.reached(lambda: heard() | Wishes(stop=self._superseded))
-            stop = wishes.stop and not done
+            requests = agreement.reached(lambda: poll_requests() | RunRequests(stop=self._superseded))
+            stop = requests.stop and not done
             grid_due = done or self._checkpoint_due(seen)
-            checkpoint_due = grid_due or stop or wishes.checkpoint
+            checkpoint_due = grid_due or stop or requests.checkpoint
             if not (checkpoint_due or self._passed(seen, self.spec.cadence.log_images)):
                 continue
             measured = window.close()
             if measured.trouble:
                 return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
-            if self.scribe:
+            if self.recorder:
                 rate = (seen - counted) / (time.monotonic() - since)
-                self.scribe.metrics(seen, measured, rate=rate, world=self.world)
+                self.recorder.metrics(seen, measured, rate=rate, world=self.world)
             if checkpoint_due:
-                self._checkpoint(is_last=done or stop, is_urgent=wishes.checkpoint)
+                self._checkpoint(is_last=done or stop, is_urgent=requests.checkpoint)
             if stop:
                 return self._ending(stopped=True, message=f"asked to stop; checkpoint at {seen} images")
             if grid_due:
@@ -120,7 +122,7 @@ class _Loop:
 
     @property
     def _superseded(self) -> bool:
-        return self.scribe is not None and self.scribe.superseded
+        return self.recorder is not None and self.recorder.superseded
 
     def _ending(self, *, stopped: bool, message: str) -> Ending:
         if self._superseded:
@@ -139,20 +141,20 @@ class _Loop:
             return False
         if cadence.keep_every_images and self._passed(seen, cadence.keep_every_images):
             return True
-        return self.world.any(self.scribe is not None and self.scribe.checkpoint_pays)
+        return self.world.any(self.recorder is not None and self.recorder.checkpoint_pays)
 
     def _passed(self, seen: int, every: int) -> bool:
         return seen // every > (seen - self.spec.batch_images) // every
 
     def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
-        if self.scribe and is_last:
+        if self.recorder and is_last:
             with self.watchdog.paused():
-                self.scribe.last_checkpoint(self.state)
-        elif self.scribe:
-            self.scribe.checkpoint(self.state, is_urgent=is_urgent)
+                self.recorder.last_checkpoint(self.state)
+        elif self.recorder:
+            self.recorder.checkpoint(self.state, is_urgent=is_urgent)
 
     def _draw_grid(self) -> None:
         with self.watchdog.paused():
             png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
-        if self.scribe:
-            self.scribe.grid(self.state.images_seen, png)
+        if self.recorder:
+            self.recorder.grid(self.state.images_seen, png)

@@ -7,7 +7,7 @@ from torch import Tensor
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP, average_names, preconditioning_difference, with_sigma_data
-from workers.contract.records import CheckpointManifest, Origin
+from workers.contract.records import CheckpointManifest, CheckpointRef
 from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
 from workers.storage import ObjectStore
@@ -20,20 +20,20 @@ class OriginError(ValueError):
     """A job cannot start from its origin; the message names the field and the mend."""
 
 
-def read_origin(store: ObjectStore, keys: JobKeys) -> Origin | None:
+def read_origin(store: ObjectStore, keys: JobKeys) -> CheckpointRef | None:
     """Where the job starts, if it is a fork."""
     try:
-        return Origin.model_validate_json(store.get(keys.origin))
+        return CheckpointRef.model_validate_json(store.get(keys.origin))
     except FileNotFoundError:
         return None
 
 
-def origin_folder(origin: Origin) -> str:
+def origin_folder(origin: CheckpointRef) -> str:
     """The folder of the checkpoint."""
     return JobKeys(origin.job_id).checkpoint(origin.images_seen, origin.attempt)
 
 
-def check_origin(origin: Origin, store: ObjectStore, spec: TrainSpec, images: DatasetManifest | None) -> None:
+def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, images: DatasetManifest | None) -> None:
     """See that a job of this spec can go on from the checkpoint.
 
     Without `images`, which may take hours to import, all is checked that does not depend on them.
@@ -61,7 +61,7 @@ def check_origin(origin: Origin, store: ObjectStore, spec: TrainSpec, images: Da
         raise OriginError(f"network: {name} is of another network: {reason}; {mend}")
 
 
-def _preconditioning(origin: Origin, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:
+def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:
     """That of the checkpoint; its document may leave open what was measured on its images."""
     trained = TrainSpec.model_validate_json(store.get(JobKeys(origin.job_id).spec))
     state = _contents(store, manifest, origin_folder(origin), STATE)

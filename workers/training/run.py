@@ -30,14 +30,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RunRequests:
     """What is wanted of a run beside going on: `stop`, leave after a checkpoint; `checkpoint`, one now."""
 
     stop: bool = False
     checkpoint: bool = False
 
-    def __or__(self, other: "Wishes") -> "Wishes":
-        return Wishes(self.stop or other.stop, self.checkpoint or other.checkpoint)
+    def __or__(self, other: "RunRequests") -> "RunRequests":
+        return RunRequests(self.stop or other.stop, self.checkpoint or other.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from workers.contract.records import Ledger
+from workers.contract.records import TimeBreakdown
 from workers.training.history import History, trained_seconds
 from workers.training.interval import LEAST_SECONDS, checkpoint_interval, mean_time_to_interrupt
 
@@ -30,7 +30,7 @@ class CheckpointSchedule:
         """So long did one take from its snapshot until it was committed. May be told on another thread."""
         self._writings = (*self._writings, seconds)[-_REMEMBERED:]
 
-    def interval(self, ledger: Ledger) -> float | None:
+    def interval(self, ledger: TimeBreakdown) -> float | None:
         """Seconds between two checkpoints, with the attempt's account up to now; None before anything is measured."""
         if not self._costs or not self._writings:
             return None
@@ -40,6 +40,6 @@ class CheckpointSchedule:
             cost_seconds=median(self._costs), writing_seconds=median(self._writings), mtti_seconds=mtti
         )
 
-    def is_due(self, ledger: Ledger) -> bool:
+    def is_due(self, ledger: TimeBreakdown) -> bool:
         """Whether so much time has gone by; the first comes early, to be measured."""
         return self._clock() - self._since >= (self.interval(ledger) or LEAST_SECONDS)

@@ -7,7 +7,7 @@ import structlog
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore
-from workers.storage.shelf import Shelf
+from workers.storage.job_files import JobFiles
 from workers.training.checkpoint import restore, restore_latest
 from workers.training.contents import tensors_of
 from workers.training.origin import origin_folder, read_origin
@@ -32,7 +32,7 @@ def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: 
     if world.is_first:
         folder = _restore_checkpoint(state, store, keys)
         if folder is None:
-            load_initial_weights(state, spec, Shelf(store, keys))
+            load_initial_weights(state, spec, JobFiles(store, keys))
     folder, state.images_seen = world.from_first((folder, state.images_seen))
     return folder
 

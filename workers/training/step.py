@@ -17,7 +17,7 @@ from workers.data import ImageSet, sample_order
 from workers.diffusion.augmentation import augment, draw_augmentation
 from workers.diffusion.ema import decays, update_ema
 from workers.diffusion.objective import Draws, Objective, Randomness, Terms
-from workers.diffusion.transfer import sent
+from workers.diffusion.transfer import to_device
 from workers.networks import after_step
 from workers.pictures import from_uint8
 from workers.training.backend import compile_networks
@@ -155,7 +155,7 @@ class Trainer:
             if geometry:
                 part = geometry.part(mine)
                 images = augment(images, part)
-                features = sent(part.labels(), images.device)
+                features = to_device(part.labels(), images.device)
             yield Pass(images, labels, features, draws.share(place, self._num_shares))
 
     def _trial(self) -> None:

@@ -35,17 +35,17 @@ class Watchdog:
     def __init__(
         self,
         seconds: float,
-        last_words: Callable[[str], object],
+        on_hang: Callable[[str], object],
         *,
         first_seconds: float = math.inf,
         end: Callable[[int], object] = os._exit,
     ) -> None:
-        """After `seconds` without a step, `last_words` gets the stacks of all threads, and `end` the exit code.
+        """After `seconds` without a step, `on_hang` gets the stacks of all threads, and `end` the exit code.
 
         Until the first step it is after `first_seconds`.
         """
         self._seconds, self._first_seconds = seconds, first_seconds
-        self._last_words, self._end = last_words, end
+        self._on_hang, self._end = on_hang, end
         self._every_seconds = min(_LOOK_EVERY_SECONDS, seconds / 10)
         self._seen_before: tuple[int | None, int] = (None, 0)
         self._still_seconds = 0.0
@@ -97,7 +97,7 @@ class Watchdog:
 
     def _tell(self) -> None:
         words = f"{stacks()}error: {HUNG}: {self._reason()}; this process ends, so that training can go on\n"
-        self._last_words(words)
+        self._on_hang(words)
         log.error(HUNG, images_seen=self.images_seen, seconds=self._patience)
         sys.stderr.write(words)
 

@@ -18,7 +18,7 @@ from workers.contract.model import EDM
 from workers.contract.networks import EDM2
 from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
-from workers.storage import Shelf, read_beginning, read_location
+from workers.storage import JobFiles, read_beginning, read_location
 from workers.training.state import TrainState
 from workers.training.weights_header import FORMAT, LABEL_TENSORS, WeightsHeader, denoiser_difference, images_difference
 
@@ -57,16 +57,16 @@ def refuse_output(path: Path, *, force: bool) -> None:
 
 
 def read_weights(
-    location: str | Path, *, shelf: Shelf | None = None, sha256: str | None = None
+    location: str | Path, *, job_files: JobFiles | None = None, sha256: str | None = None
 ) -> tuple[WeightsHeader, dict[str, Tensor]]:
     """Read a weights file onto the CPU, from a path or a URL such as `s3://bucket/prefix/file.safetensors`.
 
-    `shelf`: what else a job can read; None: nothing. `sha256`: what it must be; None: whatever it is.
+    `job_files`: what else a job can read; None: nothing. `sha256`: what it must be; None: whatever it is.
 
     Raises:
         WeightsError: there is none, it is damaged or another, or `save_weights` did not write it.
     """
-    data = _whole(location, shelf)
+    data = _whole(location, job_files)
     if sha256 and _digest(data) != sha256:
         raise WeightsError(f"{location} is not the file any more that the job began with; submit a new job")
     header = _described(location, data)
@@ -76,21 +76,21 @@ def read_weights(
         raise WeightsError(f"{location} is damaged, copy or convert it again: {error}") from None
 
 
-def weights_digest(location: str | Path, *, shelf: Shelf | None = None) -> str:
+def weights_digest(location: str | Path, *, job_files: JobFiles | None = None) -> str:
     """The sha256 of a weights file; raises as `read_weights`."""
-    return _digest(_whole(location, shelf))
+    return _digest(_whole(location, job_files))
 
 
-def read_header(location: str | Path, *, shelf: Shelf | None = None) -> WeightsHeader:
+def read_header(location: str | Path, *, job_files: JobFiles | None = None) -> WeightsHeader:
     """Read what a weights file says of itself, and no more than that of it.
 
     Raises:
         WeightsError: as `read_weights`.
     """
-    return _described(location, _read(location, lambda: _header_of(location, shelf)))
+    return _described(location, _read(location, lambda: _header_of(location, job_files)))
 
 
-def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf: Shelf) -> None:
+def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, job_files: JobFiles) -> None:
     """See by their header that the job's `initial_weights`, if it has any, are those of its denoiser and its images.
 
     Without `images`, which may take hours to import, all is checked that does not depend on them.
@@ -101,7 +101,7 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf
     if spec.initial_weights is None:
         return
     try:
-        header = read_header(spec.initial_weights, shelf=shelf)
+        header = read_header(spec.initial_weights, job_files=job_files)
     except WeightsError as error:
         raise WeightsError(f"initial_weights: {error}") from None
     given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
@@ -111,7 +111,7 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, shelf
         raise WeightsError(reason)
 
 
-def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> None:
+def load_initial_weights(state: TrainState, spec: TrainSpec, job_files: JobFiles) -> None:
     """Put the job's `initial_weights` into the network and all its averages.
 
     Weights for other classes, or none, leave those of labels as `_with_labels_of` says.
@@ -122,7 +122,7 @@ def load_initial_weights(state: TrainState, spec: TrainSpec, shelf: Shelf) -> No
     if spec.initial_weights is None:
         return
     try:
-        header, tensors = read_weights(spec.initial_weights, shelf=shelf)
+        header, tensors = read_weights(spec.initial_weights, job_files=job_files)
     except WeightsError as error:
         raise WeightsError(f"initial_weights: {error}") from None
     if reason := denoiser_difference(header, spec, sigma_data=state.denoiser.sigma_data):
@@ -160,8 +160,8 @@ def _shapes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, torch.Size]
     return {name: tensor.shape for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _whole(location: str | Path, shelf: Shelf | None) -> bytes:
-    return _read(location, lambda: read_location(location, most_bytes=_MOST_BYTES, shelf=shelf))
+def _whole(location: str | Path, job_files: JobFiles | None) -> bytes:
+    return _read(location, lambda: read_location(location, most_bytes=_MOST_BYTES, job_files=job_files))
 
 
 def _digest(data: bytes) -> str:
@@ -179,10 +179,10 @@ def _read(location: str | Path, read: Callable[[], bytes]) -> bytes:
         raise WeightsError(f"{location}: {error}") from None
 
 
-def _header_of(location: str | Path, shelf: Shelf | None) -> bytes:
+def _header_of(location: str | Path, job_files: JobFiles | None) -> bytes:
     """No more of the file than that."""
-    length = int.from_bytes(read_beginning(location, 8, shelf=shelf), "little")
-    return read_beginning(location, 8 + min(length, _LARGEST_HEADER_BYTES), shelf=shelf)
+    length = int.from_bytes(read_beginning(location, 8, job_files=job_files), "little")
+    return read_beginning(location, 8 + min(length, _LARGEST_HEADER_BYTES), job_files=job_files)
 
 
 def _described(location: str | Path, data: bytes) -> WeightsHeader:

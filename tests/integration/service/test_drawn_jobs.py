@@ -13,7 +13,7 @@ from service.cluster.base import RunStatus
 from service.errors import InvalidRequest, JobGone, StateConflict
 from service.identifiers import new_id
 from service.jobs.lifecycle import JobState
-from service.jobs.references import Settled, settle
+from service.jobs.references import ResolvedSpec, resolve
 from service.jobs.views import ForkCreate, JobCreate
 from tests.integration.service.conftest import Find
 from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
@@ -166,14 +166,14 @@ async def test_of_two_equal_submissions_at_once_the_one_that_is_made_keeps_its_o
     job_id = await trained(plane, 100)
     create, twin = JobCreate.model_validate({"spec": drawing(job_id)}), new_id("job", at=plane.clock())
 
-    async def settled_late(*args: Any, **named: Any) -> Settled:
+    async def resolved_late(*args: Any, **named: Any) -> ResolvedSpec:
         """While it looked, the same request has been carried out, and a checkpoint has come."""
         monkeypatch.undo()
         await plane.service.submit(create, origin=ORIGIN, job_id=twin)
         plane.worker(job_id).checkpoint(160, at=plane.clock())
-        return await settle(*args, **named)
+        return await resolve(*args, **named)
 
-    monkeypatch.setattr("service.jobs.submission.settle", settled_late)
+    monkeypatch.setattr("service.jobs.submission.resolve", resolved_late)
     made = await plane.service.submit(create, origin=ORIGIN, job_id=twin)
 
     assert json.loads(made.spec)["checkpoint"]["images_seen"] == 100

@@ -13,7 +13,7 @@ from service.jobs.views import EvaluateEach, ForkCreate
 from tests.support.plane import ORIGIN, Plane, Script, plane_in
 from workers.contract.features import FID_SHA256
 from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import Origin
+from workers.contract.records import CheckpointRef
 
 
 async def with_checkpoints(plane: Plane, **fields: Any) -> str:
@@ -32,7 +32,7 @@ async def forked(plane: Plane, parent: str, **request: Any) -> tuple[str, list[s
 
 
 def origin_of(plane: Plane, job_id: str) -> tuple[str, int, int]:
-    origin = Origin.model_validate_json(plane.store.get(JobKeys(job_id).origin))
+    origin = CheckpointRef.model_validate_json(plane.store.get(JobKeys(job_id).origin))
     return origin.job_id, origin.images_seen, origin.attempt
 
 

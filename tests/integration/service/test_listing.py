@@ -14,7 +14,7 @@ from service.cluster.base import NOTHING, Resources
 from service.database import Database, open_database
 from service.database.tables import projects
 from service.identifiers import new_id
-from service.jobs import census, views
+from service.jobs import job_counts, views
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.presentation import job_view
@@ -225,9 +225,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.ahead(made(1))
         await store.active()
         await store.queue_of(None, limit=500)
-        await census.groups(database)
-        await census.head_since(database)
-        await census.backlogs(database)
+        await job_counts.groups(database)
+        await job_counts.head_since(database)
+        await job_counts.backlogs(database)
         await store.claim("lease", now=START, seconds=60)
         await store.release("lease")
         await store.with_mlflow_due()

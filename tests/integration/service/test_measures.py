@@ -14,7 +14,7 @@ from service.cluster.base import RunStatus
 from service.database import Database, open_database
 from service.database.tables import projects
 from service.identifiers import new_id
-from service.jobs import census
+from service.jobs import job_counts
 from service.jobs.gauges import BacklogGauges, JobGauges
 from service.jobs.lifecycle import JobState
 from service.jobs.records import JobRecord, with_condition
@@ -323,7 +323,7 @@ async def test_what_remains_to_be_done_is_counted_by_kind_of_work_and_no_further
     found = shown(await BacklogGauges(database=database).collect())
 
     assert found["cdm_backlog"] == {("mlflow",): 1, ("record",): 3, ("purge",): 3}
-    assert str(census.MOST) in (await BacklogGauges(database=database).collect())[0].documentation
+    assert str(job_counts.MOST) in (await BacklogGauges(database=database).collect())[0].documentation
 
 
 async def test_messages_that_wait_are_counted_and_how_late_they_are(mail: Post) -> None:

@@ -20,7 +20,7 @@ from service.jobs.views import ForkCreate, JobCreate
 from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
-from workers.contract.records import Origin
+from workers.contract.records import CheckpointRef
 from workers.storage import ObjectStore
 from workers.storage.memory import MemoryStore
 
@@ -93,8 +93,8 @@ class FullStore(MemoryStore):
             raise OSError("no room")
 
 
-def origin_in(store: ObjectStore, job_id: str) -> Origin:
-    return Origin.model_validate_json(store.get(JobKeys(job_id).origin))
+def origin_in(store: ObjectStore, job_id: str) -> CheckpointRef:
+    return CheckpointRef.model_validate_json(store.get(JobKeys(job_id).origin))
 
 
 async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_it_has_chosen(
@@ -138,7 +138,7 @@ async def test_of_two_equal_forks_at_once_that_choose_otherwise_the_job_is_what_
     plane.worker(parent).checkpoint(100, at=plane.clock())
     child, save = new_id("job", at=plane.clock()), plane.objects.save_origin
 
-    async def outrun(job_id: str, origin: Origin) -> Origin:
+    async def outrun(job_id: str, origin: CheckpointRef) -> CheckpointRef:
         """The other request has settled on the checkpoint before this one, between this one's look and its own word."""
         await save(job_id, origin.model_copy(update={"images_seen": 100}))
         return await save(job_id, origin)

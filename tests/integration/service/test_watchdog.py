@@ -7,7 +7,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.jobs.records import JobRecord
 from tests.support.plane import Plane, Script, plane_in, until_run
-from workers.contract.records import Behind
+from workers.contract.records import DeliveryDelay
 
 WELL = {
     "BackendReachable": True,
@@ -79,7 +79,7 @@ async def test_a_job_whose_workers_do_not_come_to_train_is_shown_as_such(plane: 
 
 async def test_a_job_says_who_takes_nothing_of_what_it_measures_and_how_much_waits(plane: Plane) -> None:
     job_id = await plane.started()
-    behind = Behind(waiting=12_000, since=plane.clock() - timedelta(minutes=5))
+    behind = DeliveryDelay(waiting=12_000, since=plane.clock() - timedelta(minutes=5))
     plane.worker(job_id).progress(at=plane.clock(), images_seen=132, behind={"mlflow": behind})
     await plane.settle()
 

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 from workers.contract.features import FID_SHA256, Inception
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
-from workers.contract.records import Behind
+from workers.contract.records import DeliveryDelay
 
 PNG = b"\x89PNG\r\n\x1a\n..."
 
@@ -230,7 +230,7 @@ def test_cancelling_and_waiting_returns_when_the_job_has_ended(service: Service)
 
 def test_a_job_whose_tracking_is_behind_is_shown_with_what_waits(service: Service) -> None:
     job, now = service.submit(), datetime.now(UTC)
-    behind = Behind(waiting=12_000, since=now - timedelta(minutes=5))
+    behind = DeliveryDelay(waiting=12_000, since=now - timedelta(minutes=5))
     service.worker(job).progress(at=now, behind={"mlflow": behind})
 
     shown = wait_until(lambda: "12,000 records wait" in (out := service.cdm("show", job).out) and out)

@@ -8,7 +8,7 @@ from service.jobs.result_views import Attempt
 from service.jobs.views import Job
 from tests.support.job_views import job_view
 from tests.support.specs import smoke_spec
-from workers.contract.records import Ledger, Resume
+from workers.contract.records import Resume, TimeBreakdown
 
 
 def job(state: str, *, images_seen: int | None = None, phase: str = "training", **said: str | None) -> Job:
@@ -87,7 +87,7 @@ def test_the_stages_of_a_run_add_up_to_its_time() -> None:
     assert stages.seconds == {"start": 7, "first step": 20, "training": 123, "finish": 3, "total": 153}
 
 
-def attempt(number: int, *, minutes: tuple[int, int | None], ledger: Ledger | None) -> Attempt:
+def attempt(number: int, *, minutes: tuple[int, int | None], ledger: TimeBreakdown | None) -> Attempt:
     begun, ended = (None if minute is None else f"2026-11-01T00:0{minute}:00Z" for minute in minutes)
     return Attempt.model_validate(
         {
@@ -121,9 +121,9 @@ def test_a_resumed_job_says_how_it_compares() -> None:
 
 
 def test_what_the_time_went_for_counts_all_attempts_and_what_lies_between_them() -> None:
-    first = attempt(1, minutes=(0, 2), ledger=Ledger(useful=60.0, sampling=3.0))
+    first = attempt(1, minutes=(0, 2), ledger=TimeBreakdown(useful=60.0, sampling=3.0))
     unheard = attempt(2, minutes=(3, 4), ledger=None)
-    last = attempt(3, minutes=(4, None), ledger=Ledger(useful=60.0, recomputed=17.0))
+    last = attempt(3, minutes=(4, None), ledger=TimeBreakdown(useful=60.0, recomputed=17.0))
 
     assert text.spent([first, unheard, last]) == "useful 60.0%, waiting 30.0%, recomputed 8.5%, sampling 1.5%"
     assert text.spent([last]) == "useful 77.9%, recomputed 22.1%"

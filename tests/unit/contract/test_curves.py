@@ -11,7 +11,7 @@ from tests.support.findings import evaluation_of
 from workers.contract.curves import curve_points
 from workers.contract.evaluation import Evaluation
 from workers.contract.model import Sampler
-from workers.contract.sampling import SettledSource
+from workers.contract.sampling import ResolvedCheckpoint
 
 FD, LOSSES = "FD-ENL0", {name: {"value": 1.0} for name in ("loss", "loss_at_held_out")}
 EDM = {"kind": "edm", "sigma_data": 0.5}
@@ -58,7 +58,7 @@ def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint()
         ({"features_fingerprint": "c" * 64}, "eval-features_fingerprint-cccccccc"),
         ({"sampler": Sampler(method="dpmpp_2m", steps=9)}, r"eval-sampler\.method-dpmpp_2m-sampler\.steps-9"),
         (
-            {"checkpoint": SettledSource(job_id="trained", images_seen=20, average="ema-0.050")},
+            {"checkpoint": ResolvedCheckpoint(job_id="trained", images_seen=20, average="ema-0.050")},
             r"eval-average-ema-0\.050",
         ),
         (

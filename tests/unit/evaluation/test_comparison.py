@@ -12,10 +12,10 @@ from workers.contract.comparing import Comparison
 from workers.contract.curves import is_alike
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.model import Sampler
-from workers.contract.records import Origin
-from workers.contract.sampling import SettledSource
-from workers.evaluation.comparison import Training, conclusions, courses, pairs
-from workers.evaluation.comparison_report import draw_courses, report_html
+from workers.contract.records import CheckpointRef
+from workers.contract.sampling import ResolvedCheckpoint
+from workers.evaluation.comparison import Training, conclusions, metric_curves, pairs
+from workers.evaluation.comparison_report import draw_metric_curves, report_html
 
 
 def evaluation(images_seen: int, value: float, **changes: object) -> Evaluation:
@@ -55,7 +55,7 @@ def test_work_is_what_all_workers_spend_on_steps() -> None:
 
 
 def test_they_are_compared_at_equal_images_and_where_the_control_has_had_as_much_work() -> None:
-    found = list(pairs(courses(JOB, LIKE), courses(CONTROL, LIKE)))
+    found = list(pairs(metric_curves(JOB, LIKE), metric_curves(CONTROL, LIKE)))
 
     assert [(pair.at, pair.images_seen, pair.job, pair.control) for pair in found] == [
         ("images", 100, 9.0, 10.0),
@@ -69,7 +69,7 @@ def test_they_are_compared_at_equal_images_and_where_the_control_has_had_as_much
 def test_between_two_evaluations_the_control_lies_on_the_straight_line() -> None:
     slow = training("slow", {150: 5.0}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
 
-    (pair,) = [pair for pair in pairs(courses(slow, LIKE), courses(CONTROL, LIKE)) if pair.at == "seconds"]
+    (pair,) = [pair for pair in pairs(metric_curves(slow, LIKE), metric_curves(CONTROL, LIKE)) if pair.at == "seconds"]
 
     assert (pair.control_images_seen, pair.control) == (pytest.approx(250), pytest.approx(6.5))
 
@@ -81,7 +81,9 @@ def test_an_interval_is_of_the_differences_share_by_share(count: int) -> None:
     common = generator.normal(5, 1, count)
     a, b = common - 0.1 + generator.normal(0, 0.1, count), common + generator.normal(0, 0.1, count)
 
-    (pair,) = pairs(courses(measured("a", {300: measure(a)}), LIKE), courses(measured("b", {300: measure(b)}), LIKE))
+    (pair,) = pairs(
+        metric_curves(measured("a", {300: measure(a)}), LIKE), metric_curves(measured("b", {300: measure(b)}), LIKE)
+    )
 
     assert pair.difference == pytest.approx(np.mean(a - b))
     assert (pair.low, pair.high) == interval(a, b)
@@ -91,7 +93,7 @@ def test_blocks_are_shares_of_all_that_was_drawn() -> None:
     a, b = (9.1, 9.6, 8.9), (9.9, 10.6, 9.8)
     ours, theirs = (measured("a", {300: Measure(value=float(np.mean(each)), blocks=each)}) for each in (a, b))
 
-    (pair,) = pairs(courses(ours, LIKE), courses(theirs, LIKE))
+    (pair,) = pairs(metric_curves(ours, LIKE), metric_curves(theirs, LIKE))
 
     assert (pair.low, pair.high) == interval(a, b)
     assert pair.high is not None
@@ -104,7 +106,7 @@ def test_at_equal_work_shares_lie_on_straight_lines_as_well() -> None:
     slow = measured("slow", {150: measure(ours)}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
     fast = measured("fast", {200: measure(before), 300: measure(after)}, rate=20.0)
 
-    (pair,) = pairs(courses(slow, LIKE), courses(fast, LIKE))
+    (pair,) = pairs(metric_curves(slow, LIKE), metric_curves(fast, LIKE))
 
     assert pair.at == "seconds"
     assert (pair.low, pair.high) == interval(ours, (before + after) / 2)
@@ -121,7 +123,7 @@ def test_at_equal_work_shares_lie_on_straight_lines_as_well() -> None:
 def test_without_shares_of_both_there_is_no_interval(other: Measure) -> None:
     ours, theirs = measured("a", {300: measure([1.0, 2.0])}), measured("b", {300: other})
 
-    (pair,) = pairs(courses(ours, LIKE), courses(theirs, LIKE))
+    (pair,) = pairs(metric_curves(ours, LIKE), metric_curves(theirs, LIKE))
 
     assert (pair.difference, pair.low, pair.high) == (0.5, None, None)
     assert "how sure" in conclusions(ours.side, theirs.side, [pair])[1]
@@ -133,7 +135,9 @@ def test_so_many_intervals_hold_the_difference_as_they_promise() -> None:
     for number in range(1000):
         common = generator.normal(0, 1, 32) * (number % 2)
         a, b = (common + generator.normal(mean, 0.3, 32) for mean in (1.0, 0.0))
-        (pair,) = pairs(courses(measured("a", {1: measure(a)}), LIKE), courses(measured("b", {1: measure(b)}), LIKE))
+        (pair,) = pairs(
+            metric_curves(measured("a", {1: measure(a)}), LIKE), metric_curves(measured("b", {1: measure(b)}), LIKE)
+        )
         assert pair.low is not None
         assert pair.high is not None
         held.append(pair.low <= 1.0 <= pair.high)
@@ -142,7 +146,7 @@ def test_so_many_intervals_hold_the_difference_as_they_promise() -> None:
 
 
 def test_what_a_fork_costs_begins_where_it_began() -> None:
-    origin = Origin(job_id="parent", images_seen=100, attempt=1)
+    origin = CheckpointRef(job_id="parent", images_seen=100, attempt=1)
 
     fork = Training("fork", 2, {200: {"throughput/images_per_second": 10.0}}, [], origin)
 
@@ -159,14 +163,14 @@ def test_what_a_fork_costs_begins_where_it_began() -> None:
         {"sampler": Sampler(steps=5)},
         {"labels": "as_images"},
         {"classes": (8,)},
-        {"checkpoint": SettledSource(job_id="trained", images_seen=300, attempt=1, average="network")},
+        {"checkpoint": ResolvedCheckpoint(job_id="trained", images_seen=300, attempt=1, average="network")},
     ],
 )
 def test_only_what_was_evaluated_alike_is_compared(changes: dict[str, object]) -> None:
     other = evaluation(300, 1.0, **changes)
 
     assert not is_alike(other, LIKE)
-    assert courses(Training("job", 1, {}, [other]), LIKE) == {}
+    assert metric_curves(Training("job", 1, {}, [other]), LIKE) == {}
 
 
 LOSSES = {name: measure([1.0, 2.0]) for name in ("KD-ENL0", "loss", "gap_on_own_paths", "loss_at_held_out")}
@@ -203,14 +207,14 @@ def test_losses_and_gaps_that_are_of_something_else_are_not_compared(
     known["weighting"] = {"kind": "edm", "sigma_data": 0.5}
     ours, theirs = (Training("job", 1, {}, [evaluation(300, 0.0, **known | how)]) for how in ({}, changes))
 
-    assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == compared
+    assert [pair.measure for pair in pairs(metric_curves(ours, LIKE), metric_curves(theirs, LIKE))] == compared
 
 
 def test_old_records_compare_with_each_other() -> None:
     old = evaluation(300, 0.0, measures=LOSSES).model_dump(exclude={"held_out", "drift_images", "weighting"})
     ours, theirs = (Training(job, 1, {}, [Evaluation.model_validate(old)]) for job in ("a", "b"))
 
-    assert [pair.measure for pair in pairs(courses(ours, LIKE), courses(theirs, LIKE))] == [*LOSSES]
+    assert [pair.measure for pair in pairs(metric_curves(ours, LIKE), metric_curves(theirs, LIKE))] == [*LOSSES]
 
 
 def test_a_course_is_of_the_images_that_were_looked_at_last() -> None:
@@ -224,9 +228,9 @@ def test_a_course_is_of_the_images_that_were_looked_at_last() -> None:
         evaluation(300, 0.0, measures=LOSSES, **then),
     ]
 
-    found = courses(Training("job", 1, {}, looked), LIKE)
+    found = metric_curves(Training("job", 1, {}, looked), LIKE)
 
-    assert {name: course.images for name, course in found.items()} == {
+    assert {name: curve.images for name, curve in found.items()} == {
         "KD-ENL0": (100, 200, 300),
         "loss": (100, 200, 300),
         "gap_on_own_paths": (100, 200, 300),
@@ -235,19 +239,19 @@ def test_a_course_is_of_the_images_that_were_looked_at_last() -> None:
 
 
 def test_the_words_are_chosen_by_the_numbers() -> None:
-    found = list(pairs(courses(JOB, LIKE), courses(CONTROL, LIKE)))
+    found = list(pairs(metric_curves(JOB, LIKE), metric_curves(CONTROL, LIKE)))
 
     said = conclusions(JOB.side, CONTROL.side, found)
 
     assert said[0] == "An image takes 2.00 times the control's work."
     assert said[1].startswith("At equal images, KD-ENL0 is lower (3 against 6;")
     assert said[2].startswith("At equal work, KD-ENL0 is higher (9 against 7;")
-    same = list(pairs(courses(JOB, LIKE), courses(JOB, LIKE)))
+    same = list(pairs(metric_curves(JOB, LIKE), metric_curves(JOB, LIKE)))
     assert "not different beyond chance" in conclusions(JOB.side, JOB.side, same)[1]
 
 
 def test_a_report_needs_nothing_else_and_shows_what_users_wrote_as_text() -> None:
-    ours, theirs = courses(JOB, LIKE), courses(CONTROL, LIKE)
+    ours, theirs = metric_curves(JOB, LIKE), metric_curves(CONTROL, LIKE)
     comparison = Comparison(
         job=JOB.side,
         control=CONTROL.side,
@@ -259,7 +263,7 @@ def test_a_report_needs_nothing_else_and_shows_what_users_wrote_as_text() -> Non
         ended_at=datetime(2026, 11, 1, tzinfo=UTC),
     )
 
-    plot = draw_courses(ours, theirs, ["KD-ENL0"])
+    plot = draw_metric_curves(ours, theirs, ["KD-ENL0"])
     page = report_html(comparison, plot, {"a <b>": plot})
 
     assert plot.startswith(b"\x89PNG")

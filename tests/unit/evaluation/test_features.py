@@ -19,7 +19,7 @@ from workers.evaluation import features, weights
 from workers.evaluation.errors import FeaturesError
 from workers.evaluation.features import Extractor, open_features
 from workers.evaluation.inception import InceptionFeatures
-from workers.storage import Shelf, open_store
+from workers.storage import JobFiles, open_store
 
 ELSEWHERE = "0" * 64
 INCEPTION = {  # every 120th feature of the first image, by its size
@@ -175,10 +175,10 @@ def test_a_document_names_weights_by_their_digest() -> None:
 def test_weights_are_read_from_a_store_and_from_an_upload(tmp_path: Path, inception: Extractor) -> None:
     config = saved(tmp_path / "a.pth", made_up_weights())
     open_store("memory://feature-weights").put("folder/a.pth", (tmp_path / "a.pth").read_bytes())
-    shelf = Shelf(uploaded((tmp_path / "a.pth").read_bytes(), part_bytes=64 << 20), JobKeys("job"))
+    job_files = JobFiles(uploaded((tmp_path / "a.pth").read_bytes(), part_bytes=64 << 20), JobKeys("job"))
 
     found = open_features(config.model_copy(update={"weights": "memory://feature-weights/folder/a.pth"}))
-    sent = open_features(config.model_copy(update={"weights": UPLOAD}), shelf=shelf)
+    sent = open_features(config.model_copy(update={"weights": UPLOAD}), job_files=job_files)
 
     for each in (found, sent):
         assert torch.equal(each(images(1, 3, 8)), inception(images(1, 3, 8)))

@@ -14,7 +14,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.sampling import CheckpointSource, Inpainting, SampleSpec
 from workers.jobs.bringing import bring_from_the_web
 from workers.jobs.failures import LeftEarlyError, SpecMismatchError
-from workers.storage import Shelf, read_location
+from workers.storage import JobFiles, read_location
 from workers.storage.memory import MemoryStore
 
 KEYS = JobKeys("job_1")
@@ -64,7 +64,7 @@ def test_it_is_fetched_once_and_what_it_is_later_does_not_matter(site: Site, fie
     bring(spec_of(field, url), store)
 
     assert len(site.asked) == 1
-    assert read_location(url, most_bytes=len(CONTENT), shelf=Shelf(store, KEYS)) == CONTENT
+    assert read_location(url, most_bytes=len(CONTENT), job_files=JobFiles(store, KEYS)) == CONTENT
     assert store.list("") == [KEYS.brought(url)]
 
 

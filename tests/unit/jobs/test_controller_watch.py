@@ -22,7 +22,7 @@ from ray.train.v2.api.exceptions import ControllerError
 
 from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST
-from workers.contract.records import Ledger, Progress
+from workers.contract.records import Progress, TimeBreakdown
 from workers.jobs.controller_watch import ControllerWatch, waiting
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
@@ -178,7 +178,7 @@ def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest
 
 
 def test_the_last_word_of_workers_that_are_gone_is_kept_and_dated_anew() -> None:
-    said = {"phase": "training", "images_seen": 500, "images_per_second": 10.0, "ledger": Ledger(useful=50.0)}
+    said = {"phase": "training", "images_seen": 500, "images_per_second": 10.0, "ledger": TimeBreakdown(useful=50.0)}
     last = first_word(1000, 2, **said, updated_at=datetime.now(UTC) - timedelta(seconds=70))
 
     first = waiting(last, "room for 2 gpu workers")

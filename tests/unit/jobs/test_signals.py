@@ -1,47 +1,47 @@
 """What a worker hears of what its driver and Ray Train's controller ask. The way over Ray: `e2e`, and `chaos`."""
 
 from tests.support.waiting import wait_until
-from workers.jobs.signals import Asked, Board, Listener
+from workers.jobs.signals import Asked, SignalActor, SignalPoller
 
 
 class Here:
-    """The board in this process, without Ray between."""
+    """The actor in this process, without Ray between."""
 
     def __init__(self) -> None:
-        self.board = Board()
+        self.actor = SignalActor()
 
     def read(self) -> Asked:
-        return self.board.read()
+        return self.actor.read()
 
 
 def test_a_checkpoint_is_heard_of_once_and_not_by_workers_that_came_after_it_was_asked_for() -> None:
     signals = Here()
-    signals.board.ask_for_checkpoint()
-    listener = Listener(signals)
-    assert not listener.heard().checkpoint
+    signals.actor.ask_for_checkpoint()
+    poller = SignalPoller(signals)
+    assert not poller.new_requests().checkpoint
 
-    signals.board.ask_for_checkpoint()
-    heard = wait_until(lambda: (wishes := listener.heard()).checkpoint and wishes)
+    signals.actor.ask_for_checkpoint()
+    found = wait_until(lambda: (requests := poller.new_requests()).checkpoint and requests)
 
-    assert not heard.stop
-    assert not listener.heard().checkpoint
-    signals.board.ask_to_stop()  # which ends the listening, too
-    wait_until(lambda: listener.heard().stop)
+    assert not found.stop
+    assert not poller.new_requests().checkpoint
+    signals.actor.ask_to_stop()  # which ends the polling, too
+    wait_until(lambda: poller.new_requests().stop)
 
 
 def test_that_it_shall_stop_stays_heard_and_takes_no_checkpoint_back() -> None:
     signals = Here()
-    listener = Listener(signals)
+    poller = SignalPoller(signals)
 
-    signals.board.ask_for_checkpoint()
-    signals.board.ask_to_stop()
-    heard = [listener.heard()]
+    signals.actor.ask_for_checkpoint()
+    signals.actor.ask_to_stop()
+    found = [poller.new_requests()]
 
-    def has_heard_to_stop() -> bool:
-        heard.append(listener.heard())
-        return heard[-1].stop
+    def is_asked_to_stop() -> bool:
+        found.append(poller.new_requests())
+        return found[-1].stop
 
-    wait_until(has_heard_to_stop)
-    assert sum(wishes.checkpoint for wishes in heard) == 1
-    assert listener.heard().stop
-    assert Listener(signals).heard().stop, "workers that are restarted leave, too"
+    wait_until(is_asked_to_stop)
+    assert sum(requests.checkpoint for requests in found) == 1
+    assert poller.new_requests().stop
+    assert SignalPoller(signals).new_requests().stop, "workers that are restarted leave, too"

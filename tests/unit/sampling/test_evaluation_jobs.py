@@ -22,11 +22,11 @@ from workers.evaluation.errors import StatisticsError
 from workers.evaluation.features import Extractor
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import SpecMismatchError
-from workers.sampling.drawing import Brush
-from workers.sampling.exam import Exam
-from workers.sampling.pieces import Piece, Workshop
-from workers.sampling.verdict import read_statistics
-from workers.storage import Shelf
+from workers.sampling.drawing import SeededSampler
+from workers.sampling.evaluation_plan import EvaluationPlan
+from workers.sampling.evaluation_results import read_statistics
+from workers.sampling.pieces import Piece, PieceRunner
+from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
@@ -131,8 +131,8 @@ def test_there_are_pictures_of_it(small: Gallery, found: Evaluation) -> None:
 def test_the_same_numbers_come_of_any_order_of_work_and_after_an_interruption(
     small: Gallery, found: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces = Exam.pieces.fget  # type: ignore[attr-defined] # a property
-    monkeypatch.setattr(Exam, "pieces", property(lambda exam: [*reversed(pieces(exam))]))
+    pieces = EvaluationPlan.pieces.fget  # type: ignore[attr-defined] # a property
+    monkeypatch.setattr(EvaluationPlan, "pieces", property(lambda plan: [*reversed(pieces(plan))]))
     left = small.run("other", "evaluate", looks=3, **SMALL, repeats=2)
 
     again = evaluated(small, "other", repeats=2)
@@ -147,7 +147,7 @@ def test_features_of_the_training_images_are_computed_once(
 ) -> None:
     folder = dataset_features(found.reference, found.features_fingerprint)
     assert len(small.store.list(folder)) == 1
-    monkeypatch.setattr(Exam, "_of_real", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(EvaluationPlan, "_of_real", lambda *_: pytest.fail("computed again"))
 
     assert evaluated(small, "later").num_reference == 60
 
@@ -172,15 +172,15 @@ def test_classes_are_drawn_as_often_as_the_training_images_have_them_unless_they
     uneven: Gallery, monkeypatch: pytest.MonkeyPatch, classes: list[int] | None, by: str, counts: list[int]
 ) -> None:
     drawn: dict[int, int] = {}
-    draw = Brush.draw
+    draw = SeededSampler.draw
 
-    def noted(brush: Brush, seeds: range) -> Tensor:
-        labels = brush.labels(seeds)
+    def noted(seeded_sampler: SeededSampler, seeds: range) -> Tensor:
+        labels = seeded_sampler.labels(seeds)
         if seeds.start >= 100 and labels is not None:
             drawn.update(zip(seeds, labels.tolist(), strict=True))
-        return draw(brush, seeds)
+        return draw(seeded_sampler, seeds)
 
-    monkeypatch.setattr(Brush, "draw", noted)
+    monkeypatch.setattr(SeededSampler, "draw", noted)
     found = evaluated(uneven, by, num_images=36, first_seed=100, drift_images=0, timeline_steps=[], classes=classes)
 
     assert found.labels == by
@@ -191,7 +191,7 @@ def test_classes_are_drawn_as_often_as_the_training_images_have_them_unless_they
 def test_one_class_is_measured_beside_its_own_images(uneven: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of them all are no distance away, and each is shown beside its own."""
     own = torch.from_numpy(np.load(uneven.cache / "images.npz")["images"])[6:, None]
-    monkeypatch.setattr(Brush, "draw", lambda _, seeds: own[[seed % len(own) for seed in seeds]])
+    monkeypatch.setattr(SeededSampler, "draw", lambda _, seeds: own[[seed % len(own) for seed in seeds]])
 
     found = evaluated(uneven, "one", num_images=len(own), drift_images=0, timeline_steps=[], classes=[0])
 
@@ -216,7 +216,7 @@ def test_published_statistics_take_the_features_they_were_made_with(small: Galle
 
 def test_statistics_that_never_end_are_not_read() -> None:
     with pytest.raises(StatisticsError, match=r"^reference: cannot read /dev/zero: it is no regular file; name one$"):
-        read_statistics("/dev/zero", dimensions=8, shelf=Shelf(MemoryStore(), JobKeys("job")))
+        read_statistics("/dev/zero", dimensions=8, job_files=JobFiles(MemoryStore(), JobKeys("job")))
 
 
 def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small: Gallery, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_held_out_images_that_are_none_or_do_not_suit_are_refused(small: Gallery
 
 def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[int] = []
-    monkeypatch.setattr(Workshop, "beat", lambda workshop: beats.append(workshop.done))
+    monkeypatch.setattr(PieceRunner, "beat", lambda runner: beats.append(runner.done))
 
     evaluated(small, "slow", num_images=8)
 
@@ -285,7 +285,7 @@ def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.Monk
 
 
 def test_pieces_take_as_many_passes_as_they_say(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    work_through, images = Workshop.work_through, [0]
+    work_through, images = PieceRunner.work_through, [0]
     promised, taken = {}, {}
 
     def counted(passes: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -295,17 +295,17 @@ def test_pieces_take_as_many_passes_as_they_say(small: Gallery, monkeypatch: pyt
 
         return passed
 
-    def one_by_one(workshop: Workshop, pieces: Sequence[Piece]) -> bool:
+    def one_by_one(runner: PieceRunner, pieces: Sequence[Piece]) -> bool:
         for piece in pieces:
             before = images[0]
             piece.make()
             taken[piece.key] = (images[0] - before) / piece.num_images
             promised[piece.key] = piece.passes
-        return work_through(workshop, pieces)
+        return work_through(runner, pieces)
 
     monkeypatch.setattr(Denoiser, "forward", counted(Denoiser.forward))
     monkeypatch.setattr(Extractor, "__call__", counted(Extractor.__call__))
-    monkeypatch.setattr(Workshop, "work_through", one_by_one)
+    monkeypatch.setattr(PieceRunner, "work_through", one_by_one)
     seen = np.load(small.cache / "images.npz")["images"]
     small.run("costs", "evaluate", **SMALL, held_out=imported(small, seen[:8] // 8))
 

@@ -13,7 +13,7 @@ from tests.support.drawn import TRAINED, Gallery
 from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
-from workers.contract.sampling import CheckpointSource, SettledSource
+from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
 from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export, main
 from workers.jobs.failures import UsageError
@@ -32,7 +32,7 @@ def wanted(**fields: object) -> CheckpointSource:
     return CheckpointSource.model_validate({"job_id": TRAINED, **fields})
 
 
-def exported(gallery: Gallery, output: Path, **fields: object) -> SettledSource:
+def exported(gallery: Gallery, output: Path, **fields: object) -> ResolvedCheckpoint:
     job = job_of(gallery)
     return export(job, chosen(job, wanted(**fields), output), output)
 

@@ -19,7 +19,7 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.sampling import Sampled, SampleSpec, Subject
 from workers.data import import_dataset
 from workers.jobs.failures import SpecMismatchError
-from workers.sampling.drawing import Brush, check_drawing
+from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.network import SourceError
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError
@@ -80,8 +80,10 @@ def test_a_zip_of_drawn_images_can_be_imported_again(classes: Gallery, tmp_path:
 
 def test_a_job_that_left_goes_on_where_it_was(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[range] = []
-    draw = Brush.draw
-    monkeypatch.setattr(Brush, "draw", lambda brush, seeds: made.append(seeds) or draw(brush, seeds))
+    draw = SeededSampler.draw
+    monkeypatch.setattr(
+        SeededSampler, "draw", lambda seeded_sampler, seeds: made.append(seeds) or draw(seeded_sampler, seeds)
+    )
     fields = {"num_images": 8, "pass_images": 3, "sampler": {"steps": 2}}
 
     left = gallery.run("left", "sample", looks=2, **fields)

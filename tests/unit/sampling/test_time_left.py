@@ -9,17 +9,17 @@ import torch
 
 from workers.contract.compute import Workers
 from workers.sampling.pieces import Piece, Tensors
-from workers.sampling.shift import shift
+from workers.sampling.watched_work import watched_work
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import Heartbeat, eta_seconds, first_word
-from workers.training.run import Run, Wishes
+from workers.training.run import Run, RunRequests
 from workers.training.world import World
 
 
 def test_dear_images_are_reckoned_with_before_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six pieces of ten images take a second each, then one of ten takes forty."""
     seconds, told = [0.0], []
-    monkeypatch.setattr("workers.sampling.shift.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr("workers.sampling.watched_work.time", SimpleNamespace(monotonic=lambda: seconds[0]))
 
     def update(_heartbeat: Heartbeat, *, expected_end: datetime | None, **changes: Any) -> None:
         told.append(round(eta_seconds(first_word(num_workers=1, **changes), expected_end) or 0))
@@ -34,10 +34,10 @@ def test_dear_images_are_reckoned_with_before_they_come(monkeypatch: pytest.Monk
     monkeypatch.setattr(Heartbeat, "update", update)
     MemoryStore.named("time-left")
     run, world = Run("memory://time-left", "job", 1, ""), World.alone(torch.device("cpu"))
-    with shift(
-        run, world, Workers(), phase="evaluating", heard=lambda: Wishes(stop=False), last_words=lambda _: None
-    ) as workshop:
-        assert workshop.work_through([*(piece(f"cheap{n}", 1) for n in range(6)), piece("dear", 40)])
+    with watched_work(
+        run, world, Workers(), phase="evaluating", poll_requests=lambda: RunRequests(stop=False), on_hang=lambda _: None
+    ) as runner:
+        assert runner.work_through([*(piece(f"cheap{n}", 1) for n in range(6)), piece("dear", 40)])
 
     assert told == [0, 45, 44, 43, 42, 41, 40, 0]  # before the first is done nothing is known
 

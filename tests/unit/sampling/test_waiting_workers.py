@@ -6,7 +6,7 @@ import torch
 
 from tests.support.gloo import in_processes, joined
 from tests.support.waiting import wait_until
-from workers.sampling.pieces import Piece, Tensors, Workshop
+from workers.sampling.pieces import Piece, PieceRunner, Tensors
 from workers.storage.local import LocalStore
 from workers.training.watchdog import Watchdog
 
@@ -43,11 +43,11 @@ def _work(rank: int, port: int, folder: Path) -> None:
     watchdog = Counting(PATIENCE_SECONDS, lambda _: None, end=lambda _: (folder / f"hung-{rank}").touch())
     watchdog.folder = folder
     with joined(rank, SIZE, port) as world:
-        workshop = Workshop(LocalStore(folder / "store"), world, watchdog, lambda: False, lambda *_: None)
+        runner = PieceRunner(LocalStore(folder / "store"), world, watchdog, lambda: False, lambda *_: None)
         if rank == 0:
-            done = workshop.work_through([Piece("pieces/only", 1, make)])
+            done = runner.work_through([Piece("pieces/only", 1, make)])
         else:
             with watchdog:
-                done = workshop.work_through([Piece("pieces/only", 1, make)])
+                done = runner.work_through([Piece("pieces/only", 1, make)])
     if done:
         (folder / f"done-{rank}").touch()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cluster.base import Run, RunStatus
-from service.jobs.evidence import Observed, Unreachable, known, never_began, taken
-from service.jobs.lifecycle import Ending, Intent, JobState, Word, conclude
+from service.jobs.evidence import Observed, Unreachable, facts_of, never_began, taken
+from service.jobs.lifecycle import Ending, EngineStatus, Intent, JobState, conclude
 from service.jobs.reasons import CAUSES
 from service.jobs.records import AttemptRecord, JobRecord
 from tests.support.jobs import HEARSAY, LONG_AGO, NOW, PROOFS, ago, attempt, job, outcome, progress, run
@@ -38,9 +38,9 @@ def test_a_drivers_own_last_record_counts_whatever_the_engine_says(
 @pytest.mark.parametrize("state", [JobState.STARTING, JobState.RUNNING, JobState.RECOVERING])
 @pytest.mark.parametrize("of", [SILENT, BEATING])
 def test_an_engine_that_does_not_answer_proves_nothing(state: JobState, of: JobRecord) -> None:
-    facts = known(replace(of, state=state), attempt(), Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
+    facts = facts_of(replace(of, state=state), attempt(), Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
 
-    assert (facts.word, facts.verdict) == (Word.NOTHING, None)
+    assert (facts.engine_status, facts.verdict) == (EngineStatus.UNREACHABLE, None)
 
 
 @pytest.mark.parametrize("status", [RunStatus.PENDING, RunStatus.RUNNING])
@@ -111,9 +111,9 @@ def test_a_record_that_was_deleted_from_the_engine_is_no_proof_while_the_driver_
 
 
 def test_an_attempt_that_was_not_submitted_cannot_be_over_for_lack_of_a_record() -> None:
-    facts = known(job(JobState.STARTING), attempt(submitted_at=None), Observed(run=None), now=NOW, limits=LIMITS)
+    facts = facts_of(job(JobState.STARTING), attempt(submitted_at=None), Observed(run=None), now=NOW, limits=LIMITS)
 
-    assert (facts.submitted, facts.word, facts.verdict) == (False, Word.UNKNOWN, None)
+    assert (facts.submitted, facts.engine_status, facts.verdict) == (False, EngineStatus.UNKNOWN, None)
 
 
 def test_a_submission_of_ours_with_a_foreign_nonce_is_never_taken_for_ours() -> None:

@@ -18,17 +18,17 @@ from service.jobs.lifecycle import (
     Ask,
     Begin,
     Ending,
+    EngineStatus,
+    Facts,
     Fence,
     Intent,
     JobState,
-    Known,
     Move,
     Revoke,
     Stop,
     Submit,
     Verdict,
     Wait,
-    Word,
     decide,
 )
 
@@ -49,111 +49,118 @@ POSSIBLE = [
 ]
 FLAGS = ("submitted", "trains", "restarts", "may_begin", "expired", "stalled", "overdue", "force", "between")
 
-Law = Callable[[Known, Action], None]
+Law = Callable[[Facts, Action], None]
 
 
 anything = st.builds(
-    lambda state, intent, word, verdict, flags: _case(state, intent, word, verdict, flags),
+    lambda state, intent, engine_status, verdict, flags: _case(state, intent, engine_status, verdict, flags),
     st.sampled_from(JobState),
     st.none() | st.sampled_from(Intent),
-    st.sampled_from(Word),
+    st.sampled_from(EngineStatus),
     st.none() | st.sampled_from(VERDICTS),
     st.integers(0, 2 ** len(FLAGS) - 1),
 )
 
 
-def everything_possible() -> Iterator[Known]:
+def everything_possible() -> Iterator[Facts]:
     """All that is known of a job whose state and intent go together, and that has an open attempt if it must."""
-    for (state, intent), word, verdict in itertools.product(POSSIBLE, Word, [None, *VERDICTS]):
+    for (state, intent), engine_status, verdict in itertools.product(POSSIBLE, EngineStatus, [None, *VERDICTS]):
         may_be_between = state in {JobState.RECOVERING, JobState.PAUSING, JobState.CANCELLING}
         for flags in range(2 ** len(FLAGS) if may_be_between else 2 ** (len(FLAGS) - 1)):
-            yield _case(state, intent, word, verdict, flags)
+            yield _case(state, intent, engine_status, verdict, flags)
 
 
-def _case(state: JobState, intent: Intent | None, word: Word, verdict: Verdict | None, flags: int) -> Known:
+def _case(
+    state: JobState, intent: Intent | None, engine_status: EngineStatus, verdict: Verdict | None, flags: int
+) -> Facts:
     given = {flag: bool(flags >> place & 1) for place, flag in enumerate(FLAGS)}
-    return Known(state=state, intent=intent, word=word, verdict=verdict, **given)
+    return Facts(state=state, intent=intent, engine_status=engine_status, verdict=verdict, **given)
 
 
-def a_job_that_rests_or_queues_never_moves_by_itself(known: Known, action: Action) -> None:
+def a_job_that_rests_or_queues_never_moves_by_itself(facts: Facts, action: Action) -> None:
     """What leaves the queue, and when, the scheduler decides."""
-    if not known.state.is_active:
+    if not facts.state.is_active:
         assert isinstance(action, Wait)
 
 
-def an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt(known: Known, action: Action) -> None:
+def an_engine_that_does_not_answer_never_ends_stops_or_replaces_an_attempt(facts: Facts, action: Action) -> None:
     """But for a user's own deadline, when it has passed."""
-    if not known.state.is_active or known.between or known.verdict or known.word is not Word.NOTHING:
+    if (
+        not facts.state.is_active
+        or facts.between
+        or facts.verdict
+        or facts.engine_status is not EngineStatus.UNREACHABLE
+    ):
         return
     assert not isinstance(action, Begin | Submit | Adopt | Stop)
     if isinstance(action, Fence | Revoke):
-        assert known.force
-        assert known.intent in {Intent.CANCEL, Intent.PAUSE, Intent.EXPIRE}
+        assert facts.force
+        assert facts.intent in {Intent.CANCEL, Intent.PAUSE, Intent.EXPIRE}
     if isinstance(action, Move):
         assert not action.closes
     if isinstance(action, Ask):
         assert action.intent is Intent.EXPIRE
 
 
-def nothing_begins_unless_it_may_and_nothing_else_is_under_way(known: Known, action: Action) -> None:
+def nothing_begins_unless_it_may_and_nothing_else_is_under_way(facts: Facts, action: Action) -> None:
     if isinstance(action, Begin):
-        assert known.may_begin
-        assert known.state.is_active
-        assert known.between
-        assert known.intent is None
+        assert facts.may_begin
+        assert facts.state.is_active
+        assert facts.between
+        assert facts.intent is None
 
 
-def an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave(known: Known, action: Action) -> None:
+def an_attempt_is_never_submitted_twice_nor_once_it_is_to_leave(facts: Facts, action: Action) -> None:
     if isinstance(action, Submit):
-        assert known.state.is_active
-        assert not known.submitted
-        assert not known.between
-        assert known.intent is None
-        assert known.word is Word.UNKNOWN
+        assert facts.state.is_active
+        assert not facts.submitted
+        assert not facts.between
+        assert facts.intent is None
+        assert facts.engine_status is EngineStatus.UNKNOWN
 
 
-def what_the_engine_has_is_adopted_before_anything_else_is_done_to_it(known: Known, action: Action) -> None:
-    is_open = known.state.is_active and not known.between and not known.verdict
-    if is_open and not known.submitted and known.word in {Word.ALIVE, Word.OVER}:
+def what_the_engine_has_is_adopted_before_anything_else_is_done_to_it(facts: Facts, action: Action) -> None:
+    is_open = facts.state.is_active and not facts.between and not facts.verdict
+    if is_open and not facts.submitted and facts.engine_status in {EngineStatus.ALIVE, EngineStatus.OVER}:
         assert isinstance(action, Adopt)
 
 
-def only_an_attempt_that_is_open_is_acted_on(known: Known, action: Action) -> None:
+def only_an_attempt_that_is_open_is_acted_on(facts: Facts, action: Action) -> None:
     if isinstance(action, Submit | Adopt | Revoke | Stop | Fence):
-        assert known.state.is_active
-        assert not known.between
+        assert facts.state.is_active
+        assert not facts.between
     if isinstance(action, Stop | Fence):
-        assert known.submitted
-        assert known.intent
+        assert facts.submitted
+        assert facts.intent
     if isinstance(action, Ask):
-        assert known.state.is_active
-        assert known.intent is None
+        assert facts.state.is_active
+        assert facts.intent is None
 
 
-def an_attempt_is_closed_by_a_verdict_and_by_nothing_else(known: Known, action: Action) -> None:
+def an_attempt_is_closed_by_a_verdict_and_by_nothing_else(facts: Facts, action: Action) -> None:
     if isinstance(action, Move) and action.closes:
-        assert known.verdict or known.between
-    if known.state.is_active and known.verdict:
+        assert facts.verdict or facts.between
+    if facts.state.is_active and facts.verdict:
         assert isinstance(action, Move)
         assert action.closes
 
 
-def a_success_is_one_whatever_else_was_wanted(known: Known, action: Action) -> None:
-    if known.state.is_active and known.verdict and known.verdict.ending is Ending.DONE:
+def a_success_is_one_whatever_else_was_wanted(facts: Facts, action: Action) -> None:
+    if facts.state.is_active and facts.verdict and facts.verdict.ending is Ending.DONE:
         assert isinstance(action, Move)
         assert action.to is JobState.SUCCEEDED
 
 
-def a_job_that_is_cancelled_is_neither_failed_nor_tried_again(known: Known, action: Action) -> None:
-    if known.intent is Intent.CANCEL and known.state.is_active:
+def a_job_that_is_cancelled_is_neither_failed_nor_tried_again(facts: Facts, action: Action) -> None:
+    if facts.intent is Intent.CANCEL and facts.state.is_active:
         assert not isinstance(action, Begin | Submit | Ask)
         if isinstance(action, Move) and action.closes:
             assert action.to in {JobState.CANCELLED, JobState.SUCCEEDED}
 
 
-def a_pause_does_not_hide_a_failure_that_would_come_again(known: Known, action: Action) -> None:
-    verdict = known.verdict
-    if known.state.is_active and known.intent is Intent.PAUSE and verdict and verdict.ending is Ending.FAILED:
+def a_pause_does_not_hide_a_failure_that_would_come_again(facts: Facts, action: Action) -> None:
+    verdict = facts.verdict
+    if facts.state.is_active and facts.intent is Intent.PAUSE and verdict and verdict.ending is Ending.FAILED:
         assert isinstance(action, Move)
         assert action.to is (JobState.PAUSED if verdict.again else JobState.FAILED)
         assert action.unclean is verdict.again
@@ -173,21 +180,21 @@ LAWS: list[Law] = [
 ]
 
 
-def hold(known: Known) -> None:
-    action = decide(known)
+def hold(facts: Facts) -> None:
+    action = decide(facts)
     for law in LAWS:
-        law(known, action)
+        law(facts, action)
 
 
 def test_every_law_holds_in_every_case_that_can_come_up() -> None:
-    for known in everything_possible():
-        hold(known)
+    for facts in everything_possible():
+        hold(facts)
 
 
 @settings(max_examples=500, deadline=None)
 @given(anything)
-def test_every_law_holds_even_where_the_facts_contradict_each_other(known: Known) -> None:
-    hold(known)
+def test_every_law_holds_even_where_the_facts_contradict_each_other(facts: Facts) -> None:
+    hold(facts)
 
 
 EXITS: dict[JobState, set[JobState]] = {
@@ -229,17 +236,17 @@ EXITS: dict[JobState, set[JobState]] = {
 def test_states_lead_to_the_states_they_may_lead_to_and_to_no_others_by_all_that_can_be_done() -> None:
     found: dict[JobState, set[JobState]] = {}
     done: set[type[Action]] = set()
-    for known in everything_possible():
-        action = decide(known)
+    for facts in everything_possible():
+        action = decide(facts)
         done.add(type(action))
         match action:
             case Move():
-                found.setdefault(known.state, set()).add(action.to)
+                found.setdefault(facts.state, set()).add(action.to)
             case Begin():
-                found.setdefault(known.state, set()).add(JobState.STARTING)
+                found.setdefault(facts.state, set()).add(JobState.STARTING)
             case Ask():
                 leaving = JobState.CANCELLING if action.intent is Intent.EXPIRE else JobState.PAUSING
-                found.setdefault(known.state, set()).add(leaving)
+                found.setdefault(facts.state, set()).add(leaving)
             case _:
                 pass
 
@@ -247,51 +254,54 @@ def test_states_lead_to_the_states_they_may_lead_to_and_to_no_others_by_all_that
     assert done == {Wait, Begin, Submit, Adopt, Revoke, Stop, Fence, Ask, Move}
 
 
-OPEN = Known(state=JobState.STARTING)
-TAKEN = replace(OPEN, submitted=True, word=Word.ALIVE)
+OPEN = Facts(state=JobState.STARTING)
+TAKEN = replace(OPEN, submitted=True, engine_status=EngineStatus.ALIVE)
 RUNNING = replace(TAKEN, state=JobState.RUNNING, trains=True)
 CANCELLING = replace(RUNNING, state=JobState.CANCELLING, intent=Intent.CANCEL)
 
 
 @pytest.mark.parametrize(
-    ("known", "expected"),
+    ("facts", "expected"),
     [
-        (Known(state=JobState.QUEUED, may_begin=True), Wait()),
+        (Facts(state=JobState.QUEUED, may_begin=True), Wait()),
         (OPEN, Submit()),
-        (replace(OPEN, word=Word.NOTHING), Wait()),
-        (replace(OPEN, word=Word.ALIVE), Adopt()),
-        (replace(OPEN, word=Word.OVER), Adopt()),
+        (replace(OPEN, engine_status=EngineStatus.UNREACHABLE), Wait()),
+        (replace(OPEN, engine_status=EngineStatus.ALIVE), Adopt()),
+        (replace(OPEN, engine_status=EngineStatus.OVER), Adopt()),
         (replace(OPEN, intent=Intent.CANCEL), Revoke()),
-        (replace(OPEN, intent=Intent.CANCEL, word=Word.NOTHING), Wait()),
-        (replace(OPEN, intent=Intent.CANCEL, word=Word.NOTHING, force=True), Revoke()),
-        (replace(OPEN, intent=Intent.PREEMPT, word=Word.NOTHING, force=True), Wait()),
-        (replace(OPEN, intent=Intent.CANCEL, word=Word.ALIVE), Adopt()),
+        (replace(OPEN, intent=Intent.CANCEL, engine_status=EngineStatus.UNREACHABLE), Wait()),
+        (replace(OPEN, intent=Intent.CANCEL, engine_status=EngineStatus.UNREACHABLE, force=True), Revoke()),
+        (replace(OPEN, intent=Intent.PREEMPT, engine_status=EngineStatus.UNREACHABLE, force=True), Wait()),
+        (replace(OPEN, intent=Intent.CANCEL, engine_status=EngineStatus.ALIVE), Adopt()),
         (replace(OPEN, expired=True), Ask(Intent.EXPIRE)),
-        (replace(OPEN, expired=True, word=Word.NOTHING), Ask(Intent.EXPIRE)),
-        (replace(OPEN, expired=True, word=Word.ALIVE), Adopt()),
+        (replace(OPEN, expired=True, engine_status=EngineStatus.UNREACHABLE), Ask(Intent.EXPIRE)),
+        (replace(OPEN, expired=True, engine_status=EngineStatus.ALIVE), Adopt()),
         (replace(OPEN, expired=True, intent=Intent.EXPIRE), Revoke()),
-        (replace(OPEN, expired=True, intent=Intent.EXPIRE, word=Word.NOTHING, force=True), Revoke()),
+        (
+            replace(OPEN, expired=True, intent=Intent.EXPIRE, engine_status=EngineStatus.UNREACHABLE, force=True),
+            Revoke(),
+        ),
         (TAKEN, Wait()),
         (replace(TAKEN, trains=True), Move(JobState.RUNNING)),
         (replace(TAKEN, overdue=True), Revoke()),
-        (replace(TAKEN, overdue=True, word=Word.NOTHING), Wait()),
+        (replace(TAKEN, overdue=True, engine_status=EngineStatus.UNREACHABLE), Wait()),
         (RUNNING, Wait()),
         (replace(RUNNING, expired=True), Ask(Intent.EXPIRE)),
-        (replace(RUNNING, expired=True, word=Word.NOTHING), Ask(Intent.EXPIRE)),
+        (replace(RUNNING, expired=True, engine_status=EngineStatus.UNREACHABLE), Ask(Intent.EXPIRE)),
         (replace(RUNNING, stalled=True), Ask(Intent.RESTART)),
-        (replace(RUNNING, stalled=True, word=Word.NOTHING), Wait()),
+        (replace(RUNNING, stalled=True, engine_status=EngineStatus.UNREACHABLE), Wait()),
         (CANCELLING, Stop()),
-        (replace(CANCELLING, word=Word.NOTHING), Wait()),
+        (replace(CANCELLING, engine_status=EngineStatus.UNREACHABLE), Wait()),
         (replace(CANCELLING, force=True), Fence()),
-        (replace(CANCELLING, force=True, word=Word.NOTHING), Fence()),
-        (replace(CANCELLING, intent=Intent.RESTART, force=True, word=Word.NOTHING), Wait()),
-        (Known(state=JobState.RECOVERING, between=True), Wait()),
-        (Known(state=JobState.RECOVERING, between=True, may_begin=True), Begin()),
-        (Known(state=JobState.RECOVERING, between=True, may_begin=True, expired=True), Ask(Intent.EXPIRE)),
+        (replace(CANCELLING, force=True, engine_status=EngineStatus.UNREACHABLE), Fence()),
+        (replace(CANCELLING, intent=Intent.RESTART, force=True, engine_status=EngineStatus.UNREACHABLE), Wait()),
+        (Facts(state=JobState.RECOVERING, between=True), Wait()),
+        (Facts(state=JobState.RECOVERING, between=True, may_begin=True), Begin()),
+        (Facts(state=JobState.RECOVERING, between=True, may_begin=True, expired=True), Ask(Intent.EXPIRE)),
     ],
 )
-def test_each_situation_has_its_next_step(known: Known, expected: Action) -> None:
-    assert decide(known) == expected
+def test_each_situation_has_its_next_step(facts: Facts, expected: Action) -> None:
+    assert decide(facts) == expected
 
 
 def test_workers_that_start_again_within_an_attempt_are_shown_as_recovering_and_back() -> None:

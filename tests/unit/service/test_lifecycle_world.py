@@ -15,17 +15,17 @@ from service.jobs.lifecycle import (
     Ask,
     Begin,
     Ending,
+    EngineStatus,
+    Facts,
     Fence,
     Intent,
     JobState,
-    Known,
     Move,
     Revoke,
     Stop,
     Submit,
     Verdict,
     Wait,
-    Word,
     conclude,
     decide,
 )
@@ -64,22 +64,24 @@ class World:
     def newest_claim(self) -> int:
         return max(self.claims, default=0)
 
-    def known(self) -> Known:
+    def facts(self) -> Facts:
         if not self.state.is_active or self.between:
-            return Known(
+            return Facts(
                 state=self.state, intent=self.intent, between=self.between, may_begin=True, expired=self.expired
             )
         says = self.engine.get(self.attempt)
-        word = Word.ALIVE if says in {"waiting", "alive"} else Word.OVER if says else Word.UNKNOWN
-        word = word if self.reachable else Word.NOTHING
+        engine_status = (
+            EngineStatus.ALIVE if says in {"waiting", "alive"} else EngineStatus.OVER if says else EngineStatus.UNKNOWN
+        )
+        engine_status = engine_status if self.reachable else EngineStatus.UNREACHABLE
         trains = self.attempt in self.alive
         verdict = self.outcomes.get(self.attempt)
-        is_gone = self.submitted and not trains and word in {Word.OVER, Word.UNKNOWN}
-        return Known(
+        is_gone = self.submitted and not trains and engine_status in {EngineStatus.OVER, EngineStatus.UNKNOWN}
+        return Facts(
             state=self.state,
             intent=self.intent,
             submitted=self.submitted,
-            word=word,
+            engine_status=engine_status,
             verdict=verdict or (LOST if is_gone else None),
             trains=trains and not self.restarts,
             restarts=trains and self.restarts,
@@ -91,7 +93,7 @@ class World:
 
     def look(self) -> None:
         """One look of the reconciler, and of the scheduler, whose queue is empty but for this job."""
-        action = Begin() if self.state is JobState.QUEUED else decide(self.known())
+        action = Begin() if self.state is JobState.QUEUED else decide(self.facts())
         match action:
             case Wait():
                 pass

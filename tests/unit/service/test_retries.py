@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from service.cluster.base import RunStatus
-from service.jobs.evidence import Limits, Observed, known, never_began, signature
+from service.jobs.evidence import Limits, Observed, facts_of, never_began, signature
 from service.jobs.lifecycle import Ending, Intent, JobState
 from service.jobs.reasons import CAUSES, Blame
 from service.settings import Retries, Watch
@@ -135,8 +135,8 @@ def test_an_attempt_waits_for_the_end_of_its_pause() -> None:
     over = attempt(ended_at=ago(5))
     waiting = job(JobState.RECOVERING, not_before=NOW + timedelta(seconds=1))
 
-    early = known(waiting, over, Observed(), now=NOW, limits=LIMITS)
-    due = known(waiting, over, Observed(), now=NOW + timedelta(seconds=1), limits=LIMITS)
+    early = facts_of(waiting, over, Observed(), now=NOW, limits=LIMITS)
+    due = facts_of(waiting, over, Observed(), now=NOW + timedelta(seconds=1), limits=LIMITS)
 
     assert (early.between, early.may_begin) == (True, False)
     assert (due.between, due.may_begin) == (True, True)
@@ -177,8 +177,8 @@ def test_an_attempt_that_the_engine_killed_left_no_checkpoint() -> None:
 def test_force_is_used_only_after_the_deadline(age: float) -> None:
     leaving = replace(BEATING, state=JobState.CANCELLING, intent=Intent.CANCEL, stop_by=ago(age))
 
-    assert not known(leaving, attempt(), Observed(run=run()), now=NOW, limits=LIMITS).force
-    assert known(leaving, attempt(), Observed(run=run()), now=NOW + timedelta(seconds=2), limits=LIMITS).force
+    assert not facts_of(leaving, attempt(), Observed(run=run()), now=NOW, limits=LIMITS).force
+    assert facts_of(leaving, attempt(), Observed(run=run()), now=NOW + timedelta(seconds=2), limits=LIMITS).force
 
 
 def test_an_attempt_that_nobody_began_was_late_or_was_not_to_begin_at_all() -> None:

@@ -10,9 +10,9 @@ from service.cluster.base import RunStatus
 from service.jobs.evidence import (
     Observed,
     Unreachable,
+    facts_of,
     is_silent,
     is_stalled,
-    known,
     taken,
 )
 from service.jobs.lifecycle import Ask, Intent, JobState, Move, Revoke, conclude, decide
@@ -24,7 +24,7 @@ from workers.contract.records import Progress
 
 def overdue(seen: Observed, *, submitted_seconds_ago: float) -> bool:
     on = attempt(submitted_at=ago(submitted_seconds_ago))
-    return known(job(JobState.STARTING), on, seen, now=NOW, limits=LIMITS).overdue
+    return facts_of(job(JobState.STARTING), on, seen, now=NOW, limits=LIMITS).overdue
 
 
 def test_an_attempt_that_no_driver_begins_is_overdue_after_the_start_timeout() -> None:
@@ -37,8 +37,8 @@ def test_an_attempt_that_no_driver_begins_is_overdue_after_the_start_timeout() -
 
 def test_an_overdue_attempt_is_taken_back_but_not_behind_a_silent_engine() -> None:
     on = attempt(submitted_at=ago(901))
-    pending = known(job(JobState.STARTING), on, Observed(run=run(RunStatus.PENDING)), now=NOW, limits=LIMITS)
-    silent = known(job(JobState.STARTING), on, Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
+    pending = facts_of(job(JobState.STARTING), on, Observed(run=run(RunStatus.PENDING)), now=NOW, limits=LIMITS)
+    silent = facts_of(job(JobState.STARTING), on, Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
 
     assert decide(pending) == Revoke()
     assert not isinstance(decide(silent), Revoke)
@@ -48,8 +48,8 @@ def test_an_overdue_attempt_is_taken_back_but_not_behind_a_silent_engine() -> No
 def test_a_job_has_expired_when_it_has_had_its_time_since_it_left_the_queue(seconds: float, expired: bool) -> None:
     limited = replace(BEATING, max_runtime_seconds=seconds)
 
-    running = known(limited, attempt(), Observed(run=run(), claimed=True), now=NOW, limits=LIMITS)
-    between = known(limited, attempt(ended_at=ago(5)), Observed(), now=NOW, limits=LIMITS)
+    running = facts_of(limited, attempt(), Observed(run=run(), claimed=True), now=NOW, limits=LIMITS)
+    between = facts_of(limited, attempt(ended_at=ago(5)), Observed(), now=NOW, limits=LIMITS)
 
     assert (running.expired, between.expired) == (expired, expired)
     assert (decide(running) == Ask(Intent.EXPIRE)) is expired
@@ -104,8 +104,8 @@ def test_a_stalled_job_is_restarted_only_if_the_operator_wants_that() -> None:
     stuck = replace(BEATING, advanced_at=ago(301))
     seen = Observed(run=run(), progress=progress())
 
-    told = known(stuck, attempt(), seen, now=NOW, limits=LIMITS)
-    restarted = known(stuck, attempt(), seen, now=NOW, limits=replace(LIMITS, watch=Watch(restart_stalled=True)))
+    told = facts_of(stuck, attempt(), seen, now=NOW, limits=LIMITS)
+    restarted = facts_of(stuck, attempt(), seen, now=NOW, limits=replace(LIMITS, watch=Watch(restart_stalled=True)))
 
     assert not isinstance(decide(told), Ask)
     assert decide(restarted) == Ask(Intent.RESTART)
@@ -119,7 +119,7 @@ def test_a_job_that_stalls_again_and_again_uses_up_its_tries() -> None:
         Observed(outcome=outcome("failed", "internal")),
         Observed(run=run(RunStatus.STOPPED)),
     ):
-        first, last = (known(of, attempt(), seen, now=NOW, limits=LIMITS).verdict for of in (restarting, worn))
+        first, last = (facts_of(of, attempt(), seen, now=NOW, limits=LIMITS).verdict for of in (restarting, worn))
 
         assert first
         closed = conclude(Intent.RESTART, first)

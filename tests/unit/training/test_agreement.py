@@ -10,14 +10,14 @@ from torch import Tensor
 
 from workers.training import agreement
 from workers.training.agreement import Agreement
-from workers.training.run import Wishes
+from workers.training.run import RunRequests
 from workers.training.world import World
 
 
 class Pair(World):
     """One of two processes; what the other one contributes to each sum is given."""
 
-    theirs: ClassVar[deque[Wishes]] = deque()
+    theirs: ClassVar[deque[RunRequests]] = deque()
 
     def sum(self, values: Tensor) -> Tensor:
         told = [*map(float, astuple(self.theirs.popleft())), float(values[-1])]
@@ -33,13 +33,13 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Pair:
 
 
 def test_one_that_was_asked_takes_the_other_along(pair: Pair) -> None:
-    pair.theirs.extend([Wishes(), Wishes(stop=True), Wishes(), Wishes(checkpoint=True)])
+    pair.theirs.extend([RunRequests(), RunRequests(stop=True), RunRequests(), RunRequests(checkpoint=True)])
     agreement = Agreement(pair)
 
-    assert agreement.reached(Wishes) == Wishes()
-    assert agreement.reached(Wishes) == Wishes(stop=True)
-    assert agreement.reached(lambda: Wishes(stop=True)) == Wishes(stop=True)
-    assert agreement.reached(lambda: Wishes(stop=True)) == Wishes(stop=True, checkpoint=True)
+    assert agreement.reached(RunRequests) == RunRequests()
+    assert agreement.reached(RunRequests) == RunRequests(stop=True)
+    assert agreement.reached(lambda: RunRequests(stop=True)) == RunRequests(stop=True)
+    assert agreement.reached(lambda: RunRequests(stop=True)) == RunRequests(stop=True, checkpoint=True)
 
 
 def test_most_steps_cost_nothing() -> None:
@@ -47,6 +47,6 @@ def test_most_steps_cost_nothing() -> None:
     alone = Agreement(World.alone(torch.device("cpu")))
 
     for _ in range(1000):
-        alone.reached(lambda: Wishes(stop=bool(looks.append(1))))
+        alone.reached(lambda: RunRequests(stop=bool(looks.append(1))))
 
     assert 1 <= len(looks) < 50

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Ledger, Outcome
+from workers.contract.records import Outcome, TimeBreakdown
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
 from workers.training.history import History, devices_of
@@ -37,8 +37,8 @@ def test_a_first_attempt_has_none(store: MemoryStore) -> None:
 
 
 def test_workers_go_on_from_what_those_before_them_spent(store: MemoryStore) -> None:
-    told(store, 1, images_seen=500, ledger=Ledger(useful=30.0, recomputed=5.0, sampling=7.0))
-    told(store, 2, images_seen=300, ledger=Ledger(useful=40.0, restarting=10.0))
+    told(store, 1, images_seen=500, ledger=TimeBreakdown(useful=30.0, recomputed=5.0, sampling=7.0))
+    told(store, 2, images_seen=300, ledger=TimeBreakdown(useful=40.0, restarting=10.0))
 
     history = History.read(store, KEYS, 2)
 
@@ -51,7 +51,7 @@ def test_what_workers_did_since_their_last_account_counts_with_the_time_until_th
     store: MemoryStore,
 ) -> None:
     """A row that they never finished, or a step that never came: it is lost either way."""
-    told(store, 1, ledger=Ledger(useful=40.0), ledger_at=datetime.now(UTC) - timedelta(minutes=5))
+    told(store, 1, ledger=TimeBreakdown(useful=40.0), ledger_at=datetime.now(UTC) - timedelta(minutes=5))
 
     assert History.read(store, KEYS, 1).spent.restarting == pytest.approx(300, abs=5)
 
@@ -85,7 +85,7 @@ def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemorySt
 def test_waiting_for_room_is_told_from_restarting_and_waiting_for_the_first_workers_is_no_restart(
     store: MemoryStore,
 ) -> None:
-    told(store, 1, phase="waiting", ledger=Ledger(useful=30.0, restarting=60.0))
+    told(store, 1, phase="waiting", ledger=TimeBreakdown(useful=30.0, restarting=60.0))
     again = History.read(store, KEYS, 1)
     told(store, 1, phase="waiting", num_workers=0)
     first = History.read(store, KEYS, 1)
@@ -96,7 +96,7 @@ def test_waiting_for_room_is_told_from_restarting_and_waiting_for_the_first_work
 
 
 def test_an_attempt_that_left_when_asked_to_was_not_interrupted(store: MemoryStore) -> None:
-    told(store, 1, ledger=Ledger(useful=30.0))
+    told(store, 1, ledger=TimeBreakdown(useful=30.0))
     ended(store, 1, "stopped")
 
     assert History.read(store, KEYS, 2).interruptions == 0

@@ -9,7 +9,7 @@ import torch
 from tests.support.trained import tiny_spec, train_job
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
-from workers.contract.records import Origin
+from workers.contract.records import CheckpointRef
 from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
@@ -23,7 +23,7 @@ from workers.training.world import World
 CPU = torch.device("cpu")
 ALONE = World.alone(CPU)
 PARENT, FORK = JobKeys("parent"), JobKeys("fork")
-ORIGIN = Origin(job_id="parent", images_seen=80, attempt=1)
+ORIGIN = CheckpointRef(job_id="parent", images_seen=80, attempt=1)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_other_images_do_not_change_what_the_weights_were_preconditioned_with(
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_before_any_image_is_imported(store: MemoryStore) -> None:
-    gone = Origin(job_id="parent", images_seen=96, attempt=1)
+    gone = CheckpointRef(job_id="parent", images_seen=96, attempt=1)
 
     with pytest.raises(OriginError, match="origin: the checkpoint of parent at 96 images is not there"):
         check_origin(gone, store, tiny_spec(), None)

@@ -13,7 +13,7 @@ from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
 from workers.training.loop import run_training
-from workers.training.run import Ending, Run, Wishes
+from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
 KEYS = JobKeys("job")
@@ -24,7 +24,9 @@ def run(spec: TrainSpec, store: MemoryStore, store_url: str, cache: Path) -> End
     store.put(KEYS.spec, spec.model_dump_json().encode())
     store.put(KEYS.dataset, manifest.model_dump_json().encode())
     world = World.alone(torch.device("cpu"))
-    return run_training(Run(store_url, "job", 1, str(cache)), world, heard=lambda: Wishes(), last_words=lambda _: None)
+    return run_training(
+        Run(store_url, "job", 1, str(cache)), world, poll_requests=lambda: RunRequests(), on_hang=lambda _: None
+    )
 
 
 def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from workers.contract.records import Ledger
+from workers.contract.records import TimeBreakdown
 from workers.training.history import History
 from workers.training.schedule import CheckpointSchedule
 
@@ -29,10 +29,10 @@ def test_nothing_is_advised_before_something_is_measured(clock: Clock) -> None:
     schedule = CheckpointSchedule(History(), clock=clock)
 
     schedule.paid(1.0)
-    assert schedule.interval(Ledger()) is None
+    assert schedule.interval(TimeBreakdown()) is None
 
     schedule.written(2.0)
-    assert schedule.interval(Ledger()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
+    assert schedule.interval(TimeBreakdown()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
 
 
 def test_the_first_is_due_after_half_a_minute_and_the_next_when_it_pays(clock: Clock) -> None:
@@ -41,7 +41,7 @@ def test_the_first_is_due_after_half_a_minute_and_the_next_when_it_pays(clock: C
 
     for _ in range(1000):
         clock.now += 1.0
-        if schedule.is_due(Ledger()):
+        if schedule.is_due(TimeBreakdown()):
             due.append(clock.now - 1000.0)
             schedule.paid(1.0)
             schedule.written(1.0)
@@ -55,7 +55,7 @@ def test_one_that_was_unusual_changes_nothing(clock: Clock) -> None:
         schedule.paid(cost)
         schedule.written(writing)
 
-    assert schedule.interval(Ledger()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
+    assert schedule.interval(TimeBreakdown()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
 
 
 def test_only_the_latest_count(clock: Clock) -> None:
@@ -64,7 +64,7 @@ def test_only_the_latest_count(clock: Clock) -> None:
     for cost in (9.0,) * 100 + (1.0,) * 5:
         schedule.paid(cost)
 
-    assert schedule.interval(Ledger()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
+    assert schedule.interval(TimeBreakdown()) == pytest.approx(math.sqrt(2 * 1.0 * DAY))
 
 
 def test_a_job_that_is_often_interrupted_is_saved_more_often(clock: Clock) -> None:
@@ -73,6 +73,6 @@ def test_a_job_that_is_often_interrupted_is_saved_more_often(clock: Clock) -> No
     schedule.paid(1.0)
     schedule.written(1.0)
 
-    interval = schedule.interval(Ledger(useful=DAY / 4, recomputed=DAY / 4, preparing=1e9))
+    interval = schedule.interval(TimeBreakdown(useful=DAY / 4, recomputed=DAY / 4, preparing=1e9))
 
     assert interval == pytest.approx(math.sqrt(2 * 1.0 * 2 * DAY / 8))

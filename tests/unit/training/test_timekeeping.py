@@ -1,6 +1,6 @@
 """Where the time of an attempt went."""
 
-from workers.contract.records import Ledger
+from workers.contract.records import TimeBreakdown
 from workers.training.history import History
 from workers.training.timekeeping import Timekeeper
 
@@ -14,7 +14,7 @@ class Clock:
 
 def test_every_second_is_charged_to_one_cause() -> None:
     clock = Clock()
-    keeper = Timekeeper(History(spent=Ledger(preparing=1), furthest=200), clock=clock)
+    keeper = Timekeeper(History(spent=TimeBreakdown(preparing=1), furthest=200), clock=clock)
 
     for seconds, cause in ((5.0, "preparing"), (2.0, "checkpointing"), (1.0, "sampling")):
         clock.now += seconds
@@ -23,5 +23,5 @@ def test_every_second_is_charged_to_one_cause() -> None:
         clock.now += seconds
         keeper.charge_training(seen)
 
-    assert keeper.ledger == Ledger(preparing=6, checkpointing=2, sampling=1, recomputed=10, useful=20)
+    assert keeper.ledger == TimeBreakdown(preparing=6, checkpointing=2, sampling=1, recomputed=10, useful=20)
     assert sum(keeper.ledger.model_dump().values()) == clock.now + 1

@@ -84,7 +84,7 @@ def test_the_end_comes_with_the_stacks_in_the_log_and_on_standard_error(
         release.wait(60)
 
     threading.Thread(target=stuck_in_a_driver, name="trainer", daemon=True).start()
-    with shipped_output(store, KEYS, "rank-0001") as last_words, Watchdog(0.05, last_words, end=end) as watchdog:
+    with shipped_output(store, KEYS, "rank-0001") as end_log, Watchdog(0.05, end_log, end=end) as watchdog:
         watchdog.images_seen = 320
         wait_until(lambda: end.codes)
 

@@ -20,7 +20,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP
 from workers.contract.networks import MLP, DDPMpp, NCSNpp
 from workers.contract.spec import TrainSpec
-from workers.storage import Shelf
+from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
 from workers.training.state import new_state
 from workers.training.weights import (
@@ -34,7 +34,7 @@ from workers.training.weights import (
 from workers.training.weights_header import WeightsHeader
 
 CPU = torch.device("cpu")
-SHELF = Shelf(MemoryStore(), JobKeys("job"))
+JOB_FILES = JobFiles(MemoryStore(), JobKeys("job"))
 OPTIONS: dict[str, Any] = {"channels": 8, "channel_multipliers": (1,), "blocks_per_level": 1, "class_conditional": True}
 HEADER = WeightsHeader(
     network=DDPMpp(kind="ddpmpp", **OPTIONS),
@@ -192,12 +192,12 @@ def test_initial_weights_end_up_in_the_network_and_in_all_averages(
     path: Path, tensors: dict[str, Tensor], place: str
 ) -> None:
     store = uploaded(path.read_bytes(), part_bytes=100_000)
-    store.put(SHELF.keys.brought(place), path.read_bytes())
-    spec, shelf = job(initial_weights=str(path) if place == "path" else place), replace(SHELF, store=store)
+    store.put(JOB_FILES.keys.brought(place), path.read_bytes())
+    spec, job_files = job(initial_weights=str(path) if place == "path" else place), replace(JOB_FILES, store=store)
     state = new_state(spec, IMAGES, CPU)
 
-    check_initial_weights(spec, IMAGES, shelf)
-    load_initial_weights(state, spec, shelf)
+    check_initial_weights(spec, IMAGES, job_files)
+    load_initial_weights(state, spec, job_files)
 
     assert len(state.averages) == 2
     for denoiser in (state.denoiser, *state.averages):
@@ -208,8 +208,8 @@ def test_a_job_without_initial_weights_keeps_those_of_its_seed() -> None:
     spec = job()
     state = new_state(spec, IMAGES, CPU)
 
-    check_initial_weights(spec, IMAGES, SHELF)
-    load_initial_weights(state, spec, SHELF)
+    check_initial_weights(spec, IMAGES, JOB_FILES)
+    load_initial_weights(state, spec, JOB_FILES)
 
     assert same(state.denoiser.network.state_dict(), network_state(spec))
 
@@ -243,9 +243,9 @@ def test_weights_of_another_denoiser_are_refused_by_field(
     state = new_state(spec, IMAGES, CPU)
 
     with pytest.raises(WeightsError, match=f"^{message}"):
-        check_initial_weights(spec, IMAGES, SHELF)
+        check_initial_weights(spec, IMAGES, JOB_FILES)
     with pytest.raises(WeightsError, match=f"^{message}"):
-        load_initial_weights(state, spec, SHELF)
+        load_initial_weights(state, spec, JOB_FILES)
 
     assert same(state.denoiser.network.state_dict(), network_state(spec))
 
@@ -263,14 +263,14 @@ def test_weights_for_other_images_are_refused_by_field(
     save_weights(path, tensors, replace(HEADER, **changes))
 
     with pytest.raises(WeightsError, match=f"^{message}"):
-        check_initial_weights(job(initial_weights=str(path)), IMAGES, SHELF)
+        check_initial_weights(job(initial_weights=str(path)), IMAGES, JOB_FILES)
 
 
 def test_a_measured_sigma_data_is_compared_too(path: Path) -> None:
     spec = job(initial_weights=str(path), preconditioning={"kind": "edm"})
 
     with pytest.raises(WeightsError, match=r"sigma_data: .* made with 0.5, the job has 0.25; set it to 0.5"):
-        check_initial_weights(spec, IMAGES, SHELF)
+        check_initial_weights(spec, IMAGES, JOB_FILES)
 
 
 def test_tensors_that_belie_their_header_change_nothing(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -282,7 +282,7 @@ def test_tensors_that_belie_their_header_change_nothing(path: Path, tensors: dic
 
     reasons = r"map_layer1.bias is missing; more is unexpected; map_layer0.bias has shape \[3\], expected \[32\]"
     with pytest.raises(WeightsError, match=f"are of another network: {reasons}"):
-        load_initial_weights(state, spec, SHELF)
+        load_initial_weights(state, spec, JOB_FILES)
 
     assert same(state.denoiser.network.state_dict(), network_state(spec))
 
@@ -291,4 +291,4 @@ def test_weights_that_cannot_be_read_are_a_matter_of_the_field(tmp_path: Path) -
     spec = job(initial_weights=str(tmp_path / "missing"))
 
     with pytest.raises(WeightsError, match=r"^initial_weights: there is no .*/missing"):
-        check_initial_weights(spec, IMAGES, SHELF)
+        check_initial_weights(spec, IMAGES, JOB_FILES)

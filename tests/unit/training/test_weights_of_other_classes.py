@@ -16,7 +16,7 @@ from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.networks import Network
-from workers.storage import Shelf
+from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
 from workers.training.state import TrainState, new_state
 from workers.training.weights import (
@@ -28,7 +28,7 @@ from workers.training.weights import (
 )
 
 CPU = torch.device("cpu")
-SHELF = Shelf(MemoryStore(), JobKeys("job"))
+JOB_FILES = JobFiles(MemoryStore(), JobKeys("job"))
 IMAGES = DatasetManifest(
     digest="0" * 64,
     num_images=4,
@@ -77,9 +77,9 @@ def test_weights_of_other_classes_start_as_a_network_that_is_told_none(
     network = small_network(kind, image_channels=1, num_classes=made_with, class_conditional=made_with > 0)
     spec, state = start_of(tmp_path, kind, network, made_with)
 
-    check_initial_weights(spec, IMAGES, SHELF)
+    check_initial_weights(spec, IMAGES, JOB_FILES)
     with capture_logs() as logs:
-        load_initial_weights(state, spec, SHELF)
+        load_initial_weights(state, spec, JOB_FILES)
 
     x, c_noise = torch.randn(2, 1, SIZE, SIZE), torch.randn(2)
     labels = Conditions(labels=torch.tensor([0, 1]))
@@ -96,8 +96,8 @@ def test_in_edm2_label_weights_begin_as_initialised(tmp_path: Path, made_with: i
     before = dict(state.denoiser.network.state_dict())
     own = {name: tensor.clone() for name, tensor in before.items() if name.startswith("embed_label.")}
 
-    check_initial_weights(spec, IMAGES, SHELF)
-    load_initial_weights(state, spec, SHELF)
+    check_initial_weights(spec, IMAGES, JOB_FILES)
+    load_initial_weights(state, spec, JOB_FILES)
 
     after, given = state.denoiser.network.state_dict(), network.state_dict()
     assert same({name: after[name] for name in own}, own)
@@ -117,6 +117,6 @@ def test_an_mlp_of_other_classes_is_another_network(tmp_path: Path, made_with: i
     spec, state = start_of(tmp_path, "mlp", network, made_with)
 
     with pytest.raises(WeightsError, match=f"^{message}"):
-        check_initial_weights(spec, IMAGES, SHELF)
+        check_initial_weights(spec, IMAGES, JOB_FILES)
     with pytest.raises(WeightsError):
-        load_initial_weights(state, spec, SHELF)
+        load_initial_weights(state, spec, JOB_FILES)

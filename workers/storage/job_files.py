@@ -11,7 +11,7 @@ from workers.storage.uploads import upload_pieces, upload_record
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class JobFiles:
     """Uploads of its project, and what was brought from the web before its workers started."""
 
     store: ObjectStore

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workers.training.certificate import ResumeCheck
+from workers.training.resume_check import ResumeCheck
 
 RECORDED = {seen: {"loss/dsm": 0.5 + seen / 1000, "throughput/images_per_second": 10.0} for seen in range(110, 500, 10)}
 

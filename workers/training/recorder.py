@@ -17,12 +17,12 @@ from workers.storage.errors import STORE_OUTAGES
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
-from workers.training.certificate import ResumeCheck
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
 from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.history import History
 from workers.training.interval import in_images
+from workers.training.resume_check import ResumeCheck
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
 from workers.training.schedule import CheckpointSchedule
@@ -40,7 +40,7 @@ _URGENT_SECONDS = 20.0  # that the one before may take; a node that is drained h
 _ABANDONED_SECONDS = 30.0
 
 
-class Scribe:
+class RunRecorder:
     """Writes beside training, which waits for it only at its end."""
 
     def __init__(

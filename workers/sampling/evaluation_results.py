@@ -18,12 +18,12 @@ from workers.data import ImageSet
 from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
 from workers.evaluation.errors import StatisticsError
-from workers.evaluation.measures import beside_images, beside_statistics
+from workers.evaluation.measures import compare_with_images, compare_with_statistics
 from workers.evaluation.neighbours import Nearest
 from workers.evaluation.statistics import Statistics
 from workers.pictures import grid_png
-from workers.sampling.exam import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, Exam
-from workers.storage import Shelf, read_location
+from workers.sampling.evaluation_plan import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, EvaluationPlan
+from workers.storage import JobFiles, read_location
 from workers.training.hardware import device_name
 
 NEAREST, DRIFT, TIMELINE = "nearest.png", "drift.png", "timeline.png"
@@ -33,14 +33,14 @@ _LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
 _GAPS = {GAP: "at training images", OWN_GAP: "on own paths", HELD_OUT_GAP: "at held-out images"}
 
 
-def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[Statistics, str]:
+def read_statistics(location: str, *, dimensions: int, job_files: JobFiles) -> tuple[Statistics, str]:
     """Published statistics, and the digest of their file.
 
     Raises:
         StatisticsError: they cannot be read, or are of other features.
     """
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
+        data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
         statistics = Statistics.from_npz(data)
     except (OSError, ValueError) as error:
         raise StatisticsError(f"reference: {error}") from None
@@ -52,39 +52,39 @@ def read_statistics(location: str, *, dimensions: int, shelf: Shelf) -> tuple[St
     return statistics, hashlib.sha256(data).hexdigest()
 
 
-def conclude(exam: Exam) -> tuple[Findings, dict[str, bytes]]:
+def conclude(plan: EvaluationPlan) -> tuple[Findings, dict[str, bytes]]:
     """Everything, and the pictures to it."""
-    spec, found, contributions = exam.spec, _beside(exam), exam.contributions()
-    curves = {name: by_level(exam.levels, each) for name, each in contributions.items()}
-    pictures = _pictures(exam, found, curves)
+    spec, found, contributions = plan.spec, _compare_with_reference(plan), plan.contributions()
+    curves = {name: by_level(plan.levels, each) for name, each in contributions.items()}
+    pictures = _pictures(plan, found, curves)
     findings = Findings(
-        job_id=exam.keys.job_id,
+        job_id=plan.keys.job_id,
         features=spec.features.kind,
-        features_fingerprint=exam.extractor.fingerprint,
+        features_fingerprint=plan.extractor.fingerprint,
         reference=found.reference,
         num_reference=found.num_reference,
         num_images=spec.num_images,
         repeats=spec.repeats,
         first_seed=spec.first_seed,
-        sampler=exam.brush.sampler,
-        labels=exam.labels,
+        sampler=plan.seeded_sampler.sampler,
+        labels=plan.labels,
         classes=spec.classes,
         drift_images=spec.drift_images,
         held_out=spec.held_out,
-        weighting=_weighting(exam),
+        weighting=_weighting(plan),
         measures={
             **found.measures,
             **{name: over_levels(contributions[name]) for name in (*_LOSSES, *_GAPS) if name in contributions},
         },
         curves=curves,
-        versions=_versions(exam.brush.device),
+        versions=_versions(plan.seeded_sampler.device),
         files=tuple(sorted(pictures)),
         ended_at=datetime.now(UTC),
     )
     return findings, pictures
 
 
-class _Beside(NamedTuple):
+class _ComparedWithReference(NamedTuple):
     """What drawn images are like beside the reference, and what that is."""
 
     measures: Mapping[str, Measure]
@@ -93,29 +93,29 @@ class _Beside(NamedTuple):
     nearest: tuple[ImageSet, Nearest] | None  # in which images, of each drawn one; None: there are statistics only
 
 
-def _beside(exam: Exam) -> _Beside:
-    spec, drawn, device = exam.spec, exam.drawn_features(), exam.brush.device
+def _compare_with_reference(plan: EvaluationPlan) -> _ComparedWithReference:
+    spec, drawn, device = plan.spec, plan.drawn_features(), plan.seeded_sampler.device
     if spec.reference:
-        shelf = Shelf(exam.store, exam.keys)
-        statistics, digest = read_statistics(spec.reference, dimensions=exam.extractor.dimensions, shelf=shelf)
-        return _Beside(
-            beside_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
+        job_files = JobFiles(plan.store, plan.keys)
+        statistics, digest = read_statistics(spec.reference, dimensions=plan.extractor.dimensions, job_files=job_files)
+        return _ComparedWithReference(
+            compare_with_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
         )
-    if exam.images is None:
+    if plan.images is None:
         raise ValueError("reference: there is nothing to measure by")
-    real, chosen = exam.real_features(), exam.chosen
-    found = beside_images(spec.features, drawn, real, device=device)
+    real, chosen = plan.real_features(), plan.chosen
+    found = compare_with_images(spec.features, drawn, real, device=device)
     nearest = found.nearest if chosen is None else replace(found.nearest, indices=chosen[found.nearest.indices])
-    return _Beside(found.measures, exam.images.manifest.digest, len(real), (exam.images, nearest))
+    return _ComparedWithReference(found.measures, plan.images.manifest.digest, len(real), (plan.images, nearest))
 
 
-def _pictures(exam: Exam, found: _Beside, curves: Mapping[str, Curve]) -> dict[str, bytes]:
-    first = range(min(_GRID_IMAGES, exam.spec.num_images))
-    pictures = {GRID: grid_png(exam.drawn_images(first), _COLUMNS)}
-    if exam.timeline:
-        pictures[TIMELINE] = grid_png(exam.timeline_images(), TIMELINE_IMAGES)
+def _pictures(plan: EvaluationPlan, found: _ComparedWithReference, curves: Mapping[str, Curve]) -> dict[str, bytes]:
+    first = range(min(_GRID_IMAGES, plan.spec.num_images))
+    pictures = {GRID: grid_png(plan.drawn_images(first), _COLUMNS)}
+    if plan.timeline:
+        pictures[TIMELINE] = grid_png(plan.timeline_images(), TIMELINE_IMAGES)
     if found.nearest:
-        pictures[NEAREST] = _gallery(exam, *found.nearest)
+        pictures[NEAREST] = _gallery(plan, *found.nearest)
     if curves:
         losses, gaps = (
             {legend: curves[name] for name, legend in legends.items() if name in curves} for legends in (_LOSSES, _GAPS)
@@ -133,16 +133,16 @@ def _versions(device: torch.device) -> dict[str, str]:
     }
 
 
-def _weighting(exam: Exam) -> Weighting:
-    preconditioning = exam.brush.denoiser.preconditioning
+def _weighting(plan: EvaluationPlan) -> Weighting:
+    preconditioning = plan.seeded_sampler.denoiser.preconditioning
     of_edm = isinstance(preconditioning, EDM)
-    return Weighting(kind=preconditioning.kind, sigma_data=exam.brush.denoiser.sigma_data if of_edm else None)
+    return Weighting(kind=preconditioning.kind, sigma_data=plan.seeded_sampler.denoiser.sigma_data if of_edm else None)
 
 
-def _gallery(exam: Exam, images: ImageSet, nearest: Nearest) -> bytes:
+def _gallery(plan: EvaluationPlan, images: ImageSet, nearest: Nearest) -> bytes:
     """The drawn images that are nearest to training images, and below each row the training images."""
     order = nearest.distances.argsort()[: _GALLERY_ROWS * _COLUMNS].tolist()
-    drawn = exam.drawn_images(order)
+    drawn = plan.drawn_images(order)
     real = images.images(nearest.indices[order].numpy().astype(np.int64))
     pairs = zip(torch.split(drawn, _COLUMNS), torch.split(real, _COLUMNS), strict=True)
     return grid_png(torch.cat([row for pair in pairs for row in _even(*pair)]), _COLUMNS)

@@ -11,35 +11,37 @@ from workers.data.errors import ImageError
 from workers.data.pixels import decode, to_pixels
 from workers.pictures import from_uint8
 from workers.sampling.network import SourceError
-from workers.storage import Shelf, read_location
+from workers.storage import JobFiles, read_location
 
 _WHITE = 128
 _MOST_BYTES = 64 << 20  # several times the largest image that a network draws, unpacked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class KnownPixels:
     """An image scaled to [-1, 1], and which of its pixels count."""
 
     image: Float[Tensor, "channels height width"]
     mask: Bool[Tensor, "1 height width"]
 
 
-def read_known(inpainting: Inpainting, shape: tuple[int, int, int], device: torch.device, shelf: Shelf) -> Known:
+def read_known_pixels(
+    inpainting: Inpainting, shape: tuple[int, int, int], device: torch.device, job_files: JobFiles
+) -> KnownPixels:
     """Read both files.
 
     Raises:
         SourceError: naming the field: it cannot be read, or is of another size than the images drawn.
     """
     channels, _, resolution = shape
-    image = _pixels(inpainting.image, "image", channels, resolution, shelf)
-    mask = _pixels(inpainting.mask, "mask", 1, resolution, shelf) >= _WHITE
-    return Known(from_uint8(image).to(device), mask.to(device))
+    image = _pixels(inpainting.image, "image", channels, resolution, job_files)
+    mask = _pixels(inpainting.mask, "mask", 1, resolution, job_files) >= _WHITE
+    return KnownPixels(from_uint8(image).to(device), mask.to(device))
 
 
-def _pixels(location: str, field: str, channels: int, wanted: int, shelf: Shelf) -> Tensor:
+def _pixels(location: str, field: str, channels: int, wanted: int, job_files: JobFiles) -> Tensor:
     try:
-        data = read_location(location, most_bytes=_MOST_BYTES, shelf=shelf)
+        data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
         pixels = to_pixels(decode(data), channels=3 if channels == 3 else 1, resolution=None)
     except ImageError as error:
         raise SourceError(f"inpainting.{field}: {location} {error}") from None

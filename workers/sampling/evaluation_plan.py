@@ -30,7 +30,7 @@ from workers.evaluation.features import Extractor
 from workers.evaluation.measures import spread
 from workers.evaluation.precision import whole_float32
 from workers.pictures import from_uint8
-from workers.sampling.drawing import Brush
+from workers.sampling.drawing import SeededSampler
 from workers.sampling.pieces import Piece, Tensors, cut, read_piece
 from workers.storage import ObjectStore
 
@@ -41,7 +41,7 @@ HELD_OUT_LOSS, HELD_OUT_GAP = "loss_at_held_out", "gap_at_held_out"
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvaluationPlan:
     """One evaluation. `images` are those that the network learned from, if there are any, `held_out` others.
 
     What it consists of is put together once: labels of all images are read for it.
@@ -49,7 +49,7 @@ class Exam:
 
     spec: EvaluateSpec
     keys: JobKeys
-    brush: Brush
+    seeded_sampler: SeededSampler
     images: ImageSet | None
     held_out: ImageSet | None
     extractor: Extractor
@@ -73,25 +73,27 @@ class Exam:
     @cached_property
     def blocks(self) -> list[list[Piece]]:
         """Drawn images and their features, block by block."""
-        brush = self.as_images
-        return [[self._drawn(brush, seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)]
+        seeded_sampler = self.as_images
+        return [
+            [self._drawn(seeded_sampler, seeds) for seeds in self._seeds(block)] for block in range(self.spec.repeats)
+        ]
 
     @cached_property
-    def as_images(self) -> Brush:
+    def as_images(self) -> SeededSampler:
         """Draws classes as often as the training images have them, where it is these that drawn images are beside.
 
         Evenly drawn ones would be far from them for their classes alone.
         """
         if self.images is None or self.labels != "as_images":
-            return self.brush
+            return self.seeded_sampler
         if (labels := self.images.labels(np.arange(len(self.images)))) is None:
-            return self.brush
-        return self.brush.like(labels)
+            return self.seeded_sampler
+        return self.seeded_sampler.like(labels)
 
     @property
     def labels(self) -> Labels | None:
         """By what the classes of drawn images are chosen; None if there are none."""
-        if self.brush.classes is None:
+        if self.seeded_sampler.classes is None:
             return None
         return "evenly" if self.spec.classes or self.spec.reference else "as_images"
 
@@ -106,7 +108,7 @@ class Exam:
         if self.images is None:
             return []
         passes = evaluations_at_images(self.levels) + evaluations_on_own_paths(
-            self.levels, self.brush.sampler.sigma_max
+            self.levels, self.seeded_sampler.sampler.sigma_max
         )
         return self._by_level("drift", partial(self._drift, self.images), self.images, passes)
 
@@ -121,15 +123,17 @@ class Exam:
     @cached_property
     def exact_denoiser(self) -> Denoiser:
         """In float32: the rounding of bfloat16 is many times the gap at low noise levels."""
-        exact = copy(self.brush.denoiser)
+        exact = copy(self.seeded_sampler.denoiser)
         exact.precision = torch.float32
         return exact
 
     @cached_property
     def levels(self) -> tuple[float, ...]:
         """Noise levels that the network has been trained at and is sampled at."""
-        lowest, highest = trained_range(self.brush.denoiser.preconditioning)
-        return tuple(level for level in LEVELS if lowest <= level <= min(highest, self.brush.sampler.sigma_max))
+        lowest, highest = trained_range(self.seeded_sampler.denoiser.preconditioning)
+        return tuple(
+            level for level in LEVELS if lowest <= level <= min(highest, self.seeded_sampler.sampler.sigma_max)
+        )
 
     @cached_property
     def chosen(self) -> Int64[Tensor, " images"] | None:
@@ -182,21 +186,25 @@ class Exam:
         parts = cut(self.spec.num_images, self.spec.pass_images)
         return [range(first + part.start, first + part.stop) for part in parts]
 
-    def _drawn(self, brush: Brush, seeds: range) -> Piece:
+    def _drawn(self, seeded_sampler: SeededSampler, seeds: range) -> Piece:
         def make() -> Tensors:
-            pixels = brush.draw(seeds)
+            pixels = seeded_sampler.draw(seeds)
             return {"pixels": pixels, "features": self.extractor(pixels).cpu()}
 
-        passes = evaluations(self.brush.sampler) + 1  # and one through the network of features
+        passes = evaluations(self.seeded_sampler.sampler) + 1  # and one through the network of features
         return Piece(self.keys.piece(f"drawn-{seeds.start:016d}"), len(seeds), make, passes)
 
     def _few_steps(self, steps: int) -> Piece:
-        brush = replace(self.brush, sampler=self.brush.sampler.model_copy(update={"steps": steps}))
+        seeded_sampler = replace(
+            self.seeded_sampler, sampler=self.seeded_sampler.sampler.model_copy(update={"steps": steps})
+        )
 
         def make() -> Tensors:
-            return {"pixels": brush.draw(_TIMELINE_SEEDS)}
+            return {"pixels": seeded_sampler.draw(_TIMELINE_SEEDS)}
 
-        return Piece(self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, make, evaluations(brush.sampler))
+        return Piece(
+            self.keys.piece(f"timeline-{steps:04d}"), TIMELINE_IMAGES, make, evaluations(seeded_sampler.sampler)
+        )
 
     def _of_real(self, images: ImageSet, part: range) -> Tensors:
         return {"features": self.extractor(images.images(np.asarray(part))).cpu()}
@@ -205,7 +213,7 @@ class Exam:
         x, conditions = self._some_of(images, part)
         denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
         what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
-        highest = self.brush.sampler.sigma_max
+        highest = self.seeded_sampler.sampler.sigma_max
         with whole_float32():
             loss, at_images = denoising_loss(*what), drift_at_images(*what)
             own = drift_on_own_paths(denoiser, conditions, self.levels, noises, denoiser.weight, sigma_max=highest)
@@ -229,6 +237,6 @@ class Exam:
     def _some_of(self, images: ImageSet, part: range) -> tuple[Float[Tensor, "batch *shape"], Conditions]:
         """Evenly out of all images, which may be in the order of their classes."""
         chosen = spread(len(images), self.spec.drift_images).numpy()[part.start : part.stop]
-        x = from_uint8(images.images(chosen)).to(self.brush.device)
-        labels = images.labels(chosen) if self.brush.classes is not None else None
-        return x, NOTHING if labels is None else Conditions(labels=labels.to(self.brush.device))
+        x = from_uint8(images.images(chosen)).to(self.seeded_sampler.device)
+        labels = images.labels(chosen) if self.seeded_sampler.classes is not None else None
+        return x, NOTHING if labels is None else Conditions(labels=labels.to(self.seeded_sampler.device))

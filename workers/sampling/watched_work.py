@@ -8,29 +8,29 @@ from datetime import UTC, datetime, timedelta
 from workers.contract.compute import Workers
 from workers.contract.keys import RESULT
 from workers.contract.records import Phase
-from workers.sampling.pieces import Workshop, let_go
-from workers.sampling.source import settled_source
+from workers.sampling.pieces import PieceRunner, let_go
+from workers.sampling.source import resolved_source
 from workers.storage import ObjectStore, open_store
 from workers.tracking.fence import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, first_word
 from workers.training.backend import configure_backend
 from workers.training.hardware import device_name, peak_memory_bytes
 from workers.training.history import History
-from workers.training.run import Run, Wishes
+from workers.training.run import Run, RunRequests
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 
 
 @contextmanager
-def shift(
+def watched_work(
     run: Run,
     world: World,
     compute: Workers,
     *,
     phase: Phase,
-    heard: Callable[[], Wishes],
-    last_words: Callable[[str], object],
-) -> Iterator[Workshop]:
+    poll_requests: Callable[[], RunRequests],
+    on_hang: Callable[[str], object],
+) -> Iterator[PieceRunner]:
     """Until the block ends, a watchdog looks after this process, and the first one's progress is told.
 
     It leaves when asked to, and when a later attempt has begun.
@@ -39,26 +39,26 @@ def shift(
     configure_backend(compute)
 
     def wants_to_leave() -> bool:
-        return heard().stop or (world.is_first and newest_attempt(store, run.keys) > run.attempt)
+        return poll_requests().stop or (world.is_first and newest_attempt(store, run.keys) > run.attempt)
 
-    teller = _Teller(store, run, world, phase) if world.is_first else None
+    reporter = _ProgressReporter(store, run, world, phase) if world.is_first else None
     try:
-        with Watchdog(compute.hang_seconds, last_words) as watchdog:
-            yield Workshop(store, world, watchdog, wants_to_leave, teller.tell if teller else _nobody_listens)
+        with Watchdog(compute.hang_seconds, on_hang) as watchdog:
+            yield PieceRunner(store, world, watchdog, wants_to_leave, reporter.report if reporter else _ignore_progress)
     finally:
-        if teller:
-            teller.close()
+        if reporter:
+            reporter.close()
 
 
 def is_done(run: Run, world: World, store: ObjectStore) -> bool:
     """Whether an earlier attempt has written the result; then what it may have left of its pieces goes."""
     done = world.from_first(world.is_first and run.keys.results + RESULT in store.list(run.keys.results))
     if done and world.is_first:
-        let_go(store, run.keys, settled_source(store, run.keys))
+        let_go(store, run.keys, resolved_source(store, run.keys))
     return done
 
 
-class _Teller:
+class _ProgressReporter:
     """Says in the job's progress how many images are done, how fast, and when all will be."""
 
     def __init__(self, store: ObjectStore, run: Run, world: World, phase: Phase) -> None:
@@ -68,7 +68,7 @@ class _Teller:
         self._heartbeat = Heartbeat(store, run.keys.attempt(run.attempt).progress, first)
         self._begin: tuple[float, int, float] | None = None
 
-    def tell(self, done: int, total: int, share: float) -> None:
+    def report(self, done: int, total: int, share: float) -> None:
         now = time.monotonic()
         if self._begin is None or done == 0:  # the clock runs from when something is done
             self._begin = (now, done, share)
@@ -88,4 +88,4 @@ class _Teller:
         self._heartbeat.close()
 
 
-def _nobody_listens(_done: int, _total: int, _share: float) -> None: ...
+def _ignore_progress(_done: int, _total: int, _share: float) -> None: ...
