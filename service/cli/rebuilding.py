@@ -55,14 +55,16 @@ def rebuild(home: Home = None) -> None:
 
 def _beside_its_store(home: Path | None, *arguments: str) -> NoReturn:
     from service.embedded.parts import check_installed
-    from service.embedded.ports import choose
+    from service.embedded.ports import reserved
 
     folder, run, keys = state_of(home)
     check_installed()
-    with folder.exclusive():
-        ports = choose({}, last=run.ports)
-        with object_store(folder, ports, keys):
-            code = _administer(folder, ports, keys, *arguments)
+    with (
+        folder.exclusive(),
+        reserved({}, last=run.ports) as ports,
+        object_store(folder, ports, keys),
+    ):
+        code = _administer(folder, ports, keys, *arguments)
     raise typer.Exit(code)
 
 

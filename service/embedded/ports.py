@@ -2,7 +2,8 @@
 
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from service.embedded.documents import Ports
 from service.embedded.errors import PortInUse
@@ -16,15 +17,36 @@ _GRPC_OFFSET = 10_000  # SeaweedFS's own rule
 _RANGE = range(20_000, 22_700)
 
 
-def choose(asked: Mapping[str, int], *, last: Ports | None) -> Ports:
-    """A port for every server. `asked` is by field name of `Ports`.
+@contextmanager
+def reserved(asked: Mapping[str, int], *, last: Ports | None) -> Iterator[Ports]:
+    """A port for every server, which no other stack of this machine is given meanwhile. `asked` is by field of `Ports`.
+
+    Between our looking and the servers' start seconds pass, in which another stack would find the same ports free, and
+    each would take the other's servers for its own. So a port is claimed by an abstract Unix socket of its name, which
+    all users of the machine see, and which goes with this process, however that ends.
 
     Raises:
         PortInUse: if one that was asked for cannot be had.
     """
+    with ExitStack() as claims:
+
+        def claim(port: int) -> bool:
+            name = socket.socket(socket.AF_UNIX)
+            try:
+                name.bind(f"\0cdm-train-port-{port}")
+            except OSError:
+                name.close()
+                return False
+            claims.enter_context(name)
+            return True
+
+        yield _choose(asked, last, claim)
+
+
+def _choose(asked: Mapping[str, int], last: Ports | None, claim: Callable[[int], bool]) -> Ports:
     chosen: dict[str, int] = {}
     for name, port in asked.items():
-        if not _is_free(name, port) or port in chosen.values():
+        if port in chosen.values() or not _is_free(name, port) or not claim(port):
             flag = name.replace("_dashboard", "").replace("_", "-")
             raise PortInUse(
                 f"port {port} for {flag} is in use: give another with --{flag}-port, or none to have one chosen"
@@ -33,7 +55,9 @@ def choose(asked: Mapping[str, int], *, last: Ports | None) -> Ports:
     for name in Ports.model_fields:
         if name not in chosen:
             chosen[name] = next(
-                port for port in _candidates(name, last) if port not in chosen.values() and _is_free(name, port)
+                port
+                for port in _candidates(name, last)
+                if port not in chosen.values() and _is_free(name, port) and claim(port)
             )
     return Ports.model_validate(chosen)
 

@@ -11,7 +11,7 @@ from service.embedded.documents import Connection, Keys, Run
 from service.embedded.folder import Folder
 from service.embedded.part import Part, url
 from service.embedded.parts import check_installed, inherited_environment, parts
-from service.embedded.ports import choose
+from service.embedded.ports import reserved
 from service.embedded.supervision import Event, StackReady, answers, supervise
 
 _STALE_SECONDS = 5.0  # what a killed `cdm up` left behind is ending by itself
@@ -44,18 +44,20 @@ def up(folder: Folder, *, asked: Mapping[str, int], pause: Callable[[float], boo
         keys = Keys.read(folder.keys) or Keys.generate()
         processes.kill(keys.mark, grace_seconds=_STALE_SECONDS)
         last = Run.read(folder.run)
-        ports = choose(asked, last=last.ports if last else None)
-        keys.write(folder.keys)
-        seaweedfs.write_identities(folder, keys)
-        ray.forget_sessions(folder)
-        Connection(url=url(ports.api), api_key=keys.api_key).write(folder.connection)
-        pid, created_at = processes.identity()
-        run = Run(pid=pid, created_at=created_at, ready=False, ports=ports)
-        run.write(folder.run)
-        for event in _supervised(folder, run, keys, pause):
-            yield event
-            if isinstance(event, StackReady):  # written when it has been told, so that who waits for it was told, too
-                run.model_copy(update={"ready": True}).write(folder.run)
+        with reserved(asked, last=last.ports if last else None) as ports:
+            keys.write(folder.keys)
+            seaweedfs.write_identities(folder, keys)
+            ray.forget_sessions(folder)
+            Connection(url=url(ports.api), api_key=keys.api_key).write(folder.connection)
+            pid, created_at = processes.identity()
+            run = Run(pid=pid, created_at=created_at, ready=False, ports=ports)
+            run.write(folder.run)
+            for event in _supervised(folder, run, keys, pause):
+                yield event
+                if isinstance(
+                    event, StackReady
+                ):  # written when it has been told, so that who waits for it was told, too
+                    run.model_copy(update={"ready": True}).write(folder.run)
 
 
 def _supervised(folder: Folder, run: Run, keys: Keys, pause: Callable[[float], bool]) -> Generator[Event]:

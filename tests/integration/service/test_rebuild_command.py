@@ -14,7 +14,7 @@ import pytest
 from service.cli.rebuilding import object_store
 from service.embedded.documents import Keys, Run
 from service.embedded.folder import Folder
-from service.embedded.ports import choose
+from service.embedded.ports import reserved
 from service.embedded.seaweedfs import JOBS_BUCKET, client_environment
 from service.identifiers import new_id
 from service.jobs.lifecycle import JobState
@@ -32,7 +32,8 @@ def folder() -> Iterator[Folder]:
         folder = Folder.at(Path(scratch) / "home")
         folder.prepare()
         Keys.generate().write(folder.keys)
-        Run(pid=1, created_at=0, ready=False, ports=choose({}, last=None)).write(folder.run)
+        with reserved({}, last=None) as ports:
+            Run(pid=1, created_at=0, ready=False, ports=ports).write(folder.run)
         yield folder
 
 

@@ -1,13 +1,13 @@
 """Which ports a stack gets."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from service.embedded.documents import Ports
 from service.embedded.errors import PortInUse
-from service.embedded.ports import choose
+from service.embedded.ports import reserved
 
 
 @pytest.fixture
@@ -15,6 +15,21 @@ def taken() -> Iterator[int]:
     """A port on which another server listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
+
+
+def choose(asked: Mapping[str, int], *, last: Ports | None) -> Ports:
+    with reserved(asked, last=last) as ports:
+        return ports
+
+
+def test_stacks_that_start_at_the_same_time_get_other_ports() -> None:
+    with reserved({}, last=None) as first:
+        with reserved({}, last=first) as second:
+            assert not {*first.model_dump().values()} & {*second.model_dump().values()}
+        with pytest.raises(PortInUse, match=f"port {first.mlflow} for mlflow is in use"):
+            choose({"mlflow": first.mlflow}, last=None)
+
+    assert choose({}, last=first) == first
 
 
 def test_every_server_gets_a_port_of_its_own() -> None:

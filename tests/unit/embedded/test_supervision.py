@@ -14,7 +14,7 @@ import pytest
 from service.embedded import processes, supervision
 from service.embedded.errors import PartFailed
 from service.embedded.part import Part, Probe
-from service.embedded.ports import choose
+from service.embedded.ports import reserved
 from service.embedded.supervision import Event, PartDied, PartReady, StackReady, supervise
 
 SERVER = """
@@ -75,8 +75,9 @@ def pausing(_: float) -> bool:
 
 
 @pytest.fixture
-def ports() -> list[int]:
-    return list(choose({}, last=None).model_dump().values())[2:]
+def ports() -> Iterator[list[int]]:
+    with reserved({}, last=None) as ports:
+        yield list(ports.model_dump().values())[2:]
 
 
 def test_each_part_is_announced_when_it_answers_and_then_the_stack(stack: Stack, ports: list[int]) -> None:
