@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, StateConflict
 from service.jobs.records import JobRecord
 from service.jobs.views import Change, EvaluateEach, ForkCreate, JobCreate
 from service.metrics.downsampling import Point
@@ -17,6 +17,21 @@ from workers.contract.spec import TrainSpec, parse_spec
 
 _FIXED = ("network", "ema")  # what a checkpoint consists of
 _INHERITED = "so the parent's evaluations do not fit: give others, or null for none (`cdm fork --no-evaluations`)"
+
+
+def read_spec(job: JobRecord) -> TrainSpec:
+    """The document of a training.
+
+    Raises:
+        StateConflict: a later release of the service has taken it, and this one does not know all of it.
+    """
+    try:
+        return TrainSpec.model_validate_json(job.spec)
+    except ValidationError as error:
+        fields = ", ".join(each.pointer for each in problems_of(error))
+        raise StateConflict(
+            f"{job.id} was submitted to a later release of the service, with what this one does not know: {fields}"
+        ) from None
 
 
 def forked_spec(parent: TrainSpec, overrides: Mapping[str, Any], *, images_seen: int) -> TrainSpec:

@@ -113,9 +113,9 @@ class Submission:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
         parent = await self.find(job_id, project=origin.project)
         verbs.require(parent, "fork")
-        before = TrainSpec.model_validate_json(parent.spec)
+        before = forks.read_spec(parent)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
-            return made, forks.changes(before, TrainSpec.model_validate_json(made.spec))
+            return made, forks.changes(before, forks.read_spec(made))
         request = await self._with_priority(request, project=origin.project)
         source = await self._fork_origin(parent, request.source, new_job_id)
         spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)

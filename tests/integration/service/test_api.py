@@ -282,8 +282,11 @@ async def test_a_job_that_a_later_release_took_is_shown_by_every_route_as_it_was
         verbs = ("pause", "resume", "cancel", "archive", "restore")
         answers += [await served.api.post(f"{job}/{verb}") for verb in verbs]
         listed = (await served.api.get("/v1/jobs")).json()["data"]
+        forked = await served.api.post(f"{job}/fork", json={"overrides": {"seed": 7}})
 
     assert [answer.status_code for answer in answers] == [200] * 7
+    assert (forked.status_code, forked.json()["code"]) == (409, "state_conflict")
+    assert "/optimizer/of_tomorrow" in forked.json()["detail"]
     assert [answer.headers["ETag"] for answer in answers] == [f'"{number}"' for number in range(1, 8)]
     for shown in (*(answer.json() for answer in answers), *listed):
         assert (shown["spec"], shown["evaluations"]) == (foreign, evaluations)
