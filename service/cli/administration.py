@@ -130,11 +130,13 @@ def audit(
     client: Client,
     actor: Annotated[str | None, typer.Option(metavar="ID", help="Only what this one did.")] = None,
     target: Annotated[str | None, typer.Option(metavar="ID", help="Only what was done to this one.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Look back so far.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List who changed what, newest first."""
-    found, has_more = first(client.audit(actor=actor, target=target, limit=limit + 1), limit)
+    since = datetime.now(UTC) - timedelta(days=days) if days else None
+    found, has_more = first(client.audit(actor=actor, target=target, since=since, limit=limit + 1), limit)
     head = ("WHEN", "WHO", "PROJECT", "WHAT", "OF", "REQUEST")
     rows = (
         (local(one.at), one.actor, one.project, one.action, one.target or one.path or "", one.request_id or "")

@@ -77,8 +77,8 @@ class Client:
         self, *, since: datetime | None = None, until: datetime | None = None, all_projects: bool | None = None
     ) -> Usage:
         """Who has had how much of the cluster, by default in the last 30 days; for admins, of all projects."""
-        begin, end = since and since.isoformat(), until and until.isoformat()
-        return self._connection.get(Usage, path_to("usage"), since=begin, until=end, all_projects=all_projects)
+        period = _period(since, until)
+        return self._connection.get(Usage, path_to("usage"), all_projects=all_projects, **period)
 
     def audit(
         self,
@@ -86,10 +86,12 @@ class Client:
         actor: str | None = None,
         project: str | None = None,
         target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[AuditRow]:
         """Who changed what, newest first, for admins. `target` is an id: of a job, a key, a project."""
-        wanted = {"actor": actor, "project": project, "target": target}
+        wanted = {"actor": actor, "project": project, "target": target} | _period(since, until)
         return rows(self._connection, AuditPage, path_to("audit"), limit=limit, **wanted)
 
     def readiness(self) -> Readiness:
@@ -112,3 +114,7 @@ class Client:
     def __repr__(self) -> str:
         project = f", project={self._connection.project!r}" if self._connection.project else ""
         return f"Client({self._connection.address!r}, api_key='***'{project})"
+
+
+def _period(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
+    return {"since": since and since.isoformat(), "until": until and until.isoformat()}

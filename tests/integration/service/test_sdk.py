@@ -191,6 +191,9 @@ def test_what_is_repeated_after_a_lost_answer_is_done_once(service: Service, cli
     assert len(list(client.api_keys.list())) == 1
     done = [row.action for row in client.audit()]
     assert done == ["job.delete", "api_key.create", "project.create", "job.update", "job.create"]
+    *_, changed, _ = client.audit()
+    assert [row.action for row in client.audit(since=changed.at)] == done[:-1]
+    assert [row.action for row in client.audit(until=changed.at)] == done[-1:]
 
 
 def test_a_change_meant_for_another_state_is_refused(client: Client) -> None:

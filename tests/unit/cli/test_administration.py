@@ -94,6 +94,7 @@ def test_the_audit_says_who_did_what(service: Service) -> None:
 
     assert [(row["actor"], row["action"]) for row in rows] == [("bootstrap", "job.create")]
     assert "job.create" in service.cdm("audit").out
+    assert "job.create" in service.cdm("audit", "--days", "1").out
 
 
 def test_what_is_not_allowed_is_an_error_of_one_line(service: Service) -> None:
