@@ -77,8 +77,8 @@ class Client:
         self, *, since: datetime | None = None, until: datetime | None = None, all_projects: bool | None = None
     ) -> Usage:
         """Who has had how much of the cluster, by default in the last 30 days; for admins, of all projects."""
-        period = _period(since, until)
-        return self._connection.get(Usage, path_to("usage"), all_projects=all_projects, **period)
+        begin, end = _written(since), _written(until)
+        return self._connection.get(Usage, path_to("usage"), since=begin, until=end, all_projects=all_projects)
 
     def audit(
         self,
@@ -91,8 +91,9 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[AuditRow]:
         """Who changed what, newest first, for admins. `target` is an id: of a job, a key, a project."""
-        wanted = {"actor": actor, "project": project, "target": target} | _period(since, until)
-        return rows(self._connection, AuditPage, path_to("audit"), limit=limit, **wanted)
+        wanted = {"actor": actor, "project": project, "target": target}
+        begin, end = _written(since), _written(until)
+        return rows(self._connection, AuditPage, path_to("audit"), limit=limit, since=begin, until=end, **wanted)
 
     def readiness(self) -> Readiness:
         """What the service needs, and whether it answers. Not being ready is an answer here, not an error."""
@@ -116,5 +117,5 @@ class Client:
         return f"Client({self._connection.address!r}, api_key='***'{project})"
 
 
-def _period(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
-    return {"since": since and since.isoformat(), "until": until and until.isoformat()}
+def _written(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
