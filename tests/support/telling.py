@@ -9,8 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from service.cluster.base import ClusterUnreachable
 from service.cluster.ray import RayCluster
+from service.database.tables import jobs
 from service.errors import DatabaseUnavailable, JobGone, StateConflict
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
@@ -103,11 +106,21 @@ class Teller:
                     return
             if await condition():
                 return
+            await self._wait_for_locks()
             clock = parts.clock
             assert isinstance(clock, ManualClock)
             clock.advance(self.story.pace_seconds)
             self.journal.note(f"clock {clock.now.timestamp()}")
         raise AssertionError(f"stuck: never {what}")
+
+    async def _wait_for_locks(self) -> None:
+        """Until nobody holds a job: of a replica that froze in a transaction Postgres takes the rows after seconds.
+
+        Those are real ones, in which hundreds of rounds would pass.
+        """
+        with suppress(DatabaseUnavailable):
+            async with self.parts.database.reading() as connection:
+                await connection.execute(select(jobs.c.id).with_for_update())
 
     async def _is_due(self, step: Step) -> bool:
         if step.when is None:
@@ -139,8 +152,8 @@ class Teller:
 
     async def _is_at_rest(self) -> bool:
         """All have ended, nothing is left to be done for them, and the engine has none of them any more."""
-        jobs = [await self.store.find(job_id(number)) for number in range(len(self.story.ends))]
-        if not all(job and job.state.is_terminal and _is_done_with(job) for job in jobs):
+        found = [await self.store.find(job_id(number)) for number in range(len(self.story.ends))]
+        if not all(job and job.state.is_terminal and _is_done_with(job) for job in found):
             return False
         try:
             return not await self.store.with_log_due() and not await self.ray.list()
