@@ -10,6 +10,7 @@ busy machine.
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -93,7 +94,8 @@ def _drawing_row(name: str, images: int) -> str:
         noises = noises_of(0, range(PASS), x)
         denoising_loss(denoiser, x, conditions, LEVELS, noises, denoiser.weight)
         drift_at_images(denoiser, x, conditions, LEVELS, noises, denoiser.weight)
-        drift_on_own_paths(denoiser, conditions, LEVELS, noises, denoiser.weight)
+        highest = PRESETS[name].sampler.sigma_max
+        drift_on_own_paths(denoiser, conditions, LEVELS, noises, denoiser.weight, sigma_max=highest)
 
     pairs = [(_once(draw), _once(bare)) for _ in range(REPEATS)]
     drawn = median(pair[0] for pair in pairs) * 1000 / images
@@ -110,7 +112,7 @@ def _measure_rows() -> Iterator[str]:
         "memorisation": memorisation,
     }
     for name, measure in measures.items():
-        cells = [f"{_once(lambda m=measure, pair=pair: m(*pair)):.1f} s" for pair in sets.values()]
+        cells = [f"{_once(partial(measure, *pair)):.1f} s" for pair in sets.values()]
         yield f"| `{name}` | {' | '.join(cells)} |"
 
 

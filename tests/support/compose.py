@@ -15,7 +15,7 @@ from service.client import Client
 from tests.support.ray_head import free_ports
 
 ROOT = Path(__file__).parents[2]
-_IMAGES = ROOT / "tests/support/images"
+_IMAGES = ROOT / "tests/support/container_images"
 _STAND_INS = {
     "postgres:17-alpine": "postgres",
     "chrislusf/seaweedfs:4.48": "seaweedfs",
@@ -122,7 +122,7 @@ def compose_stack(folder: Path, *, keep_images: bool = True) -> Iterator[Compose
     output_of("deploy/compose/init.sh", folder=folder)
     chosen = {
         "COMPOSE_PROJECT_NAME": stack.project,
-        "COMPOSE_FILE": "docker-compose.yml:tests/support/images/build.yml",
+        "COMPOSE_FILE": "docker-compose.yml:tests/support/container_images/build.yml",
         "CDM_VERSION": "test",
         "API_PORT": str(api_port),
         "MLFLOW_PORT": str(mlflow_port),

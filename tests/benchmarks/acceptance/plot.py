@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
@@ -25,7 +26,9 @@ def draw(outcomes: Outcomes, path: Path) -> None:
     decades = 1.15 * max(_decades(of_case) for of_case in by_case.values())
     figure = Figure(figsize=(13, 0.36 * sum(heights) + 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    head, *rows = figure.subfigures(3, 1, height_ratios=[1.9, *(height + 2.6 for height in heights)])
+    head, *rows = cast(
+        Sequence[SubFigure], figure.subfigures(3, 1, height_ratios=[1.9, *(height + 2.6 for height in heights)])
+    )
     head.suptitle(_TITLE, fontsize=12, y=0.98)
     head.legend(handles=_legend(), loc="lower center", ncols=6, frameon=False, fontsize=9)
     for row, cases, height in zip(rows, _ROWS, heights, strict=True):
@@ -92,7 +95,7 @@ def _colour(outcome: Outcome) -> str:
 
 def _legend() -> list[Line2D]:
     dots = {"DSM alone": _GREY, "with consistency": _BLUE, "wrong estimator": _RED}
-    lines = {"DSM, shortest run": "--", "DSM, three times the compute": ":"}
+    lines: dict[str, Literal["--", ":"]] = {"DSM, shortest run": "--", "DSM, three times the compute": ":"}
     return [
         *(Line2D([], [], color=colour, marker="o", linestyle="", label=label) for label, colour in dots.items()),
         Line2D([], [], color="black", marker="|", markersize=11, markeredgewidth=2, linestyle="", label="mean"),

@@ -77,7 +77,8 @@ class Run:
         inputs = side_by_side(points * len(self.arms)), None, draws_side_by_side(draws * len(self.arms))
         self.objective.zero_grad()
         mean = masked_loss(self.arms, self.objective, self.objective(*inputs, frozen=self.average))
-        (len(self.arms) * len(of_step) * mean).backward()  # of the sum: each network has the gradient of its own loss
+        of_all = len(self.arms) * len(of_step) * mean  # the sum: each network has the gradient of its own loss
+        of_all.backward()  # type: ignore[no-untyped-call] # untyped in torch
         gradients = (weight.grad for weight in self.objective.parameters() if weight.grad is not None)
         for weight, gradient in zip(self.weights, _by_arm(gradients, len(self.arms)), strict=True):
             weight.grad = gradient

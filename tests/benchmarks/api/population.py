@@ -14,6 +14,7 @@ from service.identifiers import new_id
 from service.jobs.costs import cost_key
 from service.jobs.lifecycle import JobState
 from service.jobs.records import JobRecord, new_attempt
+from service.jobs.result_views import EventType
 from service.jobs.rows import event_row, job_row
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
@@ -108,7 +109,7 @@ def _events(job: JobRecord) -> Iterator[dict[str, Any]]:
     states = [*_MOVES, job.state] if job.attempt else [job.state]
     for sequence, state in enumerate(states, start=1):
         then = replace(job, state=state)
-        type_ = "created" if sequence == 1 else "state_changed"
+        type_: EventType = "created" if sequence == 1 else "state_changed"
         yield event_row(
             then, sequence=sequence, type=type_, actor=None, at=job.created_at + timedelta(seconds=sequence)
         )

@@ -8,6 +8,7 @@ compilation takes minutes for each network. Without a GPU this says so and ends.
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -69,7 +70,7 @@ def _plan(
     def draw() -> None:
         results.sampling.append(drawn("bf16", num_images=images, effort=effort))
 
-    done: dict[str, Callable[[], None]] = {name: lambda row=row: train(*row) for name, row in ROWS.items()}
+    done: dict[str, Callable[[], None]] = {name: partial(train, *row) for name, row in ROWS.items()}
     done |= {"checkpoints": checkpoint, "sampling": draw}
     names = [name for part in parts for name in (ROWS if part == "training" else [part])]
     return [(name, done[name]) for name in names]

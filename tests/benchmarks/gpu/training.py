@@ -126,7 +126,7 @@ def _counted(trainer: Trainer) -> int:
     """Multiplications and additions of matrix products and convolutions in a step, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         trainer.step()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def ceiling(precision: str, effort: Effort) -> float:
@@ -148,7 +148,7 @@ def _kernels(trainer: Trainer, effort: Effort) -> Iterator[tuple[str, float]]:
     for event in recorded.key_averages():
         if not effort.on_gpu:
             yield event.key, event.self_cpu_time_total / 1e3 / _PROFILED_STEPS
-        elif event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
+        elif event.device_type.name == "CUDA" and not event.is_user_annotation:
             yield event.key, event.self_device_time_total / 1e3 / _PROFILED_STEPS
 
 
