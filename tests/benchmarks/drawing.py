@@ -59,7 +59,8 @@ def _page(images: int) -> Iterator[str]:
     seconds = _seconds(lambda: features(pixels)) * 1000 / images
     yield f"\nFeatures (`lite0`) of 1,000 images of 32x32 take {seconds:.1f} s, bound by their network, which sees"
     yield "them at 128x128. Those of training images are computed once for an image set. What compares each image"
-    yield "with each grows with the square of their number; `frechet_distance` is bound by the eigenvalues of a matrix."
+    yield "with each grows with the square of their number; `frechet_distance` is bound by the eigenvalues of a matrix,"
+    yield "which it does not need where there are fewer images than features have dimensions (1,280)."
 
 
 def _drawing_row(name: str, images: int) -> str:
