@@ -162,7 +162,7 @@ class Teller:
 
 
 def _is_done_with(job: JobRecord) -> bool:
-    return not (job.record_due or job.purge_due or job.mlflow_due_until)
+    return not (job.record_due or job.purge_due or job.mlflow_due_until or job.dataset is None)
 
 
 async def report(store: JobStore, num_jobs: int) -> list[dict[str, Any]]:
