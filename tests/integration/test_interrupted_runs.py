@@ -47,7 +47,7 @@ runpy.run_module("workers", run_name="__main__")
 """
 
 
-LONG = {"duration_images": 704, "cadence": {"log_images": 32, "checkpoint_images": 352}}
+LONG = {"duration_images": 768, "cadence": {"log_images": 32, "checkpoint_images": 384}}
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,11 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_pa
 def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_not(
     tmp_path: Path, store: LocalStore, undisturbed: LocalStore
 ) -> None:
-    killed_after = random.randrange(352, 480, 32)  # noqa: S311 (said in the message)
+    killed_after = random.randrange(384, 544, 32)  # noqa: S311 (said in the message)
     write_spec(tmp_path, **LONG)
     launcher = (sys.executable, "-c", TELLING_AT_ONCE)
     killed = subprocess.Popen(command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.PIPE)
-    checkpoint = KEYS.checkpoint(352, 1)
+    checkpoint = KEYS.checkpoint(384, 1)
 
     wait_until(
         lambda: max(losses(store), default=0) > killed_after and store.list(f"{checkpoint}MANIFEST.json"),
@@ -106,11 +106,11 @@ def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_n
 
     assert again.returncode == 0, (killed_after, again.stderr)
     for name in ("network", "ema", "optimizer"):
-        ours, theirs = (KEYS.checkpoint(704, attempt) + f"{name}.safetensors" for attempt in (2, 1))
+        ours, theirs = (KEYS.checkpoint(768, attempt) + f"{name}.safetensors" for attempt in (2, 1))
         assert store.get(ours) == undisturbed.get(theirs), killed_after
     progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
     assert progress.resume
-    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 352)
+    assert (progress.resume.verdict, progress.resume.images_seen) == ("bit_exact", 384)
     assert progress.resume.compared_rows > 0
     assert progress.ledger.recomputed > 0
     assert progress.ledger.useful > 0
@@ -120,8 +120,8 @@ def test_a_run_that_decides_itself_when_checkpoints_pay_is_the_run_that_was_told
     tmp_path: Path, store: LocalStore, undisturbed: LocalStore
 ) -> None:
     """Killed after its first one, which here comes with the first row; the next would pay minutes later."""
-    retention = {"keep_last": 1, "keep_every_images": 352}
-    write_spec(tmp_path, duration_images=704, cadence={"log_images": 32, "checkpoint_images": "auto"} | retention)
+    retention = {"keep_last": 1, "keep_every_images": 384}
+    write_spec(tmp_path, duration_images=768, cadence={"log_images": 32, "checkpoint_images": "auto"} | retention)
     launcher = (sys.executable, "-c", SAVING_AT_ONCE)
     killed = subprocess.Popen(
         command(tmp_path, launcher=launcher), env=environment(tmp_path), stdout=subprocess.DEVNULL
@@ -137,12 +137,12 @@ def test_a_run_that_decides_itself_when_checkpoints_pay_is_the_run_that_was_told
 
     assert again.returncode == 0, again.stderr
     for name in ("network", "ema", "optimizer"):
-        ours, theirs = (KEYS.checkpoint(704, attempt) + f"{name}.safetensors" for attempt in (2, 1))
+        ours, theirs = (KEYS.checkpoint(768, attempt) + f"{name}.safetensors" for attempt in (2, 1))
         assert store.get(ours) == undisturbed.get(theirs)
     assert losses(store) | losses(store, attempt=2) == losses(undisturbed)
     assert [key for key in store.list(KEYS.checkpoints) if key.endswith("MANIFEST.json")] == [
-        KEYS.checkpoint(352, 2) + "MANIFEST.json",
-        KEYS.checkpoint(704, 2) + "MANIFEST.json",
+        KEYS.checkpoint(384, 2) + "MANIFEST.json",
+        KEYS.checkpoint(768, 2) + "MANIFEST.json",
     ]
     progress = Progress.model_validate_json(store.get(KEYS.attempt(2).progress))
     assert progress.resume

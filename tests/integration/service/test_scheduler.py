@@ -325,13 +325,19 @@ async def test_why_and_where_a_job_waits_is_shown_in_the_job_and_in_the_queue(tm
     assert all(entry["message"] for entry in queue)
 
 
+async def crowd_with_impossible_jobs(plane: Plane) -> str:
+    """Hundreds of one project, each larger than the cluster, all but the one that is returned of a high priority."""
+    too_large = await plane.job(await submitted(plane, workers=4))
+    for number in range(500):
+        await plane.jobs.create(replace(too_large, id=f"{too_large.id}{number:03}", priority=2))
+    return too_large.id
+
+
 async def test_a_project_with_hundreds_of_jobs_that_cannot_start_holds_up_no_other(
     plane: Plane, sized: Callable[[float], None]
 ) -> None:
     sized(2)
-    too_large = await plane.job(await submitted(plane, workers=4))
-    for number in range(500):
-        await plane.jobs.create(replace(too_large, id=f"{too_large.id}{number:03}", priority=2))
+    await crowd_with_impossible_jobs(plane)
     small = await plane.service.submit(JobCreate(spec=of(2)), origin=replace(ORIGIN, project="other"))
 
     await plane.settle()
@@ -345,13 +351,11 @@ async def test_hundreds_of_jobs_that_can_never_start_hold_up_none_behind_them(
     plane: Plane, sized: Callable[[float], None]
 ) -> None:
     sized(2)
-    too_large = await plane.job(await submitted(plane, workers=4))
-    for number in range(500):
-        await plane.jobs.create(replace(too_large, id=f"{too_large.id}{number:03}", priority=2))
+    too_large = await crowd_with_impossible_jobs(plane)
     small = await submitted(plane, workers=2)
 
     await plane.settle()
 
-    assert await state_and_reason(plane, too_large.id, small) == [("queued", None), ("starting", None)]
+    assert await state_and_reason(plane, too_large, small) == [("queued", None), ("starting", None)]
     (first,) = await plane.jobs.queue(limit=1)
     assert first.reason == "exceeds_cluster"
