@@ -52,7 +52,8 @@ def evaluations(objective: Objective, term: Consistency, **options: Any) -> list
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_shares_of_all_workers_average_to_the_whole_batch(estimator: str, dropout: float) -> None:
-    term = configured(estimator, batch_fraction=0.5)
+    independent = {"dropout": "independent"} if estimator == "paper" else {}
+    term = configured(estimator, batch_fraction=0.5, **independent)
     objective, frozen = Objective(small_denoiser(dropout=dropout), term), small_denoiser(1)
     images, labels = batch()
     draws = drawn(term, dropout=dropout, label_dropout=0.3)
@@ -167,6 +168,36 @@ def test_masks_are_shared_for_the_variance_of_independent_ones_would_pass_for_in
     assert independent > 1e-2
     assert measured(Dropping(), "shared") < 0.2 * independent
     assert abs(measured(Dropping(), "off")) < 1e-3 * independent + 1e-4
+
+
+def masks_of_each_evaluation(**fields: Any) -> list[Tensor]:
+    """The keys of the masks with which the estimator `paper` evaluates four images, one row for each copy of them."""
+    term = configured("paper", steps=3, **fields)
+    seen: list[Tensor] = []
+    denoiser = small_denoiser(dropout=0.2)
+    denoiser.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2].dropout.keys))
+    Objective(denoiser, term)(*batch(), drawn(term, sub=4, dropout=0.2))
+    first, *others = seen
+    return [first[:4], *(copy for keys in others for copy in keys.view(-1, 4))]
+
+
+def test_the_released_masks_differ_between_all_evaluations_and_others_are_shared() -> None:
+    shared, independent = masks_of_each_evaluation(), masks_of_each_evaluation(dropout="independent")
+
+    assert len(shared) == len(independent) == 7  # the first, and two chains in two steps and at their ends
+    assert all(torch.equal(keys, shared[0]) for keys in shared)
+    assert len(torch.cat(independent).unique()) == 7 * 4
+
+
+def test_independent_masks_add_their_variance_to_the_loss_as_released() -> None:
+    def measured(mode: str) -> float:
+        term = configured("paper", dropout=mode)
+        images = 0.5 * torch.randn(1024, *SHAPE, generator=torch.Generator().manual_seed(0))
+        draws = drawn(term, num_images=1024, sub=1024, dropout=0.13)
+        with torch.no_grad():
+            return float(Objective(small_denoiser(dropout=0.13), term)(images, None, draws).consistency.mean())
+
+    assert measured("independent") > 3 * measured("shared") > 0
 
 
 def test_the_total_is_both_means_the_term_s_times_lambda() -> None:

@@ -27,7 +27,8 @@ class EvaluateSpec(Drawing):
 
     Beside the training images it draws classes as often as these have them. Those of `classes` it draws evenly, beside
     the training images of these classes alone; losses and gaps are of all.
-    EDM's protocol is 50,000 images, three times, beside all training images.
+    EDM's protocol is 50,000 images, three times, beside all training images, with classes drawn evenly, as beside a
+    `reference`.
     """
 
     kind: Literal["evaluate"]

@@ -9,6 +9,7 @@ from torch import Tensor
 NO_CLASS = -1
 _POSITIVE = 2**62 - 1
 _SMALLEST_SPREAD = 2**16  # bits: tiny images, too, get masks that have little in common
+_FIRST_REDRAWN, _MOST_COPIES = 2**32, 2**16  # beyond the number of any layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class DropoutNoise:
 
     def repeated(self, times: int) -> "DropoutNoise":
         return replace(self, keys=self.keys.repeat(times))
+
+    def redrawn(self, times: int, evaluation: int) -> "DropoutNoise":
+        """Other masks for each of so many copies of the images, and others again in another evaluation (from 0)."""
+        numbers = [_FIRST_REDRAWN + evaluation * _MOST_COPIES + copy for copy in range(times)]
+        return replace(self, keys=torch.cat([_mixed(self.keys, number) for number in numbers]))
 
 
 def draw_dropout(
@@ -83,6 +89,10 @@ class Conditions:
             None if self.augmentation is None else self.augmentation.repeat(times, 1),
             None if self.dropout is None else self.dropout.repeated(times),
         )
+
+    def redrawn(self, times: int, evaluation: int) -> "Conditions":
+        """As `repeated`, with dropout masks that no other copy and no other evaluation has."""
+        return replace(self.repeated(times), dropout=self.dropout and self.dropout.redrawn(times, evaluation))
 
     def without_dropout(self) -> "Conditions":
         return replace(self, dropout=None)

@@ -32,6 +32,13 @@ class Start:
     sigma: Float[Tensor, " batch"]
     sigma_next: Float[Tensor, " batch"]
     conditions: Conditions
+    independent_masks: bool = False
+
+    def conditions_of(self, copies: int, *, evaluation: int) -> Conditions:
+        """What the network is told in its further evaluations, numbered from 0, of so many copies of the images."""
+        if self.independent_masks:
+            return self.conditions.redrawn(copies, evaluation)
+        return self.conditions.repeated(copies)
 
 
 def num_chains(term: Consistency) -> int:
@@ -98,11 +105,10 @@ def reverse_process(
     repeats = (chains, *[1] * (start.x.ndim - 1))
     x, denoised = start.x.repeat(repeats), start.denoised.detach().repeat(repeats)
     levels = _levels(start.sigma, start.sigma_next, steps=len(noises)).repeat(1, chains)
-    conditions = start.conditions.repeated(chains)
     with torch.no_grad():
         for number, noise in enumerate(noises.flatten(1, 2)):
             if number:
-                denoised = denoise(x, levels[number], conditions)
+                denoised = denoise(x, levels[number], start.conditions_of(chains, evaluation=number))
             x = step(x, denoised, levels[number], levels[number + 1], noise)
     return x.view(chains, *start.x.shape)
 
@@ -112,7 +118,7 @@ def gaps(
 ) -> Float[Tensor, "samples batch *shape"]:
     """D(x_s, s) - D(x_t, t) of each sample, all in one evaluation."""
     samples = len(x_next)
-    sigma_next, conditions = start.sigma_next.repeat(samples), start.conditions.repeated(samples)
+    sigma_next, conditions = start.sigma_next.repeat(samples), start.conditions_of(samples, evaluation=0)
     return denoise(x_next.flatten(0, 1), sigma_next, conditions).view_as(x_next) - start.denoised
 
 

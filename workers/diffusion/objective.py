@@ -141,13 +141,14 @@ class Objective(nn.Module):
         return Terms(draws.sigma, dsm, gap * weight[: len(gap)] if self.term.weighting == "dsm" else gap)
 
     def _start(self, term: Consistency, x: Tensor, denoised: Tensor, draws: Draws, conditions: Conditions) -> Start:
-        """The images with the term. Its evaluations must have the same masks, or the variance of masks would count."""
+        """The images with the term. Unless its evaluations have the same masks, the variance of masks counts, too."""
         part = slice(len(draws.sigma_next))
         x, denoised, sigma, conditions = x[part], denoised[part], draws.sigma[part], conditions.part(part)
         if conditions.dropout and term.dropout == "off" and term.estimator != "target":
             conditions = conditions.without_dropout()
             denoised = self.denoiser(x, sigma, conditions)
-        return Start(x, denoised, sigma, draws.sigma_next, conditions)
+        independent = term.dropout == "independent"
+        return Start(x, denoised, sigma, draws.sigma_next, conditions, independent_masks=independent)
 
     def total(self, terms: Terms) -> Float[Tensor, ""]:
         """DSM + lambda consistency, each the mean over its own images: lambda means the same at any fraction."""

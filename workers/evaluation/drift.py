@@ -28,7 +28,7 @@ from workers.diffusion.samplers import dpmpp_2m_path
 from workers.diffusion.transfer import to_device
 from workers.evaluation.standard_error import standard_error
 
-# Evenly spaced in ln sigma, whose normal distribution in training covers the middle: three lie within its standard
+# Evenly spaced in ln sigma, whose normal distribution in training covers the middle: four lie within its standard
 # deviation. Of the samplers' range, 0.002 to 80, the ends are left out: below 0.01 noise is finer than the steps of
 # 8 bits, 2 / 255, and above 40 next to nothing of an image can be told.
 LEVELS = tuple(0.01 * 4000 ** (number / 11) for number in range(12))

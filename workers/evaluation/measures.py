@@ -50,6 +50,7 @@ def compare_with_images(
     searched = spread(len(real), _MOST_SEARCHED)
     known = memorisation(blocks[0].to(device), real[searched].to(device))
     apart = frechet_distance(Statistics.of(ours, device), Statistics.of(others, device))
+    apart *= _bias(len(blocks[0]), len(real)) / _bias(len(ours), len(others))
     measures = {
         config.frechet_name: _of_blocks(frechet, floor=apart),
         config.kernel_name: _of_kernels(kernel, floor=kernel_distance(ours, others, device=device).value),
@@ -84,6 +85,11 @@ def _of_kernels(distances: Sequence[KernelDistance], *, floor: float) -> Measure
         one = distances[0]
         return measure.model_copy(update={"standard_error": one.standard_error, "shares": one.shares})
     return measure
+
+
+def _bias(count: int, other_count: int) -> float:
+    """What the Fréchet distance of so many images of one distribution is proportional to."""
+    return 1 / count + 1 / other_count
 
 
 def _halves(real: Features, count: int) -> tuple[Features, Features]:

@@ -29,7 +29,9 @@ from workers.training.world import World
 log = structlog.get_logger()
 
 REPORT, PLOT = "report.html", "report.png"
-_MAY_DIFFER = ("objective.", "compute.", "cadence.")  # of what a pair learns from and when, these decide nothing
+# Neither these decide which images and noise a pair sees nor by which arithmetic, but for some of `compute`.
+_MAY_DIFFER = ("objective.consistency", "compute.", "cadence.")
+_ARITHMETIC = ("compute.precision", "compute.tf32", "compute.compile")
 
 
 def run_compare(
@@ -77,7 +79,7 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
         differences=differences,
         is_paired=job.origin == control.origin
         and len(devices) <= 1
-        and all(name.startswith(_MAY_DIFFER) for name in differences),
+        and all(name.startswith(_MAY_DIFFER) and name not in _ARITHMETIC for name in differences),
         devices=tuple(sorted(devices)),
         pairs=found,
         conclusions=tuple(conclusions(job.side, control.side, found)),

@@ -76,13 +76,32 @@ def test_trainings_on_gpus_of_different_models_are_no_pair_for_they_had_other_no
     assert "different devices" not in pair.file("beside-like", "report.html").decode()
 
 
-def _trained_on(pair: Gallery, name: str, device: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "is_paired"),
+    [({"microbatch_images": 4}, True), ({"precision": "bfloat16"}, False), ({"tf32": False}, False)],
+)
+def test_the_same_noise_is_not_enough_where_arithmetic_differs(
+    pair: Gallery, changes: dict[str, object], is_paired: bool
+) -> None:
+    name = "-".join(map(str, changes))
+    pair.run(f"of-{name}", "evaluate", **SMALL)
+    _trained_on(pair, "plain", "A100")
+    _trained_on(pair, name, "A100", **changes)
+
+    pair.run(f"beside-{name}", "compare", spec={"job_id": "plain", "control_job_id": name})
+
+    found = Comparison.model_validate_json(pair.result(f"beside-{name}"))
+    assert list(found.differences) == [f"compute.{field}" for field in changes]
+    assert found.is_paired == is_paired
+
+
+def _trained_on(pair: Gallery, name: str, device: str, **compute: object) -> None:
     """A training like the one that is there, whose workers said so of themselves."""
     store, trained, keys = pair.store, JobKeys(TRAINED), JobKeys(name)
     for key in store.list(trained.root):
         store.put(key.replace(trained.root, keys.root), store.get(key))
     spec = TrainSpec.model_validate_json(store.get(trained.spec))
-    on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu"})})
+    on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu", **compute})})
     store.put(keys.spec, on_gpu.model_dump_json().encode())
     told = first_word(160, 1, phase="training", images_seen=160, device=device)
     store.put(keys.attempt(1).progress, told.model_dump_json().encode())
