@@ -94,9 +94,9 @@ class Paper(_Estimator):
     """The released CDM: two samples by five Euler-Maruyama steps, absolute interval, unweighted, lambda 10, all images.
 
     Mended: all evaluations are told how their image was augmented, and the first one of the chains is the one that
-    denoising score matching has made. By default they share their dropout masks, too. The released code draws masks anew for each
-    evaluation, as `dropout: independent` does: that adds the variance of predictions over masks to the loss, which can
-    be most of it, and acts as a regulariser of its own. The published FIDs were trained so.
+    denoising score matching has made. By default they share their dropout masks, too. The released code draws masks
+    anew for each evaluation, as `dropout: independent` does: that adds the variance of predictions over masks to the
+    loss, which can be most of it, and acts as a regulariser of its own. The published FIDs were trained so.
     """
 
     estimator: Literal["paper"]
