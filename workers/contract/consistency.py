@@ -54,8 +54,11 @@ class _Estimator(Document):
     batch_fraction: Annotated[float, Field(gt=0, le=1, description="Share of the batch that carries the term")] = 0.25
     start: Annotated[float, Field(ge=0, lt=1, description="Share of the run that goes by before the term is on")] = 0.0
     dropout: Annotated[
-        Literal["shared", "off"],
-        Field(description="shared: one mask for all predictions of an image; off: none, for one more evaluation"),
+        Literal["shared", "off", "independent"],
+        Field(
+            description="shared: one mask for all predictions of an image; off: none, for one more evaluation; "
+            "independent, for paper only: another for each prediction, as in the released code"
+        ),
     ] = "shared"
 
 
@@ -107,10 +110,6 @@ class Paper(_Estimator):
     interval: Interval = AbsoluteInterval(kind="absolute")
     steps: Annotated[int, Field(gt=0, le=16, description="Steps of the reverse process per interval")] = 5
     batch_fraction: Annotated[float, Field(gt=0, le=1, description="Share of the batch that carries the term")] = 1.0
-    dropout: Annotated[
-        Literal["shared", "off", "independent"],
-        Field(description="As of other estimators; independent: new masks in each evaluation, as in the released code"),
-    ] = "shared"
 
 
 Consistency = Annotated[Symmetric | Asymmetric | Antithetic4 | Target | Paper, Field(discriminator="estimator")]
@@ -134,6 +133,9 @@ def consistency_problems(term: Symmetric | Asymmetric | Antithetic4 | Target | P
     if term.estimator == "paper" and term.steps == 1:
         reason = "one Euler-Maruyama step is too biased; take 2 or more, or the estimator symmetric"
         problems.append(Problem("/steps", "biased", reason))
+    if term.estimator != "paper" and term.dropout == "independent":
+        reason = "the variance of predictions over masks would pass for inconsistency; set it to shared"
+        problems.append(Problem("/dropout", "biased", reason))
     if term.estimator == "target" and term.dropout == "off":
         reason = "target regresses the prediction of score matching, with its masks; set it to shared"
         problems.append(Problem("/dropout", "no_effect", reason))

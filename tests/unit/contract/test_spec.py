@@ -142,6 +142,7 @@ def test_passes_that_do_not_divide_a_worker_s_share_are_refused_with_the_mend() 
             "0.1",
         ),
         ({"estimator": "target", "dropout": "off"}, "/dropout", "shared"),
+        ({"estimator": "symmetric", "dropout": "independent"}, "/dropout", "shared"),
         (
             {"estimator": "paper", "interval": {"kind": "absolute", "length_min": 0.05}},
             "/interval/length_min",
