@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -65,6 +66,29 @@ def refuse(*problems: Problem) -> None:
     if problems:
         message = "; ".join(map(str, problems)).replace("{", "{{").replace("}", "}}")
         raise PydanticCustomError("crossed_fields", message, {"problems": problems})
+
+
+class SpecError(ValueError):
+    """What a document names does not fit, or cannot be had; the message says what to change.
+
+    `field`: which it is, dotted; empty as long as that is not known.
+    """
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(reason, field)
+        self.reason, self.field = reason, field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}" if self.field else self.reason
+
+
+@contextmanager
+def in_field(name: str) -> Iterator[None]:
+    """What is wrong in here is wrong in this field of a document, or in a field within it."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(error.reason, f"{name}.{error.field}" if error.field else name) from error.__cause__
 
 
 class Refusal(Protocol):

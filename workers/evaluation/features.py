@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from workers.contract.document import SpecError, in_field
 from workers.contract.features import LITE0_SHA256, Inception, Lite0
 from workers.evaluation import inception, lite0
-from workers.evaluation.errors import FeaturesError
 from workers.evaluation.precision import whole_float32
 from workers.evaluation.weights import load_weights, read_state_dict
 from workers.storage import JobFiles
@@ -61,13 +61,14 @@ def _pixels(images: UInt8[Tensor, "batch channels height width"], device: torch.
     return images.to(device).expand(-1, 3, -1, -1).float().contiguous(memory_format=torch.channels_last)
 
 
+@in_field("features")
 def open_features(
     config: Lite0 | Inception, *, device: torch.device | str = "cpu", job_files: JobFiles | None = None
 ) -> Extractor:
     """Load a feature network onto a device. `job_files`: what a job can read beside paths and buckets; None: nothing.
 
     Raises:
-        FeaturesError: its weights are not there, or not those that the document names.
+        SpecError: its weights are not there, or not those that the document names.
     """
     match config:
         case Lite0():
@@ -83,19 +84,17 @@ def open_features(
 def _lite0() -> nn.Module:
     package = find_spec(_LITE0_PACKAGE)
     if package is None or package.origin is None:
-        raise FeaturesError(f"features: lite0 needs the package {_LITE0_NAME} where the workers run; install it")
+        raise SpecError(f"lite0 needs the package {_LITE0_NAME} where the workers run; install it")
     location = str(Path(package.origin).parent / _LITE0_FILE)
     try:
         return _loaded(lite0.Lite0Features(), location, LITE0_SHA256, None)
-    except FeaturesError as error:
-        raise FeaturesError(f"features: install {_LITE0_NAME} again: {error}") from None
+    except SpecError as error:
+        raise SpecError(f"install {_LITE0_NAME} again: {error}") from None
 
 
+@in_field("weights")
 def _inception(config: Inception, job_files: JobFiles | None) -> nn.Module:
-    try:
-        return _loaded(inception.InceptionFeatures(), config.weights, config.sha256, job_files)
-    except FeaturesError as error:
-        raise FeaturesError(f"features.weights: {error}") from None
+    return _loaded(inception.InceptionFeatures(), config.weights, config.sha256, job_files)
 
 
 def _loaded(network: nn.Module, location: str, digest: str, job_files: JobFiles | None) -> nn.Module:

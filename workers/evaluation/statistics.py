@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from workers.evaluation.errors import StatisticsError
+from workers.contract.document import SpecError
 
 _ROWS = 4096  # of features that are in float64 at once
 _ROUNDING = torch.finfo(torch.float64).eps
@@ -77,19 +77,19 @@ class Statistics:
         """Read that layout, with or without `count`. No pickle in it is run.
 
         Raises:
-            StatisticsError: it is no such file, or holds what no features have.
+            SpecError: it is no such file, or holds what no features have.
         """
         mean, covariance, count = _arrays(data)
         dimensions = len(mean) if mean.ndim == 1 else 0
         if not dimensions or covariance.shape != (dimensions, dimensions):
             shapes = f"{[*mean.shape]} and {[*covariance.shape]}"
-            raise StatisticsError(f"mu and sigma are of shapes {shapes}, not [n] and [n, n]")
+            raise SpecError(f"mu and sigma are of shapes {shapes}, not [n] and [n, n]")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise StatisticsError("mu or sigma is not finite everywhere; compute it again")
+            raise SpecError("mu or sigma is not finite everywhere; compute it again")
         if np.abs(covariance - covariance.T).max() > _ASYMMETRY * np.abs(covariance).max():
-            raise StatisticsError("sigma is not symmetric, so it is no covariance")
+            raise SpecError("sigma is not symmetric, so it is no covariance")
         if (np.diagonal(covariance) < 0).any():
-            raise StatisticsError("sigma has a negative variance on its diagonal, so it is no covariance")
+            raise SpecError("sigma has a negative variance on its diagonal, so it is no covariance")
         return cls(count, torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2))
 
 
@@ -103,10 +103,10 @@ def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray, int | None]:
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
             found = {name: np.asarray(loaded[name]) for name in loaded.files if name in ("mu", "sigma", "count")}
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged archive may not raise
-        raise StatisticsError(f"not a NumPy archive of numbers: {error}") from None
+        raise SpecError(f"not a NumPy archive of numbers: {error}") from None
     wrong = [name for name in ("mu", "sigma") if name not in found or found[name].dtype.kind != "f"]
     if wrong:
-        raise StatisticsError(f"it has no array of floating-point numbers {wrong[0]!r}; EDM's layout is mu and sigma")
+        raise SpecError(f"it has no array of floating-point numbers {wrong[0]!r}; EDM's layout is mu and sigma")
     return found["mu"].astype(np.float64), found["sigma"].astype(np.float64), _count(found.get("count"))
 
 

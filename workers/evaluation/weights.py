@@ -7,7 +7,7 @@ from io import BytesIO
 import torch
 from torch import Tensor, nn
 
-from workers.evaluation.errors import FeaturesError
+from workers.contract.document import SpecError
 from workers.matching import tensor_mismatch
 from workers.storage import JobFiles, read_location
 
@@ -18,23 +18,21 @@ def read_state_dict(location: str, *, digest: str, job_files: JobFiles | None) -
     """The tensors of a PyTorch file at a path or URL such as `s3://bucket/file.pth`, on the CPU. Nothing in it is run.
 
     Raises:
-        FeaturesError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
+        SpecError: it cannot be read, its bytes have another sha256, or it holds anything but tensors by name.
     """
     try:
         data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
     except (OSError, ValueError) as error:
-        raise FeaturesError(str(error)) from None
+        raise SpecError(str(error)) from None
     if (found := sha256(data).hexdigest()) != digest:
-        raise FeaturesError(f"{location}: its sha256 is {found}, the document says {digest}")
+        raise SpecError(f"{location}: its sha256 is {found}, the document says {digest}")
     try:
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged or hostile file may not raise
         reason = str(error).strip().partition("\n")[0]
-        raise FeaturesError(
-            f"{location} was refused, nothing in it was run: {reason or type(error).__name__}"
-        ) from None
+        raise SpecError(f"{location} was refused, nothing in it was run: {reason or type(error).__name__}") from None
     if not isinstance(content, Mapping) or not all(isinstance(each, Tensor) for each in content.values()):
-        raise FeaturesError(f"{location} is not a dictionary of tensors; bring a state_dict")
+        raise SpecError(f"{location} is not a dictionary of tensors; bring a state_dict")
     return dict(content)
 
 
@@ -42,12 +40,12 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, location:
     """Put them into a network. Not asked for, and not minded: its classifier `fc`, and counts of batches seen.
 
     Raises:
-        FeaturesError: they are those of another network, naming the first few tensors that differ.
+        SpecError: they are those of another network, naming the first few tensors that differ.
     """
     expected = {name: tensor for name, tensor in network.state_dict().items() if not _is_idle(name)}
     given = {name: tensor for name, tensor in tensors.items() if not _is_idle(name)}
     if mismatch := tensor_mismatch(given, expected):
-        raise FeaturesError(f"{location} is of another network: {mismatch}")
+        raise SpecError(f"{location} is of another network: {mismatch}")
     network.load_state_dict(given, strict=False)
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import structlog
 
+from workers.contract.document import SpecError
 from workers.contract.files import files_of
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.locations import is_of_the_web
 from workers.data import DatasetError
 from workers.data.fetching import OnBytes, elsewhere, fetched
-from workers.jobs.failures import SpecMismatchError
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -24,7 +24,7 @@ def bring_from_the_web(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, on_b
     `on_bytes` hears of what comes; it may raise to end this.
 
     Raises:
-        SpecMismatchError: one cannot be had; the message names the field.
+        SpecError: one cannot be had; the message names the field.
     """
     for pointer, url in files_of(spec).items():
         if not is_of_the_web(url) or _is_there(store, keys.brought(url)):
@@ -33,7 +33,7 @@ def bring_from_the_web(spec: AnySpec, keys: JobKeys, store: ObjectStore, *, on_b
             with fetched(elsewhere(url, is_known=False), None, on_bytes=on_bytes) as (file, name):
                 _put(file, name, keys.brought(url), store)
         except DatasetError as error:
-            raise SpecMismatchError(f"{pointer.strip('/').replace('/', '.')}: {error}") from None
+            raise SpecError(str(error), field=pointer.strip("/").replace("/", ".")) from None
         log.info("file.brought", name=name)
 
 

@@ -9,14 +9,14 @@ import structlog
 
 from workers.contract.comparing import CompareSpec, Comparison
 from workers.contract.curves import is_alike
+from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
 from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, metric_curves, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
-from workers.jobs.failures import SpecMismatchError
 from workers.sampling.evaluation_results import DRIFT, TIMELINE
-from workers.sampling.network import SourceError, Trained
+from workers.sampling.network import Trained
 from workers.sampling.watched_work import watched_work
 from workers.storage import ObjectStore, open_store
 from workers.tracking.findings import evaluations_of
@@ -40,7 +40,7 @@ def run_compare(
     """Compare, and write it down.
 
     Raises:
-        SpecMismatchError: one of them has not begun, or there are no evaluations that compare.
+        SpecError: one of them has not begun, or there are no evaluations that compare.
     """
     store = open_store(run.store_url)
     spec = CompareSpec.model_validate_json(store.get(run.keys.spec))
@@ -52,10 +52,8 @@ def run_compare(
 
 def _training(store: ObjectStore, job_id: str, field: str) -> Training:
     keys = JobKeys(job_id)
-    try:
+    with in_field(field):
         spec = Trained.of(store, job_id).spec
-    except SourceError as error:
-        raise SpecMismatchError(f"{field}: {str(error).partition(': ')[2]}") from error
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
     devices = devices_of(store, keys) if spec.compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
     return Training(job_id, spec.compute.workers, rows, evaluations_of(store, keys), origin, devices)
@@ -63,15 +61,14 @@ def _training(store: ObjectStore, job_id: str, field: str) -> Training:
 
 def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) -> None:
     if not job.evaluations:
-        raise SpecMismatchError(f"job_id: {job.job_id} has not been evaluated; `cdm evaluate` does it")
+        raise SpecError(f"{job.job_id} has not been evaluated; `cdm evaluate` does it", field="job_id")
     alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
     last = max(alike or job.evaluations, key=lambda each: (each.checkpoint.images_seen, each.ended_at))
     ours, theirs = metric_curves(job, last), metric_curves(control, last)
     found = tuple(pairs(ours, theirs))
     if not found:
-        raise SpecMismatchError(
-            f"control_job_id: {control.job_id} has not been evaluated at the same images seen and in the same way"
-        )
+        reason = f"{control.job_id} has not been evaluated at the same images seen and in the same way"
+        raise SpecError(reason, field="control_job_id")
     differences, devices = _differences(store, job.job_id, control.job_id), job.devices | control.devices
     comparison = Comparison(
         job=job.side,

@@ -6,13 +6,12 @@ import torch
 import torch.distributed as dist
 from botocore.exceptions import BotoCoreError, ClientError
 
+from workers.contract.document import SpecError
 from workers.contract.keys import AttemptKeys, rank_log
 from workers.contract.records import Reason
 from workers.data import DatasetError
-from workers.evaluation.errors import FeaturesError, StatisticsError
-from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.logs import in_one_line
-from workers.sampling.network import SourceError
 from workers.storage import ObjectStore
 from workers.storage.errors import STORE_ERRORS
 from workers.training.checkpoint import DamagedCheckpointError
@@ -36,7 +35,7 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str = "train") -> tup
     match error:
         case DatasetError() | DamagedCheckpointError():
             return Reason.DATA_ERROR, str(error)
-        case SpecMismatchError() | SourceError() | FeaturesError() | StatisticsError():
+        case SpecError():
             return Reason.INVALID_SPEC, str(error)
         case ClusterTooSmallError():
             return Reason.CLUSTER_TOO_SMALL, str(error)

@@ -9,20 +9,18 @@ import structlog
 
 from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest, Digest
+from workers.contract.document import SpecError
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, Evaluation, WeightsEvaluation, held_out_problem
 from workers.contract.keys import RESULT, JobKeys, dataset_folder
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.data.manifests import read_manifest
-from workers.evaluation.errors import FeaturesError, StatisticsError
 from workers.evaluation.features import open_features
 from workers.jobs.bringing import bring_from_the_web
-from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.evaluation_plan import EvaluationPlan
 from workers.sampling.evaluation_results import conclude, read_statistics
-from workers.sampling.network import SourceError
 from workers.sampling.pieces import let_go
 from workers.sampling.source import Source, load_source, open_source, resolve_source
 from workers.sampling.watched_work import is_done, watched_work
@@ -38,25 +36,22 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *,
     """Resolve which network it is, and see that everything to measure it with is there.
 
     Raises:
-        SpecMismatchError: it is not; the message names the field.
+        SpecError: it is not; the message names the field.
     """
-    try:
-        bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-        resolve_source(store, keys, spec)
-        source = open_source(store, keys, dataset=spec.dataset)
-        check_drawing(spec, source.subject)
-        _check_images(spec, source, store)
-        job_files = JobFiles(store, keys)
-        extractor = open_features(spec.features, job_files=job_files)
-        if spec.reference:
-            read_statistics(spec.reference, dimensions=extractor.dimensions, job_files=job_files)
-    except (SourceError, FeaturesError, StatisticsError) as error:
-        raise SpecMismatchError(str(error)) from error
+    bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
+    resolve_source(store, keys, spec)
+    source = open_source(store, keys, dataset=spec.dataset)
+    check_drawing(spec, source.subject)
+    _check_images(spec, source, store)
+    job_files = JobFiles(store, keys)
+    extractor = open_features(spec.features, job_files=job_files)
+    if spec.reference:
+        read_statistics(spec.reference, dimensions=extractor.dimensions, job_files=job_files)
     log.info("source.resolved", **source.resolved.model_dump())
 
 
 def _check_images(spec: EvaluateSpec, source: Source, store: ObjectStore) -> None:
-    """Raises SourceError: there are too few to measure beside, or the held-out ones do not suit."""
+    """Raises SpecError: there are too few to measure beside, or the held-out ones do not suit."""
     if source.images is None:
         return
     if not spec.reference:
@@ -69,7 +64,7 @@ def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, sto
     """That there are enough training images, of these classes.
 
     Raises:
-        SourceError: there are not.
+        SpecError: there are not.
     """
     few, fewest = images.num_images, 2 * FEWEST_IMAGES
     if classes and images.labels:
@@ -77,25 +72,23 @@ def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, sto
         few = int(np.isin(labels, classes).sum())
     if few < fewest:
         of_them = " of these classes" if classes else ""
-        raise SourceError(
-            f"reference: beside {few} training images{of_them} nothing can be measured; {fewest} are the fewest"
-        )
+        reason = f"beside {few} training images{of_them} nothing can be measured; {fewest} are the fewest"
+        raise SpecError(reason, field="reference")
 
 
 def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *, by_classes: bool) -> None:
     """That images are there, unseen, and such as the network takes.
 
     Raises:
-        SourceError: they are not.
+        SpecError: they are not.
     """
     try:
         images = read_manifest(store, digest)
     except FileNotFoundError:
-        raise SourceError(
-            f"held_out: there is no image set {digest}; an import job says the digest of its own"
-        ) from None
+        mend = "an import job says the digest of its own"
+        raise SpecError(f"there is no image set {digest}; {mend}", field="held_out") from None
     if reason := held_out_problem(images, seen, by_classes=by_classes):
-        raise SourceError(f"held_out: {reason}")
+        raise SpecError(reason, field="held_out")
 
 
 def run_evaluation(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import safetensors.torch
 
+from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
@@ -92,15 +93,18 @@ def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
     """What is to be exported into a folder, which must be empty or not there yet. No weights are read.
 
     Raises:
-        UsageError: there is something in the folder, or the job is no training.
-        ValueError: the job has no such checkpoint; the message says which it has.
+        UsageError: there is something in the folder, the job is no training, or has no such checkpoint; the message
+            says which it has.
         DamagedCheckpointError: its manifest is not the one that was written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} is there and not empty: choose another --output")
     store = job.open_store()
-    trained = Trained(job.training, Trained.of(store, job.job_id).images)
-    source = find_source(store, wanted)
+    try:
+        trained = Trained(job.training, Trained.of(store, job.job_id).images)
+        source = find_source(store, wanted)
+    except SpecError as error:  # its field is one of a document, which nobody has written here
+        raise UsageError(error.reason) from None
     manifest = read_manifest(store, source.folder)
     return Choice(trained, source, manifest, listed(manifest, average_file(source.average)))
 

@@ -9,10 +9,6 @@ class ClaimRefusedError(Exception):
     """Somebody else runs this attempt, or a later one: leave, and touch nothing."""
 
 
-class SpecMismatchError(Exception):
-    """What the spec names does not fit, or cannot be had; the message names the field."""
-
-
 class ClusterTooSmallError(Exception):
     """The cluster will never have what the job asks for; the message names the field and what there is."""
 

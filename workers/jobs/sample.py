@@ -12,12 +12,10 @@ from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, Sampled, SampleSpec, WeightsFile
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
-from workers.jobs.failures import SpecMismatchError
 from workers.pictures import grid_png
 from workers.sampling.archives import archive_of
 from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.known_pixels import read_known_pixels
-from workers.sampling.network import SourceError
 from workers.sampling.pieces import Piece, cut, let_go, read_piece
 from workers.sampling.source import load_source, open_source, resolve_source
 from workers.sampling.watched_work import is_done, watched_work
@@ -34,17 +32,14 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_
     """Resolve which network it is, and see that it can draw what is wanted.
 
     Raises:
-        SpecMismatchError: it cannot, or there is none.
+        SpecError: it cannot, or there is none.
     """
-    try:
-        bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-        resolve_source(store, keys, spec)
-        source = open_source(store, keys)
-        check_drawing(spec, source.subject)
-        if spec.inpainting:
-            read_known_pixels(spec.inpainting, source.shape, torch.device("cpu"), JobFiles(store, keys))
-    except SourceError as error:
-        raise SpecMismatchError(str(error)) from error
+    bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
+    resolve_source(store, keys, spec)
+    source = open_source(store, keys)
+    check_drawing(spec, source.subject)
+    if spec.inpainting:
+        read_known_pixels(spec.inpainting, source.shape, torch.device("cpu"), JobFiles(store, keys))
     log.info("source.resolved", **source.resolved.model_dump())
 
 

@@ -4,12 +4,12 @@ import structlog
 import torch
 
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
 from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
-from workers.jobs.failures import SpecMismatchError
 from workers.storage import JobFiles, ObjectStore
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.origin import check_origin, read_origin
@@ -25,7 +25,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, on_b
     `on_bytes` hears of what comes, and after each image; it may raise to end this.
 
     Raises:
-        SpecMismatchError: something in the document does not fit; the message names the field.
+        SpecError: something in the document does not fit; the message names the field.
         DatasetError: the images cannot be used.
     """
 
@@ -46,7 +46,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, on_b
         with torch.device("meta"):
             new_denoiser(spec, manifest)
     except ValueError as error:
-        raise SpecMismatchError(str(error)) from error
+        raise SpecError(str(error)) from error
     if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again
         _check_start(spec, keys, store, manifest, on_bytes)
 
@@ -67,4 +67,4 @@ def _check_start(
             bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
             check_initial_weights(spec, images, JobFiles(store, keys))
     except ValueError as error:
-        raise SpecMismatchError(str(error)) from error
+        raise SpecError(str(error)) from error

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from workers.contract.document import SpecError
 from workers.contract.model import Sampler
 from workers.contract.sampling import Drawing, Subject
 from workers.diffusion.conditions import NOTHING, Conditions
@@ -16,7 +17,6 @@ from workers.diffusion.samplers import sample
 from workers.diffusion.transfer import to_device
 from workers.pictures import to_uint8
 from workers.sampling.known_pixels import KnownPixels
-from workers.sampling.network import SourceError
 from workers.sampling.source import Source
 
 _DOMAIN = 0x0D2A3  # keeps these draws apart from other uses of the same seed
@@ -88,7 +88,7 @@ def check_drawing(drawing: Drawing, subject: Subject) -> None:
     """See that this network can draw what is asked for.
 
     Raises:
-        SourceError: naming every field that it cannot.
+        SpecError: naming every field that it cannot.
     """
     if problems := drawing.problems_with(subject):
-        raise SourceError("; ".join(map(str, problems)))
+        raise SpecError("; ".join(map(str, problems)))

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Findings, Measure, Weighting
 from workers.contract.keys import GRID
 from workers.contract.model import EDM
 from workers.data import ImageSet
 from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
-from workers.evaluation.errors import StatisticsError
 from workers.evaluation.measures import compare_with_images, compare_with_statistics
 from workers.evaluation.neighbours import Nearest
 from workers.evaluation.statistics import Statistics
@@ -33,20 +33,21 @@ _LOSSES = {LOSS: "at training images", HELD_OUT_LOSS: "at held-out images"}
 _GAPS = {GAP: "at training images", OWN_GAP: "on own paths", HELD_OUT_GAP: "at held-out images"}
 
 
+@in_field("reference")
 def read_statistics(location: str, *, dimensions: int, job_files: JobFiles) -> tuple[Statistics, str]:
     """Published statistics, and the digest of their file.
 
     Raises:
-        StatisticsError: they cannot be read, or are of other features.
+        SpecError: they cannot be read, or are of other features.
     """
     try:
         data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
-        statistics = Statistics.from_npz(data)
     except (OSError, ValueError) as error:
-        raise StatisticsError(f"reference: {error}") from None
+        raise SpecError(str(error)) from None
+    statistics = Statistics.from_npz(data)
     if len(statistics.mean) != dimensions:
-        raise StatisticsError(
-            f"reference: {location} is of {len(statistics.mean)} dimensions, these features have {dimensions}; "
+        raise SpecError(
+            f"{location} is of {len(statistics.mean)} dimensions, these features have {dimensions}; "
             "choose those that it was made with"
         )
     return statistics, hashlib.sha256(data).hexdigest()

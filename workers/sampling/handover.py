@@ -28,7 +28,7 @@ def open_model(
     `seed modulo their number`; None: all of the network's.
 
     Raises:
-        WeightsError: there is no such file, or it is not whole.
+        SpecError: there is no such file, or it is not whole.
     """
     header, tensors = read_weights(location)
     denoiser = denoiser_of(header, tensors)

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workers.contract.document import SpecError, in_field
 from workers.contract.sampling import Inpainting
 from workers.data.errors import ImageError
 from workers.data.pixels import decode, to_pixels
 from workers.pictures import from_uint8
-from workers.sampling.network import SourceError
 from workers.storage import JobFiles, read_location
 
 _WHITE = 128
@@ -31,24 +31,24 @@ def read_known_pixels(
     """Read both files.
 
     Raises:
-        SourceError: naming the field: it cannot be read, or is of another size than the images drawn.
+        SpecError: naming the field: it cannot be read, or is of another size than the images drawn.
     """
     channels, _, resolution = shape
-    image = _pixels(inpainting.image, "image", channels, resolution, job_files)
-    mask = _pixels(inpainting.mask, "mask", 1, resolution, job_files) >= _WHITE
+    with in_field("inpainting.image"):
+        image = _pixels(inpainting.image, channels, resolution, job_files)
+    with in_field("inpainting.mask"):
+        mask = _pixels(inpainting.mask, 1, resolution, job_files) >= _WHITE
     return KnownPixels(from_uint8(image).to(device), mask.to(device))
 
 
-def _pixels(location: str, field: str, channels: int, wanted: int, job_files: JobFiles) -> Tensor:
+def _pixels(location: str, channels: int, wanted: int, job_files: JobFiles) -> Tensor:
     try:
         data = read_location(location, most_bytes=_MOST_BYTES, job_files=job_files)
         pixels = to_pixels(decode(data), channels=3 if channels == 3 else 1, resolution=None)
     except ImageError as error:
-        raise SourceError(f"inpainting.{field}: {location} {error}") from None
+        raise SpecError(f"{location} {error}") from None
     except (OSError, ValueError) as error:
-        raise SourceError(f"inpainting.{field}: {error}") from None
+        raise SpecError(str(error)) from None
     if (size := pixels.shape[-1]) != wanted:
-        raise SourceError(
-            f"inpainting.{field}: {location} is {size} x {size} pixels, the images are {wanted} x {wanted}"
-        )
+        raise SpecError(f"{location} is {size} x {size} pixels, the images are {wanted} x {wanted}")
     return torch.tensor(pixels)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workers.contract.compute import Workers
 from workers.contract.data import DatasetManifest
-from workers.contract.document import read_leniently
+from workers.contract.document import SpecError, in_field, read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
 from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
@@ -25,10 +25,6 @@ from workers.training.weights_header import WeightsHeader
 SAMPLER = "sampler"  # of the training, in the header of an exported file
 
 
-class SourceError(ValueError):
-    """There is nothing to draw from; the message names the field and the mend."""
-
-
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a training job says of the network in its checkpoints."""
@@ -38,28 +34,29 @@ class Trained:
 
     @classmethod
     def of(cls, store: ObjectStore, job_id: str) -> "Trained":
-        """Raises: SourceError, if there is no such job, or it has not begun."""
+        """Raises: SpecError, if there is no such job, or it has not begun."""
         keys = JobKeys(job_id)
         try:
             spec = TrainSpec.model_validate_json(store.get(keys.spec))
             return cls(spec, DatasetManifest.model_validate_json(store.get(keys.dataset)))
         except FileNotFoundError:
-            raise SourceError(f"checkpoint.job_id: no training job {job_id} has begun in this store") from None
+            raise SpecError(f"no training job {job_id} has begun in this store") from None
         except ValueError:
-            raise SourceError(f"checkpoint.job_id: {job_id} is not a training job") from None
+            raise SpecError(f"{job_id} is not a training job") from None
 
 
 def find_source(store: ObjectStore, wanted: CheckpointSource) -> ResolvedCheckpoint:
     """The checkpoint at the images wanted, or the newest; of two attempts' the later.
 
     Raises:
-        SourceError: there is no such checkpoint, or it has no such average.
+        SpecError: there is no such checkpoint, or it has no such average.
     """
-    trained = Trained.of(store, wanted.job_id)
+    with in_field("job_id"):
+        trained = Trained.of(store, wanted.job_id)
     images_seen, attempt = _chosen(store, wanted)
     subject = Subject.of(wanted.job_id, trained.spec, trained.images)
     if reason := subject.average_problem(wanted.average):
-        raise SourceError(f"checkpoint.average: {reason}")
+        raise SpecError(reason, field="average")
     average = wanted.average or subject.averages[0]
     return ResolvedCheckpoint(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
 
@@ -107,12 +104,12 @@ def ready(denoiser: Denoiser, compute: Workers, device: torch.device) -> Denoise
 
 
 def _chosen(store: ObjectStore, wanted: CheckpointSource) -> tuple[int, int]:
-    """Images seen and attempt; raises SourceError."""
+    """Images seen and attempt; raises SpecError."""
     keys = JobKeys(wanted.job_id)
     there = [keys.of_checkpoint(folder) for folder in committed_checkpoints(store, keys)]
     fitting = [each for each in there if wanted.images_seen in (None, each[0]) and wanted.attempt in (None, each[1])]
     if not fitting:
         which = f"at {wanted.images_seen} images" if wanted.images_seen else "yet"
         has = f"; it has them at {' and '.join(str(seen) for seen, _ in there[-5:])}" if there else ""
-        raise SourceError(f"checkpoint.images_seen: {wanted.job_id} has no checkpoint {which}{has}")
+        raise SpecError(f"{wanted.job_id} has no checkpoint {which}{has}", field="images_seen")
     return max(fitting)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP, average_names, preconditioning_difference, with_sigma_data
 from workers.contract.records import CheckpointManifest, CheckpointRef
@@ -14,10 +15,6 @@ from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
 from workers.training.contents import NETWORK, STATE, needed_files, sigma_data_of
 from workers.training.state import new_denoiser
-
-
-class OriginError(ValueError):
-    """A job cannot start from its origin; the message names the field and the mend."""
 
 
 def read_origin(store: ObjectStore, keys: JobKeys) -> CheckpointRef | None:
@@ -39,26 +36,29 @@ def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, ima
     Without `images`, which may take hours to import, all is checked that does not depend on them.
 
     Raises:
-        OriginError: it cannot.
+        SpecError: it cannot.
         DamagedCheckpointError: the weights in it are not those that were written.
     """
     name = f"the checkpoint of {origin.job_id} at {origin.images_seen} images"
     try:
         manifest = read_manifest(store, origin_folder(origin))
     except DamagedCheckpointError as error:
-        raise OriginError(f"origin: {name} is not there; fork from one that the job lists ({error})") from error
+        raise SpecError(f"{name} is not there; fork from one that the job lists ({error})", field="origin") from error
     if spec.duration_images <= origin.images_seen:
-        raise OriginError(f"duration_images: training goes on from {name}; set it above {origin.images_seen}")
+        mend = f"set it above {origin.images_seen}"
+        raise SpecError(f"training goes on from {name}; {mend}", field="duration_images")
     there, needed = {file.name for file in manifest.files}, needed_files(average_names(spec.ema))
     if missing := needed - there:
-        raise OriginError(f"ema: {name} has no {' and no '.join(sorted(missing))}; leave ema as it is in that job")
+        mend = "leave ema as it is in that job"
+        raise SpecError(f"{name} has no {' and no '.join(sorted(missing))}; {mend}", field="ema")
     if found := preconditioning_difference(_preconditioning(origin, store, manifest), _prepared(spec, images)):
         field, made, has = found
         mend = f"set preconditioning.{field}={made}: the weights mean something else otherwise"
-        raise OriginError(f"preconditioning.{field}: {name} was trained with {made}, this job has {has}; {mend}")
+        misfit = f"{name} was trained with {made}, this job has {has}; {mend}"
+        raise SpecError(misfit, field=f"preconditioning.{field}")
     if images and (reason := _mismatch(store, manifest, origin_folder(origin), spec, images)):
         mend = "leave network, augmentation and the size and classes of the images as they are in that job"
-        raise OriginError(f"network: {name} is of another network: {reason}; {mend}")
+        raise SpecError(f"{name} is of another network: {reason}; {mend}", field="network")
 
 
 def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:

@@ -26,7 +26,7 @@ def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: 
 
     Raises:
         DamagedCheckpointError: the origin's is not whole. A fork that started from nothing would be another job.
-        WeightsError: the initial weights are another denoiser's, or cannot be read.
+        SpecError: the initial weights are another denoiser's, or cannot be read.
     """
     folder = None
     if world.is_first:

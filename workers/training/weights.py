@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError, in_field
 from workers.contract.model import EDM
 from workers.contract.networks import EDM2
 from workers.contract.spec import TrainSpec
@@ -26,10 +27,6 @@ log = structlog.get_logger()
 
 _LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _MOST_BYTES = 64 << 30  # several times the largest network there is
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be read, or that are not those of a job's network; the message says what to change."""
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], header: WeightsHeader) -> None:
@@ -48,12 +45,12 @@ def refuse_output(path: Path, *, force: bool) -> None:
     """See, before anything else is done, that a weights file can be written there.
 
     Raises:
-        WeightsError: it cannot, or something is there already and `force` does not say to replace it.
+        ValueError: it cannot, or something is there already and `force` does not say to replace it.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
-        raise WeightsError(f"cannot write {path}: name a file in a folder that is there")
+        raise ValueError(f"cannot write {path}: name a file in a folder that is there")
     if path.exists() and not force:
-        raise WeightsError(f"{path} is there already: choose another --output, or replace it with --force")
+        raise ValueError(f"{path} is there already: choose another --output, or replace it with --force")
 
 
 def read_weights(
@@ -64,16 +61,16 @@ def read_weights(
     `job_files`: what else a job can read; None: nothing. `sha256`: what it must be; None: whatever it is.
 
     Raises:
-        WeightsError: there is none, it is damaged or another, or `save_weights` did not write it.
+        SpecError: there is none, it is damaged or another, or `save_weights` did not write it.
     """
     data = _whole(location, job_files)
     if sha256 and _digest(data) != sha256:
-        raise WeightsError(f"{location} is not the file any more that the job began with; submit a new job")
+        raise SpecError(f"{location} is not the file any more that the job began with; submit a new job")
     header = _described(location, data)
     try:
         return header, safetensors.torch.load(data)
     except SafetensorError as error:
-        raise WeightsError(f"{location} is damaged, copy or convert it again: {error}") from None
+        raise SpecError(f"{location} is damaged, copy or convert it again: {error}") from None
 
 
 def weights_digest(location: str | Path, *, job_files: JobFiles | None = None) -> str:
@@ -85,7 +82,7 @@ def read_header(location: str | Path, *, job_files: JobFiles | None = None) -> W
     """Read what a weights file says of itself, and no more than that of it.
 
     Raises:
-        WeightsError: as `read_weights`.
+        SpecError: as `read_weights`.
     """
     return _described(location, _read(location, lambda: _header_of(location, job_files)))
 
@@ -96,19 +93,17 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, job_f
     Without `images`, which may take hours to import, all is checked that does not depend on them.
 
     Raises:
-        WeightsError: they are not, naming the field and the mend; or they cannot be read.
+        SpecError: they are not, naming the field and the mend; or they cannot be read.
     """
     if spec.initial_weights is None:
         return
-    try:
+    with in_field("initial_weights"):
         header = read_header(spec.initial_weights, job_files=job_files)
-    except WeightsError as error:
-        raise WeightsError(f"initial_weights: {error}") from None
     given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
     measured = images.sigma_data if images else header.sigma_data
     reason = denoiser_difference(header, spec, sigma_data=measured if given is None else given)
     if reason := reason or (images_difference(header, spec, images) if images else None):
-        raise WeightsError(reason)
+        raise SpecError(reason)
 
 
 def load_initial_weights(state: TrainState, spec: TrainSpec, job_files: JobFiles) -> None:
@@ -117,20 +112,18 @@ def load_initial_weights(state: TrainState, spec: TrainSpec, job_files: JobFiles
     Weights for other classes, or none, leave those of labels as `_with_labels_of` says.
 
     Raises:
-        WeightsError: they are another denoiser's, or cannot be read; `state` is as it was.
+        SpecError: they are another denoiser's, or cannot be read; `state` is as it was.
     """
     if spec.initial_weights is None:
         return
-    try:
+    with in_field("initial_weights"):
         header, tensors = read_weights(spec.initial_weights, job_files=job_files)
-    except WeightsError as error:
-        raise WeightsError(f"initial_weights: {error}") from None
     if reason := denoiser_difference(header, spec, sigma_data=state.denoiser.sigma_data):
-        raise WeightsError(reason)
+        raise SpecError(reason)
     own = state.denoiser.network.state_dict()
     tensors = _with_labels_of(own, tensors, header)
     if reason := tensor_mismatch(tensors, own):
-        raise WeightsError(f"initial_weights: {spec.initial_weights} are of another network: {reason}")
+        raise SpecError(f"{spec.initial_weights} are of another network: {reason}", field="initial_weights")
     for denoiser in (state.denoiser, *state.averages):
         denoiser.network.load_state_dict(tensors)
 
@@ -172,11 +165,11 @@ def _read(location: str | Path, read: Callable[[], bytes]) -> bytes:
     try:
         return read()
     except FileNotFoundError:
-        raise WeightsError(f"there is no {location}") from None
+        raise SpecError(f"there is no {location}") from None
     except OSError as error:  # names the location
-        raise WeightsError(str(error)) from None
+        raise SpecError(str(error)) from None
     except ValueError as error:  # a URL of a kind that there is no store for
-        raise WeightsError(f"{location}: {error}") from None
+        raise SpecError(f"{location}: {error}") from None
 
 
 def _header_of(location: str | Path, job_files: JobFiles | None) -> bytes:
@@ -193,10 +186,10 @@ def _described(location: str | Path, data: bytes) -> WeightsHeader:
             raise ValueError
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     except (ValueError, AttributeError):
-        raise WeightsError(f"{location} is not a whole safetensors file") from None
+        raise SpecError(f"{location} is not a whole safetensors file") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise WeightsError(f"{location} is not a weights file: snapshots of EDM and CDM become one by `cdm convert`")
+        raise SpecError(f"{location} is not a weights file: snapshots of EDM and CDM become one by `cdm convert`")
     try:
         return WeightsHeader.from_metadata(metadata)
     except (ValueError, TypeError) as error:
-        raise WeightsError(f"the header of {location} is not as this version writes it: {error}") from None
+        raise SpecError(f"the header of {location} is not as this version writes it: {error}") from None

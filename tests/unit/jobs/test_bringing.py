@@ -7,13 +7,14 @@ import pytest
 
 from tests.support.site import CONTENT, Site, a_site, redirect, whole
 from tests.support.specs import smoke_spec
+from workers.contract.document import SpecError
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Inception
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import CheckpointSource, Inpainting, SampleSpec
 from workers.jobs.bringing import bring_from_the_web
-from workers.jobs.failures import LeftEarlyError, SpecMismatchError
+from workers.jobs.failures import LeftEarlyError
 from workers.storage import JobFiles, read_location
 from workers.storage.memory import MemoryStore
 
@@ -79,7 +80,7 @@ def test_what_cannot_be_had_is_refused_with_its_field_and_nothing_is_kept(site: 
         (empty, "is empty; see the URL"),
         (inside, "169.254.169.254 leads to no public address; the workers go nowhere else"),
     ):
-        with pytest.raises(SpecMismatchError) as refused:
+        with pytest.raises(SpecError) as refused:
             bring(spec_of(field, url), store)
         assert str(refused.value).startswith(f"{field}: {url}: ")
         assert words in str(refused.value)

@@ -8,9 +8,10 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, Worker
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from tests.support.failures import cause_of
+from workers.contract.document import SpecError
 from workers.contract.records import Reason
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import ClusterTooSmallError, SpecMismatchError, WorkersLostError
+from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
 from workers.training.checkpoint import DamagedCheckpointError
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
@@ -67,7 +68,7 @@ def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> No
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (SpecMismatchError("network"), Reason.INVALID_SPEC),
+        (SpecError("is of another network", field="network"), Reason.INVALID_SPEC),
         (ClusterTooSmallError("compute"), Reason.CLUSTER_TOO_SMALL),
         (DamagedCheckpointError("network.safetensors is missing"), Reason.DATA_ERROR),
         (ValueError("Connection closed by peer"), Reason.INTERNAL),

@@ -8,9 +8,9 @@ import pytest
 from tests.support.drawn import TRAINED, Gallery
 from tests.support.trained import tiny_spec, train_job
 from workers.contract.comparing import Comparison
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.spec import TrainSpec
-from workers.jobs.failures import SpecMismatchError
 from workers.tracking.heartbeat import first_word
 
 SMALL = {"num_images": 8, "pass_images": 8, "drift_images": 4, "timeline_steps": [2], "sampler": {"steps": 2}}
@@ -37,13 +37,13 @@ def compare(gallery: Gallery, job_id: str) -> None:
 
 
 def test_two_trainings_without_evaluations_cannot_be_compared(pair: Gallery) -> None:
-    with pytest.raises(SpecMismatchError, match=f"job_id: {TRAINED} has not been evaluated"):
+    with pytest.raises(SpecError, match=f"job_id: {TRAINED} has not been evaluated"):
         compare(pair, "early")
 
 
 def test_a_comparison_says_in_what_they_differ_and_by_how_much(pair: Gallery) -> None:
     pair.run("first", "evaluate", **SMALL)
-    with pytest.raises(SpecMismatchError, match="control_job_id: other has not been evaluated at the same images"):
+    with pytest.raises(SpecError, match="control_job_id: other has not been evaluated at the same images"):
         compare(pair, "half")
     pair.run("second", "evaluate", **SMALL | {"checkpoint": {"job_id": "other"}})
 

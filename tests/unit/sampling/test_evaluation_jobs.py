@@ -13,15 +13,14 @@ from torch import Tensor
 
 from tests.support.drawn import CPU, TRAINED, Gallery
 from workers.contract.data import DatasetManifest, NpzDataset
+from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation, Weighting
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
 from workers.data import import_dataset
 from workers.diffusion.denoiser import Denoiser
-from workers.evaluation.errors import StatisticsError
 from workers.evaluation.features import Extractor
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import SeededSampler
 from workers.sampling.evaluation_plan import EvaluationPlan
 from workers.sampling.evaluation_results import read_statistics
@@ -203,7 +202,7 @@ def test_one_class_is_measured_beside_its_own_images(uneven: Gallery, monkeypatc
 
 
 def test_classes_with_too_few_images_are_refused_before_anything_is_drawn(uneven: Gallery) -> None:
-    with pytest.raises(SpecMismatchError, match="beside 6 training images of these classes nothing can be measured"):
+    with pytest.raises(SpecError, match="beside 6 training images of these classes nothing can be measured"):
         uneven.run("few", "evaluate", **SMALL, classes=[1])
 
     assert uneven.store.list(JobKeys("few").pieces) == []
@@ -215,7 +214,7 @@ def test_published_statistics_take_the_features_they_were_made_with(small: Galle
 
 
 def test_statistics_that_never_end_are_not_read() -> None:
-    with pytest.raises(StatisticsError, match=r"^reference: cannot read /dev/zero: it is no regular file; name one$"):
+    with pytest.raises(SpecError, match=r"^reference: cannot read /dev/zero: it is no regular file; name one$"):
         read_statistics("/dev/zero", dimensions=8, job_files=JobFiles(MemoryStore(), JobKeys("job")))
 
 
@@ -223,7 +222,7 @@ def test_wrong_statistics_and_weights_are_refused_before_anything_is_drawn(small
     (tmp_path / "weights.pth").write_bytes(b"not weights")
     inception = {"kind": "inception", "weights": str(tmp_path / "weights.pth"), "sha256": "0" * 64}
 
-    with pytest.raises(SpecMismatchError, match=r"features.sha256|features.weights"):
+    with pytest.raises(SpecError, match=r"features.sha256|features.weights"):
         small.run("refused", "evaluate", **SMALL, features=inception)
 
     assert small.store.list(JobKeys("refused").pieces) == []
@@ -268,7 +267,7 @@ def test_held_out_images_that_are_none_or_do_not_suit_are_refused(small: Gallery
     }
 
     for number, (digest, reason) in enumerate(refused.items()):
-        with pytest.raises(SpecMismatchError, match=reason):
+        with pytest.raises(SpecError, match=reason):
             small.run(f"unsuited{number}", "evaluate", **SMALL, held_out=digest)
     with pytest.raises(ValueError, match="nothing is measured of them with drift_images: 0"):
         small.run("unused", "evaluate", **SMALL | {"drift_images": 0}, held_out=wide)

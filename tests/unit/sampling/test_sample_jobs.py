@@ -14,13 +14,12 @@ from tests.support.drawn import TRAINED, Gallery
 from tests.support.trained import tiny_spec
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import ZipDataset
+from workers.contract.document import SpecError
 from workers.contract.jobs import parse_job
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.sampling import Sampled, SampleSpec, Subject
 from workers.data import import_dataset
-from workers.jobs.failures import SpecMismatchError
 from workers.sampling.drawing import SeededSampler, check_drawing
-from workers.sampling.network import SourceError
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError
 
@@ -135,7 +134,7 @@ def test_what_was_drawn_from_is_settled_once_though_training_goes_on(gallery: Ga
 def test_what_cannot_be_drawn_is_refused_before_anything_is(
     gallery: Gallery, fields: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SpecMismatchError, match=message):
+    with pytest.raises(SpecError, match=message):
         gallery.run("refused", "sample", **fields)
 
     assert gallery.store.list(JobKeys("refused").results) == []
@@ -149,12 +148,12 @@ def test_a_sampler_that_leaves_the_trained_noise_levels_is_refused(end: str, val
     )
 
     assert isinstance(drawing, SampleSpec)
-    with pytest.raises(SourceError, match=f"sampler.{end}: must lie between 0.02 and 100, the noise levels"):
+    with pytest.raises(SpecError, match=f"sampler.{end}: must lie between 0.02 and 100, the noise levels"):
         check_drawing(drawing, Subject.of(TRAINED, spec, None))
 
 
 def test_classes_that_there_are_not_are_refused(classes: Gallery) -> None:
-    with pytest.raises(SpecMismatchError, match="classes: there is no class 10; the last is 9"):
+    with pytest.raises(SpecError, match="classes: there is no class 10; the last is 9"):
         classes.run("refused", "sample", classes=[3, 10])
 
 
@@ -211,13 +210,13 @@ def test_known_pixels_of_another_size_are_refused(gallery: Gallery, tmp_path: Pa
     (tmp_path / "text.png").write_bytes(b"no image")
     small = str(tmp_path / "small.png")
 
-    with pytest.raises(SpecMismatchError, match=r"inpainting.image: .* is 8 x 8 pixels, the images are 16 x 16"):
+    with pytest.raises(SpecError, match=r"inpainting.image: .* is 8 x 8 pixels, the images are 16 x 16"):
         gallery.run("small", "sample", inpainting={"image": small, "mask": small})
-    with pytest.raises(SpecMismatchError, match=r"inpainting.image: .*text.png is not an image"):
+    with pytest.raises(SpecError, match=r"inpainting.image: .*text.png is not an image"):
         gallery.run("text", "sample", inpainting={"image": str(tmp_path / "text.png"), "mask": small})
-    with pytest.raises(SpecMismatchError, match=r"inpainting.image: there is no /nowhere"):
+    with pytest.raises(SpecError, match=r"inpainting.image: there is no /nowhere"):
         gallery.run("none", "sample", inpainting={"image": "/nowhere", "mask": small})
-    with pytest.raises(SpecMismatchError, match=r"inpainting.image: cannot read /dev/zero: it is no regular file"):
+    with pytest.raises(SpecError, match=r"inpainting.image: cannot read /dev/zero: it is no regular file"):
         gallery.run("endless", "sample", inpainting={"image": "/dev/zero", "mask": small})
 
 

@@ -12,6 +12,7 @@ import torch
 from tests.support.drawn import TRAINED, Gallery
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import DatasetManifest, NpzDataset
+from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation, WeightsEvaluation
 from workers.contract.features import Lite0
 from workers.contract.jobs import read_job
@@ -21,8 +22,6 @@ from workers.data import import_dataset
 from workers.evaluation.features import open_features
 from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export
-from workers.jobs.failures import SpecMismatchError
-from workers.sampling.network import SourceError
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2], "sampler": {"steps": 2}}
 
@@ -121,7 +120,7 @@ def test_a_file_that_was_changed_while_the_job_went_on_is_not_mixed_with_the_one
     small.run("changed", "sample", looks=1, num_images=4, pass_images=2, **of(path))
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
-    with pytest.raises(SourceError, match=r"weights: .* is not the file any more that the job began with"):
+    with pytest.raises(SpecError, match=r"weights: .* is not the file any more that the job began with"):
         small.run("changed", "sample", num_images=4, pass_images=2, **of(path))
 
 
@@ -150,6 +149,6 @@ def test_what_cannot_be_drawn_or_measured_is_refused_before_anything_is(
     ]
 
     for number, (kind, fields, message) in enumerate(refused):
-        with pytest.raises(SpecMismatchError, match=message):
+        with pytest.raises(SpecError, match=message):
             small.run(f"refused{number}", kind, **fields)
         assert small.store.list(JobKeys(f"refused{number}").results) == []

@@ -8,13 +8,14 @@ import torch
 
 from tests.support.trained import tiny_spec, train_job
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointRef
 from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.origin import OriginError, check_origin, origin_folder
+from workers.training.origin import check_origin, origin_folder
 from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
@@ -112,7 +113,7 @@ def test_a_spec_may_change_what_is_not_in_the_checkpoint(store: MemoryStore, ima
 def test_what_does_not_fit_the_checkpoint_is_refused_with_the_field_to_change(
     store: MemoryStore, images: DatasetManifest, changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(OriginError, match=message):
+    with pytest.raises(SpecError, match=message):
         check_origin(ORIGIN, store, tiny_spec(**changes), images)
 
 
@@ -128,7 +129,7 @@ def test_other_preconditioning_is_refused_before_any_image_is_imported(
 ) -> None:
     spec = tiny_spec(preconditioning=preconditioning, sampler={"sigma_min": 0.02})
 
-    with pytest.raises(OriginError, match=message):
+    with pytest.raises(SpecError, match=message):
         check_origin(ORIGIN, store, spec, None)
 
 
@@ -139,12 +140,12 @@ def test_other_images_do_not_change_what_the_weights_were_preconditioned_with(
     same = {"kind": "edm", "sigma_data": images.sigma_data, "p_mean": -0.4, "p_std": 1.0}
 
     check_origin(ORIGIN, store, tiny_spec(preconditioning=same), others)
-    with pytest.raises(OriginError, match=f"set preconditioning.sigma_data={images.sigma_data}: the weights mean"):
+    with pytest.raises(SpecError, match=f"set preconditioning.sigma_data={images.sigma_data}: the weights mean"):
         check_origin(ORIGIN, store, tiny_spec(), others)
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_before_any_image_is_imported(store: MemoryStore) -> None:
     gone = CheckpointRef(job_id="parent", images_seen=96, attempt=1)
 
-    with pytest.raises(OriginError, match="origin: the checkpoint of parent at 96 images is not there"):
+    with pytest.raises(SpecError, match="origin: the checkpoint of parent at 96 images is not there"):
         check_origin(gone, store, tiny_spec(), None)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.support.specs import smoke_spec
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.model import EDM, VE, VP
 from workers.contract.networks import MLP, DDPMpp, NCSNpp
@@ -24,7 +25,6 @@ from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
 from workers.training.state import new_state
 from workers.training.weights import (
-    WeightsError,
     check_initial_weights,
     load_initial_weights,
     read_header,
@@ -138,7 +138,7 @@ def test_of_a_damaged_file_no_tensor_is_read(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
     assert read_header(path) == HEADER
-    with pytest.raises(WeightsError, match=r"weights.safetensors is damaged, copy or convert it again"):
+    with pytest.raises(SpecError, match=r"weights.safetensors is damaged, copy or convert it again"):
         read_weights(path)
 
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: byte
     (tmp_path / "other").write_bytes(content)
 
     for read in (read_header, read_weights):
-        with pytest.raises(WeightsError, match="other is not a whole safetensors file"):
+        with pytest.raises(SpecError, match="other is not a whole safetensors file"):
             read(tmp_path / "other")
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path, content: byte
 def test_the_weights_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
     safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "other", metadata)
 
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(SpecError, match=message):
         read_weights(tmp_path / "other")
 
 
@@ -172,18 +172,18 @@ def test_a_pipe_is_not_waited_for_and_a_device_not_read_to_its_end(tmp_path: Pat
     os.mkfifo(tmp_path / "pipe")
 
     for place in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(WeightsError, match=f"cannot read {place}: it is no regular file; name one"):
+        with pytest.raises(SpecError, match=f"cannot read {place}: it is no regular file; name one"):
             read_weights(place)
 
 
 def test_what_is_not_there_is_named_and_a_url_of_another_kind_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"there is no .*/missing"):
+    with pytest.raises(SpecError, match=r"there is no .*/missing"):
         read_weights(tmp_path / "missing")
-    with pytest.raises(WeightsError, match="there is no memory://nobody/missing"):
+    with pytest.raises(SpecError, match="there is no memory://nobody/missing"):
         read_weights("memory://nobody/missing")
-    with pytest.raises(WeightsError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(SpecError, match=r"cannot read .*: Is a directory"):
         read_weights(tmp_path)
-    with pytest.raises(WeightsError, match="use s3://"):
+    with pytest.raises(SpecError, match="use s3://"):
         read_weights("https://example.test/weights.safetensors")
 
 
@@ -242,9 +242,9 @@ def test_weights_of_another_denoiser_are_refused_by_field(
     spec = job(initial_weights=str(path))
     state = new_state(spec, IMAGES, CPU)
 
-    with pytest.raises(WeightsError, match=f"^{message}"):
+    with pytest.raises(SpecError, match=f"^{message}"):
         check_initial_weights(spec, IMAGES, JOB_FILES)
-    with pytest.raises(WeightsError, match=f"^{message}"):
+    with pytest.raises(SpecError, match=f"^{message}"):
         load_initial_weights(state, spec, JOB_FILES)
 
     assert same(state.denoiser.network.state_dict(), network_state(spec))
@@ -262,14 +262,14 @@ def test_weights_for_other_images_are_refused_by_field(
 ) -> None:
     save_weights(path, tensors, replace(HEADER, **changes))
 
-    with pytest.raises(WeightsError, match=f"^{message}"):
+    with pytest.raises(SpecError, match=f"^{message}"):
         check_initial_weights(job(initial_weights=str(path)), IMAGES, JOB_FILES)
 
 
 def test_a_measured_sigma_data_is_compared_too(path: Path) -> None:
     spec = job(initial_weights=str(path), preconditioning={"kind": "edm"})
 
-    with pytest.raises(WeightsError, match=r"sigma_data: .* made with 0.5, the job has 0.25; set it to 0.5"):
+    with pytest.raises(SpecError, match=r"sigma_data: .* made with 0.5, the job has 0.25; set it to 0.5"):
         check_initial_weights(spec, IMAGES, JOB_FILES)
 
 
@@ -281,7 +281,7 @@ def test_tensors_that_belie_their_header_change_nothing(path: Path, tensors: dic
     state = new_state(spec, IMAGES, CPU)
 
     reasons = r"map_layer1.bias is missing; more is unexpected; map_layer0.bias has shape \[3\], expected \[32\]"
-    with pytest.raises(WeightsError, match=f"are of another network: {reasons}"):
+    with pytest.raises(SpecError, match=f"are of another network: {reasons}"):
         load_initial_weights(state, spec, JOB_FILES)
 
     assert same(state.denoiser.network.state_dict(), network_state(spec))
@@ -290,5 +290,5 @@ def test_tensors_that_belie_their_header_change_nothing(path: Path, tensors: dic
 def test_weights_that_cannot_be_read_are_a_matter_of_the_field(tmp_path: Path) -> None:
     spec = job(initial_weights=str(tmp_path / "missing"))
 
-    with pytest.raises(WeightsError, match=r"^initial_weights: there is no .*/missing"):
+    with pytest.raises(SpecError, match=r"^initial_weights: there is no .*/missing"):
         check_initial_weights(spec, IMAGES, JOB_FILES)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.support.small_networks import PUBLISHED, SIZE, config, small_network
 from tests.support.specs import smoke_spec
 from workers.contract.data import DatasetManifest
+from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
@@ -20,7 +21,6 @@ from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
 from workers.training.state import TrainState, new_state
 from workers.training.weights import (
-    WeightsError,
     WeightsHeader,
     check_initial_weights,
     load_initial_weights,
@@ -116,7 +116,7 @@ def test_an_mlp_of_other_classes_is_another_network(tmp_path: Path, made_with: i
     network = small_network("mlp", image_channels=1, num_classes=made_with, class_conditional=made_with > 0)
     spec, state = start_of(tmp_path, "mlp", network, made_with)
 
-    with pytest.raises(WeightsError, match=f"^{message}"):
+    with pytest.raises(SpecError, match=f"^{message}"):
         check_initial_weights(spec, IMAGES, JOB_FILES)
-    with pytest.raises(WeightsError):
+    with pytest.raises(SpecError):
         load_initial_weights(state, spec, JOB_FILES)
