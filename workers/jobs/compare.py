@@ -1,6 +1,5 @@
 """A comparison job: a training beside its control, as a page."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -17,14 +16,13 @@ from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions
 from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
 from workers.sampling.evaluation_results import DRIFT, TIMELINE
 from workers.sampling.network import Trained
-from workers.sampling.watched_work import watched_work
-from workers.storage import ObjectStore, open_store
+from workers.sampling.pieces import PieceRunner
+from workers.storage import ObjectStore
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
 from workers.training.history import devices_of
 from workers.training.origin import read_origin
-from workers.training.run import Ending, Run, RunRequests
-from workers.training.world import World
+from workers.training.run import Ending, Run
 
 log = structlog.get_logger()
 
@@ -34,19 +32,15 @@ _MAY_DIFFER = ("objective.consistency", "compute.", "cadence.")
 _ARITHMETIC = ("compute.precision", "compute.tf32", "compute.compile")
 
 
-def run_compare(
-    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
-) -> Ending:
+def run_compare(run: Run, spec: CompareSpec, runner: PieceRunner) -> Ending:
     """Compare, and write it down.
 
     Raises:
         SpecError: one of them has not begun, or there are no evaluations that compare.
     """
-    store = open_store(run.store_url)
-    spec = CompareSpec.model_validate_json(store.get(run.keys.spec))
-    with watched_work(run, world, spec.compute, phase="evaluating", poll_requests=poll_requests, on_hang=on_hang):
-        job, control = _training(store, spec.job_id, "job_id"), _training(store, spec.control_job_id, "control_job_id")
-        _conclude(run, store, job, control)
+    store = runner.store
+    job, control = _training(store, spec.job_id, "job_id"), _training(store, spec.control_job_id, "control_job_id")
+    _conclude(run, store, job, control)
     return Ending(0)
 
 

@@ -1,6 +1,6 @@
 """An evaluation job: what a network draws, beside the images that it learned from, and how consistent it is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -21,13 +21,11 @@ from workers.jobs.bringing import bring_from_the_web
 from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.evaluation_plan import EvaluationPlan
 from workers.sampling.evaluation_results import conclude, read_statistics
-from workers.sampling.pieces import let_go
+from workers.sampling.pieces import PieceRunner, let_go
 from workers.sampling.source import Source, load_source, open_source, resolve_source
-from workers.sampling.watched_work import is_done, watched_work
-from workers.storage import JobFiles, ObjectStore, open_store
+from workers.storage import JobFiles, ObjectStore
 from workers.tracking.findings import add_to_run, evaluations_of
-from workers.training.run import Ending, Run, RunRequests
-from workers.training.world import World
+from workers.training.run import Ending, Run
 
 log = structlog.get_logger()
 
@@ -91,37 +89,28 @@ def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *
         raise SpecError(reason, field="held_out")
 
 
-def run_evaluation(
-    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
-) -> Ending:
-    """Draw and measure piece by piece; the first worker adds it up. Every process of `world` calls this."""
-    store = open_store(run.store_url)
-    spec = EvaluateSpec.model_validate_json(store.get(run.keys.spec))
-    if is_done(run, world, store):
-        return Ending(spec.total_images)
+def run_evaluation(run: Run, spec: EvaluateSpec, runner: PieceRunner) -> Ending:
+    """Draw and measure piece by piece; the first worker adds it up. Every process calls this."""
+    store, device, cache = runner.store, runner.world.device, Path(run.cache_folder)
     source = open_source(store, run.keys, dataset=spec.dataset)
-    with watched_work(
-        run, world, spec.compute, phase="evaluating", poll_requests=poll_requests, on_hang=on_hang
-    ) as runner:
-        denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
-        denoiser.register_forward_hook(lambda *_: runner.beat())
-        extractor = open_features(spec.features, device=world.device, job_files=JobFiles(store, run.keys))
-        extractor.each_pass(runner.beat)
-        cache = Path(run.cache_folder)
-        plan = EvaluationPlan(
-            spec,
-            run.keys,
-            SeededSampler.of(spec, source, denoiser, world.device),
-            ImageSet.open(source.images.digest, store=store, cache=cache) if source.images else None,
-            ImageSet.open(spec.held_out, store=store, cache=cache) if spec.held_out else None,
-            extractor,
-            store,
-        )
-        if not runner.work_through(plan.pieces):
-            return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
-        if world.is_first:
-            with runner.watchdog.paused():
-                _conclude(run, plan, source.resolved, seal)
+    denoiser, seal = load_source(source, store, run.keys, spec.compute, device)
+    denoiser.register_forward_hook(lambda *_: runner.beat())
+    extractor = open_features(spec.features, device=device, job_files=JobFiles(store, run.keys))
+    extractor.each_pass(runner.beat)
+    plan = EvaluationPlan(
+        spec,
+        run.keys,
+        SeededSampler.of(spec, source, denoiser, device),
+        ImageSet.open(source.images.digest, store=store, cache=cache) if source.images else None,
+        ImageSet.open(spec.held_out, store=store, cache=cache) if spec.held_out else None,
+        extractor,
+        store,
+    )
+    if not runner.work_through(plan.pieces):
+        return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
+    if runner.world.is_first:
+        with runner.watchdog.paused():
+            _conclude(run, plan, source.resolved, seal)
     return Ending(spec.total_images)
 
 

@@ -16,10 +16,8 @@ from workers.data import ImageSet, Imported, import_images
 from workers.jobs.failures import LeftEarlyError
 from workers.pictures import grid_png
 from workers.sampling.pieces import PieceRunner
-from workers.sampling.watched_work import watched_work
-from workers.storage import ObjectStore, open_store
-from workers.training.run import Ending, Run, RunRequests
-from workers.training.world import World
+from workers.storage import ObjectStore
+from workers.training.run import Ending, Run
 
 log = structlog.get_logger()
 
@@ -28,31 +26,24 @@ _NAMED = 1000
 _LOOK_EVERY_SECONDS = 2.0
 
 
-def run_import(
-    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
-) -> Ending:
+def run_import(run: Run, spec: ImportSpec, runner: PieceRunner) -> Ending:
     """Import, and say what has come of it; one process does it, which is all there are.
 
     Raises:
         DatasetError: the images cannot be used; nothing has been written.
     """
-    store = open_store(run.store_url)
-    spec = ImportSpec.model_validate_json(store.get(run.keys.spec))
-    with watched_work(
-        run, world, spec.compute, phase="importing", poll_requests=poll_requests, on_hang=on_hang
-    ) as runner:
-        try:
-            step = _steps_of(runner)
-            imported = import_images(
-                spec.dataset,
-                store,
-                max_faulty_images=spec.max_faulty_images,
-                on_progress=step,
-                on_bytes=lambda _done, _total: step(0, 0),
-            )
-        except LeftEarlyError:
-            return Ending(0, stopped=True, message="asked to stop; nothing of it is kept")
-        _report(imported, run, store)
+    step = _steps_of(runner)
+    try:
+        imported = import_images(
+            spec.dataset,
+            runner.store,
+            max_faulty_images=spec.max_faulty_images,
+            on_progress=step,
+            on_bytes=lambda _done, _total: step(0, 0),
+        )
+    except LeftEarlyError:
+        return Ending(0, stopped=True, message="asked to stop; nothing of it is kept")
+    _report(imported, run, runner.store)
     return Ending(imported.manifest.num_images)
 
 

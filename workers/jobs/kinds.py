@@ -1,14 +1,15 @@
 """What each kind of job does: first in one process, then in all of its workers."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from workers.contract.comparing import CompareSpec
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import SampleSpec
+from workers.contract.records import Phase
+from workers.contract.sampling import Drawing, SampleSpec
 from workers.contract.spec import TrainSpec
 from workers.data.fetching import OnBytes
 from workers.jobs.compare import run_compare
@@ -16,10 +17,14 @@ from workers.jobs.evaluate import prepare_evaluation, run_evaluation
 from workers.jobs.importing import run_import
 from workers.jobs.sample import prepare_sampling, run_sampling
 from workers.jobs.train import prepare_training
-from workers.storage import ObjectStore
+from workers.sampling.pieces import PieceRunner
+from workers.sampling.watched_work import is_done, watched_work
+from workers.storage import ObjectStore, open_store
 from workers.training.loop import run_training
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
+
+Spec = TypeVar("Spec", SampleSpec, EvaluateSpec, ImportSpec, CompareSpec)
 
 
 class Work(Protocol):
@@ -33,12 +38,30 @@ class Work(Protocol):
     ) -> Ending: ...
 
 
+def _watched(phase: Phase, kind: type[Spec], work: Callable[[Run, Spec, PieceRunner], Ending]) -> Work:
+    """Work that is no training. What has been drawn and measured by an earlier attempt is not done again."""
+
+    def run_watched(
+        run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
+    ) -> Ending:
+        store = open_store(run.store_url)
+        spec = kind.model_validate_json(store.get(run.keys.spec))
+        if isinstance(spec, Drawing) and is_done(run, world, store):
+            return Ending(spec.total_images)
+        with watched_work(
+            run, world, store, spec.compute, phase=phase, poll_requests=poll_requests, on_hang=on_hang
+        ) as runner:
+            return work(run, spec, runner)
+
+    return run_watched
+
+
 WORK: Mapping[str, Work] = {
     "train": run_training,
-    "sample": run_sampling,
-    "evaluate": run_evaluation,
-    "import": run_import,
-    "compare": run_compare,
+    "sample": _watched("sampling", SampleSpec, run_sampling),
+    "evaluate": _watched("evaluating", EvaluateSpec, run_evaluation),
+    "import": _watched("importing", ImportSpec, run_import),
+    "compare": _watched("evaluating", CompareSpec, run_compare),
 }
 
 

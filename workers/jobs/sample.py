@@ -1,6 +1,6 @@
 """A sample job: images of given seeds out of a trained network."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -16,12 +16,10 @@ from workers.pictures import grid_png
 from workers.sampling.archives import archive_of
 from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.known_pixels import read_known_pixels
-from workers.sampling.pieces import Piece, cut, let_go, read_piece
+from workers.sampling.pieces import Piece, PieceRunner, cut, let_go, read_piece
 from workers.sampling.source import load_source, open_source, resolve_source
-from workers.sampling.watched_work import is_done, watched_work
-from workers.storage import JobFiles, ObjectStore, open_store
-from workers.training.run import Ending, Run, RunRequests
-from workers.training.world import World
+from workers.storage import JobFiles, ObjectStore
+from workers.training.run import Ending, Run
 
 log = structlog.get_logger()
 
@@ -43,30 +41,21 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_
     log.info("source.resolved", **source.resolved.model_dump())
 
 
-def run_sampling(
-    run: Run, world: World, *, poll_requests: Callable[[], RunRequests], on_hang: Callable[[str], object]
-) -> Ending:
-    """Draw all images, piece by piece; the first worker makes files of them. Every process of `world` calls this."""
-    store = open_store(run.store_url)
-    spec = SampleSpec.model_validate_json(store.get(run.keys.spec))
-    if is_done(run, world, store):
-        return Ending(spec.num_images)
+def run_sampling(run: Run, spec: SampleSpec, runner: PieceRunner) -> Ending:
+    """Draw all images, piece by piece; the first worker makes files of them. Every process calls this."""
+    store, device = runner.store, runner.world.device
     source = open_source(store, run.keys)
-    with watched_work(
-        run, world, spec.compute, phase="sampling", poll_requests=poll_requests, on_hang=on_hang
-    ) as runner:
-        denoiser, seal = load_source(source, store, run.keys, spec.compute, world.device)
-        denoiser.register_forward_hook(lambda *_: runner.beat())
-        known = None
-        if spec.inpainting:
-            known = read_known_pixels(spec.inpainting, source.shape, world.device, JobFiles(store, run.keys))
-        seeded_sampler = SeededSampler.of(spec, source, denoiser, world.device, known=known)
-        drawn = Drawn(spec, run.keys, seeded_sampler)
-        if not runner.work_through(drawn.pieces):
-            return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
-        if world.is_first:
-            with runner.watchdog.paused():
-                drawn.conclude(store, source.resolved, seal)
+    denoiser, seal = load_source(source, store, run.keys, spec.compute, device)
+    denoiser.register_forward_hook(lambda *_: runner.beat())
+    known = None
+    if spec.inpainting:
+        known = read_known_pixels(spec.inpainting, source.shape, device, JobFiles(store, run.keys))
+    drawn = Drawn(spec, run.keys, SeededSampler.of(spec, source, denoiser, device, known=known))
+    if not runner.work_through(drawn.pieces):
+        return Ending(runner.done, stopped=True, message=f"asked to stop; {runner.done} images are kept")
+    if runner.world.is_first:
+        with runner.watchdog.paused():
+            drawn.conclude(store, source.resolved, seal)
     return Ending(spec.num_images)
 
 

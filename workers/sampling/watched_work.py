@@ -10,7 +10,7 @@ from workers.contract.keys import RESULT
 from workers.contract.records import Phase
 from workers.sampling.pieces import PieceRunner, let_go
 from workers.sampling.source import resolved_source
-from workers.storage import ObjectStore, open_store
+from workers.storage import ObjectStore
 from workers.tracking.fence import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, first_word
 from workers.training.backend import configure_backend
@@ -25,6 +25,7 @@ from workers.training.world import World
 def watched_work(
     run: Run,
     world: World,
+    store: ObjectStore,
     compute: Workers,
     *,
     phase: Phase,
@@ -35,7 +36,6 @@ def watched_work(
 
     It leaves when asked to, and when a later attempt has begun.
     """
-    store = open_store(run.store_url)
     configure_backend(compute)
 
     def wants_to_leave() -> bool:

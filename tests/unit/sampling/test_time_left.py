@@ -32,10 +32,15 @@ def test_dear_images_are_reckoned_with_before_they_come(monkeypatch: pytest.Monk
         return Piece(f"pieces/{name}", 10, make, passes)
 
     monkeypatch.setattr(Heartbeat, "update", update)
-    MemoryStore.named("time-left")
     run, world = Run("memory://time-left", "job", 1, ""), World.alone(torch.device("cpu"))
     with watched_work(
-        run, world, Workers(), phase="evaluating", poll_requests=lambda: RunRequests(stop=False), on_hang=lambda _: None
+        run,
+        world,
+        MemoryStore.named("time-left"),
+        Workers(),
+        phase="evaluating",
+        poll_requests=RunRequests,
+        on_hang=lambda _: None,
     ) as runner:
         assert runner.work_through([*(piece(f"cheap{n}", 1) for n in range(6)), piece("dear", 40)])
 
