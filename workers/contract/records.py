@@ -8,6 +8,7 @@ from pydantic import Field, Strict
 
 from workers.contract.data import Digest
 from workers.contract.document import Document
+from workers.contract.keys import JobKeys
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what is handed over to be saved: it leads into no other folder
 Timestamp = Annotated[datetime, Strict(False)]
@@ -138,6 +139,11 @@ class CheckpointRef(Document):
     job_id: str
     images_seen: int
     attempt: int
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie."""
+        return JobKeys(self.job_id).checkpoint(self.images_seen, self.attempt)
 
 
 class CheckpointFile(Document):

@@ -8,7 +8,7 @@ from pydantic import Field, Strict, model_validator
 from workers.contract.compute import Workers
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.document import Document, Problem, refuse
-from workers.contract.keys import JOB_ID_PATTERN, JobKeys
+from workers.contract.keys import JOB_ID_PATTERN
 from workers.contract.locations import NamedFile
 from workers.contract.model import (
     EDM,
@@ -21,7 +21,7 @@ from workers.contract.model import (
     sampler_problems,
     untrained_problems,
 )
-from workers.contract.records import Timestamp
+from workers.contract.records import CheckpointRef, Timestamp
 from workers.contract.spec import TrainSpec
 
 MAX_SEED = 2**53  # above, JSON's numbers are no longer all different
@@ -55,18 +55,12 @@ class CheckpointSource(Document):
     ] = None
 
 
-class ResolvedCheckpoint(Document):
+class ResolvedCheckpoint(CheckpointRef):
     """A checkpoint and one of its averages, with nothing left open."""
 
     job_id: JobId
-    images_seen: int
     attempt: Annotated[int, Field(description="That wrote it; 1 in what was recorded before this was")] = 1
     average: str
-
-    @property
-    def folder(self) -> str:
-        """Where its files lie."""
-        return JobKeys(self.job_id).checkpoint(self.images_seen, self.attempt)
 
 
 class WeightsFile(Document):

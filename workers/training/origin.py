@@ -25,11 +25,6 @@ def read_origin(store: ObjectStore, keys: JobKeys) -> CheckpointRef | None:
         return None
 
 
-def origin_folder(origin: CheckpointRef) -> str:
-    """The folder of the checkpoint."""
-    return JobKeys(origin.job_id).checkpoint(origin.images_seen, origin.attempt)
-
-
 def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, images: DatasetManifest | None) -> None:
     """See that a job of this spec can go on from the checkpoint.
 
@@ -41,7 +36,7 @@ def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, ima
     """
     name = f"the checkpoint of {origin.job_id} at {origin.images_seen} images"
     try:
-        manifest = read_manifest(store, origin_folder(origin))
+        manifest = read_manifest(store, origin.folder)
     except DamagedCheckpointError as error:
         raise SpecError(f"{name} is not there; fork from one that the job lists ({error})", field="origin") from error
     if spec.duration_images <= origin.images_seen:
@@ -56,7 +51,7 @@ def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, ima
         mend = f"set preconditioning.{field}={made}: the weights mean something else otherwise"
         misfit = f"{name} was trained with {made}, this job has {has}; {mend}"
         raise SpecError(misfit, field=f"preconditioning.{field}")
-    if images and (reason := _mismatch(store, manifest, origin_folder(origin), spec, images)):
+    if images and (reason := _mismatch(store, manifest, origin.folder, spec, images)):
         mend = "leave network, augmentation and the size and classes of the images as they are in that job"
         raise SpecError(f"{name} is of another network: {reason}; {mend}", field="network")
 
@@ -64,7 +59,7 @@ def check_origin(origin: CheckpointRef, store: ObjectStore, spec: TrainSpec, ima
 def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:
     """That of the checkpoint; its document may leave open what was measured on its images."""
     trained = TrainSpec.model_validate_json(store.get(JobKeys(origin.job_id).spec))
-    state = _contents(store, manifest, origin_folder(origin), STATE)
+    state = _contents(store, manifest, origin.folder, STATE)
     return with_sigma_data(trained.preconditioning, sigma_data_of(state))
 
 

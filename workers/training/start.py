@@ -10,7 +10,7 @@ from workers.storage import ObjectStore
 from workers.storage.job_files import JobFiles
 from workers.training.checkpoint import restore, restore_latest
 from workers.training.contents import tensors_of
-from workers.training.origin import origin_folder, read_origin
+from workers.training.origin import read_origin
 from workers.training.state import TrainState
 from workers.training.weights import load_initial_weights
 from workers.training.world import World
@@ -45,7 +45,7 @@ def share_state(state: TrainState, world: World) -> None:
 def _restore_checkpoint(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:
     folder = restore_latest(state, store, keys)
     if folder is None and (origin := read_origin(store, keys)):
-        folder = origin_folder(origin)
+        folder = origin.folder
         restore(state, store, folder)
         log.info("origin.restored", origin=origin.job_id, images_seen=origin.images_seen)
     return folder

@@ -15,7 +15,7 @@ from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.origin import check_origin, origin_folder
+from workers.training.origin import check_origin
 from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
@@ -78,7 +78,7 @@ def test_a_job_without_origin_or_checkpoint_starts_from_nothing(store: MemorySto
 
 
 def test_a_damaged_origin_is_an_error_and_not_a_start_from_nothing(store: MemoryStore, images: DatasetManifest) -> None:
-    store.delete(origin_folder(ORIGIN) + "network.safetensors")
+    store.delete(ORIGIN.folder + "network.safetensors")
 
     with pytest.raises(DamagedCheckpointError):
         restore_start(new_state(tiny_spec(), images, CPU), tiny_spec(), store, FORK, ALONE)
