@@ -12,6 +12,7 @@ from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
+from workers.contract.spec import TrainSpec
 from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, metric_curves, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
 from workers.sampling.evaluation_results import DRIFT, TIMELINE
@@ -39,21 +40,24 @@ def run_compare(run: Run, spec: CompareSpec, runner: PieceRunner) -> Ending:
         SpecError: one of them has not begun, or there are no evaluations that compare.
     """
     store = runner.store
-    job, control = _training(store, spec.job_id, "job_id"), _training(store, spec.control_job_id, "control_job_id")
-    _conclude(run, store, job, control)
+    with in_field("job_id"):
+        job = Trained.of(store, spec.job_id)
+    with in_field("control_job_id"):
+        control = Trained.of(store, spec.control_job_id)
+    _conclude(run, store, _training(store, job), _training(store, control), _differences(job.spec, control.spec))
     return Ending(0)
 
 
-def _training(store: ObjectStore, job_id: str, field: str) -> Training:
-    keys = JobKeys(job_id)
-    with in_field(field):
-        spec = Trained.of(store, job_id).spec
+def _training(store: ObjectStore, trained: Trained) -> Training:
+    keys, compute = JobKeys(trained.job_id), trained.spec.compute
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
-    devices = devices_of(store, keys) if spec.compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
-    return Training(job_id, spec.compute.workers, rows, evaluations_of(store, keys), origin, devices)
+    devices = devices_of(store, keys) if compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
+    return Training(trained.job_id, compute.workers, rows, evaluations_of(store, keys), origin, devices)
 
 
-def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) -> None:
+def _conclude(
+    run: Run, store: ObjectStore, job: Training, control: Training, differences: dict[str, tuple[Any, Any]]
+) -> None:
     if not job.evaluations:
         raise SpecError(f"{job.job_id} has not been evaluated; `cdm evaluate` does it", field="job_id")
     alike = [each for each in job.evaluations if any(is_alike(each, other) for other in control.evaluations)]
@@ -63,7 +67,7 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
     if not found:
         reason = f"{control.job_id} has not been evaluated at the same images seen and in the same way"
         raise SpecError(reason, field="control_job_id")
-    differences, devices = _differences(store, job.job_id, control.job_id), job.devices | control.devices
+    devices = job.devices | control.devices
     comparison = Comparison(
         job=job.side,
         control=control.side,
@@ -86,9 +90,9 @@ def _conclude(run: Run, store: ObjectStore, job: Training, control: Training) ->
     log.info("comparison.done", pairs=len(found))
 
 
-def _differences(store: ObjectStore, job_id: str, control_job_id: str) -> dict[str, tuple[Any, Any]]:
-    a, b = (Trained.of(store, each).spec.model_dump(mode="json") for each in (control_job_id, job_id))
-    return {".".join(place): (theirs, ours) for place, theirs, ours in differences(a, b)}
+def _differences(job: TrainSpec, control: TrainSpec) -> dict[str, tuple[Any, Any]]:
+    found = differences(control.model_dump(mode="json"), job.model_dump(mode="json"))
+    return {".".join(place): (theirs, ours) for place, theirs, ours in found}
 
 
 def _pictures(store: ObjectStore, job: Training, control: Training, last: Evaluation) -> Pictures:

@@ -22,7 +22,7 @@ from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.evaluation_plan import EvaluationPlan
 from workers.sampling.evaluation_results import conclude, read_statistics
 from workers.sampling.pieces import PieceRunner, let_go
-from workers.sampling.source import Source, load_source, open_source, resolve_source
+from workers.sampling.source import Source, load_source, open_source, resolve_source, resolved_source
 from workers.storage import JobFiles, ObjectStore
 from workers.tracking.findings import add_to_run, evaluations_of
 from workers.training.run import Ending, Run
@@ -37,8 +37,7 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *,
         SpecError: it is not; the message names the field.
     """
     bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-    resolve_source(store, keys, spec)
-    source = open_source(store, keys, dataset=spec.dataset)
+    source = open_source(store, keys, resolve_source(store, keys, spec), dataset=spec.dataset)
     check_drawing(spec, source.subject)
     _check_images(spec, source, store)
     job_files = JobFiles(store, keys)
@@ -92,8 +91,8 @@ def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *
 def run_evaluation(run: Run, spec: EvaluateSpec, runner: PieceRunner) -> Ending:
     """Draw and measure piece by piece; the first worker adds it up. Every process calls this."""
     store, device, cache = runner.store, runner.world.device, Path(run.cache_folder)
-    source = open_source(store, run.keys, dataset=spec.dataset)
-    denoiser, seal = load_source(source, store, run.keys, spec.compute, device)
+    source = open_source(store, run.keys, resolved_source(store, run.keys), dataset=spec.dataset)
+    denoiser, seal = load_source(source, spec.compute, device)
     denoiser.register_forward_hook(lambda *_: runner.beat())
     extractor = open_features(spec.features, device=device, job_files=JobFiles(store, run.keys))
     extractor.each_pass(runner.beat)

@@ -101,8 +101,8 @@ def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
         raise UsageError(f"{output} is there and not empty: choose another --output")
     store = job.open_store()
     try:
-        trained = Trained(job.training, Trained.of(store, job.job_id).images)
-        source = find_source(store, wanted)
+        trained = Trained(job.job_id, job.training, Trained.of(store, job.job_id).images)
+        source = find_source(store, trained, wanted)
     except SpecError as error:  # its field is one of a document, which nobody has written here
         raise UsageError(error.reason) from None
     manifest = read_manifest(store, source.folder)

@@ -17,7 +17,7 @@ from workers.sampling.archives import archive_of
 from workers.sampling.drawing import SeededSampler, check_drawing
 from workers.sampling.known_pixels import read_known_pixels
 from workers.sampling.pieces import Piece, PieceRunner, cut, let_go, read_piece
-from workers.sampling.source import load_source, open_source, resolve_source
+from workers.sampling.source import load_source, open_source, resolve_source, resolved_source
 from workers.storage import JobFiles, ObjectStore
 from workers.training.run import Ending, Run
 
@@ -33,8 +33,7 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_
         SpecError: it cannot, or there is none.
     """
     bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-    resolve_source(store, keys, spec)
-    source = open_source(store, keys)
+    source = open_source(store, keys, resolve_source(store, keys, spec))
     check_drawing(spec, source.subject)
     if spec.inpainting:
         read_known_pixels(spec.inpainting, source.shape, torch.device("cpu"), JobFiles(store, keys))
@@ -44,8 +43,8 @@ def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_
 def run_sampling(run: Run, spec: SampleSpec, runner: PieceRunner) -> Ending:
     """Draw all images, piece by piece; the first worker makes files of them. Every process calls this."""
     store, device = runner.store, runner.world.device
-    source = open_source(store, run.keys)
-    denoiser, seal = load_source(source, store, run.keys, spec.compute, device)
+    source = open_source(store, run.keys, resolved_source(store, run.keys))
+    denoiser, seal = load_source(source, spec.compute, device)
     denoiser.register_forward_hook(lambda *_: runner.beat())
     known = None
     if spec.inpainting:

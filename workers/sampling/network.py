@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workers.contract.compute import Workers
 from workers.contract.data import DatasetManifest
-from workers.contract.document import SpecError, in_field, read_leniently
+from workers.contract.document import SpecError, read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
 from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
@@ -29,8 +29,13 @@ SAMPLER = "sampler"  # of the training, in the header of an exported file
 class Trained:
     """What a training job says of the network in its checkpoints."""
 
+    job_id: str
     spec: TrainSpec
     images: DatasetManifest
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(self.job_id, self.spec, self.images)
 
     @classmethod
     def of(cls, store: ObjectStore, job_id: str) -> "Trained":
@@ -38,36 +43,32 @@ class Trained:
         keys = JobKeys(job_id)
         try:
             spec = TrainSpec.model_validate_json(store.get(keys.spec))
-            return cls(spec, DatasetManifest.model_validate_json(store.get(keys.dataset)))
+            return cls(job_id, spec, DatasetManifest.model_validate_json(store.get(keys.dataset)))
         except FileNotFoundError:
             raise SpecError(f"no training job {job_id} has begun in this store") from None
         except ValueError:
             raise SpecError(f"{job_id} is not a training job") from None
 
 
-def find_source(store: ObjectStore, wanted: CheckpointSource) -> ResolvedCheckpoint:
-    """The checkpoint at the images wanted, or the newest; of two attempts' the later.
+def find_source(store: ObjectStore, trained: Trained, wanted: CheckpointSource) -> ResolvedCheckpoint:
+    """The training's checkpoint at the images wanted, or the newest; of two attempts' the later.
 
     Raises:
         SpecError: there is no such checkpoint, or it has no such average.
     """
-    with in_field("job_id"):
-        trained = Trained.of(store, wanted.job_id)
     images_seen, attempt = _chosen(store, wanted)
-    subject = Subject.of(wanted.job_id, trained.spec, trained.images)
-    if reason := subject.average_problem(wanted.average):
+    if reason := trained.subject.average_problem(wanted.average):
         raise SpecError(reason, field="average")
-    average = wanted.average or subject.averages[0]
-    return ResolvedCheckpoint(job_id=wanted.job_id, images_seen=images_seen, attempt=attempt, average=average)
+    average = wanted.average or trained.subject.averages[0]
+    return ResolvedCheckpoint(job_id=trained.job_id, images_seen=images_seen, attempt=attempt, average=average)
 
 
-def load_checkpoint(store: ObjectStore, source: ResolvedCheckpoint) -> tuple[Denoiser, str | None]:
+def load_checkpoint(store: ObjectStore, trained: Trained, source: ResolvedCheckpoint) -> tuple[Denoiser, str | None]:
     """The denoiser, after every byte of its weights has been verified, and the seal of the checkpoint.
 
     Raises:
         DamagedCheckpointError: it is gone, or not what was written.
     """
-    trained = Trained.of(store, source.job_id)
     manifest = read_manifest(store, source.folder)
     weights = read_file(store, source.folder, listed(manifest, average_file(source.average)))
     denoiser = new_denoiser(trained.spec, trained.images)

@@ -1,6 +1,8 @@
 """What a job draws from: a checkpoint of a training or a file of weights, resolved once, so that all attempts agree."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 import torch
@@ -36,6 +38,7 @@ class Source:
     subject: Subject
     shape: tuple[int, int, int]  # of an image: channels, height, width
     images: DatasetManifest | None
+    read: Callable[[], tuple[Denoiser, str | None]]  # verifies every byte; with the seal of a checkpoint
 
 
 def resolve_source(store: ObjectStore, keys: JobKeys, drawing: Drawing) -> ResolvedSource:
@@ -52,11 +55,11 @@ def resolve_source(store: ObjectStore, keys: JobKeys, drawing: Drawing) -> Resol
         found: ResolvedSource = _resolved_file(drawing.weights, JobFiles(store, keys))
     elif drawing.checkpoint:
         with in_field("checkpoint"):
-            found = find_source(store, drawing.checkpoint)
+            found = find_source(store, _trained(store, drawing.checkpoint.job_id), drawing.checkpoint)
     else:
         raise SpecError("say what to draw from: this, or a file of weights", field="checkpoint")
-    store.put_if_absent(keys.source, found.model_dump_json().encode())
-    return resolved_source(store, keys)
+    is_first = store.put_if_absent(keys.source, found.model_dump_json().encode())
+    return found if is_first else resolved_source(store, keys)
 
 
 def resolved_source(store: ObjectStore, keys: JobKeys) -> ResolvedSource:
@@ -64,42 +67,41 @@ def resolved_source(store: ObjectStore, keys: JobKeys) -> ResolvedSource:
     return _RESOLVED.validate_json(store.get(keys.source))
 
 
-def open_source(store: ObjectStore, keys: JobKeys, *, dataset: ImportedDataset | None = None) -> Source:
-    """What is known of the resolved source. `dataset`: what weights are measured by.
+def open_source(
+    store: ObjectStore, keys: JobKeys, resolved: ResolvedSource, *, dataset: ImportedDataset | None = None
+) -> Source:
+    """What is known of it. `dataset`: what weights are measured by.
 
     Raises:
         SpecError: something of it is gone, or the images do not suit the network.
     """
-    match resolved_source(store, keys):
+    match resolved:
         case ResolvedCheckpoint() as at:
-            with in_field("checkpoint.job_id"):
-                trained = Trained.of(store, at.job_id)
+            with in_field("checkpoint"):
+                trained = _trained(store, at.job_id)
             images = trained.images
             shape = (images.channels, images.resolution, images.resolution)
-            return Source(at, Subject.of(at.job_id, trained.spec, images), shape, images)
+            return Source(at, trained.subject, shape, images, partial(load_checkpoint, store, trained, at))
         case WeightsFile() as file:
             return _of_file(file, store, keys, dataset)
-        case resolved:
+        case _:
             assert_never(resolved)
 
 
-def load_source(
-    source: Source, store: ObjectStore, keys: JobKeys, compute: Workers, device: torch.device
-) -> tuple[Denoiser, str | None]:
+def load_source(source: Source, compute: Workers, device: torch.device) -> tuple[Denoiser, str | None]:
     """The denoiser, after every byte of its weights has been verified, and the seal of its checkpoint.
 
     Raises:
         DamagedCheckpointError: the checkpoint is gone, or not what was written.
         SpecError: the file is gone, or not what the job began with.
     """
-    match source.resolved:
-        case ResolvedCheckpoint() as at:
-            denoiser, seal = load_checkpoint(store, at)
-            return ready(denoiser, compute, device), seal
-        case WeightsFile() as file:
-            return ready(_loaded(file, JobFiles(store, keys)), compute, device), None
-        case unknown:
-            assert_never(unknown)
+    denoiser, seal = source.read()
+    return ready(denoiser, compute, device), seal
+
+
+@in_field("job_id")
+def _trained(store: ObjectStore, job_id: str) -> Trained:
+    return Trained.of(store, job_id)
 
 
 @in_field("weights")
@@ -109,11 +111,13 @@ def _resolved_file(location: str, job_files: JobFiles) -> WeightsFile:
 
 
 def _of_file(file: WeightsFile, store: ObjectStore, keys: JobKeys, dataset: ImportedDataset | None) -> Source:
+    job_files = JobFiles(store, keys)
     with in_field("weights"):
-        header = read_header(file.location, job_files=JobFiles(store, keys))
+        header = read_header(file.location, job_files=job_files)
     subject = Subject(file.location, own_sampler(header), header.preconditioning, header.num_classes, None)
     images = _images(dataset, header, store) if dataset else None
-    return Source(file, subject, (header.image_channels, header.resolution, header.resolution), images)
+    shape = (header.image_channels, header.resolution, header.resolution)
+    return Source(file, subject, shape, images, lambda: (_loaded(file, job_files), None))
 
 
 @in_field("dataset.digest")
