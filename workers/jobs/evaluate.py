@@ -17,12 +17,12 @@ from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.data.manifests import read_manifest
 from workers.evaluation.features import open_features
-from workers.jobs.bringing import bring_from_the_web
-from workers.sampling.drawing import SeededSampler, check_drawing
+from workers.jobs.drawing import prepare_source
+from workers.sampling.drawing import SeededSampler
 from workers.sampling.evaluation_plan import EvaluationPlan
 from workers.sampling.evaluation_results import conclude, read_statistics
 from workers.sampling.pieces import PieceRunner, let_go
-from workers.sampling.source import Source, load_source, open_source, resolve_source, resolved_source
+from workers.sampling.source import Source, load_source, open_source, resolved_source
 from workers.storage import JobFiles, ObjectStore
 from workers.tracking.findings import add_to_run, evaluations_of
 from workers.training.run import Ending, Run
@@ -36,15 +36,12 @@ def prepare_evaluation(spec: EvaluateSpec, keys: JobKeys, store: ObjectStore, *,
     Raises:
         SpecError: it is not; the message names the field.
     """
-    bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-    source = open_source(store, keys, resolve_source(store, keys, spec), dataset=spec.dataset)
-    check_drawing(spec, source.subject)
+    source = prepare_source(spec, keys, store, dataset=spec.dataset, on_bytes=on_bytes)
     _check_images(spec, source, store)
     job_files = JobFiles(store, keys)
     extractor = open_features(spec.features, job_files=job_files)
     if spec.reference:
         read_statistics(spec.reference, dimensions=extractor.dimensions, job_files=job_files)
-    log.info("source.resolved", **source.resolved.model_dump())
 
 
 def _check_images(spec: EvaluateSpec, source: Source, store: ObjectStore) -> None:

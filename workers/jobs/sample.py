@@ -4,40 +4,34 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
-import structlog
 import torch
 from torch import Tensor
 
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, Sampled, SampleSpec, WeightsFile
 from workers.data.fetching import OnBytes
-from workers.jobs.bringing import bring_from_the_web
+from workers.jobs.drawing import prepare_source
 from workers.pictures import grid_png
 from workers.sampling.archives import archive_of
-from workers.sampling.drawing import SeededSampler, check_drawing
+from workers.sampling.drawing import SeededSampler
 from workers.sampling.known_pixels import read_known_pixels
 from workers.sampling.pieces import Piece, PieceRunner, cut, let_go, read_piece
-from workers.sampling.source import load_source, open_source, resolve_source, resolved_source
+from workers.sampling.source import load_source, open_source, resolved_source
 from workers.storage import JobFiles, ObjectStore
 from workers.training.run import Ending, Run
-
-log = structlog.get_logger()
 
 _GRID_IMAGES, _GRID_COLUMNS = 64, 8
 
 
 def prepare_sampling(spec: SampleSpec, keys: JobKeys, store: ObjectStore, *, on_bytes: OnBytes) -> None:
-    """Resolve which network it is, and see that it can draw what is wanted.
+    """Resolve which network it is, and see that everything to draw what is wanted is there.
 
     Raises:
-        SpecError: it cannot, or there is none.
+        SpecError: it is not; the message names the field.
     """
-    bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
-    source = open_source(store, keys, resolve_source(store, keys, spec))
-    check_drawing(spec, source.subject)
+    source = prepare_source(spec, keys, store, on_bytes=on_bytes)
     if spec.inpainting:
         read_known_pixels(spec.inpainting, source.shape, torch.device("cpu"), JobFiles(store, keys))
-    log.info("source.resolved", **source.resolved.model_dump())
 
 
 def run_sampling(run: Run, spec: SampleSpec, runner: PieceRunner) -> Ending:
