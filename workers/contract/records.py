@@ -122,10 +122,13 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
+OutcomeStatus = Literal["succeeded", "stopped", "failed"]
+
+
 class Outcome(Document):
     """The last record of an attempt. `stopped` = it was asked to leave and left a checkpoint behind."""
 
-    status: Literal["succeeded", "stopped", "failed"]
+    status: OutcomeStatus
     reason: Annotated[Reason | None, Strict(False)]
     message: str
     images_seen: int

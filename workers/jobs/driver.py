@@ -156,7 +156,7 @@ def _given_up(job: Job, attempt: int, reason: Reason, message: str) -> Ending:
 
 def _in_words(ending: Ending) -> Outcome:
     return Outcome(
-        status="failed" if ending.reason else "stopped" if ending.stopped else "succeeded",
+        status=ending.status,
         reason=ending.reason,
         message=Redaction.of_environment()(ending.message),
         images_seen=ending.images_seen,

@@ -1,7 +1,13 @@
 """What can be said of a run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from workers.contract.records import OutcomeStatus
+
+MlflowStatus = Literal["FINISHED", "FAILED", "KILLED"]
+MLFLOW_STATUS: Mapping[OutcomeStatus, MlflowStatus] = {"succeeded": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +38,9 @@ class Checkpointed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run is over, as MLflow names it."""
+    """The run is over."""
 
-    status: Literal["FINISHED", "FAILED", "KILLED"]
+    status: MlflowStatus
 
 
 Event = Metrics | Grid | Checkpointed | Ended

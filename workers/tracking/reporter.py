@@ -11,7 +11,7 @@ from workers.contract.records import DeliveryDelay, Progress, Resume, TimeBreakd
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.backlog import ItemBacklog
-from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, num_bytes
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, MlflowStatus, num_bytes
 from workers.tracking.heartbeat import Heartbeat
 from workers.tracking.journal import Journal
 
@@ -91,7 +91,7 @@ class Reporter:
     def grid(self, images_seen: int, png: bytes) -> None:
         self._tell(Grid(images_seen, time.time(), png))
 
-    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"] | None) -> str | None:
+    def close(self, status: MlflowStatus | None) -> str | None:
         """Deliver what is left, for at most half a minute; return the MLflow run's id if there is one.
 
         Without a status, MLflow's run is left open: somebody else goes on with it.

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -66,15 +65,9 @@ def run_training(
             ending = _Loop(world, spec, state, images, recorder, watchdog).run(poll_requests)
     except BaseException:
         if recorder:
-            recorder.close("FAILED")
+            recorder.close("failed")
         raise
-    return replace(ending, mlflow_run_id=recorder.close(_mlflow_status(ending))) if recorder else ending
-
-
-def _mlflow_status(ending: Ending) -> Literal["FINISHED", "FAILED", "KILLED"]:
-    if ending.stopped:
-        return "KILLED"
-    return "FAILED" if ending.reason else "FINISHED"
+    return replace(ending, mlflow_run_id=recorder.close(ending.status)) if recorder else ending
 
 
 @dataclass(frozen=True, slots=True)

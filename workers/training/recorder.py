@@ -3,17 +3,17 @@
 import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Literal
 
 import structlog
 
 from workers.contract.data import DatasetManifest
 from workers.contract.document import flattened
-from workers.contract.records import Progress
+from workers.contract.records import OutcomeStatus, Progress
 from workers.contract.spec import TrainSpec
 from workers.logs import in_one_line
 from workers.storage import open_store
 from workers.storage.errors import STORE_OUTAGES
+from workers.tracking.events import MLFLOW_STATUS
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
@@ -141,10 +141,10 @@ class RunRecorder:
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
         self.spent("checkpointing")
 
-    def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> str | None:
+    def close(self, status: OutcomeStatus) -> str | None:
         """Deliver what is left; return the MLflow run's id if there is one. MLflow is not told of a superseded end."""
         self._writer.close(_ABANDONED_SECONDS)
-        return self._reporter.close(None if self.superseded else status)
+        return self._reporter.close(None if self.superseded else MLFLOW_STATUS[status])
 
     def _compare(self, seen: int, values: dict[str, float]) -> None:
         if self._check is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
-from workers.contract.records import Reason
+from workers.contract.records import OutcomeStatus, Reason
 from workers.storage import ObjectStore
 
 
@@ -49,3 +49,9 @@ class Ending:
     reason: Reason | None = None
     message: str = ""
     mlflow_run_id: str | None = None
+
+    @property
+    def status(self) -> OutcomeStatus:
+        if self.reason:
+            return "failed"
+        return "stopped" if self.stopped else "succeeded"
