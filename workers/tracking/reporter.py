@@ -3,11 +3,10 @@
 import os
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Literal
+from typing import Any
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import DeliveryDelay, Progress, Resume, TimeBreakdown
+from workers.contract.records import DeliveryDelay, Progress
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.backlog import ItemBacklog
@@ -46,8 +45,9 @@ class Reporter:
         self._receivers = list(dict.fromkeys(self._of_rows + self._of_pictures))
         self._heartbeat = Heartbeat(store, keys.progress, progress, behind=self._behind)
 
-    def phase(self, phase: Literal["preparing", "training", "checkpointing"]) -> None:
-        self._heartbeat.update(phase=phase)
+    def progress(self, **changes: Any) -> None:
+        """Change fields of the `Progress` that users see."""
+        self._heartbeat.update(**changes)
 
     def metrics(
         self,
@@ -78,15 +78,6 @@ class Reporter:
     def record(self) -> None:
         """Have what was told so far in the journal; given up after ten seconds, if the store does not take it."""
         self._journal.flush(_RECORD_SECONDS)
-
-    def ledger(self, ledger: TimeBreakdown) -> None:
-        self._heartbeat.update(ledger=ledger, ledger_at=datetime.now(UTC))
-
-    def advice(self, checkpoint_images: int) -> None:
-        self._heartbeat.update(advised_checkpoint_images=checkpoint_images)
-
-    def resume(self, resume: Resume) -> None:
-        self._heartbeat.update(resume=resume)
 
     def grid(self, images_seen: int, png: bytes) -> None:
         self._tell(Grid(images_seen, time.time(), png))

@@ -91,24 +91,25 @@ class RunRecorder:
     def spent(self, cause: Cause) -> float:
         """The seconds since the last word of this kind went for that."""
         seconds = self._timekeeper.charge(cause)
-        self._reporter.ledger(self._timekeeper.ledger)
+        self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC))
         return seconds
 
     def prepared(self) -> None:
         """The first step comes next."""
-        self._reporter.phase("training")
+        self._reporter.progress(phase="training")
         self.spent("preparing")
 
     def metrics(self, seen: int, measured: Measured, *, rate: float, world: World) -> None:
         """Of the steps up to `seen` images."""
         self._timekeeper.charge_training(seen)
-        self._reporter.ledger(self._timekeeper.ledger)
+        self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC))
         before = seen - self._spec.batch_images  # the last step
         telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, before)}
         memory = peak_memory_bytes(world.device)
         self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
         if interval := self._schedule.interval(self._timekeeper.ledger):
-            self._reporter.advice(in_images(interval, rate=rate, batch_images=self._spec.batch_images))
+            advised = in_images(interval, rate=rate, batch_images=self._spec.batch_images)
+            self._reporter.progress(advised_checkpoint_images=advised)
         self._compare(seen, {f"loss/{name}": value for name, value in measured.losses.items()} | telemetry)
         rounded = {name: round(value, 4) for name, value in measured.losses.items()}
         log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
@@ -135,7 +136,7 @@ class RunRecorder:
         """
         if self.superseded:
             return
-        self._reporter.phase("checkpointing")
+        self._reporter.progress(phase="checkpointing")
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
         self._writer.offer(state)
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
@@ -152,7 +153,7 @@ class RunRecorder:
         before = self._check.result
         self._check.compare(seen, values)
         if (resume := self._check.result) != before:
-            self._reporter.resume(resume)
+            self._reporter.progress(resume=resume)
             log.info("resume.compared", **resume.model_dump())
 
     def _save(self, snapshot: Snapshot) -> None:
