@@ -23,9 +23,8 @@ from workers.contract.evaluation import Level, Measure
 from workers.diffusion.conditions import Conditions
 from workers.diffusion.consistency import Start, inconsistency
 from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
-from workers.diffusion.latents import normal
+from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import dpmpp_2m_path
-from workers.diffusion.transfer import to_device
 from workers.evaluation.standard_error import standard_error
 
 # Evenly spaced in ln sigma, whose normal distribution in training covers the middle: four lie within its standard
@@ -61,8 +60,8 @@ def noises_of(seed: int, places: Sequence[int], like: Float[Tensor, "batch *shap
     """Those of the images at these places of the evaluation; drawn on the CPU, so alike on all kinds of device."""
 
     def noises(purpose: Purpose, number: int) -> Tensor:
-        each = [normal(seed, place, _DOMAIN, purpose, number, shape=like.shape[1:]) for place in places]
-        return to_device(torch.stack(each), like.device).to(like.dtype)
+        whose = [(seed, place, _DOMAIN, purpose, number) for place in places]
+        return normal_batch(whose, like.shape[1:], like.device).to(like.dtype)
 
     return noises
 

@@ -12,9 +12,8 @@ from workers.contract.sampling import Drawing, Subject
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoise, Denoiser
 from workers.diffusion.guidance import inpainting
-from workers.diffusion.latents import normal
+from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import sample
-from workers.diffusion.transfer import to_device
 from workers.pictures import to_uint8
 from workers.sampling.known_pixels import KnownPixels
 from workers.sampling.source import Source
@@ -59,8 +58,7 @@ class SeededSampler:
 
         def noise(number: int) -> Tensor:
             """An image's latents, number 0, and the noise of its sampling steps, from number 1 on."""
-            each = (normal(seed, _DOMAIN, number, shape=self.shape) for seed in seeds)
-            return to_device(torch.stack([*each]), self.device)
+            return normal_batch([(seed, _DOMAIN, number) for seed in seeds], self.shape, self.device)
 
         denoise: Denoise = self.denoiser
         if self.known:

@@ -10,9 +10,8 @@ from workers.contract.data import DatasetManifest
 from workers.contract.spec import TrainSpec
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.latents import normal
+from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import sample
-from workers.diffusion.transfer import to_device
 from workers.pictures import grid_png, to_uint8
 from workers.training.world import World
 
@@ -47,8 +46,7 @@ def _drawn(
 
     def noise(number: int) -> Tensor:
         """An image's latents, number 0, and the noise of its sampling steps, from number 1 on."""
-        each = (normal(spec.seed, place, _DOMAIN, number, shape=shape) for place in places)
-        return to_device(torch.stack([*each]), world.device)
+        return normal_batch([(spec.seed, place, _DOMAIN, number) for place in places], shape, world.device)
 
     conditions = NOTHING
     if spec.network.class_conditional:
