@@ -103,10 +103,10 @@ def _drawing_row(name: str, images: int) -> str:
 
     def gaps() -> None:
         noises = noises_of(0, range(PASS), x)
-        denoising_loss(denoiser, x, conditions, LEVELS, noises, denoiser.weight)
-        drift_at_images(denoiser, x, conditions, LEVELS, noises, denoiser.weight)
+        denoising_loss(denoiser, x, conditions, LEVELS, noises)
+        drift_at_images(denoiser, x, conditions, LEVELS, noises)
         highest = PRESETS[name].sampler.sigma_max
-        drift_on_own_paths(denoiser, conditions, LEVELS, noises, denoiser.weight, sigma_max=highest)
+        drift_on_own_paths(denoiser, conditions, LEVELS, noises, sigma_max=highest)
 
     pairs = [(_once(draw), _once(bare)) for _ in range(REPEATS)]
     drawn = median(pair[0] for pair in pairs) * 1000 / images

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -17,7 +18,7 @@ from workers.contract.evaluation import Level
 from workers.contract.model import EDM
 from workers.diffusion.conditions import NOTHING, Conditions
 from workers.diffusion.consistency import ancestral_step
-from workers.diffusion.denoiser import Denoise
+from workers.diffusion.denoiser import Denoise, WeightedDenoise
 from workers.diffusion.preconditioning import loss_weight
 from workers.evaluation.drift import (
     LEVELS,
@@ -41,6 +42,19 @@ def weight(sigma: Tensor) -> Tensor:
     return loss_weight(EDM(kind="edm"), 0.5, sigma)
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A denoiser, weighted as one of EDM that trains."""
+
+    denoise: Denoise
+
+    def __call__(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        return self.denoise(x, sigma, conditions)
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        return weight(sigma)
+
+
 def deaf(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
     """The exact denoiser of the ring, told less noise than there is."""
     return RING(x, 0.6 * sigma)
@@ -61,12 +75,12 @@ def ring_points(count: int) -> Tensor:
 
 def gaps_at_points(denoise: Denoise, levels: Sequence[float], *, r: float = R) -> tuple[Level, ...]:
     points = ring_points(POINTS)
-    drift = drift_at_images(denoise, points, NOTHING, levels, batch_noises((POINTS, 2)), weight, r=r)
+    drift = drift_at_images(Weighted(denoise), points, NOTHING, levels, batch_noises((POINTS, 2)), r=r)
     return by_level(levels, drift.gap)
 
 
 def gaps_on_own_paths(denoise: Denoise, levels: Sequence[float]) -> tuple[Level, ...]:
-    drift = drift_on_own_paths(denoise, NOTHING, levels, batch_noises((POINTS, 2)), weight, sigma_max=80.0)
+    drift = drift_on_own_paths(Weighted(denoise), NOTHING, levels, batch_noises((POINTS, 2)), sigma_max=80.0)
     return by_level(levels, drift.gap)
 
 
@@ -74,7 +88,7 @@ def test_the_loss_of_the_exact_gaussian_denoiser_is_the_posterior_variance() -> 
     scale, count = 0.3, 2000
     images = scale * torch.randn(count, 1, 4, 4)
 
-    losses = denoising_loss(GaussianDenoiser(scale), images, NOTHING, LEVELS, batch_noises((count, 1, 4, 4)), weight)
+    losses = denoising_loss(Weighted(GaussianDenoiser(scale)), images, NOTHING, LEVELS, batch_noises((count, 1, 4, 4)))
 
     for level in by_level(LEVELS, losses):
         variance = scale**2 * level.sigma**2 / (scale**2 + level.sigma**2)
@@ -124,8 +138,8 @@ def test_a_denoiser_that_returns_what_it_is_given_has_no_gap_and_a_great_loss() 
         return x
 
     levels = (0.1, 1.0, 10.0)
-    drift = drift_at_images(idle, torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)), weight)
-    losses = denoising_loss(idle, torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)), weight)
+    drift = drift_at_images(Weighted(idle), torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)))
+    losses = denoising_loss(Weighted(idle), torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)))
 
     assert float(drift.gap.abs().max()) < 1e-8
     assert float(losses[-1].mean()) > 100
@@ -153,7 +167,8 @@ def test_the_gap_is_measured_without_bias() -> None:
     def noises(purpose: Purpose, number: int) -> Tensor:
         return point_noise.repeat(draws, 1) if purpose == Purpose.POINT else fresh(purpose, number)
 
-    gap = drift_at_images(deaf, points.repeat(draws, 1), NOTHING, (level,), noises, weight, r=r).gap.view(draws, count)
+    gap = drift_at_images(Weighted(deaf), points.repeat(draws, 1), NOTHING, (level,), noises, r=r).gap
+    gap = gap.view(draws, count)
 
     error = (gap.mean(0) - violation).abs()
     assert bool((error < 4.5 * gap.std(0) / math.sqrt(draws) + 0.03 * violation).all())
@@ -169,8 +184,8 @@ def test_a_denoiser_that_is_right_on_data_and_wrong_beside_it_drifts_on_its_own_
         stray = (sigma > 1) | (x.square().mean(1) > 2 * expected)
         return torch.where(stray[:, None], 1.2 * wide(x, sigma), exact(x, sigma))
 
-    at_images = drift_at_images(beside, 0.5 * torch.randn(count, *shape), NOTHING, levels, noises, weight)
-    on_own_paths = drift_on_own_paths(beside, NOTHING, levels, noises, weight, sigma_max=80.0)
+    at_images = drift_at_images(Weighted(beside), 0.5 * torch.randn(count, *shape), NOTHING, levels, noises)
+    on_own_paths = drift_on_own_paths(Weighted(beside), NOTHING, levels, noises, sigma_max=80.0)
 
     for here, there in zip(by_level(levels, at_images.gap), by_level(levels, on_own_paths.gap), strict=True):
         assert abs(here.mean) < 1e-6
@@ -183,7 +198,7 @@ def test_own_paths_of_the_exact_denoiser_have_the_energy_of_noisy_data(scale: fl
     count, shape = 500, (4096,)
     noises, exact = batch_noises((count, *shape)), GaussianDenoiser(scale)
 
-    energies = drift_on_own_paths(exact, NOTHING, LEVELS, noises, weight, sigma_max=80.0).energy.mean(1)
+    energies = drift_on_own_paths(Weighted(exact), NOTHING, LEVELS, noises, sigma_max=80.0).energy.mean(1)
 
     for level, energy in zip(LEVELS, energies.tolist(), strict=True):
         assert energy == pytest.approx(scale**4 / (scale**2 + level**2), rel=0.01)
@@ -197,15 +212,15 @@ def test_own_paths_pass_through_their_levels_in_whatever_order_they_are_asked_fo
         return GaussianDenoiser(0.5)(x, sigma)
 
     noises = batch_noises((4, 2))
-    up = drift_on_own_paths(denoise, NOTHING, (0.1, 80.0, 1.0), noises, weight, sigma_max=80.0)
+    up = drift_on_own_paths(Weighted(denoise), NOTHING, (0.1, 80.0, 1.0), noises, sigma_max=80.0)
     path = [sigma for sigma, after in zip(seen, [*seen[1:], 0.0], strict=True) if sigma != after]
-    down = drift_on_own_paths(denoise, NOTHING, (80.0, 1.0, 0.1), noises, weight, sigma_max=80.0)
+    down = drift_on_own_paths(Weighted(denoise), NOTHING, (80.0, 1.0, 0.1), noises, sigma_max=80.0)
 
     assert seen[0] == 80.0
     assert torch.equal(up.energy, down.energy[[2, 0, 1]])
     assert max(high / low for high, low in pairwise(path)) < 1 / 0.7 + 1e-3
     with pytest.raises(ValueError, match="no path"):
-        drift_on_own_paths(denoise, NOTHING, (0.1, 81.0), noises, weight, sigma_max=80.0)
+        drift_on_own_paths(Weighted(denoise), NOTHING, (0.1, 81.0), noises, sigma_max=80.0)
 
 
 def shared_out(measure: Callable[[slice], Tensor], count: int, *, size: int) -> Tensor:
@@ -216,17 +231,16 @@ def shared_out(measure: Callable[[slice], Tensor], count: int, *, size: int) -> 
 def test_what_images_contribute_does_not_depend_on_how_they_are_shared_out(kind: str) -> None:
     """Bit for bit, where the denoiser itself is; a network's convolutions round batches of another size otherwise."""
     count, levels = 7, (0.05, 0.5, 5.0)
-    network = small_denoiser()
-    denoise: Denoise = GaussianDenoiser(0.5) if kind == "closed form" else network.eval()
+    denoise: WeightedDenoise = Weighted(GaussianDenoiser(0.5)) if kind == "closed form" else small_denoiser().eval()
     images = torch.randn(count, *SHAPE).clamp(-1, 1)
     told = Conditions(labels=torch.arange(count) % NUM_CLASSES)
 
     def all_measures(part: slice) -> Tensor:
         mine = images[part]
         noises = noises_of(3, range(count)[part], mine)
-        at_images = drift_at_images(denoise, mine, told.part(part), levels, noises, network.weight)
-        on_own_paths = drift_on_own_paths(denoise, told.part(part), levels, noises, network.weight, sigma_max=80.0)
-        loss = denoising_loss(denoise, mine, told.part(part), levels, noises, network.weight)
+        at_images = drift_at_images(denoise, mine, told.part(part), levels, noises)
+        on_own_paths = drift_on_own_paths(denoise, told.part(part), levels, noises, sigma_max=80.0)
+        loss = denoising_loss(denoise, mine, told.part(part), levels, noises)
         return torch.cat([loss, *at_images, *on_own_paths])
 
     whole = all_measures(slice(None))
@@ -249,9 +263,9 @@ def test_every_evaluation_is_told_the_classes_of_its_images() -> None:
         return x / (1 + sigma[:, None])
 
     told, points = Conditions(labels=torch.tensor([4, 5, 6])), torch.zeros(3, 2)
-    denoising_loss(denoise, points, told, (0.5,), batch_noises((3, 2)), weight)
-    drift_at_images(denoise, points, told, (0.5,), batch_noises((3, 2)), weight)
-    drift_on_own_paths(denoise, told, (0.5,), batch_noises((3, 2)), weight, sigma_max=80.0)
+    denoising_loss(Weighted(denoise), points, told, (0.5,), batch_noises((3, 2)))
+    drift_at_images(Weighted(denoise), points, told, (0.5,), batch_noises((3, 2)))
+    drift_on_own_paths(Weighted(denoise), told, (0.5,), batch_noises((3, 2)), sigma_max=80.0)
 
     assert all(labels in ([4, 5, 6], [4, 5, 6] * 4) for labels in seen)
 

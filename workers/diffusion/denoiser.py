@@ -21,6 +21,12 @@ class Denoise(Protocol):
     ) -> Float[Tensor, "batch *shape"]: ...
 
 
+class WeightedDenoise(Denoise, Protocol):
+    """With the weight that its loss has at a noise level."""
+
+    def weight(self, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]: ...
+
+
 def per_image(value: Float[Tensor, " batch"], x: Float[Tensor, "batch *shape"]) -> Tensor:
     """Shape one number per image so that it multiplies images."""
     return value.view(-1, *[1] * (x.ndim - 1))

@@ -8,7 +8,7 @@ All values are means over an image's elements, weighted as in training: 1 / c_ou
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from itertools import pairwise
 from statistics import fmean
@@ -22,7 +22,7 @@ from workers.contract.consistency import Antithetic4
 from workers.contract.evaluation import Level, Measure
 from workers.diffusion.conditions import Conditions
 from workers.diffusion.consistency import Start, inconsistency
-from workers.diffusion.denoiser import Denoise, mean_of_elements, per_image
+from workers.diffusion.denoiser import WeightedDenoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import dpmpp_2m_path
 from workers.evaluation.standard_error import standard_error
@@ -38,7 +38,6 @@ _EVALUATIONS_OF_STEPS = 4  # two steps of its reverse process, each with its noi
 _MOST_SHARES = 32
 _DOMAIN = 0xD21F7  # keeps these draws apart from other uses of the same seed
 
-Weight = Callable[[Float[Tensor, " batch"]], Float[Tensor, " batch"]]  # of noise levels: `Denoiser.weight`
 ByLevel = Float[Tensor, "levels batch"]
 
 
@@ -85,12 +84,11 @@ class Drift(NamedTuple):
 
 @torch.no_grad()
 def denoising_loss(
-    denoise: Denoise,
+    denoise: WeightedDenoise,
     images: Float[Tensor, "batch *shape"],
     conditions: Conditions,
     levels: Sequence[float],
     noises: Noises,
-    weight: Weight,
 ) -> ByLevel:
     """w(sigma) || D(x_0 + sigma n, sigma) - x_0 ||^2; images are scaled to [-1, 1].
 
@@ -100,18 +98,17 @@ def denoising_loss(
     losses = []
     for number, level in enumerate(levels):
         x, sigma = _noised(images, level, noises(Purpose.POINT, number))
-        losses.append(weight(sigma) * mean_of_elements((denoise(x, sigma, conditions) - images).square()))
+        losses.append(denoise.weight(sigma) * mean_of_elements((denoise(x, sigma, conditions) - images).square()))
     return torch.stack(losses)
 
 
 @torch.no_grad()
 def drift_at_images(
-    denoise: Denoise,
+    denoise: WeightedDenoise,
     images: Float[Tensor, "batch *shape"],
     conditions: Conditions,
     levels: Sequence[float],
     noises: Noises,
-    weight: Weight,
     *,
     r: float = R,
 ) -> Drift:
@@ -135,20 +132,18 @@ def drift_at_images(
     for number, level in enumerate(levels):
         x, sigma = _noised(images, level, noises(Purpose.POINT, number))
         start = Start(x, denoise(x, sigma, conditions), sigma, (1 - r) * sigma, conditions)
-        measured.append(_drift_at(denoise, start, number, noises, weight))
+        measured.append(_drift_at(denoise, start, number, noises))
     return _stacked(measured)
 
 
 @torch.no_grad()
 def drift_on_own_paths(
-    denoise: Denoise,
+    denoise: WeightedDenoise,
     conditions: Conditions,
     levels: Sequence[float],
     noises: Noises,
-    weight: Weight,
     *,
     sigma_max: float,
-    r: float = R,
 ) -> Drift:
     """The same at points of the denoiser's own paths from pure noise: sampling drift, as far as it shows in itself.
 
@@ -176,8 +171,8 @@ def drift_on_own_paths(
     for level, x, denoised in dpmpp_2m_path(predict, latents, [*_path_levels(levels, sigma_max), 0.0]):
         if level in wanted:
             sigma = x.new_full((len(x),), level)
-            start = Start(x, denoised, sigma, (1 - r) * sigma, conditions)
-            measured[level] = _drift_at(denoise, start, wanted[level], noises, weight)
+            start = Start(x, denoised, sigma, (1 - R) * sigma, conditions)
+            measured[level] = _drift_at(denoise, start, wanted[level], noises)
     return _stacked([measured[level] for level in levels])
 
 
@@ -186,10 +181,10 @@ def _noised(images: Tensor, level: float, noise: Tensor) -> tuple[Tensor, Float[
     return images + per_image(sigma, images) * noise, sigma
 
 
-def _drift_at(denoise: Denoise, start: Start, number: int, noises: Noises, weight: Weight) -> tuple[Tensor, Tensor]:
+def _drift_at(denoise: WeightedDenoise, start: Start, number: int, noises: Noises) -> tuple[Tensor, Tensor]:
     steps = torch.stack([noises(Purpose.STEP, 2 * number), noises(Purpose.STEP, 2 * number + 1)])
     gap = inconsistency(_ESTIMATOR, denoise, start, steps[None])
-    return weight(start.sigma) * gap, mean_of_elements(start.denoised.square())
+    return denoise.weight(start.sigma) * gap, mean_of_elements(start.denoised.square())
 
 
 def _stacked(measured: Sequence[tuple[Tensor, Tensor]]) -> Drift:

@@ -19,6 +19,7 @@ from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.samplers import evaluations
 from workers.evaluation.drift import (
     LEVELS,
+    Noises,
     denoising_loss,
     drift_at_images,
     drift_on_own_paths,
@@ -210,13 +211,13 @@ class EvaluationPlan:
         return {"features": self.extractor(images.images(np.asarray(part))).cpu()}
 
     def _drift(self, images: ImageSet, part: range) -> Tensors:
-        x, conditions = self._some_of(images, part)
-        denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
-        what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
+        x, conditions, noises = self._some_of(images, part)
+        denoiser, levels = self.exact_denoiser, self.levels
         highest = self.seeded_sampler.sampler.sigma_max
         with whole_float32():
-            loss, at_images = denoising_loss(*what), drift_at_images(*what)
-            own = drift_on_own_paths(denoiser, conditions, self.levels, noises, denoiser.weight, sigma_max=highest)
+            loss = denoising_loss(denoiser, x, conditions, levels, noises)
+            at_images = drift_at_images(denoiser, x, conditions, levels, noises)
+            own = drift_on_own_paths(denoiser, conditions, levels, noises, sigma_max=highest)
         found = {
             LOSS: loss,
             GAP: at_images.gap,
@@ -227,16 +228,19 @@ class EvaluationPlan:
         return {name: values.float().cpu() for name, values in found.items()}
 
     def _held_out_drift(self, images: ImageSet, part: range) -> Tensors:
-        x, conditions = self._some_of(images, part)
-        denoiser, noises = self.exact_denoiser, noises_of(self.spec.first_seed, [*part], x)
-        what = (denoiser, x, conditions, self.levels, noises, denoiser.weight)
+        x, conditions, noises = self._some_of(images, part)
+        denoiser, levels = self.exact_denoiser, self.levels
         with whole_float32():
-            found = {HELD_OUT_LOSS: denoising_loss(*what), HELD_OUT_GAP: drift_at_images(*what).gap}
+            found = {
+                HELD_OUT_LOSS: denoising_loss(denoiser, x, conditions, levels, noises),
+                HELD_OUT_GAP: drift_at_images(denoiser, x, conditions, levels, noises).gap,
+            }
         return {name: values.float().cpu() for name, values in found.items()}
 
-    def _some_of(self, images: ImageSet, part: range) -> tuple[Float[Tensor, "batch *shape"], Conditions]:
-        """Evenly out of all images, which may be in the order of their classes."""
+    def _some_of(self, images: ImageSet, part: range) -> tuple[Float[Tensor, "batch *shape"], Conditions, Noises]:
+        """Evenly out of all images, which may be in the order of their classes; and their noise."""
         chosen = spread(len(images), self.spec.drift_images).numpy()[part.start : part.stop]
         x = from_uint8(images.images(chosen)).to(self.seeded_sampler.device)
         labels = images.labels(chosen) if self.seeded_sampler.classes is not None else None
-        return x, NOTHING if labels is None else Conditions(labels=labels.to(self.seeded_sampler.device))
+        conditions = NOTHING if labels is None else Conditions(labels=labels.to(self.seeded_sampler.device))
+        return x, conditions, noises_of(self.spec.first_seed, [*part], x)
