@@ -48,11 +48,9 @@ def draw_metric_curves(
     job: Mapping[str, MetricCurve], control: Mapping[str, MetricCurve], names: Sequence[str]
 ) -> bytes:
     """A PNG: a row for each of these measures, by images seen on the left and by worker-seconds on the right."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.2 * len(names)), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(names), 2, squeeze=False)
     for (left, right), name in zip(axes, names, strict=True):
         for label, metric_curves, colour in (("job", job, _COLOURS[0]), ("control", control, _COLOURS[1])):

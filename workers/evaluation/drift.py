@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from enum import IntEnum
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,7 +25,6 @@ from workers.diffusion.consistency import Start, inconsistency
 from workers.diffusion.denoiser import WeightedDenoise, mean_of_elements, per_image
 from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import dpmpp_2m_path
-from workers.evaluation.standard_error import standard_error
 
 # Evenly spaced in ln sigma, whose normal distribution in training covers the middle: four lie within its standard
 # deviation. Of the samplers' range, 0.002 to 80, the ends are left out: below 0.01 noise is finer than the steps of
@@ -218,7 +217,7 @@ def over_levels(contributions: ByLevel) -> Measure:
     each = [fmean(levels) for levels in contributions.T.tolist()]
     count = min(_MOST_SHARES, len(each))
     shares = tuple(fmean(each[first::count]) for first in range(count))
-    return Measure(value=fmean(each), standard_error=standard_error(each), shares=shares)
+    return Measure(value=fmean(each), standard_error=stdev(each) / math.sqrt(len(each)), shares=shares)
 
 
 def _level(sigma: float, values: list[float]) -> Level:
@@ -226,4 +225,5 @@ def _level(sigma: float, values: list[float]) -> Level:
         raise ValueError("a standard error takes two images or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"the denoiser is not finite at sigma = {sigma:g}")
-    return Level(sigma=sigma, mean=fmean(values), standard_error=standard_error(values), count=len(values))
+    error = stdev(values) / math.sqrt(len(values))
+    return Level(sigma=sigma, mean=fmean(values), standard_error=error, count=len(values))

@@ -25,11 +25,9 @@ def draw(loss: Curves, gap: Curves) -> bytes:
     Bars and bands are two standard errors to either side. A gap that is not above 0 has no place on such an axis: in
     its stead an open triangle stands at the upper end of its bar.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     _panel(left, loss, _LOSS_COLOURS, title="Denoising loss, weighted as in training")
     _panel(right, gap, _GAP_COLOURS, title=r"Martingale gap  $w(t)\,\|E[D(x_s, s)\,|\,x_t] - D(x_t, t)\|^2$")

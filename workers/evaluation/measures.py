@@ -1,8 +1,9 @@
 """All that is measured of drawn images beside real ones, by name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +15,6 @@ from workers.evaluation.distances import KernelDistance, frechet_distance, kerne
 from workers.evaluation.manifolds import precision_recall
 from workers.evaluation.memorisation import memorisation
 from workers.evaluation.neighbours import Nearest
-from workers.evaluation.standard_error import standard_error
 from workers.evaluation.statistics import Statistics
 
 _MOST_NEIGHBOURS = 10_000  # images on either side; the work grows with their product
@@ -74,7 +74,7 @@ def compare_with_statistics(
 
 
 def _of_blocks(values: Sequence[float], *, floor: float | None = None) -> Measure:
-    error = standard_error(values) if len(values) > 1 else None
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return Measure(value=fmean(values), blocks=tuple(values), standard_error=error, floor=floor)
 
 
