@@ -54,7 +54,6 @@ def import_dataset(
     *,
     on_progress: OnImages = _unseen,
     on_bytes: OnBytes = _unseen,
-    shard_bytes: int = SHARD_BYTES,
 ) -> DatasetManifest:
     """The image set in the store, imported if it is not there yet; every image must be usable.
 
@@ -62,8 +61,7 @@ def import_dataset(
         DatasetError: as `import_images`; or it is said to be there, and is not.
     """
     if not isinstance(dataset, ImportedDataset):
-        imported = import_images(dataset, store, on_progress=on_progress, on_bytes=on_bytes, shard_bytes=shard_bytes)
-        return imported.manifest
+        return import_images(dataset, store, on_progress=on_progress, on_bytes=on_bytes).manifest
     try:
         return read_manifest(store, dataset.digest)
     except FileNotFoundError:

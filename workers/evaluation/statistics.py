@@ -63,18 +63,9 @@ class Statistics:
         factor: Tensor = vectors[:, real] * values[real].sqrt()
         return factor
 
-    def to_npz(self) -> bytes:
-        """In the layout of EDM: `mu`, `sigma`, in float64; and `count`, which others pass over."""
-        arrays = {"mu": self.mean.cpu().numpy(), "sigma": self.covariance.cpu().numpy()}
-        if self.count is not None:
-            arrays["count"] = np.array(self.count)
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its stub takes every name for `allow_pickle`
-        return buffer.getvalue()
-
     @classmethod
     def from_npz(cls, data: bytes) -> "Statistics":
-        """Read that layout, with or without `count`. No pickle in it is run.
+        """Read EDM's layout: `mu` and `sigma`; and `count`, which others do not write. No pickle in it is run.
 
         Raises:
             SpecError: it is no such file, or holds what no features have.

@@ -30,7 +30,7 @@ _MENDS = {"train": "lower compute.microbatch_images or batch_images, or add comp
 _MEND = "lower pass_images"
 
 
-def diagnosed(error: Exception, *, pass_images: int, kind: str = "train") -> tuple[Reason, str]:
+def diagnosed(error: Exception, *, pass_images: int, kind: str) -> tuple[Reason, str]:
     """The reason behind an exception, and what to tell the user, whose job holds `pass_images` at a time."""
     match error:
         case DatasetError() | DamagedCheckpointError():

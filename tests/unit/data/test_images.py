@@ -11,7 +11,7 @@ import torch
 
 from tests.support.pictures import encoded, label_file, picture, write_folder
 from workers.contract.data import DatasetManifest, FolderDataset
-from workers.data import DatasetError, ImageSet, import_dataset
+from workers.data import DatasetError, ImageSet, import_images
 from workers.storage.memory import MemoryStore
 
 
@@ -38,7 +38,7 @@ def manifest(store: Counting, tmp_path: Path) -> Iterator[DatasetManifest]:
     files = {f"{number:02d}.png": encoded(picture(number)) for number in range(11)}
     files |= label_file([[name, number % 3] for number, name in enumerate(files)])
     dataset = FolderDataset(kind="folder", path=write_folder(tmp_path / "pictures", files))
-    yield import_dataset(dataset, store, shard_bytes=4 * 192)
+    yield import_images(dataset, store, shard_bytes=4 * 192).manifest
     assert not list(tmp_path.rglob("*.writing"))
 
 

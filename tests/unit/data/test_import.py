@@ -10,7 +10,7 @@ from PIL import Image
 from tests.support.image_sets import folder, refusal, zipped
 from tests.support.pictures import encoded, imported, label_file, picture, write_folder, write_zip
 from workers.contract.data import BuiltinDataset, DatasetManifest
-from workers.data import import_dataset
+from workers.data import import_dataset, import_images
 from workers.data import importer as importer_module
 from workers.storage.memory import MemoryStore
 
@@ -140,7 +140,7 @@ def test_shards_are_cut_at_whole_images_and_the_cut_changes_no_digest(tmp_path: 
     dataset, image_bytes = folder(write_folder(tmp_path, PICTURES)), 3 * 8 * 8
     store = MemoryStore()
 
-    cut = import_dataset(dataset, store, shard_bytes=4 * image_bytes + 5)
+    cut = import_images(dataset, store, shard_bytes=4 * image_bytes + 5).manifest
     whole = import_dataset(dataset, MemoryStore())
 
     assert [shard.num_images for shard in cut.shards] == [4, 2]

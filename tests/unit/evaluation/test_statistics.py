@@ -34,20 +34,11 @@ def npz(**arrays: Any) -> bytes:
 def test_what_is_written_is_read_again() -> None:
     written = Statistics.of(torch.randn(50, 4))
 
-    read = Statistics.from_npz(written.to_npz())
+    read = Statistics.from_npz(npz(mu=written.mean.numpy(), sigma=written.covariance.numpy(), count=np.array(50)))
 
     assert read.count == 50
     assert torch.equal(read.mean, written.mean)
     assert torch.allclose(read.covariance, written.covariance, rtol=1e-14, atol=0)
-
-
-def test_others_find_what_they_look_for() -> None:
-    written = Statistics.of(torch.randn(50, 4))
-
-    with np.load(io.BytesIO(written.to_npz()), allow_pickle=False) as arrays:
-        assert arrays["mu"].dtype == arrays["sigma"].dtype == np.float64
-        assert np.array_equal(arrays["mu"], written.mean.numpy())
-        assert arrays["sigma"].shape == (4, 4)
 
 
 def test_they_are_made_on_another_device_than_the_features_are_on() -> None:
@@ -64,7 +55,6 @@ def test_published_files_do_not_say_how_many_images_they_are_of() -> None:
 
     assert read.count is None
     assert read.mean.dtype == read.covariance.dtype == torch.float64
-    assert Statistics.from_npz(read.to_npz()).count is None
 
 
 @pytest.mark.parametrize(

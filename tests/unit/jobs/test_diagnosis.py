@@ -44,7 +44,7 @@ def told_by(error: Exception) -> Exception:
     ids=["GPU", "Python", "CPU", "caused", "task of Ray", "Ray Train", "NCCL", "NCCL's calloc"],
 )
 def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -> None:
-    reason, message = diagnosed(error, pass_images=64)
+    reason, message = diagnosed(error, pass_images=64, kind="train")
 
     assert reason is Reason.OUT_OF_MEMORY
     assert message.startswith("64 images at a time do not fit: lower compute.microbatch_images")
@@ -62,7 +62,7 @@ def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -
     ],
 )
 def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> None:
-    assert diagnosed(error, pass_images=64)[0] is Reason.WORKERS_LOST
+    assert diagnosed(error, pass_images=64, kind="train")[0] is Reason.WORKERS_LOST
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> No
     ],
 )
 def test_other_failures_keep_their_reason(error: Exception, reason: Reason) -> None:
-    assert diagnosed(error, pass_images=64)[0] is reason
+    assert diagnosed(error, pass_images=64, kind="train")[0] is reason
 
 
 def test_a_worker_without_memory_is_the_cause_whatever_became_of_the_others() -> None:
