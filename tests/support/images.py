@@ -28,7 +28,7 @@ def in_memory(pixels: UInt8[np.ndarray, "count channels side side"], *, num_clas
         sigma_data=0.5,
         shards=(),
     )
-    labels = np.random.default_rng(0).integers(num_classes, size=count) if num_classes else None
+    labels = np.random.default_rng(0).integers(num_classes, size=(count,)) if num_classes else None
     return ImageSet(manifest, shards=[pixels], labels=labels)
 
 

@@ -33,7 +33,8 @@ class CorrelatedDenoiser:
     ) -> Float[Tensor, "batch dim"]:
         covariance = self.covariance.to(x)
         noisy = covariance + sigma[:, None, None] ** 2 * torch.eye(len(covariance)).to(x)
-        return (covariance @ torch.linalg.solve(noisy, x[:, :, None]))[:, :, 0]
+        denoised: Tensor = covariance @ torch.linalg.solve(noisy, x[:, :, None])
+        return denoised[:, :, 0]
 
 
 @dataclass(frozen=True)
