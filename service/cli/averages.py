@@ -77,9 +77,9 @@ def export(
             store, _, _ = checkpoints[-1].uri.partition(f"/jobs/{found.id}/")
             options += ("--register", register, "--store", store)
         with copied(client, found, checkpoints) as copy:
-            weights = lines_of_module(_EXPORT, copy.folder, *options, "--plan", environment=environment)
-            copy.fetch_files(weights)
-            copy.fetch_findings()
+            (weights,) = lines_of_module(_EXPORT, copy.folder, *options, "--plan", environment=environment)
+            copy.fetch_files([weights])
+            copy.fetch_findings(copy.images_seen(weights))
             raise typer.Exit(run_module(_EXPORT, copy.folder, *options, environment=environment))
 
 

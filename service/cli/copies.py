@@ -43,14 +43,20 @@ class Copy:
         return str(self._root / self._keys.root)
 
     def fetch_documents(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Its document, the manifest of its images, and those of checkpoints."""
+        """Its document, where it goes on from, the manifest of its images, and those of checkpoints."""
         self._store.put(self._keys.spec, json.dumps(as_json(self._job.spec)).encode())
         self._store.put(self._keys.dataset, self._client.jobs.dataset(self._job.id).model_dump_json().encode())
+        if self._job.parent:
+            self._store.put(self._keys.origin, self._job.parent.model_dump_json().encode())
         for each in checkpoints:
             place = self._root / self._keys.checkpoint(each.images_seen, each.attempt)
             self._client.jobs.download_checkpoint(
                 self._job.id, place, images_seen=each.images_seen, attempt=each.attempt, files=()
             )
+
+    def images_seen(self, key: str) -> int:
+        """Of the checkpoint that a file is part of."""
+        return self._keys.of_checkpoint(key.rpartition("/")[0])[0]
 
     def fetch_files(self, keys: Iterable[str]) -> None:
         """Files of checkpoints, by their keys; how far it is shows on standard error."""
@@ -69,8 +75,8 @@ class Copy:
                     on_bytes=show,
                 )
 
-    def fetch_findings(self) -> None:
-        """What was measured, and the last pictures."""
+    def fetch_findings(self, images_seen: int) -> None:
+        """What was measured, and the pictures drawn at the checkpoint of so many images, if there are any."""
         jobs, keys = self._client.jobs, self._keys
         rows = jobs.stream_metrics(self._job.id, follow=False)
         for attempt, some in groupby(rows, key=lambda row: row.attempt):
@@ -79,7 +85,7 @@ class Copy:
             at = each.checkpoint
             place = keys.evaluation(at.images_seen, at.attempt, each.job_id)
             self._store.put(place, each.model_dump_json().encode())
-        for images_seen in jobs.samples(self._job.id)[-1:]:
+        if images_seen in jobs.samples(self._job.id):
             self._store.put(keys.sample(images_seen), jobs.sample(self._job.id, images_seen=images_seen))
 
 

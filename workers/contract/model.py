@@ -92,6 +92,15 @@ def with_sigma_data(preconditioning: EDM | VP | VE, sigma_data: float) -> EDM | 
             return preconditioning
 
 
+def effective_sigma_data(preconditioning: EDM | VP | VE, measured: float) -> float:
+    """What a denoiser takes the spread of its images for: the value of its document, else what was measured on them."""
+    match preconditioning:
+        case EDM(sigma_data=float(given)):
+            return given
+        case _:
+            return measured
+
+
 class Objective(Document):
     """Denoising score matching, always; the consistency term beside it unless null (= plain diffusion training)."""
 

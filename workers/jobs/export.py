@@ -14,28 +14,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
 from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.model import effective_sigma_data
 from workers.contract.records import CheckpointFile, CheckpointManifest
-from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
+from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
 from workers.sampling.network import SAMPLER, Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.findings import evaluations_of
-from workers.tracking.journal import recorded_rows
+from workers.tracking.journal import recorded_values
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file
-from workers.training.state import new_denoiser
 from workers.training.weights import save_weights
 from workers.training.weights_header import WeightsHeader
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+GRID_FILE = "samples.png"
 
 
 def main() -> int:
@@ -74,7 +76,7 @@ def _register(store_url: str, source: ResolvedCheckpoint, folder: Path, name: st
     sys.stdout.write(f"registered as version {version} of {name}\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """A checkpoint, and the file of it whose weights are exported."""
 
@@ -82,6 +84,8 @@ class Choice:
     source: ResolvedCheckpoint
     manifest: CheckpointManifest
     file: CheckpointFile
+    grid: str | None  # the key of the pictures that training drew at this checkpoint, if there are any
+    origin: Mapping[str, Any] | None  # of a fork: `job_id` and `images_seen` of the checkpoint that it goes on from
 
     @property
     def weights(self) -> str:
@@ -106,7 +110,15 @@ def chosen(job: Job, wanted: CheckpointSource, output: Path) -> Choice:
     except SpecError as error:  # its field is one of a document, which nobody has written here
         raise UsageError(error.reason) from None
     manifest = read_manifest(store, source.folder)
-    return Choice(trained, source, manifest, listed(manifest, average_file(source.average)))
+    grid = job.keys.sample(source.images_seen)
+    return Choice(
+        trained=trained,
+        source=source,
+        manifest=manifest,
+        file=listed(manifest, average_file(source.average)),
+        grid=grid if grid in store.list(job.keys.samples) else None,
+        origin=_origin(store, job.keys),
+    )
 
 
 def export(job: Job, choice: Choice, output: Path) -> ResolvedCheckpoint:
@@ -130,9 +142,10 @@ def export(job: Job, choice: Choice, output: Path) -> ResolvedCheckpoint:
         "README.md": _card(choice, evaluations),
     }.items():
         (output / name).write_text(text + "\n", encoding="utf-8")
-    grids = store.list(keys.samples)
-    if grids:
-        (output / "samples.png").write_bytes(store.get(grids[-1]))
+    if choice.origin:
+        (output / "origin.json").write_text(json.dumps(choice.origin, indent=2) + "\n", encoding="utf-8")
+    if choice.grid:
+        (output / GRID_FILE).write_bytes(store.get(choice.grid))
     return choice.source
 
 
@@ -144,8 +157,18 @@ def _save_weights(choice: Choice, store: ObjectStore, path: Path) -> None:
         "average": source.average,
         SAMPLER: spec.sampler.model_dump_json(),
     }
-    header = WeightsHeader.of(spec, images, sigma_data=new_denoiser(spec, images).sigma_data, extra=extra)
+    sigma_data = effective_sigma_data(spec.preconditioning, images.sigma_data)
+    header = WeightsHeader.of(spec, images, sigma_data=sigma_data, extra=extra)
     save_weights(path, safetensors.torch.load(read_file(store, choice.source.folder, choice.file)), header)
+
+
+def _origin(store: ObjectStore, keys: JobKeys) -> Mapping[str, Any] | None:
+    """As it lies there: whoever has a key alone does not know of which attempt the checkpoint is."""
+    try:
+        origin: Mapping[str, Any] = json.loads(store.get(keys.origin))
+    except FileNotFoundError:
+        return None
+    return origin
 
 
 def _manifests(store: ObjectStore, keys: JobKeys) -> list[object]:
@@ -153,8 +176,8 @@ def _manifests(store: ObjectStore, keys: JobKeys) -> list[object]:
 
 
 def _metrics(store: ObjectStore, keys: JobKeys) -> str:
-    """Every row of metrics; the later attempt's where two have the same images."""
-    rows: Mapping[int, Mapping[str, float]] = recorded_rows(store, keys, after=-1)
+    """Every value that was measured; the later attempt's where two have the same images."""
+    rows: Mapping[int, Mapping[str, float]] = recorded_values(store, keys)
     names = sorted({name for row in rows.values() for name in row})
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, ["images_seen", *names], lineterminator="\n")
@@ -175,6 +198,8 @@ def _card(choice: Choice, evaluations: list[Evaluation]) -> str:
     how = f"consistency by `{term.estimator}`, weight {term.weight:g}" if term else "no consistency term"
     size = f"{images.resolution}x{images.resolution}, {images.channels} channels"
     here = [each for each in evaluations if each.checkpoint.images_seen == manifest.images_seen]
+    drawn_from = Subject.of(source.job_id, spec, images).averages[0]
+    grid = f"\n\n`{GRID_FILE}` was drawn at this checkpoint from the average `{drawn_from}`." if choice.grid else ""
     rows = "\n".join(
         f"| {name} | {measure.value:.5g} | {each.num_images} x {each.repeats} | {each.checkpoint.average} |"
         for each in here
@@ -190,14 +215,25 @@ Network `{spec.network.kind}`, denoising score matching with {how}; weights are 
     model = open_model("weights.safetensors")
     pixels = model.draw(range(16))  # uint8 [16, channels, height, width], a function of these seeds
 
-`spec.json` trains it again on the image set of `dataset.json`; `metrics.csv` has its curves, `checkpoints.json` all of
-its checkpoints with their digests, `evaluations.json` all that was measured, `requirements.txt` what was installed
-where this was written.
+{_repetition(choice.origin)}
+
+`metrics.csv` has its curves, `checkpoints.json` all of its checkpoints with their digests, `evaluations.json` all that
+was measured, `requirements.txt` what was installed where this was written.{grid}
 
 ## Measured at this checkpoint
 {"| measure | value | images | average |" if here else "Nothing."}
 {"|---|---|---|---|" if here else ""}
 {rows}"""
+
+
+def _repetition(origin: Mapping[str, Any] | None) -> str:
+    """How to train it again."""
+    if origin is None:
+        return "`spec.json` trains it again on the image set of `dataset.json`."
+    return (
+        f"It goes on from {origin['job_id']} at {origin['images_seen']:,} images (`origin.json`): from that checkpoint "
+        "alone\n`spec.json` trains it again on the image set of `dataset.json`."
+    )
 
 
 def _arguments() -> argparse.Namespace:

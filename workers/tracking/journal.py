@@ -73,6 +73,22 @@ def recorded_rows(store: ObjectStore, job: JobKeys, *, after: int) -> dict[int, 
     return rows
 
 
+def recorded_values(store: ObjectStore, job: JobKeys) -> dict[int, dict[str, float]]:
+    """All that was ever measured, by images seen; of two values of one name the later attempt's.
+
+    Beside `recorded_rows` these are how long checkpoints took. The time is that of the steps, where there is one.
+    """
+    values: dict[int, dict[str, float]] = {}
+    for number in attempt_numbers(store, job):
+        for key in store.list(job.attempt(number).metrics):
+            for row in map(json.loads, store.get(key).splitlines()):
+                there = values.setdefault(row.pop("images_seen"), {})
+                if not _is_of_steps(row):
+                    row["time"] = there.get("time", row["time"])
+                there |= row
+    return values
+
+
 def _rows_of(store: ObjectStore, attempt: AttemptKeys, after: int) -> dict[int, dict[str, float]]:
     """From the end backwards to the first that is not beyond, so that a resume does not read days of curves.
 

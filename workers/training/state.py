@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from workers.contract.data import DatasetManifest
-from workers.contract.model import EDM, average_names
+from workers.contract.model import average_names, effective_sigma_data
 from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
 from workers.networks import build
@@ -50,7 +50,7 @@ def new_denoiser(spec: TrainSpec, images: DatasetManifest) -> Denoiser:
     return Denoiser(
         network,
         preconditioning=spec.preconditioning,
-        sigma_data=_sigma_data(spec, images),
+        sigma_data=effective_sigma_data(spec.preconditioning, images.sigma_data),
         precision=PRECISION[spec.compute.precision],
     )
 
@@ -84,11 +84,3 @@ def _make_moments(optimizer: torch.optim.Adam) -> None:
 def augmentation_features(spec: TrainSpec) -> int:
     """How many numbers about its augmentation the network is told."""
     return AUGMENTATION_FEATURES if spec.augmentation else 0
-
-
-def _sigma_data(spec: TrainSpec, images: DatasetManifest) -> float:
-    match spec.preconditioning:
-        case EDM(sigma_data=float(given)):
-            return given
-        case _:
-            return images.sigma_data

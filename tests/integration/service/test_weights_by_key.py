@@ -147,7 +147,8 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
         service.next_attempt(keys.job_id, attempt)
         values = {"loss/dsm": 0.1 * attempt, "throughput/images_per_second": 7.0, "loss/consistency": float("nan")}
         rows = [Metrics(images_seen, 1_800_000_000.25 + images_seen, values) for images_seen in seen]
-        Journal(store, keys, attempt).deliver([*rows, Grid(32, 1_800_000_000.0, b"\x89PNG")])
+        grids = (Grid(images_seen, 1_800_000_000.0, b"\x89PNG%d" % images_seen) for images_seen in seen)
+        Journal(store, keys, attempt).deliver([*rows, *grids])
     evaluation = find(keys.job_id, 32, "job_by", recall=0.5)
     store.put(keys.evaluation(32, 1, evaluation.job_id), evaluation.model_dump_json().encode())
     by_key, by_store = tmp_path / "by-key", tmp_path / "by-store"
@@ -169,6 +170,7 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
     assert header == header_there
     assert tensors.keys() == tensors_there.keys()
     assert all(torch.equal(tensors[name], tensors_there[name]) for name in tensors)
+    assert found["samples.png"] == b"\x89PNG32"
     assert found["metrics.csv"].count(b"\n") == 5
     assert open_model(by_key / "weights.safetensors").draw(range(2)).shape == (2, 1, 16, 16)
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
+from copy import copy as copy_of
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,15 @@ from tests.support.drawn import TRAINED, Gallery
 from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
+from workers.contract.records import CheckpointRef
 from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
 from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export, main
 from workers.jobs.failures import UsageError
 from workers.sampling.handover import open_model
+from workers.storage.memory import MemoryStore
+from workers.tracking.events import Metrics
+from workers.tracking.journal import Journal
 
 SAMPLER = Sampler(steps=2)
 
@@ -68,6 +74,64 @@ def test_the_folder_says_how_the_model_came_about(gallery: Gallery, tmp_path: Pa
         assert csv.DictReader(file).fieldnames == ["images_seen"]  # this one was trained without a journal
     assert any(line.startswith("torch==") for line in (tmp_path / "out/requirements.txt").read_text().splitlines())
     assert "average `ema-0.100`" in (tmp_path / "out/README.md").read_text()
+
+
+@pytest.fixture
+def copy(gallery: Gallery) -> Iterator[Gallery]:
+    """One that a test may add to."""
+    other = copy_of(gallery)
+    other.name = "copy"
+    other.store = MemoryStore.named(other.name)
+    for key in gallery.store.list(""):
+        other.store.put(key, gallery.store.get(key))
+    yield other
+    for key in other.store.list(""):
+        other.store.delete(key)
+
+
+def test_the_pictures_are_those_of_the_checkpoint_or_there_are_none(copy: Gallery, tmp_path: Path) -> None:
+    for seen in (80, 120, 200):
+        copy.store.put(JobKeys(TRAINED).sample(seen), f"PNG of {seen}".encode())
+
+    exported(copy, tmp_path / "with", images_seen=80, average="network")
+    exported(copy, tmp_path / "without", images_seen=160)
+
+    assert (tmp_path / "with/samples.png").read_bytes() == b"PNG of 80"
+    card = (tmp_path / "with/README.md").read_text()
+    assert "weights are the average `network`" in card
+    assert "`samples.png` was drawn at this checkpoint from the average `ema-0.050`." in card
+    assert not (tmp_path / "without/samples.png").exists()
+    assert "samples.png" not in (tmp_path / "without/README.md").read_text()
+
+
+def test_a_fork_says_where_it_goes_on_from(gallery: Gallery, copy: Gallery, tmp_path: Path) -> None:
+    origin = CheckpointRef(job_id="parent", images_seen=5_120_000, attempt=2)
+    copy.store.put(JobKeys(TRAINED).origin, origin.model_dump_json().encode())
+
+    exported(gallery, tmp_path / "alone")
+    exported(copy, tmp_path / "fork")
+
+    assert CheckpointRef.model_validate_json((tmp_path / "fork/origin.json").read_text()) == origin
+    assert "It goes on from parent at 5,120,000 images (`origin.json`)" in (tmp_path / "fork/README.md").read_text()
+    assert not (tmp_path / "alone/origin.json").exists()
+    assert "\n`spec.json` trains it again on the image set" in (tmp_path / "alone/README.md").read_text()
+
+
+def test_its_curves_are_all_that_was_measured(copy: Gallery, tmp_path: Path) -> None:
+    steps, seconds = {"loss/dsm": 0.5}, {"time/checkpoint_seconds": 2.0}
+    for attempt, told in (
+        (1, [Metrics(16, 1.0, steps), Metrics(16, 4.0, seconds), Metrics(20, 5.0, seconds)]),
+        (2, [Metrics(16, 7.0, {"loss/dsm": 0.25})]),
+    ):
+        Journal(copy.store, JobKeys(TRAINED), attempt).deliver([*told])
+
+    exported(copy, tmp_path / "out")
+
+    assert (tmp_path / "out/metrics.csv").read_text().splitlines() == [
+        "images_seen,loss/dsm,time,time/checkpoint_seconds",
+        "16,0.25,7.0,2.0",
+        "20,,5.0,2.0",
+    ]
 
 
 def test_the_lines_in_its_card_run(gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
