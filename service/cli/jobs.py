@@ -47,7 +47,7 @@ def jobs(
 ) -> None:
     """List jobs, newest first.
 
-    A sweep is read side by side: --label sweep=rate --metric loss/dsm --metric eval/KD-ENL0. `cdm metrics JOB` says
+    A sweep is read side by side: --label sweep=rate --metric loss/dsm --metric eval/KD-ENL0-1k. `cdm metrics JOB` says
     which metrics a job has.
     """
     if metric and all_projects:

@@ -189,7 +189,7 @@ class ForkSource(Document):
     images_seen: Annotated[int | None, Field(ge=1, lt=2**63, description="The newest checkpoint at or below")] = None
     best: Annotated[
         Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)] | None,
-        Field(description="The checkpoint where this curve is lowest, as `eval/KD-ENL0`: of evaluations made alike"),
+        Field(description="The checkpoint where this curve is lowest, as `eval/KD-ENL0-1k`: of evaluations made alike"),
     ] = None
 
 

@@ -64,7 +64,7 @@ def test_a_study_imports_trains_twice_evaluates_and_compares_only_once(stack: St
     assert comparison.is_paired
     assert list(comparison.differences) == ["objective.consistency"]
     assert "FD-ENL0" in (study.found / "report.html").read_text()
-    curve = mlflow(trained, "metrics/get-history", metric_key="eval/FD-ENL0")["metrics"]
+    curve = mlflow(trained, "metrics/get-history", metric_key="eval/FD-ENL0-8")["metrics"]
     assert [(point["step"], point["value"]) for point in curve] == [(160, found.measures["FD-ENL0"].value)]
     pictures = [file["path"] for file in mlflow(trained, "artifacts/list", path="images")["files"]]
     assert any("evaluation_timeline" in path for path in pictures)

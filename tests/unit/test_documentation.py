@@ -31,7 +31,8 @@ _TOLD_BESIDE_STEPS = {
     "optimizer/learning_rate",
     "throughput/images_per_second",
     "time/checkpoint_seconds",
-    "eval/MEASURE",
+    "eval/MEASURE-N",
+    "eval/LOSS",
 }
 
 

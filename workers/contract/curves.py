@@ -12,6 +12,7 @@ from workers.contract.merging import differences
 EvaluationProtocol = dict[str, Any]  # in which something was measured: fields by name, as JSON has them
 
 _HOW = ("features_fingerprint", "reference", "num_images", "repeats", "first_seed", "labels", "classes", "sampler")
+_DRAWN = ("num_images", "repeats")
 _AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
 _LONGEST_VALUE, _LONGEST_PROTOCOL, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
 
@@ -22,9 +23,11 @@ def protocol_of(evaluation: Evaluation) -> EvaluationProtocol:
 
 
 def protocol_of_measure(name: str, evaluation: Evaluation) -> EvaluationProtocol:
-    """What this one depends on: a loss or a gap on the images and noise levels that it is of, and on weights, too."""
+    """What this one depends on: a loss or a gap on the images, noise levels and weights that it is of, and on no drawn
+    images."""
     protocol = protocol_of(evaluation)
     if name.startswith(_AT_SOME_IMAGES):
+        protocol = {field: value for field, value in protocol.items() if field not in _DRAWN}
         protocol |= evaluation.model_dump(mode="json", include={"drift_images", "weighting"})
         protocol["held_out"] = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
         protocol["levels"] = [level.sigma for level in evaluation.curves.get(name, ())]
@@ -39,20 +42,32 @@ def is_alike(a: Evaluation, b: Evaluation) -> bool:
 def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float]]:
     """The points of each evaluation of a training, by its id, at the images that its checkpoint has seen.
 
-    A curve is of one way of measuring: `eval/FD-ENL0` of the first that there was, and of any other a curve whose name
-    says in what it differs, as `eval-num_images-50000/FD-ENL0`.
+    A curve is of one way of measuring. What was measured of drawn images has their number in its name, as FID50k has:
+    `eval/FD-ENL0-1k`. That is of the first evaluation of so many images, and of any other there is a curve whose name
+    says in what it differs, as `eval-sampler.steps-9/FD-ENL0-1k`. `..._min` is the smallest of several repeats, and
+    `..._error` the standard error.
     """
     first: dict[str, EvaluationProtocol] = {}
     found: dict[str, dict[str, float]] = {}
     for each in sorted(evaluations, key=lambda one: (one.ended_at, one.job_id)):
         points = found[each.job_id] = {}
-        for name, measure in each.measures.items():
-            protocol = protocol_of_measure(name, each)
+        for measured, measure in each.measures.items():
+            protocol, name = protocol_of_measure(measured, each), _name(measured, each)
             curve = f"{_section(first.setdefault(name, protocol), protocol)}/{name}"
             points[curve] = measure.value
+            if measure.standard_error is not None:
+                points[f"{curve}_error"] = measure.standard_error
             if len(measure.blocks) > 1:
                 points[f"{curve}_min"] = min(measure.blocks)
     return found
+
+
+def _name(measured: str, evaluation: Evaluation) -> str:
+    """Of a measure, with the number of images that were drawn for it."""
+    if measured.startswith(_AT_SOME_IMAGES):
+        return measured
+    thousands, rest = divmod(evaluation.num_images, 1000)
+    return f"{measured}-{evaluation.num_images if rest else f'{thousands}k'}"
 
 
 def _section(first: EvaluationProtocol, protocol: EvaluationProtocol) -> str:

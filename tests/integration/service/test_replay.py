@@ -172,10 +172,10 @@ async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of
     assert run_id
     assert again == run_id
     at = int(early.ended_at.timestamp() * 1000)
-    assert curve(url, run_id, "eval/fd") == [(64, 2.0, at), (192, 1.5, at)]
-    assert curve(url, run_id, "eval/fd_min") == [(192, 1.0, at)]
-    assert curve(url, run_id, "eval/recall") == [(192, 0.5, at)]
-    assert curve(url, run_id, "eval-num_images-4000/fd") == [(192, 0.5, at)]
+    assert curve(url, run_id, "eval/fd-1k") == [(64, 2.0, at), (192, 1.5, at)]
+    assert curve(url, run_id, "eval/fd-1k_min") == [(192, 1.0, at)]
+    assert curve(url, run_id, "eval/recall-1k") == [(192, 0.5, at)]
+    assert curve(url, run_id, "eval/fd-4k") == [(192, 0.5, at)]
     assert curve(url, run_id) == expected(AN_HOUR[:3])
 
 
@@ -187,7 +187,7 @@ async def test_evaluations_alone_make_a_run(url: str, mlflow: Mlflow, find: Find
 
     run_id = await complete_run(kept.job, kept.objects, mlflow)
 
-    assert [step for step, *_ in curve(url, str(run_id), "eval/fd")] == [64]
+    assert [step for step, *_ in curve(url, str(run_id), "eval/fd-1k")] == [64]
 
 
 async def test_what_is_known_of_a_long_training_is_small(monkeypatch: pytest.MonkeyPatch) -> None:

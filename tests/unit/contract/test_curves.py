@@ -36,8 +36,8 @@ def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint()
     of_itself = [distance(seen, value) for seen, value in ((10, 400.0), (20, 200.0), (30, 150.0), (40, 123.0))]
     by_hand = distance(20, 90.0, job_id="by_hand", num_images=4000, ended_at="2026-11-02T00:00:00Z")
 
-    plain = curve(f"eval/{FD}", *of_itself, by_hand)
-    other = curve(f"eval-num_images-4000/{FD}", *of_itself, by_hand)
+    plain = curve(f"eval/{FD}-50", *of_itself, by_hand)
+    other = curve(f"eval/{FD}-4k", *of_itself, by_hand)
 
     assert [(point.images_seen, point.value) for point in plain] == [(10, 400), (20, 200), (30, 150), (40, 123)]
     assert [(point.images_seen, point.value) for point in other] == [(20, 90)]
@@ -49,7 +49,7 @@ def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint()
     [
         ({}, "eval"),
         ({"checkpoint_seal": "c" * 64, "num_reference": 99, "versions": {"torch": "3"}}, "eval"),
-        ({"num_images": 50_000, "repeats": 3}, "eval-num_images-50000-repeats-3"),
+        ({"repeats": 3}, "eval-repeats-3"),
         ({"classes": (8,)}, "eval-classes-8"),
         ({"classes": tuple(range(100))}, r"eval-classes-[0-9a-f]{8}"),
         ({"labels": "evenly"}, "eval-labels-evenly"),
@@ -74,7 +74,7 @@ def test_what_was_measured_in_another_way_is_on_a_curve_that_says_how(how: dict[
     points = curve_points([distance(10, 2.0), distance(20, 1.0, **how)])
 
     (name,) = points["evaluation-20"]
-    assert re.fullmatch(f"{section}/{FD}", name)
+    assert re.fullmatch(f"{section}/{FD}-50", name)
     assert re.fullmatch(r"[\w.:/ -]{1,200}", name), "what MLflow takes, and who asks for a curve may say"
 
 
@@ -92,21 +92,42 @@ def test_losses_are_of_the_same_images_and_noise_levels_too(how: dict[str, Any],
 
     points = curve_points([evaluation_of(10, **known), evaluation_of(20, **known | how)])
 
-    assert [*points["evaluation-10"]] == [f"eval/{name}" for name in (FD, *LOSSES)]
-    assert [*points["evaluation-20"]] == [f"eval/{FD}", f"{sections[0]}/loss", f"{sections[1]}/loss_at_held_out"]
+    assert [*points["evaluation-10"]] == [f"eval/{name}" for name in (f"{FD}-50", *LOSSES)]
+    assert [*points["evaluation-20"]] == [f"eval/{FD}-50", f"{sections[0]}/loss", f"{sections[1]}/loss_at_held_out"]
 
 
-def test_the_plain_name_is_of_what_was_measured_first_whatever_the_checkpoint() -> None:
+@pytest.mark.parametrize(
+    ("num_images", "name"),
+    [(100, "100"), (999, "999"), (1000, "1k"), (1500, "1500"), (5000, "5k"), (50_000, "50k"), (1_000_000, "1000k")],
+)
+def test_the_number_of_drawn_images_is_in_the_name_whatever_was_measured_before(num_images: int, name: str) -> None:
+    a_quick_try, other = distance(10, 3.0, num_images=60), distance(20, 2.0, num_images=num_images)
+
+    assert [*curve_points([other])["evaluation-20"]] == [f"eval/{FD}-{name}"]
+    assert [*curve_points([a_quick_try, other])["evaluation-20"]] == [f"eval/{FD}-{name}"]
+
+
+def test_losses_and_gaps_are_on_one_curve_however_many_images_were_drawn() -> None:
+    measures = {name: {"value": 1.0} for name in ("loss", "gap_at_images")}
+
+    points = curve_points([evaluation_of(seen, measures=measures, num_images=seen, repeats=seen) for seen in (10, 20)])
+
+    assert [[*each] for each in points.values()] == [["eval/loss", "eval/gap_at_images"]] * 2
+
+
+def test_of_those_of_so_many_images_the_plain_name_is_of_the_first_whatever_the_checkpoint() -> None:
     late = distance(30, 1.0, ended_at="2026-10-01T00:00:00Z")
-    early = distance(10, 2.0, num_images=60)
+    early = distance(10, 2.0, first_seed=60)
 
     points = curve_points([early, late])
 
-    assert [*points["evaluation-30"]] == [f"eval/{FD}"]
-    assert [*points["evaluation-10"]] == [f"eval-num_images-60/{FD}"]
+    assert [*points["evaluation-30"]] == [f"eval/{FD}-50"]
+    assert [*points["evaluation-10"]] == [f"eval-first_seed-60/{FD}-50"]
 
 
-def test_of_several_blocks_the_lowest_is_a_curve_too() -> None:
-    (points,) = curve_points([evaluation_of(10, measures={FD: {"value": 2.0, "blocks": (1.5, 2.5)}})]).values()
+def test_the_error_and_of_several_blocks_the_lowest_are_curves_too() -> None:
+    measure = {"value": 2.0, "blocks": (1.5, 2.5), "standard_error": 0.25}
 
-    assert points == {f"eval/{FD}": 2.0, f"eval/{FD}_min": 1.5}
+    (points,) = curve_points([evaluation_of(10, measures={FD: measure})]).values()
+
+    assert points == {f"eval/{FD}-50": 2.0, f"eval/{FD}-50_error": 0.25, f"eval/{FD}-50_min": 1.5}
