@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.cli.text import table
+from service.cli.text import optional, table
 from workers.contract.comparing import Comparison
+from workers.contract.curves import what_differs
 from workers.contract.document import read_leniently
 from workers.contract.evaluation import Evaluation, Measure, WeightsEvaluation
 from workers.contract.importing import ImportReport
@@ -30,8 +31,12 @@ def result(kind: str, document: Mapping[str, Any]) -> str:
 
 def evaluation(found: Evaluation | WeightsEvaluation) -> str:
     """All of one."""
-    head = ("MEASURE", "VALUE", "+-", "BY CHANCE")
-    rows = [(name, *_cells(measure)) for name, measure in found.measures.items()]
+    repeated = any(measure.lowest is not None for measure in found.measures.values())
+    head = ("MEASURE", "VALUE", "+-", "BY CHANCE", *optional("MIN", repeated))
+    rows = [
+        (name, *_cells(measure), *optional(_number(measure.lowest), repeated))
+        for name, measure in found.measures.items()
+    ]
     where = _network(found.checkpoint if isinstance(found, Evaluation) else found.weights)
     what = f"{found.repeats} x {found.num_images:,} images{_of_classes(found)}"
     how = f"{found.sampler.method} with {found.sampler.steps} steps"
@@ -41,18 +46,31 @@ def evaluation(found: Evaluation | WeightsEvaluation) -> str:
 
 
 def evaluations(found: Sequence[Evaluation]) -> str:
-    """All of a training job, a row each."""
-    names = list(dict.fromkeys(name for each in found for name in each.measures))
-    head = ("IMAGES SEEN", "AVERAGE", "DRAWN", *names, "JOB")
+    """All of a training job, a row each, with a column for whatever they were not all measured alike by."""
+    differing = what_differs(found)
+    measured = _columns(found)
+    head = ("IMAGES SEEN", "AVERAGE", "DRAWN", *differing, *measured, "JOB")
     rows = [
         (
             *(f"{each.checkpoint.images_seen:,}", each.checkpoint.average, f"{each.num_images:,}{_of_classes(each)}"),
-            *(f"{each.measures[name].value:.4g}" if name in each.measures else "" for name in names),
+            *(values[number] for values in differing.values()),
+            *(cells[number] for cells in measured.values()),
             each.job_id,
         )
-        for each in found
+        for number, each in enumerate(found)
     ]
     return table([head, *rows])
+
+
+def _columns(found: Sequence[Evaluation]) -> dict[str, list[str]]:
+    """What was measured, a column for each measure, and one for the smallest of several blocks where there are some."""
+    columns: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for each in found for name in each.measures):
+        measures = [each.measures.get(name) for each in found]
+        columns[name] = [measure.text if measure else "" for measure in measures]
+        if any(lowest := [_number(measure.lowest if measure else None) for measure in measures]):
+            columns[f"{name} MIN"] = lowest
+    return columns
 
 
 def _of_classes(found: Evaluation | WeightsEvaluation) -> str:
@@ -66,11 +84,12 @@ def _of_classes(found: Evaluation | WeightsEvaluation) -> str:
 
 
 def _cells(measure: Measure) -> tuple[str, str, str]:
-    return (
-        f"{measure.value:.4g}",
-        f"{measure.standard_error:.2g}" if measure.standard_error is not None else "",
-        f"{measure.floor:.4g}" if measure.floor is not None else "",
-    )
+    error = f"{measure.standard_error:.2g}" if measure.standard_error is not None else ""
+    return _number(measure.value), error, _number(measure.floor)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _sampled(drawn: Sampled) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +12,9 @@ from workers.contract.merging import differences
 EvaluationProtocol = dict[str, Any]  # in which something was measured: fields by name, as JSON has them
 
 _HOW = ("features_fingerprint", "reference", "num_images", "repeats", "first_seed", "labels", "classes", "sampler")
+_HOW_AT_SOME_IMAGES = ("drift_images", "weighting")
 _DRAWN = ("num_images", "repeats")
+_IN_EVERY_TABLE = ("average", "num_images", "classes")
 _AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
 _LONGEST_VALUE, _LONGEST_PROTOCOL, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
 
@@ -22,16 +24,40 @@ def protocol_of(evaluation: Evaluation) -> EvaluationProtocol:
     return evaluation.model_dump(mode="json", include={*_HOW}) | {"average": evaluation.checkpoint.average}
 
 
+def full_protocol(evaluation: Evaluation) -> EvaluationProtocol:
+    """Beside that, what its losses and gaps depend on."""
+    return protocol_of(evaluation) | evaluation.model_dump(mode="json", include={*_HOW_AT_SOME_IMAGES, "held_out"})
+
+
 def protocol_of_measure(name: str, evaluation: Evaluation) -> EvaluationProtocol:
     """What this one depends on: a loss or a gap on the images, noise levels and weights that it is of, and on no drawn
     images."""
     protocol = protocol_of(evaluation)
     if name.startswith(_AT_SOME_IMAGES):
         protocol = {field: value for field, value in protocol.items() if field not in _DRAWN}
-        protocol |= evaluation.model_dump(mode="json", include={"drift_images", "weighting"})
+        protocol |= evaluation.model_dump(mode="json", include={*_HOW_AT_SOME_IMAGES})
         protocol["held_out"] = evaluation.held_out if name.endswith(_AT_HELD_OUT) else None
         protocol["levels"] = [level.sigma for level in evaluation.curves.get(name, ())]
     return protocol
+
+
+def what_differs(evaluations: Sequence[Evaluation]) -> dict[str, list[str]]:
+    """What not all of them have alike, as text: the values of each field by its dotted name, one for each evaluation.
+
+    Beside their averages, drawn images and classes, which every table names.
+    """
+    known = [full_protocol(each) for each in evaluations]
+    pairs = (differences(known[0], other) for other in known[1:])
+    places = sorted({place for found in pairs for place, _, _ in found if place[0] not in _IN_EVERY_TABLE})
+    return {".".join(place): [_short(_at(one, place)) for one in known] for place in places}
+
+
+def _at(protocol: EvaluationProtocol, place: Sequence[str]) -> Any:
+    """None where there is no such field."""
+    value: Any = protocol
+    for name in place:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def is_alike(a: Evaluation, b: Evaluation) -> bool:
@@ -57,8 +83,8 @@ def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float
             points[curve] = measure.value
             if measure.standard_error is not None:
                 points[f"{curve}_error"] = measure.standard_error
-            if len(measure.blocks) > 1:
-                points[f"{curve}_min"] = min(measure.blocks)
+            if measure.lowest is not None:
+                points[f"{curve}_min"] = measure.lowest
     return found
 
 

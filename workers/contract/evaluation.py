@@ -131,6 +131,17 @@ class Measure(Document):
         Field(description="What chance alone makes: as many training images, half of them at most, beside the others"),
     ] = None
 
+    @property
+    def text(self) -> str:
+        """The value with its standard error, if that is known."""
+        error = "" if self.standard_error is None else f" +- {self.standard_error:.2g}"
+        return f"{self.value:.4g}{error}"
+
+    @property
+    def lowest(self) -> float | None:
+        """The smallest of several blocks, as EDM publishes it."""
+        return min(self.blocks) if len(self.blocks) > 1 else None
+
 
 class Level(Document):
     """A measure at one noise level: mean over images, and the standard error of that mean."""

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import safetensors.torch
 
+from workers.contract.curves import what_differs
 from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
@@ -200,11 +201,6 @@ def _card(choice: Choice, evaluations: list[Evaluation]) -> str:
     here = [each for each in evaluations if each.checkpoint.images_seen == manifest.images_seen]
     drawn_from = Subject.of(source.job_id, spec, images).averages[0]
     grid = f"\n\n`{GRID_FILE}` was drawn at this checkpoint from the average `{drawn_from}`." if choice.grid else ""
-    rows = "\n".join(
-        f"| {name} | {measure.value:.5g} | {each.num_images} x {each.repeats} | {each.checkpoint.average} |"
-        for each in here
-        for name, measure in each.measures.items()
-    )
     return f"""# {source.job_id} at {manifest.images_seen:,} images
 
 A diffusion model of {images.num_images:,} images: {size}, {images.num_classes or "no"} classes; image set
@@ -221,9 +217,25 @@ Network `{spec.network.kind}`, denoising score matching with {how}; weights are 
 was measured, `requirements.txt` what was installed where this was written.{grid}
 
 ## Measured at this checkpoint
-{"| measure | value | images | average |" if here else "Nothing."}
-{"|---|---|---|---|" if here else ""}
-{rows}"""
+{_measured(here)}"""
+
+
+def _measured(evaluations: Sequence[Evaluation]) -> str:
+    """A table, with a column for whatever they were not all measured alike by."""
+    if not evaluations:
+        return "Nothing."
+    differing = what_differs(evaluations)
+    rows = [
+        (
+            *(name, measure.text, "" if measure.lowest is None else f"{measure.lowest:.4g}"),
+            *(f"{each.num_images} x {each.repeats}", each.checkpoint.average),
+            *(values[number] for values in differing.values()),
+        )
+        for number, each in enumerate(evaluations)
+        for name, measure in each.measures.items()
+    ]
+    head = ("measure", "value +- standard error", "smallest repeat", "images", "average", *differing)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def _repetition(origin: Mapping[str, Any] | None) -> str:

@@ -113,8 +113,8 @@ def test_what_an_evaluation_has_found_is_a_table(service: Service, evaluation: F
     assert shown.out.splitlines()[:5] == [
         "job_of at 160,000 images, ema",
         "3 x 5,000 images, heun with 18 steps; features lite0 c0ffee000000",
-        "MEASURE  VALUE  +-    BY CHANCE",
-        "FD-ENL0  12.35  0.21  1.5",
+        "MEASURE  VALUE  +-    BY CHANCE  MIN",
+        "FD-ENL0  12.35  0.21  1.5        12",
         "recall   0.5",
     ]
 
@@ -168,6 +168,22 @@ def test_the_evaluations_of_a_training_are_a_row_each(service: Service, evaluati
     ]
     assert [each["job_id"] for each in service.cdm("results", job, "--json").document] == ["job_a", "job_b"]
     assert [each.job_id for each in service.client.jobs.evaluations(job)] == ["job_a", "job_b"]
+
+
+def test_what_evaluations_do_not_have_alike_is_a_column_and_values_have_their_errors(
+    service: Service, evaluation: Found
+) -> None:
+    job = service.submit()
+    found_of(service, job, 160, "job_a", evaluation)
+    found_of(service, job, 160, "job_b", evaluation, sampler={"steps": 40})
+    found_of(service, job, 160, "job_c", evaluation, sampler={"guidance": 2.0}, measures={"recall": {"value": 0.25}})
+
+    assert service.cdm("results", job).out.splitlines()[:-1] == [
+        "IMAGES SEEN  AVERAGE  DRAWN  sampler.guidance  sampler.steps  FD-ENL0        FD-ENL0 MIN  recall  JOB",
+        "160          ema      5,000  1.0               18             12.35 +- 0.21  12           0.5     job_a",
+        "160          ema      5,000  1.0               40             12.35 +- 0.21  12           0.5     job_b",
+        "160          ema      5,000  2.0               18                                         0.25    job_c",
+    ]
 
 
 def test_the_files_of_a_trainings_evaluations_are_fetched_into_a_folder_each(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.support.drawn import TRAINED, Gallery
+from tests.support.findings import evaluation_of
 from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
@@ -115,6 +116,24 @@ def test_a_fork_says_where_it_goes_on_from(gallery: Gallery, copy: Gallery, tmp_
     assert "It goes on from parent at 5,120,000 images (`origin.json`)" in (tmp_path / "fork/README.md").read_text()
     assert not (tmp_path / "alone/origin.json").exists()
     assert "\n`spec.json` trains it again on the image set" in (tmp_path / "alone/README.md").read_text()
+
+
+def test_its_card_says_how_each_figure_was_measured(copy: Gallery, tmp_path: Path) -> None:
+    measured = {"FD-ENL0": {"value": 12.3456, "blocks": [12.0, 12.7], "standard_error": 0.21}, "recall": {"value": 0.5}}
+    for by, sampler in (("a", Sampler(steps=18)), ("b", Sampler(steps=40))):
+        found = evaluation_of(160, job_id=by, measures=measured, repeats=2, sampler=sampler)
+        copy.store.put(JobKeys(TRAINED).evaluation(160, 1, by), found.model_dump_json().encode())
+
+    exported(copy, tmp_path / "out")
+
+    assert (tmp_path / "out/README.md").read_text().splitlines()[-6:] == [
+        "| measure | value +- standard error | smallest repeat | images | average | sampler.steps |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| FD-ENL0 | 12.35 +- 0.21 | 12 | 50 x 2 | ema | 18 |",
+        "| recall | 0.5 |  | 50 x 2 | ema | 18 |",
+        "| FD-ENL0 | 12.35 +- 0.21 | 12 | 50 x 2 | ema | 40 |",
+        "| recall | 0.5 |  | 50 x 2 | ema | 40 |",
+    ]
 
 
 def test_its_curves_are_all_that_was_measured(copy: Gallery, tmp_path: Path) -> None:
