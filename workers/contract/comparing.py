@@ -45,9 +45,15 @@ class Side(Document):
     """What a training has cost."""
 
     job_id: str
+    name: Annotated[str | None, Field(description="What people call it")] = None
     images_seen: int
     worker_seconds: Annotated[float, Field(description="Of its steps alone, over all workers")]
     microseconds_per_image: float
+
+    @property
+    def title(self) -> str:
+        """What people call it, and its id."""
+        return f"{self.name} ({self.job_id})" if self.name else self.job_id
 
 
 class Comparison(Document):
@@ -64,6 +70,9 @@ class Comparison(Document):
         Strict(False),
         Field(description="What drew their noise: models of GPU, each of which draws other noise of a seed, or CPU"),
     ] = ()
+    protocol: Annotated[
+        dict[str, Any], Field(description="How both were measured: fields of their evaluations; empty in older ones")
+    ] = Field(default_factory=dict)
     pairs: Annotated[tuple[Pair, ...], Strict(False)]
     conclusions: Annotated[tuple[str, ...], Strict(False)]
     files: Annotated[tuple[str, ...], Strict(False)]

@@ -122,12 +122,14 @@ _MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "
 
 def flattened(document: Document) -> dict[str, str]:
     """The leaves of a document by their dotted path, as text: `{"network.channels": "32", ...}`."""
-    return dict(_leaves("", document.model_dump(mode="json")))
+    values = leaves(document.model_dump(mode="json"))
+    return {path: value if isinstance(value, str) else json.dumps(value) for path, value in values}
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What there is in nested mappings that is none, by its dotted path."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(f"{path}.{key}" if path else key, inner)
+            yield from leaves(inner, f"{path}.{key}" if path else key)
     else:
-        yield path, value if isinstance(value, str) else json.dumps(value)
+        yield path, value

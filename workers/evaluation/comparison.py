@@ -27,6 +27,7 @@ class Training:
     evaluations: Sequence[Evaluation]
     origin: CheckpointRef | None = None  # of a fork
     devices: frozenset[str] = frozenset()  # that drew its noise: models of GPU, or CPU
+    name: str | None = None  # for people
 
     @property
     def seconds(self) -> dict[int, float]:
@@ -47,7 +48,13 @@ class Training:
         images, seconds = max(self.rows, default=0), max(self.seconds.values())
         own = images - min(self.seconds)
         rate = 1e6 * seconds / own if own else 0.0
-        return Side(job_id=self.job_id, images_seen=images, worker_seconds=seconds, microseconds_per_image=rate)
+        return Side(
+            job_id=self.job_id,
+            name=self.name,
+            images_seen=images,
+            worker_seconds=seconds,
+            microseconds_per_image=rate,
+        )
 
 
 @dataclass(frozen=True, slots=True)

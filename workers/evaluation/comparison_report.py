@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from workers.contract.comparing import Comparison
+from workers.contract.document import leaves
 from workers.evaluation.comparison import MetricCurve
 
 _STYLE = """
@@ -24,13 +25,15 @@ Pictures = Mapping[str, bytes]  # PNGs by what is written under them
 def report_html(comparison: Comparison, plot: bytes | None, pictures: Pictures) -> str:
     """Everything about a comparison on one page that needs nothing else."""
     parts = [
-        f"<h1>{escape(comparison.job.job_id)} beside {escape(comparison.control.job_id)}</h1>",
+        f"<h1>{escape(comparison.job.title)} beside {escape(comparison.control.title)}</h1>",
         _paragraphs(comparison),
         "<h2>In what they differ</h2>",
         _table(
             ("field", "control", "job"),
             [(name, json.dumps(a), json.dumps(b)) for name, (a, b) in comparison.differences.items()],
         ),
+        "<h2>How it was measured</h2>",
+        _table(("field", "value of both"), [(name, json.dumps(value)) for name, value in leaves(comparison.protocol)]),
         "<h2>Measures</h2>",
         _figure(plot, "") if plot else "",
         _table(
@@ -40,7 +43,7 @@ def report_html(comparison: Comparison, plot: bytes | None, pictures: Pictures) 
         "<h2>Pictures</h2>" if pictures else "",
         *(_figure(png, caption) for caption, png in pictures.items()),
     ]
-    head = f"<meta charset='utf-8'><title>{escape(comparison.job.job_id)}</title><style>{_STYLE}</style>"
+    head = f"<meta charset='utf-8'><title>{escape(comparison.job.title)}</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from workers.contract.comparing import CompareSpec, Comparison
-from workers.contract.curves import is_alike
+from workers.contract.curves import full_protocol, is_alike
 from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
@@ -15,6 +15,7 @@ from workers.contract.merging import differences
 from workers.contract.spec import TrainSpec
 from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, metric_curves, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
+from workers.jobs.attempt import known_of
 from workers.sampling.evaluation_results import DRIFT, TIMELINE
 from workers.sampling.network import Trained
 from workers.sampling.pieces import PieceRunner
@@ -52,7 +53,8 @@ def _training(store: ObjectStore, trained: Trained) -> Training:
     keys, compute = JobKeys(trained.job_id), trained.spec.compute
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
     devices = devices_of(store, keys) if compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
-    return Training(trained.job_id, compute.workers, rows, evaluations_of(store, keys), origin, devices)
+    name, _ = known_of(store, keys)
+    return Training(trained.job_id, compute.workers, rows, evaluations_of(store, keys), origin, devices, name)
 
 
 def _conclude(
@@ -76,6 +78,7 @@ def _conclude(
         and len(devices) <= 1
         and all(name.startswith(_MAY_DIFFER) and name not in _ARITHMETIC for name in differences),
         devices=tuple(sorted(devices)),
+        protocol={"features": last.features, **full_protocol(last), "num_reference": last.num_reference},
         pairs=found,
         conclusions=tuple(conclusions(job.side, control.side, found)),
         files=(REPORT, PLOT),
@@ -103,6 +106,6 @@ def _pictures(store: ObjectStore, job: Training, control: Training, last: Evalua
             for each in training.evaluations:
                 if each.checkpoint.images_seen == last.checkpoint.images_seen and is_alike(each, last):
                     with suppress(FileNotFoundError):  # its job may have been purged
-                        caption = f"{training.job_id} at {each.checkpoint.images_seen:,} images: {what}"
+                        caption = f"{training.side.title} at {each.checkpoint.images_seen:,} images: {what}"
                         found[caption] = store.get(JobKeys(each.job_id).results + name)
     return found

@@ -1,6 +1,7 @@
 """Two trainings beside each other: at equal images, at equal work, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -248,6 +249,28 @@ def test_the_words_are_chosen_by_the_numbers() -> None:
     assert said[2].startswith("At equal work, KD-ENL0 is higher (9 against 7;")
     same = list(pairs(metric_curves(JOB, LIKE), metric_curves(JOB, LIKE)))
     assert "not different beyond chance" in conclusions(JOB.side, JOB.side, same)[1]
+
+
+def test_a_report_says_how_it_was_measured_and_what_people_call_both() -> None:
+    ours, theirs = metric_curves(JOB, LIKE), metric_curves(CONTROL, LIKE)
+    comparison = Comparison(
+        job=replace(JOB, name="with <b>term</b>").side,
+        control=CONTROL.side,
+        differences={},
+        is_paired=True,
+        protocol={"num_images": 5000, "sampler": {"steps": 40}, "classes": None},
+        pairs=tuple(pairs(ours, theirs)),
+        conclusions=(),
+        files=(),
+        ended_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+
+    page = report_html(comparison, None, {})
+
+    heading = f"with &lt;b&gt;term&lt;/b&gt; ({JOB.job_id}) beside {CONTROL.job_id}"
+    assert f"<h1>{heading}</h1>" in page
+    rows = ("<td>num_images</td><td>5000</td>", "<td>sampler.steps</td><td>40</td>", "<td>classes</td><td>null</td>")
+    assert all(f"<tr>{row}</tr>" in page for row in rows)
 
 
 def test_a_report_needs_nothing_else_and_shows_what_users_wrote_as_text() -> None:

@@ -1,5 +1,6 @@
 """Comparison jobs: a training beside the same one without the consistency term."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,9 @@ def test_a_comparison_says_in_what_they_differ_and_by_how_much(pair: Gallery) ->
         compare(pair, "half")
     pair.run("second", "evaluate", **SMALL | {"checkpoint": {"job_id": "other"}})
 
+    record = {"job": {"name": "the tiny one", "project": "default", "labels": "{}"}}
+    pair.store.put(JobKeys(TRAINED).record, json.dumps(record).encode())
+
     compare(pair, "whole")
 
     found = Comparison.model_validate_json(pair.result("whole"))
@@ -55,7 +59,13 @@ def test_a_comparison_says_in_what_they_differ_and_by_how_much(pair: Gallery) ->
     assert {(each.at, each.images_seen) for each in found.pairs} == {("images", 160)}
     intervals = {each.measure: each.high is not None for each in found.pairs}
     assert intervals.items() >= {"FD-ENL0": False, "KD-ENL0": True, "loss": True, "gap_on_own_paths": True}.items()
+    how = found.protocol
+    assert (how["num_images"], how["repeats"], how["first_seed"], how["drift_images"]) == (8, 1, 0, 4)
+    assert (how["features"], how["num_reference"], how["average"]) == ("lite0", 40, "ema-0.050")
+    assert how["sampler"]["steps"] == 2
+    assert (found.job.name, found.control.name) == ("the tiny one", None)
     page = pair.file("whole", "report.html").decode()
+    assert f"<h1>the tiny one ({TRAINED}) beside other</h1>" in page
     assert page.count("data:image/png;base64,") == 7  # the plot, and three pictures of each
     assert "not all of a difference is due to it" in page
 
