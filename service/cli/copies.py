@@ -81,6 +81,8 @@ class Copy:
         rows = jobs.stream_metrics(self._job.id, follow=False)
         for attempt, some in groupby(rows, key=lambda row: row.attempt):
             self._store.put(keys.attempt(attempt).metrics_chunk(0), "".join(map(_line, some)).encode())
+        for ran in jobs.attempts(self._job.id):
+            self._store.put(keys.attempt(ran.number).progress, json.dumps({"versions": ran.versions}).encode())
         for each in jobs.evaluations(self._job.id):
             at = each.checkpoint
             place = keys.evaluation(at.images_seen, at.attempt, each.job_id)

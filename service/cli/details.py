@@ -27,6 +27,7 @@ from service.jobs.result_views import Attempt
 from service.jobs.usage_views import Used
 from service.jobs.views import Change, Condition, EvaluateEach, Job
 from workers.contract.jobs import AnySpec
+from workers.contract.records import Progress
 
 
 def job(found: Job, attempts: Sequence[Attempt]) -> str:
@@ -47,6 +48,8 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("resumed", resumed(found.progress)),
         ("time", spent(attempts)),
         ("device", (found.progress and found.progress.device) or ""),
+        ("memory", _memory(found)),
+        ("network", _network(found.progress)),
         ("at most", duration(found.max_runtime_seconds) if found.max_runtime_seconds else ""),
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
         ("weights", found.spec.weights or "" if found.spec.kind in ("sample", "evaluate") else ""),
@@ -76,6 +79,17 @@ def _kind(spec: AnySpec) -> str:
             return f"compare of {spec.job_id} and {spec.control_job_id}"
         case _:
             return spec.kind
+
+
+def _memory(found: Job) -> str:
+    if not (found.progress and found.progress.peak_memory_bytes):
+        return ""
+    of = "GPU" if found.spec.compute.accelerator == "gpu" else "process"
+    return f"{found.progress.peak_memory_bytes / 2**30:.2f} GiB at most, of the first worker's {of}"
+
+
+def _network(progress: Progress | None) -> str:
+    return f"{progress.num_parameters:,} parameters" if progress and progress.num_parameters else ""
 
 
 def _evaluations(planned: EvaluateEach | None) -> str:

@@ -23,7 +23,7 @@ from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.replay import complete_run
 from service.jobs.store import JobStore
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
-from workers.contract.tracking import description
+from workers.contract.tracking import description, environment
 
 log = structlog.get_logger()
 _Thing = TypeVar("_Thing", AttemptRecord, JobRecord)
@@ -158,7 +158,7 @@ class Aftercare:
             changed = replace(changed, mlflow_experiment_id=await self.mlflow.experiment_of(run_id))
         if run_id and job.ended_at:
             await self.mlflow.close_run(run_id, status=_MLFLOW_STATUS[job.state], at=job.ended_at)
-            await self.mlflow.describe_run(run_id, description(job.project, job.labels))
+            await self.mlflow.describe_run(run_id, _tags(job))
         await self._write(job, changed)
 
     async def _save_record(self, job: JobRecord) -> None:
@@ -195,3 +195,11 @@ class Aftercare:
 
     def _is_late(self, due_until: datetime | None) -> bool:
         return due_until is not None and self.clock() > due_until
+
+
+def _tags(job: JobRecord) -> dict[str, str]:
+    """All that its run is to have: one that was made anew has not what workers told."""
+    known = description(
+        job.project, job.labels, user=job.owner_name, parent=job.parent_job_id, control=job.control_job_id
+    )
+    return known | environment(job.progress.versions if job.progress else {})

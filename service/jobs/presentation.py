@@ -88,7 +88,8 @@ def queue_entry(job: QueuedJob, *, position: int) -> QueueEntry:
 
 
 def attempt_view(attempt: AttemptRecord, progress: Progress | None) -> result_views.Attempt:
-    return result_views.Attempt.model_validate({**asdict(attempt), "ledger": progress.ledger if progress else None})
+    told = {"ledger": progress.ledger, "versions": progress.versions} if progress else {"ledger": None}
+    return result_views.Attempt.model_validate(asdict(attempt) | told)
 
 
 def event_view(event: EventRecord) -> result_views.Event:

@@ -8,8 +8,8 @@ import structlog
 from service.jobs.mlflow import Mlflow, Point
 from service.jobs.objects import JobObjects, MetricRow
 from service.jobs.records import JobRecord
-from workers.contract.document import flattened
 from workers.contract.spec import TrainSpec
+from workers.contract.tracking import params
 
 log = structlog.get_logger()
 
@@ -26,8 +26,9 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
         if not rows:
             continue
         if run_id is None:
-            params = flattened(TrainSpec.model_validate_json(job.spec))
-            run_id = await mlflow.make_run(job.id, objects.url, name=job.name or job.id, params=params)
+            run_id = await mlflow.make_run(
+                job.id, objects.url, name=job.name or job.id, params=await _params(job, objects)
+            )
         for key in {key for row in rows for key in row.values} - there.keys:
             async for steps in mlflow.steps(run_id, key):
                 for step in steps:
@@ -38,6 +39,11 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
     if num_missing:
         log.info("mlflow.completed", job_id=job.id, run_id=run_id, points=num_missing)
     return run_id
+
+
+async def _params(job: JobRecord, objects: JobObjects) -> dict[str, str]:
+    num_parameters = job.progress.num_parameters if job.progress else None
+    return params(TrainSpec.model_validate_json(job.spec), await objects.dataset(job.id), num_parameters=num_parameters)
 
 
 class _Points:

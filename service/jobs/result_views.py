@@ -50,6 +50,10 @@ class Attempt(View):
         TimeBreakdown | None,
         Field(description="What its time went for; null until its workers say so, or while the store is away"),
     ]
+    versions: Annotated[
+        dict[str, str],
+        Field(description="Of the libraries that its first worker computes with, and its device; empty as above"),
+    ] = Field(default_factory=dict)
 
 
 class AttemptList(View):

@@ -31,6 +31,7 @@ _TOLD_BESIDE_STEPS = {
     "optimizer/learning_rate",
     "throughput/images_per_second",
     "time/checkpoint_seconds",
+    "memory/peak_bytes",
     "eval/MEASURE-N",
     "eval/LOSS",
 }

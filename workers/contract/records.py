@@ -85,6 +85,10 @@ class Progress(Document):
     mlflow_run_id: str | None
     updated_at: Timestamp
     device: Annotated[str | None, Field(description="Model of its GPU, or of its CPU")] = None
+    versions: Annotated[
+        dict[str, str], Field(description="Of the libraries that its first worker computes with, and its device")
+    ] = Field(default_factory=dict)
+    num_parameters: Annotated[int | None, Field(description="Of the network that is trained")] = None
     peak_memory_bytes: Annotated[
         int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")
     ] = None

@@ -5,9 +5,15 @@ import math
 import posixpath
 from collections.abc import Mapping
 
+from workers.contract.data import DatasetManifest
+from workers.contract.document import flattened
+from workers.contract.model import effective_sigma_data
+from workers.contract.spec import TrainSpec
+
 EXPERIMENT = "cdm-train"
 JOB_TAG, STORE_TAG = "cdm.job_id", "cdm.store"  # together they say which run is a job's
 _PROJECT_TAG, _LABEL_TAGS = "cdm.project", "cdm.label."
+_USER_TAG, _PARENT_TAG, _CONTROL_TAG = "mlflow.user", "cdm.parent", "cdm.control"  # MLflow itself shows the first
 MAX_METRICS, MAX_PARAMS = 1000, 100  # that MLflow takes in one request
 
 
@@ -16,17 +22,48 @@ def identity(job_id: str, store_url: str) -> dict[str, str]:
     return {JOB_TAG: job_id, STORE_TAG: store_url}
 
 
-def description(project: str, labels: Mapping[str, str]) -> dict[str, str]:
+def description(
+    project: str,
+    labels: Mapping[str, str],
+    *,
+    user: str | None = None,
+    parent: str | None = None,
+    control: str | None = None,
+) -> dict[str, str]:
     """The tags that tell people of a job what its service knows. By its prefix no label is taken for another tag.
 
     Left out are labels of names that MLflow refuses, as `a//b`: paths that could be shorter.
+
+    Args:
+        user: the name of who submitted it
+        parent: the id of the job that it goes on from
+        control: the id of the job that it is to be compared with
     """
     named = {f"{_LABEL_TAGS}{key}": value for key, value in labels.items()}
-    return {_PROJECT_TAG: project} | {tag: value for tag, value in named.items() if posixpath.normpath(tag) == tag}
+    known = {_USER_TAG: user, _PARENT_TAG: parent, _CONTROL_TAG: control}
+    return (
+        {_PROJECT_TAG: project}
+        | {tag: value for tag, value in known.items() if value}
+        | {tag: value for tag, value in named.items() if posixpath.normpath(tag) == tag}
+    )
+
+
+def environment(versions: Mapping[str, str]) -> dict[str, str]:
+    """The tags that tell what a job ran on, by the `versions` in its progress."""
+    return {f"cdm.{name}": value for name, value in versions.items()}
+
+
+def params(spec: TrainSpec, images: DatasetManifest | None, *, num_parameters: int | None) -> dict[str, str]:
+    """What MLflow has of a run beside its curves. None: not known."""
+    known = flattened(spec)
+    if images:
+        sigma_data = effective_sigma_data(spec.preconditioning, images.sigma_data)
+        known |= {"dataset.digest": images.digest, "sigma_data": f"{sigma_data:.6g}"}
+    return known if num_parameters is None else known | {"num_parameters": str(num_parameters)}
 
 
 def describes(tag: str) -> bool:
-    """Whether `description` makes such a tag."""
+    """Whether it is a tag of `description` that may be no longer so: a job gets new labels, and no other origin."""
     return tag == _PROJECT_TAG or tag.startswith(_LABEL_TAGS)
 
 

@@ -70,7 +70,16 @@ def known_of(store: ObjectStore, keys: JobKeys) -> tuple[str | None, dict[str, s
     """
     try:
         job = json.loads(store.get(keys.record))["job"]
-        name, tags = job["name"], description(job["project"], json.loads(job["labels"]))
+        name, tags = (
+            job["name"],
+            description(
+                job["project"],
+                json.loads(job["labels"]),
+                user=job.get("owner_name"),
+                parent=job.get("parent_job_id"),
+                control=job.get("control_job_id"),
+            ),
+        )
     except (*STORE_ERRORS, LookupError, TypeError, AttributeError):
         return None, {}
     return name, tags

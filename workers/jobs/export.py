@@ -17,23 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from workers.contract.curves import what_differs
+from workers.contract.data import DatasetManifest
 from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.model import effective_sigma_data
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
+from workers.contract.spec import TrainSpec
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
 from workers.sampling.network import SAMPLER, Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
+from workers.tracking.fence import attempt_numbers
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_values
 from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
 from workers.training.contents import average_file
+from workers.training.state import new_denoiser, num_parameters
 from workers.training.weights import save_weights
 from workers.training.weights_header import WeightsHeader
 
@@ -137,10 +142,11 @@ def export(job: Job, choice: Choice, output: Path) -> ResolvedCheckpoint:
         "dataset.json": trained.images.model_dump_json(indent=2),
         "checkpoint.json": choice.manifest.model_dump_json(indent=2),
         "checkpoints.json": json.dumps(_manifests(store, keys), indent=2),
+        "attempts.json": json.dumps(_attempts(store, keys), indent=2),
         "evaluations.json": json.dumps([each.model_dump(mode="json") for each in evaluations], indent=2),
         "metrics.csv": _metrics(store, keys),
         "requirements.txt": _versions(),
-        "README.md": _card(choice, evaluations),
+        "README.md": _card(choice, evaluations, _versions_of(store, keys, choice.source.attempt)),
     }.items():
         (output / name).write_text(text + "\n", encoding="utf-8")
     if choice.origin:
@@ -176,6 +182,21 @@ def _manifests(store: ObjectStore, keys: JobKeys) -> list[object]:
     return [json.loads(store.get(folder + MANIFEST)) for folder in committed_checkpoints(store, keys)]
 
 
+def _attempts(store: ObjectStore, keys: JobKeys) -> list[dict[str, Any]]:
+    """What each attempt ran on, if it has said so."""
+    numbers = attempt_numbers(store, keys)
+    return [{"attempt": number, "versions": _versions_of(store, keys, number)} for number in numbers]
+
+
+def _versions_of(store: ObjectStore, keys: JobKeys, attempt: int) -> dict[str, str]:
+    """Out of its progress, of which whoever has a key alone gets no more than this."""
+    try:
+        versions: dict[str, str] = json.loads(store.get(keys.attempt(attempt).progress)).get("versions", {})
+    except FileNotFoundError:
+        return {}
+    return versions
+
+
 def _metrics(store: ObjectStore, keys: JobKeys) -> str:
     """Every value that was measured; the later attempt's where two have the same images."""
     rows: Mapping[int, Mapping[str, float]] = recorded_values(store, keys)
@@ -193,19 +214,21 @@ def _versions() -> str:
     return "\n".join(f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
-def _card(choice: Choice, evaluations: list[Evaluation]) -> str:
+def _card(choice: Choice, evaluations: Sequence[Evaluation], versions: Mapping[str, str]) -> str:
     spec, images, source, manifest = choice.trained.spec, choice.trained.images, choice.source, choice.manifest
     term = spec.objective.consistency
     how = f"consistency by `{term.estimator}`, weight {term.weight:g}" if term else "no consistency term"
     size = f"{images.resolution}x{images.resolution}, {images.channels} channels"
     here = [each for each in evaluations if each.checkpoint.images_seen == manifest.images_seen]
+    ran_on = f" Trained with {', '.join(f'{name} {each}' for name, each in versions.items())}." if versions else ""
     drawn_from = Subject.of(source.job_id, spec, images).averages[0]
     grid = f"\n\n`{GRID_FILE}` was drawn at this checkpoint from the average `{drawn_from}`." if choice.grid else ""
     return f"""# {source.job_id} at {manifest.images_seen:,} images
 
 A diffusion model of {images.num_images:,} images: {size}, {images.num_classes or "no"} classes; image set
 {images.digest}.
-Network `{spec.network.kind}`, denoising score matching with {how}; weights are the average `{source.average}`.
+Network `{spec.network.kind}` of {_count_parameters(spec, images):,} parameters, denoising score matching with {how};
+weights are the average `{source.average}`.{ran_on}
 
     from workers.sampling.handover import open_model
     model = open_model("weights.safetensors")
@@ -214,7 +237,8 @@ Network `{spec.network.kind}`, denoising score matching with {how}; weights are 
 {_repetition(choice.origin)}
 
 `metrics.csv` has its curves, `checkpoints.json` all of its checkpoints with their digests, `evaluations.json` all that
-was measured, `requirements.txt` what was installed where this was written.{grid}
+was measured, `attempts.json` what each attempt ran on, `requirements.txt` what was installed where this was
+written.{grid}
 
 ## Measured at this checkpoint
 {_measured(here)}"""
@@ -236,6 +260,11 @@ def _measured(evaluations: Sequence[Evaluation]) -> str:
     ]
     head = ("measure", "value +- standard error", "smallest repeat", "images", "average", *differing)
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _count_parameters(spec: TrainSpec, images: DatasetManifest) -> int:
+    with torch.device("meta"):
+        return num_parameters(new_denoiser(spec, images).network)
 
 
 def _repetition(origin: Mapping[str, Any] | None) -> str:

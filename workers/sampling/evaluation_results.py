@@ -1,11 +1,9 @@
 """What an evaluation has found, out of its pieces."""
 
 import hashlib
-import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +22,7 @@ from workers.evaluation.statistics import Statistics
 from workers.pictures import grid_png
 from workers.sampling.evaluation_plan import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, EvaluationPlan
 from workers.storage import JobFiles, read_location
-from workers.training.hardware import device_name
+from workers.training.hardware import versions
 
 NEAREST, DRIFT, TIMELINE = "nearest.png", "drift.png", "timeline.png"
 _MOST_BYTES = 256 << 20  # of statistics; 2048 dimensions take 32 MiB
@@ -78,7 +76,7 @@ def conclude(plan: EvaluationPlan) -> tuple[Findings, dict[str, bytes]]:
             **{name: over_levels(contributions[name]) for name in (*_LOSSES, *_GAPS) if name in contributions},
         },
         curves=curves,
-        versions=_versions(plan.seeded_sampler.device),
+        versions=versions(plan.seeded_sampler.device),
         files=tuple(sorted(pictures)),
         ended_at=datetime.now(UTC),
     )
@@ -123,15 +121,6 @@ def _pictures(plan: EvaluationPlan, found: _ComparedWithReference, curves: Mappi
         )
         pictures[DRIFT] = draw(losses, gaps)
     return pictures
-
-
-def _versions(device: torch.device) -> dict[str, str]:
-    return {
-        "torch": torch.__version__,
-        "cdm-train": version("cdm-train"),
-        "python": platform.python_version(),
-        "device": device_name(device),
-    }
 
 
 def _weighting(plan: EvaluationPlan) -> Weighting:

@@ -68,6 +68,8 @@ class Reporter:
         )
         values = {f"loss/{name}": value for name, value in losses.items()}
         values |= {"throughput/images_per_second": rate} | telemetry
+        if peak_memory_bytes is not None:
+            values["memory/peak_bytes"] = peak_memory_bytes
         self._tell(Metrics(images_seen, time.time(), values))
 
     def checkpoint(self, images_seen: int, key: str, *, seconds: float) -> None:

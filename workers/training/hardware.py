@@ -3,6 +3,7 @@
 import platform
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -13,6 +14,16 @@ _CPUS = Path("/proc/cpuinfo")
 def device_name(device: torch.device) -> str:
     """The model of the GPU, or of the CPU: throughput and memory mean something for one model only."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Of the libraries that compute on it, and what it is itself."""
+    return {
+        "torch": torch.__version__,
+        "cdm-train": version("cdm-train"),
+        "python": platform.python_version(),
+        "device": device_name(device),
+    }
 
 
 def peak_memory_bytes(device: torch.device) -> int:

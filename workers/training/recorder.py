@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import structlog
 
 from workers.contract.data import DatasetManifest
-from workers.contract.document import flattened
 from workers.contract.records import OutcomeStatus, Progress
 from workers.contract.spec import TrainSpec
+from workers.contract.tracking import environment, params
 from workers.logs import in_one_line
 from workers.storage import open_store
 from workers.storage.errors import STORE_OUTAGES
@@ -19,14 +19,14 @@ from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
-from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.hardware import device_name, peak_memory_bytes, versions
 from workers.training.history import History
 from workers.training.interval import in_images
 from workers.training.resume_check import ResumeCheck
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
 from workers.training.schedule import CheckpointSchedule
-from workers.training.state import TrainState
+from workers.training.state import TrainState, num_parameters
 from workers.training.step import learning_rate
 from workers.training.telemetry import Measured
 from workers.training.timekeeping import Cause, Timekeeper
@@ -71,9 +71,9 @@ class RunRecorder:
             run.keys,
             run.attempt,
             store_url=run.store_url,
-            progress=_first_progress(spec, world, timekeeper, history, self._check, images_seen=seen),
-            params=_params(spec, images, state),
-            tags={**run.tags, "cdm.attempt": str(run.attempt)},
+            progress=_first_progress(spec, world, timekeeper, history, self._check, state),
+            params=params(spec, images, num_parameters=num_parameters(state.denoiser.network)),
+            tags={**run.tags, **environment(versions(world.device)), "cdm.attempt": str(run.attempt)},
             name=run.name,
         )
         self._writer = CheckpointWriter(self._save, told=self._committed)
@@ -179,22 +179,18 @@ def _first_progress(
     timekeeper: Timekeeper,
     history: History,
     check: ResumeCheck | None,
-    *,
-    images_seen: int,
+    state: TrainState,
 ) -> Progress:
     return first_word(
         spec.duration_images,
         world.size,
-        images_seen=images_seen,
-        last_checkpoint_images=images_seen if check else None,
+        images_seen=state.images_seen,
+        last_checkpoint_images=state.images_seen if check else None,
         device=device_name(world.device),
+        versions=versions(world.device),
+        num_parameters=num_parameters(state.denoiser.network),
         ledger=timekeeper.ledger,
         ledger_at=datetime.now(UTC),
         resume=check.result if check else None,
         restarts=history.restarts,
     )
-
-
-def _params(spec: TrainSpec, images: DatasetManifest, state: TrainState) -> dict[str, str]:
-    """What MLflow has of a run beside its curves."""
-    return flattened(spec) | {"dataset.digest": images.digest, "sigma_data": f"{state.denoiser.sigma_data:.6g}"}

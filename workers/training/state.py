@@ -81,6 +81,11 @@ def _make_moments(optimizer: torch.optim.Adam) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
+def num_parameters(network: torch.nn.Module) -> int:
+    """How many numbers training changes."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def augmentation_features(spec: TrainSpec) -> int:
     """How many numbers about its augmentation the network is told."""
     return AUGMENTATION_FEATURES if spec.augmentation else 0

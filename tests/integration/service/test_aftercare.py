@@ -14,6 +14,7 @@ from service.errors import DatabaseUnavailable
 from service.jobs.rebuild import read_record
 from service.jobs.store import JobStore
 from service.jobs.views import JobUpdate
+from tests.support.jobs import progress
 from tests.support.plane import ORIGIN, Plane, Script, eventually, until_run
 from workers.contract.keys import JobKeys
 
@@ -137,12 +138,16 @@ async def test_labels_that_were_changed_while_it_ran_are_those_of_the_mlflow_run
     plane: Plane, script: Script
 ) -> None:
     job_id = await ended(plane, script)
+    job = await plane.job(job_id)
+    said = progress(mlflow_run_id="run1", versions={"torch": "9.1"})
+    await plane.jobs.apply(job, replace(job, progress=said), at=plane.clock())
     labels = JobUpdate(labels={"rate": "1e-3"})
     await plane.service.update(job_id, labels, origin=ORIGIN)
 
     await looked_after(plane)
 
-    assert plane.mlflow.tags == {"run1": {"cdm.project": "default", "cdm.label.rate": "1e-3"}}
+    told = {"cdm.project": "default", "cdm.label.rate": "1e-3", "mlflow.user": "Tess", "cdm.torch": "9.1"}
+    assert plane.mlflow.tags == {"run1": told}
     assert plane.mlflow.runs == {"run1": "FINISHED"}
 
 

@@ -22,10 +22,11 @@ from service.jobs.replay import complete_run
 from service.storage import called
 from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
-from tests.support.jobs import job
+from tests.support.jobs import job, progress
 from tests.support.mlflow_server import mlflow_server
 from tests.support.plane import ORIGIN, Plane
 from tests.support.ray_head import free_ports
+from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
 from workers.contract.tracking import description
 from workers.storage.memory import MemoryStore
@@ -85,6 +86,29 @@ async def test_an_hour_that_mlflow_was_away_arrives_whole_and_once(url: str, mlf
     run = MlflowClient(url).get_run(run_id)
     assert run.data.tags["cdm.job_id"] == kept.job.id
     assert run.data.params["seed"] == "0"
+
+
+async def test_a_run_made_anew_has_the_parameters_of_one_that_workers_made(url: str, mlflow: Mlflow) -> None:
+    kept = Kept()
+    kept.measured(AN_HOUR[:1])
+    images = DatasetManifest(
+        digest="d" * 64,
+        num_images=3,
+        channels=1,
+        resolution=16,
+        classes=None,
+        labels=None,
+        sigma_data=0.47112345,
+        shards=(),
+    )
+    kept.store.put(JobKeys(kept.job.id).dataset, images.model_dump_json().encode())
+
+    run_id = await complete_run(replace(kept.job, progress=progress(num_parameters=4321)), kept.objects, mlflow)
+
+    params = MlflowClient(url).get_run(str(run_id)).data.params
+    assert params["dataset.digest"] == images.digest
+    assert params["sigma_data"] == "0.471123"
+    assert params["num_parameters"] == "4321"
 
 
 async def test_only_what_is_missing_is_added_to_what_a_worker_told(

@@ -31,6 +31,7 @@ from workers.jobs.export import chosen, export
 from workers.sampling.handover import open_model
 from workers.storage.s3 import S3Store
 from workers.tracking.events import Grid, Metrics
+from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import Journal
 from workers.training.checkpoint import committed_checkpoints
 from workers.training.weights import read_weights
@@ -149,6 +150,8 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
         rows = [Metrics(images_seen, 1_800_000_000.25 + images_seen, values) for images_seen in seen]
         grids = (Grid(images_seen, 1_800_000_000.0, b"\x89PNG%d" % images_seen) for images_seen in seen)
         Journal(store, keys, attempt).deliver([*rows, *grids])
+        told = first_word(64, 1, versions={"torch": f"9.{attempt}"})
+        store.put(keys.attempt(attempt).progress, told.model_dump_json().encode())
     evaluation = find(keys.job_id, 32, "job_by", recall=0.5)
     store.put(keys.evaluation(32, 1, evaluation.job_id), evaluation.model_dump_json().encode())
     by_key, by_store = tmp_path / "by-key", tmp_path / "by-store"
@@ -170,6 +173,7 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
     assert header == header_there
     assert tensors.keys() == tensors_there.keys()
     assert all(torch.equal(tensors[name], tensors_there[name]) for name in tensors)
+    assert b"Trained with torch 9.1." in found["README.md"]
     assert found["samples.png"] == b"\x89PNG32"
     assert found["metrics.csv"].count(b"\n") == 5
     assert open_model(by_key / "weights.safetensors").draw(range(2)).shape == (2, 1, 16, 16)

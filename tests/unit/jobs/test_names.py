@@ -27,6 +27,9 @@ def test_a_job_is_called_what_its_service_calls_it_and_tagged_with_its_labels_an
         id="job_1",
         project="vision",
         name=name,
+        owner_name="tess@lab.test",
+        parent_job_id="job_0",
+        control_job_id="job_2",
         labels={"rate": "1e-3", "mlflow.runName": "not this", "cdm.job_id": "nor this"},
         spec="{}",
         spec_sha256="",
@@ -38,10 +41,20 @@ def test_a_job_is_called_what_its_service_calls_it_and_tagged_with_its_labels_an
         name,
         {
             "cdm.project": "vision",
+            "mlflow.user": "tess@lab.test",
+            "cdm.parent": "job_0",
+            "cdm.control": "job_2",
             "cdm.label.rate": "1e-3",
             "cdm.label.mlflow.runName": "not this",
             "cdm.label.cdm.job_id": "nor this",
         },
+    )
+
+
+def test_of_a_copy_that_does_not_say_who_submitted_it_there_is_the_rest() -> None:
+    assert known_by(b'{"job": {"name": "mine", "project": "vision", "labels": "{}"}}') == (
+        "mine",
+        {"cdm.project": "vision"},
     )
 
 

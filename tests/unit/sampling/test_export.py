@@ -22,8 +22,10 @@ from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export, main
 from workers.jobs.failures import UsageError
 from workers.sampling.handover import open_model
+from workers.sampling.network import load_checkpoint
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
+from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import Journal
 
 SAMPLER = Sampler(steps=2)
@@ -116,6 +118,26 @@ def test_a_fork_says_where_it_goes_on_from(gallery: Gallery, copy: Gallery, tmp_
     assert "It goes on from parent at 5,120,000 images (`origin.json`)" in (tmp_path / "fork/README.md").read_text()
     assert not (tmp_path / "alone/origin.json").exists()
     assert "\n`spec.json` trains it again on the image set" in (tmp_path / "alone/README.md").read_text()
+
+
+def test_it_says_what_it_was_trained_with(gallery: Gallery, copy: Gallery, tmp_path: Path) -> None:
+    told = first_word(160, 1, versions={"torch": "9.1", "device": "A100"})
+    copy.store.put(JobKeys(TRAINED).attempt(1).progress, told.model_dump_json().encode())
+    copy.store.put(JobKeys(TRAINED).attempt(2).claim, b"{}")
+
+    source = exported(copy, tmp_path / "out")
+    exported(gallery, tmp_path / "older")
+
+    assert json.loads((tmp_path / "out/attempts.json").read_text()) == [
+        {"attempt": 1, "versions": {"torch": "9.1", "device": "A100"}},
+        {"attempt": 2, "versions": {}},
+    ]
+    card, older = ((tmp_path / name / "README.md").read_text() for name in ("out", "older"))
+    assert " Trained with torch 9.1, device A100." in card
+    assert "Trained with" not in older
+    denoiser, _ = load_checkpoint(copy.store, source)
+    count = sum(parameter.numel() for parameter in denoiser.network.parameters())
+    assert f"`ddpmpp` of {count:,} parameters" in card
 
 
 def test_its_card_says_how_each_figure_was_measured(copy: Gallery, tmp_path: Path) -> None:

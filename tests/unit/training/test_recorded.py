@@ -1,17 +1,21 @@
 """Rows of metrics in the store: what they say, and that they are there before the checkpoint that they lead to."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.support.trained import tiny_spec
 from workers.contract.keys import MANIFEST, JobKeys
+from workers.contract.records import Progress
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
 from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
+from workers.tracking.reporter import Reporter
+from workers.training.hardware import versions
 from workers.training.loop import run_training
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
@@ -49,6 +53,32 @@ def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(
     assert ending.images_seen == 160
     assert led_to.keys() >= {64, 160}
     assert all(row >= images_seen for images_seen, row in led_to.items())
+
+
+def test_what_it_ran_on_is_in_its_progress_and_the_memory_that_it_took_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, dict[str, str]] = {}
+
+    class Watched(Reporter):
+        def __init__(self, *arguments: Any, params: dict[str, str], tags: dict[str, str], **fields: Any) -> None:
+            told.update(params=params, tags=tags)
+            super().__init__(*arguments, params=params, tags=tags, **fields)
+
+    monkeypatch.setattr("workers.training.recorder.Reporter", Watched)
+    store = MemoryStore.named("versions")
+
+    run(tiny_spec(duration_images=16), store, "memory://versions", tmp_path)
+
+    progress = Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
+    assert progress.versions == versions(torch.device("cpu"))
+    assert progress.versions.keys() == {"torch", "cdm-train", "python", "device"}
+    assert told["tags"].items() >= {"cdm.torch": torch.__version__, "cdm.device": progress.device}.items()
+    assert told["params"]["num_parameters"] == str(progress.num_parameters)
+    assert told["params"].keys() > {"seed", "dataset.digest", "sigma_data"}
+    assert [row["memory/peak_bytes"] for row in recorded_rows(store, KEYS, after=0).values()] == [
+        progress.peak_memory_bytes
+    ]
 
 
 def test_a_row_has_the_learning_rate_that_its_last_step_was_taken_with(tmp_path: Path) -> None:
