@@ -115,7 +115,7 @@ class Parts:
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(actions=self.actions, lease_seconds=self.settings.lease_seconds)
+        return Reconciler(actions=self.actions, replica=self.replica, lease_seconds=self.settings.lease_seconds)
 
     @cached_property
     def aftercare(self) -> Aftercare:

@@ -69,6 +69,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sender.TIMEOUT_SECONDS))
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
         stack.push_async_callback(deliverer.finish)
+        stack.push_async_callback(parts.reconciler.finish)
 
         def wake(job: JobRecord) -> None:
             loops["scheduler"].wake()

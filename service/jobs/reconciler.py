@@ -1,23 +1,26 @@
 """The loop that makes jobs happen: take, look, decide, act, write down.
 
 It keeps nothing in memory that matters, so it can be ended at any line and started again: whatever was done but not
-written down is found done, or done again harmlessly. Several replicas share the jobs by leases in their rows; one that
-was frozen past its lease finds its token gone, and what it would write changes nothing.
+written down is found done, or done again harmlessly. Several replicas share the jobs by leases in their rows: each
+keeps those that it has, and takes those of one that is gone. One that was frozen past its lease finds its token gone,
+and what it would write changes nothing.
 """
 
 import asyncio
-import secrets
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
 
 from service.cluster.base import ClusterUnreachable, Run
-from service.errors import StorageUnavailable
+from service.database.leases import Replica
+from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.actions import Actions
 from service.jobs.evidence import UNDER_WAY, Observed, Unreachable, facts_of, is_silent, is_stalled, tracking_delay
 from service.jobs.lifecycle import decide
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
+from service.jobs.store import LASTING
 from workers.contract.records import Progress
 
 log = structlog.get_logger()
@@ -25,28 +28,45 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciler:
-    """Looks after jobs that hold workers; who may leave the queue is decided by the scheduler."""
+    """Looks after jobs that hold workers; who may leave the queue is decided by the scheduler.
+
+    A look that takes longer than `patience_seconds` goes on behind the next ones.
+    """
 
     actions: Actions
+    replica: Replica
     lease_seconds: float
+    patience_seconds: float = 5.0
+    _looks: dict[str, asyncio.Task[bool]] = field(init=False, default_factory=dict)  # under way, by job
 
     async def tick(self) -> bool:
         """One look at every active job that nobody else has, side by side; True if one moved."""
-        lease = secrets.token_hex(8)
-        # The lease must outlast what is done under it, and runs already while the database takes its time to grant it.
-        until = asyncio.get_running_loop().time() + 0.75 * self.lease_seconds
-        jobs = await self.actions.store.claim(lease, now=self.actions.clock(), seconds=self.lease_seconds)
-        if not jobs:
+        # A lease outlasts what is done under it, and runs already while the database takes its time to grant it.
+        until = asyncio.get_running_loop().time() + LASTING * self.lease_seconds
+        store, now = self.actions.store, self.actions.clock()
+        jobs = await store.hold(self.replica.token, now=now, seconds=self.lease_seconds)
+        if not (begun := [self._begin(job, until=until) for job in jobs if job.id not in self._looks]):
             return False
-        try:
-            return any(await asyncio.gather(*(self._isolated(job, lease=lease, until=until) for job in jobs)))
-        finally:
-            await self.actions.store.release(lease)
+        done, _ = await asyncio.wait(begun, timeout=self.patience_seconds)
+        return any(look.result() for look in done)
 
-    async def _isolated(self, job: JobRecord, *, lease: str, until: float) -> bool:
+    async def finish(self) -> None:
+        """Cut off what still goes on, and leave all jobs to other replicas."""
+        if looks := list(self._looks.values()):
+            for look in looks:
+                look.cancel()
+            await asyncio.wait(looks)
+        await self._release()
+
+    def _begin(self, job: JobRecord, *, until: float) -> asyncio.Task[bool]:
+        look = self._looks[job.id] = asyncio.create_task(self._isolated(job, until=until))
+        look.add_done_callback(lambda _: self._looks.pop(job.id))
+        return look
+
+    async def _isolated(self, job: JobRecord, *, until: float) -> bool:
         try:
             async with asyncio.timeout_at(until):
-                moved = await self._reconcile(job, lease=lease)
+                moved = await self._reconcile(job, lease=self.replica.token)
         except StorageUnavailable as error:
             self.actions.measures.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
@@ -59,7 +79,12 @@ class Reconciler:
         else:
             self.actions.measures.looked("done")
             return moved
+        await self._release(job.id)  # another replica may fare better
         return False
+
+    async def _release(self, job_id: str | None = None) -> None:
+        with suppress(DatabaseUnavailable):  # then the lease runs out
+            await self.actions.store.release(self.replica.token, job_id)
 
     async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
         attempt = await self.actions.store.attempt(job.id, job.attempt) if job.attempt else None
@@ -69,11 +94,15 @@ class Reconciler:
             return True  # it has moved on, or is somebody else's by now
         now, limits = self.actions.clock(), self.actions.limits
         action = decide(facts_of(noted, attempt, observed, now=now, limits=limits))
+        moved = False
         try:
-            return await self.actions.perform(action, noted, attempt, lease=lease)
+            moved = await self.actions.perform(action, noted, attempt, lease=lease)
         except ClusterUnreachable as error:
-            await self._note(noted, replace(observed, run=Unreachable(str(error))), lease=lease)
-            return False
+            observed = replace(observed, run=Unreachable(str(error)))
+            await self._note(noted, observed, lease=lease)
+        if isinstance(observed.run, Unreachable):
+            await self._release(job.id)  # another replica may reach it
+        return moved
 
     async def _observe(self, job: JobRecord, attempt: AttemptRecord | None) -> Observed:
         """In the order in which they end: what was written before the engine, or the outcome, said so is then read."""

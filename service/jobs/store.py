@@ -23,6 +23,8 @@ Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of t
 
 _THIS_JOB_LOCKED = THIS_JOB.with_for_update()
 _PASSING = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}  # or an event tells
+_FREE = {"lease_token": None, "lease_until": None}
+LASTING = 0.75  # of a lease is left to who holds it, whenever it is asked
 _NEW_EVENT, _NEW_LABEL = insert(events), insert(job_labels)  # made once: making one takes half as long as running it
 
 
@@ -105,6 +107,8 @@ class JobStore(JobLookup):
             unmoved.append(jobs.c.event_sequence == job.event_sequence)
         if lease:
             unmoved.append(jobs.c.lease_token == lease)
+        if job.state.is_active and not changed.state.is_active:
+            values |= _FREE
         async with self._database.writing() as connection:
             result = await connection.execute(update(jobs).where(*unmoved).values(values or {"id": job.id}))
             if result.rowcount == 0:
@@ -127,25 +131,30 @@ class JobStore(JobLookup):
             await inside(connection)
             await connection.execute(statement, rows)
 
-    async def claim(self, token: str, *, now: datetime, seconds: float) -> list[JobRecord]:
-        """Take all active jobs that nobody else has, for so long."""
-        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now)
+    async def hold(self, token: str, *, now: datetime, seconds: float) -> list[JobRecord]:
+        """All active jobs that are now this token's for most of so long: those that it had, and that nobody had.
+
+        A lease is written again when a part of it has passed, not at each call.
+        """
+        ours, lasting = jobs.c.lease_token == token, now + timedelta(seconds=LASTING * seconds)
+        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, ours & (jobs.c.lease_until < lasting))
         chosen = select(jobs.c.id).where(jobs.c.state.in_(ACTIVE), free).with_for_update(skip_locked=True)
         until = now + timedelta(seconds=seconds)
         statement = update(jobs).where(jobs.c.id.in_(chosen)).values(lease_token=token, lease_until=until)
         async with self._database.reading() as connection:  # most of the time there is nothing, and no need to write
-            if not await connection.scalar(select(exists().where(jobs.c.state.in_(ACTIVE), free))):
-                return []
-        async with self._database.writing() as connection:
-            rows = (await connection.execute(statement.returning(*COLUMNS))).mappings()
-            return sorted(map(job_of, rows), key=lambda job: job.id)
+            is_due = await connection.scalar(select(exists().where(jobs.c.state.in_(ACTIVE), free)))
+        if is_due:
+            async with self._database.writing() as connection:
+                await connection.execute(statement)
+        held = jobs.c.state.in_(ACTIVE) & ours & (jobs.c.lease_until >= lasting)
+        return await self._jobs(select(*COLUMNS).where(held).order_by(jobs.c.id))
 
-    async def release(self, token: str) -> None:
-        """Give back what was claimed under this token."""
+    async def release(self, token: str, job_id: str | None = None) -> None:
+        """Give back what is held under this token: a job, or all."""
+        given = jobs.c.lease_token == token
+        given = given & (jobs.c.id == job_id) if job_id else given
         async with self._database.writing() as connection:
-            await connection.execute(
-                update(jobs).where(jobs.c.lease_token == token).values(lease_token=None, lease_until=None)
-            )
+            await connection.execute(update(jobs).where(given).values(_FREE))
 
     async def restore(
         self, job: JobRecord, found: Sequence[AttemptRecord], *, known: JobRecord | None, at: datetime

@@ -1,16 +1,19 @@
 """A job that nobody can deal with, for a reason that nobody has thought of, keeps no other from being dealt with."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, event
 
 from service.cluster import MemoryCluster
-from service.cluster.base import Run, RunStatus
+from service.cluster.base import ClusterUnreachable, Run, RunStatus
+from service.jobs.reconciler import Reconciler
 from service.jobs.views import OF_JOB
-from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 
 
@@ -18,10 +21,15 @@ class Poisoned(MemoryCluster):
     """Answers in a way that nobody expects when it is asked for what one job has submitted."""
 
     poison: str | None = None
+    error: Exception | None = KeyError("nobody has thought of it")  # None: it does not answer at all
+    times = 0
 
     async def find(self, submission_id: str) -> Run | None:
         if self.poison and submission_id.startswith(self.poison):
-            raise KeyError(submission_id)
+            self.times += 1
+            if self.error is None:
+                await asyncio.Event().wait()
+            raise self.error or AssertionError("it never gets here")
         return await super().find(submission_id)
 
 
@@ -67,6 +75,69 @@ async def test_a_look_that_fails_is_counted_and_others_are_looked_at(
     cluster.poison = None
     await plane.settle()
     assert (await plane.job(bad)).state == "succeeded", "its lease was given back"
+
+
+async def test_a_look_that_gets_no_answer_holds_up_no_other(plane: Plane, cluster: Poisoned) -> None:
+    bad, good = await plane.started(), await plane.started()
+    cluster.poison, cluster.error = bad, None
+    reconciler = replace(plane.parts.reconciler, patience_seconds=0.01)
+    await reconciler.tick()
+    plane.worker(good).outcome("succeeded", at=plane.clock())
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (await plane.job(good)).state != "succeeded":
+            await reconciler.tick()
+
+    assert cluster.times == 1, "it is not asked again while the answer may come"
+    await reconciler.finish()
+    cluster.poison = None
+    plane.worker(bad).outcome("succeeded", at=plane.clock())
+    await another(plane).tick()
+    assert (await plane.job(bad)).state == "succeeded", "what was cut off is left to others"
+
+
+def another(plane: Plane) -> Reconciler:
+    """Of another replica."""
+    return replace(plane.parts.reconciler, replica=replace(plane.parts.replica, token="another"))
+
+
+async def test_a_job_stays_with_the_replica_that_has_it_until_that_is_gone(plane: Plane) -> None:
+    job_id = await plane.started()
+    other, leases_written = another(plane), list[str]()
+
+    def note(_c: object, _k: object, statement: str, _p: object, _x: object, _m: object) -> None:
+        leases_written.extend([statement] if "lease_until=" in statement else [])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    for _ in range(30):
+        plane.clock.advance(1)
+        await plane.parts.reconciler.tick()
+        plane.worker(job_id).progress(at=plane.clock())
+        await other.tick()
+    event.remove(Engine, "before_cursor_execute", note)
+
+    assert len(leases_written) <= 2, "a lease is not written at each look"
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+    await other.tick()
+    assert (await plane.job(job_id)).state == "running"
+    plane.clock.advance(61)
+    await other.tick()
+    assert (await plane.job(job_id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("error", [KeyError("unforeseen"), ClusterUnreachable("away")])
+async def test_a_replica_whose_look_fails_leaves_the_job_to_others(
+    plane: Plane, cluster: Poisoned, error: Exception
+) -> None:
+    job_id = await plane.started()
+    cluster.poison, cluster.error = job_id, error
+    await plane.parts.reconciler.tick()
+    cluster.poison = None
+    plane.worker(job_id).outcome("succeeded", at=plane.clock())
+
+    await another(plane).tick()
+
+    assert (await plane.job(job_id)).state == "succeeded"
 
 
 async def test_a_log_that_cannot_be_copied_keeps_no_other_from_it(

@@ -228,7 +228,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await job_counts.groups(database)
         await job_counts.head_since(database)
         await job_counts.backlogs(database)
-        await store.claim("lease", now=START, seconds=60)
+        await store.hold("lease", now=START, seconds=60)
         await store.release("lease")
         await store.with_mlflow_due()
         await store.with_experiment_due()

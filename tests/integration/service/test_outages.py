@@ -113,9 +113,10 @@ async def test_the_database_keeps_a_job_where_another_hand_moved_it(plane: Plane
 
 async def test_a_reconciler_that_slept_past_its_lease_changes_nothing(plane: Plane) -> None:
     job_id = await plane.started()
-    (taken,) = await plane.jobs.claim("slow", now=plane.clock(), seconds=60)
+    await plane.parts.reconciler.finish()
+    (taken,) = await plane.jobs.hold("slow", now=plane.clock(), seconds=60)
     plane.clock.advance(61)
-    assert await plane.jobs.claim("quick", now=plane.clock(), seconds=60)
+    assert await plane.jobs.hold("quick", now=plane.clock(), seconds=60)
 
     written = await plane.jobs.apply(taken, replace(taken, message="late"), at=plane.clock(), lease="slow")
 

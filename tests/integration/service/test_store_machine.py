@@ -150,22 +150,25 @@ class StoreMachine(RuleBasedStateMachine):
         return self._write(job, changed, events=["state_changed"])
 
     @rule(token=TOKENS)
-    def claim(self, token: str) -> None:
+    def hold(self, token: str) -> None:
         now = self.clock()
-        free = [row for row in self.rows.values() if row.job.state.is_active and not (row.until and row.until >= now)]
-        for row in free:
-            row.token, row.until = token, now + timedelta(seconds=60)
+        lasting = now + timedelta(seconds=45)
+        active = [row for row in self.rows.values() if row.job.state.is_active]
+        for row in active:
+            if row.until is None or row.until < now or (row.token == token and row.until < lasting):
+                row.token, row.until = token, now + timedelta(seconds=60)
 
-        claimed = self.run(self.store.claim(token, now=now, seconds=60.0))
+        held = self.run(self.store.hold(token, now=now, seconds=60.0))
 
-        assert claimed == sorted((row.job for row in free), key=lambda job: job.id)
+        ours = [row.job for row in active if row.token == token]
+        assert held == sorted(ours, key=lambda job: job.id)
 
-    @rule(token=TOKENS)
-    def release(self, token: str) -> None:
+    @rule(token=TOKENS, hand=st.none() | hands)
+    def release(self, token: str, hand: JobRecord | None) -> None:
         for row in self.rows.values():
-            if row.token == token:
+            if row.token == token and (hand is None or hand.id == row.job.id):
                 row.token = row.until = None
-        self.run(self.store.release(token))
+        self.run(self.store.release(token, hand and hand.id))
 
     @rule(
         project=st.sampled_from(["default", "other"]),
@@ -250,6 +253,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert written is None
             return multiple()
         assert written == changed
+        if hand.state.is_active and not changed.state.is_active:
+            row.token = row.until = None
         if differs:
             row.job = replace(row.job, **differs)
         row.events += [(kind, changed.state) for kind in events]
