@@ -40,6 +40,8 @@ from service.webhooks.outbox import enqueue
 from service.webhooks.queue import DeliveryQueue
 from workers.storage import ObjectStore, open_store
 
+_STORE_TIMEOUT_SECONDS = 10.0  # so that a look at a job outlasts a connection that has gone silent
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -168,7 +170,11 @@ async def open_parts(
         stack.push_async_callback(mlflow.close)
         curves = curves or MlflowCurves(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(curves.close)
-        raw_objects = objects or open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
+        raw_objects = objects or open_store(
+            settings.store_url,
+            public_endpoint=settings.store_public_endpoint,
+            read_timeout_seconds=_STORE_TIMEOUT_SECONDS,
+        )
         yield Parts(
             settings=settings,
             clock=clock,

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from service.cluster.base import ClusterUnreachable
 
 _CONNECT_SECONDS = 3.0
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=100)  # all jobs are asked for side by side
 _MAX_ANSWER_BYTES = 256 << 20  # the table of all jobs comes in one piece
 
 
@@ -47,7 +48,7 @@ class RayHttp:
     def __init__(self, url: str, *, token: SecretStr | None, timeout_seconds: float) -> None:
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
         timeout = httpx2.Timeout(timeout_seconds, connect=min(timeout_seconds, _CONNECT_SECONDS))
-        self._client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+        self._client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout, limits=_LIMITS)
         self._timeout_seconds = timeout_seconds
 
     async def request(self, method: str, path: str, *, json: Any = None, max_bytes: int = _MAX_ANSWER_BYTES) -> Answer:

@@ -14,11 +14,12 @@ from workers.storage.job_files import JobFiles
 __all__ = ["JobFiles", "ObjectStore", "key_in", "open_store", "read_beginning", "read_location"]
 
 
-def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
+def open_store(url: str, *, public_endpoint: str | None = None, read_timeout_seconds: float = 60.0) -> ObjectStore:
     """Open `s3://bucket/prefix`, `file:///folder` or `memory://name`.
 
     S3 takes its endpoint and credentials from the standard AWS_* variables; links that it makes lead to
-    `public_endpoint`, if one is given. A memory store lives as long as this process and is shared under its name.
+    `public_endpoint`, if one is given, and it is asked again when nothing has come for `read_timeout_seconds`. A memory
+    store lives as long as this process and is shared under its name.
 
     Raises:
         ValueError: for any other URL, saying which are known.
@@ -28,7 +29,12 @@ def open_store(url: str, *, public_endpoint: str | None = None) -> ObjectStore:
         case "s3" if parts.netloc:
             from workers.storage.s3 import S3Store  # boto3 takes half a second to import
 
-            return S3Store.connect(parts.netloc, parts.path.strip("/"), public_endpoint=public_endpoint)
+            return S3Store.connect(
+                parts.netloc,
+                parts.path.strip("/"),
+                public_endpoint=public_endpoint,
+                read_timeout_seconds=read_timeout_seconds,
+            )
         case "file" if parts.path:
             from workers.storage.local import LocalStore
 
