@@ -83,6 +83,8 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
         await keys.store.ensure_default_project(now=clock())
         for loop in loops.values():
             await stack.enter_async_context(loop.running())
+        for loop in loops.values():
+            stack.callback(loop.stop)
         stack.enter_context(on_termination(feed.close))
         stack.callback(feed.close)
         # Strangers may ask for both, as often as they like.

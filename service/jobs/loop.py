@@ -43,6 +43,7 @@ class Loop:
         self._hint = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ticked_at = time.monotonic()
+        self._patient_until = 0.0
 
     def seconds_since_tick(self) -> float:
         """How long ago it last came to the end of a look that was its own."""
@@ -52,6 +53,13 @@ class Loop:
         """Something changed: look now rather than at the end of the interval."""
         self._hint.set()
 
+    def stop(self) -> None:
+        """Begin no other look. Where there are several loops, all are stopped before one of them is waited for."""
+        if not self._stopping.is_set():
+            self._patient_until = time.monotonic() + _PATIENCE_SECONDS
+            self._stopping.set()
+            self.wake()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run while the block lasts. A look that has begun is seen to its end, unless that takes too long."""
@@ -59,9 +67,8 @@ class Loop:
         try:
             yield
         finally:
-            self._stopping.set()
-            self.wake()
-            _, late = await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+            self.stop()
+            _, late = await asyncio.wait([task], timeout=max(0.0, self._patient_until - time.monotonic()))
             for one in late:
                 one.cancel()
 

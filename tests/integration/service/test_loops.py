@@ -1,5 +1,9 @@
 """What an application does by itself, with nobody turning its wheels."""
 
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +14,9 @@ from service.cluster import MemoryCluster
 from service.cluster.base import Submission
 from service.database.tables import idempotency_keys
 from service.identifiers import new_id
+from service.jobs.followups import FollowUps
+from service.jobs.housekeeping import Housekeeping
+from service.jobs.sweep import Sweep
 from service.web.idempotency_store import IdempotencyStore
 from service.webhooks.records import DeliveryRecord, WebhookRecord
 from service.webhooks.store import WebhookStore
@@ -65,6 +72,48 @@ async def test_an_application_purges_sweeps_and_keeps_house(tmp_path: Path) -> N
             return store.list(JobKeys(job_id).checkpoints) == []
 
         await eventually(is_purged, what="the checkpoints of a deleted job are gone")
+
+
+async def test_an_application_ends_while_several_of_its_loops_are_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.jobs.loop._PATIENCE_SECONDS", 1.0)
+    busy = set[str]()
+
+    async def forever(self: object) -> None:
+        busy.add(type(self).__name__)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Housekeeping, "tick", forever)
+    monkeypatch.setattr(FollowUps, "tick", forever)
+    monkeypatch.setattr(Sweep, "tick", forever)
+    async with served_in(tmp_path):
+
+        async def all_are() -> bool:
+            return busy == {"Housekeeping", "FollowUps", "Sweep"}
+
+        await eventually(all_are, what="three loops are busy")
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 2.5
+
+
+async def test_an_application_that_ends_leaves_its_jobs_to_others(tmp_path: Path) -> None:
+    async with served_in(tmp_path) as served:
+        await trained(served, (160, 1))
+
+        async def is_held() -> bool:
+            return _leases(tmp_path) == 1
+
+        await eventually(is_held, what="the job is looked after")
+
+    assert _leases(tmp_path) == 0
+
+
+def _leases(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "service.db")) as file:
+        [(number,)] = file.execute("SELECT count(*) FROM jobs WHERE lease_token IS NOT NULL")
+    return int(number)
 
 
 async def out_of_time(plane: Plane) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import Any
 
@@ -79,6 +80,33 @@ async def test_it_ends_at_once_even_in_the_middle_of_a_pause() -> None:
     loop = Loop("test", tick, interval_seconds=3600.0, pause_seconds=3600.0)
     async with asyncio.timeout(5), loop.running():
         await asyncio.sleep(0)
+
+
+async def test_once_they_are_stopped_none_looks_again_while_others_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.jobs.loop._PATIENCE_SECONDS", 1.0)
+    looks = 0
+
+    async def long() -> None:
+        await asyncio.Event().wait()
+
+    async def short() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    loops = [Loop(f"{tick.__name__}", tick, interval_seconds=0.01) for tick in (short, long, long, long)]
+    async with AsyncExitStack() as stack:
+        for loop in loops:
+            await stack.enter_async_context(loop.running())
+        await asyncio.sleep(0)
+        began, before = time.monotonic(), looks
+        for loop in loops:
+            loop.stop()
+
+    assert looks <= before + 1
+    assert time.monotonic() - began < 2.0, "they are waited for together"
 
 
 @pytest.mark.parametrize(
