@@ -107,16 +107,20 @@ jobs = Table(
     Index("jobs_by_project", "project", "id"),
     Index("jobs_by_kind", "project", "kind", "id"),
     Index("jobs_by_owner", "project", "owner", "id"),
+    Index("jobs_by_kind_of_all", "kind", "id"),
+    Index("jobs_by_owner_of_all", "owner", "id"),
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
     Index("jobs_by_project_and_state", "project", "state", "id"),
     _few("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
+    _few("jobs_archived_of_all", "id", where="archived_at IS NOT NULL"),
     _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
     _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
     _few("jobs_by_evaluations_due", "id", where="evaluations_due"),
     _few("jobs_by_comparison_due", "id", where="comparison_due"),
     _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
     _few("jobs_by_dataset", "project", "dataset", "id", where="dataset > ''"),
+    _few("jobs_by_digest", "dataset", where="dataset > ''"),
     _few("jobs_by_dataset_due", "id", where="dataset IS NULL AND kind IN ('train', 'import')"),
 )
 
@@ -148,6 +152,7 @@ attempts = Table(
     Column("reason", String),
     Column("message", Text),
     Column("log_due_until", Instant),  # its log still has to be copied; null = nothing to do
+    Index("attempts_by_end", "ended_at"),
     _few("attempts_by_log_due", "job_id", where="log_due_until IS NOT NULL"),
 )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
@@ -12,6 +12,7 @@ from service.jobs.lookup import COLUMNS, IS_DATASET_DUE, NOT_BEGUN
 from service.jobs.records import JobRecord
 from service.jobs.rows import job_of
 
+_HAS_ONE = jobs.c.dataset > literal_column("''")  # spelt as in the partial indexes, or those are not used
 _FIRST = func.min(jobs.c.id)
 _USES = (jobs.c.kind != "import") & jobs.c.deleted_at.is_(None)
 _LAST_IMPORT = func.max(case((jobs.c.kind == "import", jobs.c.id)))
@@ -54,7 +55,7 @@ class DatasetStore:
     async def is_known(self, digest: str) -> bool:
         """Whether any job of any project is about it."""
         async with self.database.reading() as connection:
-            return bool(await connection.scalar(select(exists().where(jobs.c.dataset == digest))))
+            return bool(await connection.scalar(select(exists().where(jobs.c.dataset == digest, _HAS_ONE))))
 
     async def some_may_appear(self) -> bool:
         """Whether a job has begun that may be about whatever image set: it has not said so far."""
@@ -76,8 +77,7 @@ def _ours(digest: str, project: str) -> ColumnElement[bool]:
 
 
 def _project_datasets(project: str) -> Select[*tuple[str, str, str | None]]:
-    has_one = jobs.c.dataset > ""
-    query = select(jobs.c.dataset, _FIRST, _LAST_IMPORT).where(jobs.c.project == project, has_one)
+    query = select(jobs.c.dataset, _FIRST, _LAST_IMPORT).where(jobs.c.project == project, _HAS_ONE)
     return query.group_by(jobs.c.dataset)
 
 

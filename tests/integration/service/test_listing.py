@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from service.cluster.base import NOTHING, Resources
 from service.database import Database, open_database
 from service.database.tables import projects
+from service.datasets.store import DatasetStore
 from service.identifiers import new_id
 from service.jobs import job_counts, views
 from service.jobs.lifecycle import JobState
@@ -240,6 +241,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
         await store.with_dataset_due()
         await store.with_dataset_due(project="default")
         await store.with_log_due()
+        await store.usage(None, since=START, until=START + timedelta(days=1))
+        await store.usage("default", since=START, until=START + timedelta(days=1))
+        await DatasetStore(database).is_known("1a" * 32)
         keys = KeyStore(database)
         day = AuditFilter(since=START, until=START + timedelta(days=1))
         for wanted in (AuditFilter(actor="key_1"), AuditFilter(target="job_1"), AuditFilter(project="default"), day):
@@ -251,6 +255,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             Filters(project="default", kind="sample"),
             Filters(project="default", owner="key_1"),
             Filters(project=None),
+            Filters(project=None, archived=True),
+            Filters(project=None, kind="sample"),
+            Filters(project=None, owner="key_1"),
             Filters(project=None, state=JobState.PAUSED),
             Filters(project="default", labels=(("team", "x"),)),
             Filters(project="default", created_after=START, before="job_1"),
@@ -268,6 +275,8 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
                 )
                 for due in re.findall(r"WHERE.*\bjobs\.(\w+_due)\b", " ".join(statement.split())):
                     assert any(f"jobs_by_{due}" in step for step in steps), (statement, steps)
+                if "jobs.archived_at IS NOT NULL" in statement:
+                    assert any("jobs_archived" in step for step in steps), (statement, steps)
                 for column in re.findall(r"\bjobs\.(kind|owner) =", statement):
                     assert any(f"jobs_by_{column}" in step for step in steps), (statement, steps)
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)

@@ -191,7 +191,7 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
         replica.communicate("go\n")
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
-    assert asyncio.run(_versions(url)) == ["0011"]
+    assert asyncio.run(_versions(url)) == ["0012"]
 
 
 async def _versions(url: str) -> list[str]:
