@@ -18,12 +18,15 @@ log = structlog.get_logger()
 
 _FIRST = "0001"
 _LOCK = 727_001  # any number that only we take
+_LOCK_SECONDS = 5
 
 
 def upgrade(connection: Connection) -> None:
     """Run what is missing, in a transaction that writes; of several replicas one does it, and the others wait."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+        # Whoever comes to a table later waits behind a migration that waits for it, as behind pg_dump: better it fails.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.attributes["connection"] = connection

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -22,10 +23,12 @@ from service.database import Database, migrations, open_database
 from service.database.inline import open_sqlite
 from service.database.postgres import open_postgres
 from service.database.tables import metadata
+from service.errors import DatabaseUnavailable
 from service.jobs.lookup import Filters
 from service.jobs.store import JobStore
 from tests.support.first_tables import FIRST_TABLES
 from tests.support.fresh_databases import Databases, sqlite_url
+from tests.support.plane import DEADLINE_SECONDS
 from tests.support.postgres import Postgres
 from workers.contract.presets import PRESETS
 
@@ -192,6 +195,25 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
     assert asyncio.run(_versions(url)) == ["0012"]
+
+
+async def test_a_migration_that_would_wait_for_a_table_fails_and_keeps_nobody_from_it(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes later would wait behind it, for as long as a dump takes, say."""
+    monkeypatch.setattr("service.database.schema._LOCK_SECONDS", 0.1)
+    url = postgres.new_database()
+    async with as_it_is(url) as database, as_it_is(url) as other:
+        async with database.writing() as connection:
+            await connection.run_sync(_migrated_to, "0011")
+        async with other.writing() as connection:
+            await connection.execute(text("LOCK TABLE jobs IN ROW EXCLUSIVE MODE"))
+            with pytest.raises(DatabaseUnavailable):
+                async with open_database(url, patience_seconds=DEADLINE_SECONDS):
+                    pass
+
+    async with open_database(url):
+        assert await _versions(url) == ["0012"]
 
 
 async def _versions(url: str) -> list[str]:
