@@ -4,6 +4,7 @@ The copy follows the database by about a second, so the newest changes may be mi
 better counts: an attempt that was claimed exists, whatever the copy says.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields, replace
@@ -18,6 +19,7 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, JobRecord, moved, submission_id
 from service.jobs.rows import job_of, job_row
 from service.jobs.store import JobStore
+from service.storage import some_at_a_time
 
 log = structlog.get_logger()
 
@@ -53,14 +55,19 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
 
     That is jobs that it lacks, and, after an older database was put back, what has become since of those that it has.
     """
-    restored, unreadable = 0, []
-    for job_id in await objects.job_ids():
+    restored, unreadable = 0, list[str]()
+
+    async def restore(job_id: str) -> bool:
         try:
-            restored += await _restored(job_id, store, objects, now=now)
+            return await _restored(job_id, store, objects, now=now)
         except ValueError as error:
             log.warning("job.unreadable", job_id=job_id, error=str(error))
             unreadable.append(job_id)
-    return restored, unreadable
+            return False
+
+    for some in some_at_a_time(await objects.job_ids()):
+        restored += sum(await asyncio.gather(*map(restore, some)))
+    return restored, sorted(unreadable)
 
 
 async def _restored(job_id: str, store: JobStore, objects: JobObjects, *, now: datetime) -> bool:

@@ -1,6 +1,7 @@
 """A database lost entirely, and built again from the object store, while drivers go on."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
 from service.jobs.views import JobCreate
 from tests.support.clock import ManualClock
-from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
@@ -51,6 +52,35 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, script: Script) -> Site:
     return Site(tmp_path, script)
+
+
+class Together(MemoryStore):
+    """Answers for a record when those of so many jobs are asked for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.asked = threading.Barrier(number, timeout=DEADLINE_SECONDS)
+
+    def get(self, key: str) -> bytes:
+        if key.endswith("/job.json"):
+            self.asked.wait()
+        return super().get(key)
+
+
+async def test_several_jobs_are_asked_for_at_a_time(site: Site, tmp_path: Path) -> None:
+    """Or a store that takes its time would keep the service from starting for hours."""
+    async with site.plane() as plane:
+        job_ids = [await plane.submit() for _ in range(8)]
+        await plane.aftercare.tick()
+    together = Together(len(job_ids))
+    for key in site.store.list(""):
+        together.put(key, site.store.get(key))
+
+    async with plane_in(tmp_path / "new", cluster=site.cluster, store=together, clock=site.clock) as plane:
+        assert await rebuild(plane.jobs, plane.objects, now=plane.clock()) == (len(job_ids), [])
+        found = await plane.jobs.page(Filters(project="default"), limit=10)
+
+    assert {job.id for job in found} == set(job_ids)
 
 
 async def succeed(plane: Plane, script: Script, job_id: str) -> None:
