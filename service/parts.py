@@ -137,13 +137,13 @@ class Parts:
     @cached_property
     def housekeeping(self) -> Housekeeping:
         purges = {
-            "idempotency keys": IdempotencyStore(self.database).purge,
+            "idempotency_keys": IdempotencyStore(self.database).purge,
             "uploads": self.uploads.purge,
-            "data sets": self.datasets.purge,
+            "datasets": self.datasets.purge,
             "pins": Pins(store=self.store, objects=self.objects).purge,
             "deliveries": DeliveryQueue(self.database).purge,
         }
-        return Housekeeping(purges=purges, replica=self.replica, clock=self.clock)
+        return Housekeeping(purges=purges, measures=self.measures, replica=self.replica, clock=self.clock)
 
     def followups(self, jobs: Jobs) -> FollowUps:
         """What follows trainings, submitted by these use cases."""

@@ -10,6 +10,7 @@ import structlog
 from service.clock import Clock
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.jobs.measures import Measures
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ class Housekeeping:
     """
 
     purges: Mapping[str, Purge]
+    measures: Measures
     replica: Replica
     clock: Clock
 
@@ -40,6 +42,8 @@ class Housekeeping:
             try:
                 await purge(now=self.clock())
             except (DatabaseUnavailable, StorageUnavailable) as error:
+                self.measures.purge_failed(name)
                 log.info("housekeeping.postponed", purge=name, error=error.detail)
             except Exception:
+                self.measures.purge_failed(name)
                 log.exception("housekeeping.failed", purge=name)

@@ -17,6 +17,7 @@ from workers.contract.records import TimeBreakdown
 _SPANS = (1, 5, 15, 60, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 _NOBODY = "nobody"
 _LOOKS = ("done", "postponed", "failed")
+PURGES = ("idempotency_keys", "uploads", "datasets", "pins", "deliveries")
 
 
 class Measures:
@@ -45,6 +46,9 @@ class Measures:
         self._looks = Counter(
             "cdm_job_looks", "Looks at active jobs: done, postponed by an outage, failed", ["result"], registry=registry
         )
+        self._purges = Counter(
+            "cdm_purges_failed", "Purges of what has served its time that failed", ["purge"], registry=registry
+        )
         for reason, cause in CAUSES.items():
             self._ended.labels(reason, cause.blame)
         for state in JobState:
@@ -55,6 +59,8 @@ class Measures:
                 self._spent.labels(name, accelerator)
         for result in _LOOKS:
             self._looks.labels(result)
+        for purge in PURGES:
+            self._purges.labels(purge)
 
     def moved(self, before: JobRecord, after: JobRecord, *, attempt_ended: bool) -> None:
         """A job went from one state to another."""
@@ -84,3 +90,7 @@ class Measures:
     def looked(self, result: str) -> None:
         """Somebody looked at an active job: `done`, `postponed`, `failed`."""
         self._looks.labels(result).inc()
+
+    def purge_failed(self, purge: str) -> None:
+        """What had served its time could not be removed: one of `PURGES`."""
+        self._purges.labels(purge).inc()

@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from service.database import Database, open_database
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.housekeeping import Housekeeping
+from service.jobs.measures import Measures
 from tests.support.clock import ManualClock
 
 
@@ -46,12 +48,17 @@ async def test_a_purge_that_fails_is_told_and_keeps_no_other_from_its_turn(
         return 1
 
     purges = {"pins": fails, "uploads": works}
-    housekeeping = Housekeeping(purges=purges, replica=replica(database, clock), clock=clock)
+    registry = CollectorRegistry()
+    housekeeping = Housekeeping(
+        purges=purges, measures=Measures(registry), replica=replica(database, clock), clock=clock
+    )
     with capture_logs() as logs:
         assert not await housekeeping.tick()
 
     assert purged == [clock.now]
     assert logs == [{"purge": "pins", **said}]
+    failed = {name: registry.get_sample_value("cdm_purges_failed_total", {"purge": name}) for name in purges}
+    assert failed == {"pins": 1, "uploads": 0}
 
 
 async def test_nothing_is_removed_while_another_replica_is_at_it(database: Database) -> None:
@@ -62,7 +69,9 @@ async def test_nothing_is_removed_while_another_replica_is_at_it(database: Datab
         return 1
 
     ours = replica(database, clock)
-    housekeeping = Housekeeping(purges={"uploads": works}, replica=ours, clock=clock)
+    housekeeping = Housekeeping(
+        purges={"uploads": works}, measures=Measures(CollectorRegistry()), replica=ours, clock=clock
+    )
     assert await replace(ours, token="theirs").hold("housekeeping")
 
     await housekeeping.tick()
