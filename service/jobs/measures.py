@@ -65,7 +65,7 @@ class Measures:
     def moved(self, before: JobRecord, after: JobRecord, *, attempt_ended: bool) -> None:
         """A job went from one state to another."""
         leaves_queue = before.state is JobState.QUEUED and after.state is JobState.STARTING
-        if leaves_queue and after.started_at and before.queued_at:
+        if leaves_queue and after.started_at and before.queued_at and not _has_run(before):
             self._waited.observe((after.started_at - before.queued_at).total_seconds())
         begins = before.state is JobState.STARTING and after.state is JobState.RUNNING
         if begins and before.reason is None and before.started_at:  # it came from the queue; others go on after a loss
@@ -94,3 +94,8 @@ class Measures:
     def purge_failed(self, purge: str) -> None:
         """What had served its time could not be removed: one of `PURGES`."""
         self._purges.labels(purge).inc()
+
+
+def _has_run(job: JobRecord) -> bool:
+    """Since it came into the queue: it made room for another, and kept its place."""
+    return job.started_at is not None and job.queued_at is not None and job.started_at >= job.queued_at

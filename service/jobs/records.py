@@ -171,12 +171,16 @@ def ended(attempt: AttemptRecord, *, at: datetime, reason: str | None, message: 
 
 
 def moved(job: JobRecord, *, to: JobState, at: datetime, reason: str | None, message: str | None) -> JobRecord:
-    """The job in another state. Where it rests, nothing is asked of it any more; where it ends, MLflow is to hear."""
+    """The job in another state. Where it rests, nothing is asked of it any more; where it ends, MLflow is to hear.
+
+    One that made room for another keeps its place in the queue.
+    """
     changed = replace(job, state=to, reason=reason, message=message, record_due=True)
     if not to.is_active:
         changed = replace(changed, intent=None, stop_by=None)
     if to is JobState.QUEUED:
-        return replace(changed, queued_at=at, dataset=job.dataset or None)
+        kept = job.queued_at if job.intent is Intent.PREEMPT else None
+        return replace(changed, queued_at=kept or at, dataset=job.dataset or None)
     if not to.is_terminal:
         return changed
     has_run = job.attempt and job.kind == "train"

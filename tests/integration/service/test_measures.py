@@ -17,6 +17,7 @@ from service.identifiers import new_id
 from service.jobs import job_counts
 from service.jobs.gauges import BacklogGauges, JobGauges
 from service.jobs.lifecycle import JobState
+from service.jobs.measures import Measures
 from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
 from service.webhooks.gauges import DeliveryGauges
@@ -338,3 +339,18 @@ async def test_messages_that_wait_are_counted_and_how_late_they_are(mail: Post) 
     assert found == {"cdm_webhook_deliveries_waiting": {(): 2}, "cdm_webhook_lag_seconds": {(): 7}}
     await mail.delivered()
     assert shown(await gauges.collect()) == {"cdm_webhook_deliveries_waiting": {}, "cdm_webhook_lag_seconds": {}}
+
+
+@pytest.mark.parametrize(("started_after", "counted"), [(timedelta(hours=1), 0), (-timedelta(hours=1), 1)])
+def test_what_a_job_has_run_before_it_made_room_is_no_wait(started_after: timedelta, counted: int) -> None:
+    """It kept its place in the queue; one that was resumed came into it anew."""
+    registry = CollectorRegistry()
+    waiting = job(0, JobState.QUEUED, started_at=START + started_after)
+
+    Measures(registry).moved(
+        waiting,
+        replace(waiting, state=JobState.STARTING, started_at=START + timedelta(hours=3)),
+        attempt_ended=False,
+    )
+
+    assert registry.get_sample_value("cdm_queue_wait_seconds_count") == counted

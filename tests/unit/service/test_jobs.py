@@ -93,6 +93,17 @@ def test_of_a_job_that_rests_nothing_is_asked_any_more(state: JobState) -> None:
     assert rests.queued_at == (NOW if state is JobState.QUEUED else None)
 
 
+@pytest.mark.parametrize(
+    ("intent", "queued_at"), [(Intent.PREEMPT, LONG_AGO), (Intent.PAUSE, NOW), (Intent.RESTART, NOW)]
+)
+def test_who_made_room_for_another_keeps_its_place_in_the_queue(intent: Intent, queued_at: datetime) -> None:
+    leaving = asked(job(queued_at=LONG_AGO), intent, at=NOW, grace=timedelta(seconds=60))
+
+    waiting = moved(leaving, to=JobState.QUEUED, at=NOW, reason="preempted", message=None)
+
+    assert waiting.queued_at == queued_at
+
+
 def test_a_condition_is_told_of_when_it_turns_and_dated_from_then() -> None:
     fine = with_condition(job(), "Heartbeating", status=True, message=None, at=LONG_AGO)
     lost = with_condition(fine, "Heartbeating", status=False, message=None, at=NOW)
