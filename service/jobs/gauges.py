@@ -66,7 +66,8 @@ class JobGauges:
         active = await self.store.active()
         now = self.clock()
         heads = [head] if head else []
-        waiting = [group.since for group in found if group.state is JobState.QUEUED and group.since]
+        queued = [group for group in found if group.state is JobState.QUEUED]
+        waiting = [group.since for group in queued if group.since and group.reason != BlockedReason.EXCEEDS_CLUSTER]
         trains = [job for job in active if job.state is JobState.RUNNING and not is_silent(job, now=now)]
         return [
             gauge("cdm_jobs", "Jobs that have not ended", ["state", "kind"], _jobs(found)),
@@ -75,7 +76,9 @@ class JobGauges:
             gauge("cdm_workers", "Of jobs in the queue, and of active ones", ["accelerator", "state"], _workers(found)),
             GaugeMetricFamily("cdm_queue_head_wait_seconds", "Of the job whose turn is next", _longest(heads, now=now)),
             GaugeMetricFamily(
-                "cdm_queue_longest_wait_seconds", "Of the job that waits longest", _longest(waiting, now=now)
+                "cdm_queue_longest_wait_seconds",
+                "Of the job that waits longest and does not exceed the cluster",
+                _longest(waiting, now=now),
             ),
             gauge("cdm_images_per_second", "Of all jobs that run and are heard of", ["kind"], _speeds(trains)),
             GaugeMetricFamily(

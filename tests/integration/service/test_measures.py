@@ -213,6 +213,7 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
         with_condition(
             job(11, JobState.STARTING), "Progressing", status=False, message=None, at=silent_since
         ),  # its next driver is still to come
+        job(12, JobState.QUEUED, reason="exceeds_cluster", workers=100, queued_at=START - timedelta(days=9)),
         job(7, JobState.PAUSED, workers=100),
         job(8, JobState.SUCCEEDED),
     ):
@@ -221,7 +222,7 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
     found = shown(await JobGauges(database=database, store=store, clock=lambda: now).collect())
 
     assert found["cdm_jobs"] == {
-        ("queued", "train"): 2,
+        ("queued", "train"): 3,
         ("queued", "sample"): 1,
         ("running", "train"): 3,
         ("running", "sample"): 1,
@@ -229,8 +230,8 @@ async def test_jobs_are_told_by_where_they_stand_and_why_they_wait(database: Dat
         ("starting", "train"): 2,
         ("paused", "train"): 1,
     }
-    assert found["cdm_jobs_blocked"] == {("waiting_capacity",): 2, ("other",): 1}
-    assert found["cdm_workers"] == {("cpu", "queued"): 11, ("gpu", "active"): 12, ("cpu", "active"): 4}
+    assert found["cdm_jobs_blocked"] == {("waiting_capacity",): 2, ("exceeds_cluster",): 1, ("other",): 1}
+    assert found["cdm_workers"] == {("cpu", "queued"): 111, ("gpu", "active"): 12, ("cpu", "active"): 4}
     assert found["cdm_jobs_unwell"] == {("Heartbeating",): 1, ("Progressing",): 1}
     assert found["cdm_queue_longest_wait_seconds"] == {(): 2 * 3600}
     assert found["cdm_queue_head_wait_seconds"] == {(): 119 * 60}
@@ -261,7 +262,7 @@ async def test_what_can_never_start_is_not_next_in_turn(database: Database) -> N
     found = shown(await gauges.collect())
 
     assert found["cdm_queue_head_wait_seconds"] == {}
-    assert found["cdm_queue_longest_wait_seconds"] == {(): 2 * 3600}
+    assert found["cdm_queue_longest_wait_seconds"] == {(): 119 * 60}, "of those that a quota keeps waiting"
     assert found["cdm_jobs_blocked"] == {("exceeds_cluster",): 1, ("waiting_quota",): 2}
 
 
