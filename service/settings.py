@@ -58,7 +58,9 @@ class Retries(_Group):
 
     platform: Annotated[int, Field(ge=0, description="After failures of machines, engine or store")] = 10
     user: Annotated[int, Field(ge=0, description="After errors of the training code")] = 0
-    back_off_seconds: Annotated[float, Field(ge=0, description="Before the first; doubled each time, up to 600")] = 10.0
+    back_off_seconds: Annotated[
+        float, Field(ge=0, description="Before the first, or up to half less; doubled each time, up to 600")
+    ] = 10.0
 
 
 class Watch(_Group):

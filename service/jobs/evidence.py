@@ -19,6 +19,7 @@ from workers.contract.records import Outcome, Progress
 _SUBMISSION_SETTLES = timedelta(seconds=60)  # until then, an engine that knows no such id may just be late
 _HEARTBEAT_STALE = timedelta(seconds=90)
 _LONGEST_BACK_OFF_SECONDS = 600.0
+_SPREAD = 0.5  # of the pause before an attempt
 _DOUBLINGS = 64  # more would not fit into a float
 _STALL_REPORTS = 10
 UNDER_WAY = (JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)  # and not made to leave
@@ -244,4 +245,10 @@ def _budgeted(verdict: Verdict, job: JobRecord, attempt: AttemptRecord, *, now: 
         message = f"{failures + 1} attempts in a row left no new checkpoint; the last: {verdict.message}"
         return verdict if is_users else _failed("retries_exhausted", message)
     pause = min(limits.retries.back_off_seconds * 2.0 ** min(failures, _DOUBLINGS), _LONGEST_BACK_OFF_SECONDS)
+    pause *= 1.0 - _SPREAD * _share(attempt)
     return replace(verdict, again=True, retry_at=now + timedelta(seconds=pause))
+
+
+def _share(attempt: AttemptRecord) -> float:
+    """From 0 to 1, another one for each attempt: what was lost together does not come again at one moment."""
+    return hashlib.sha256(attempt.submission_id.encode()).digest()[0] / 255

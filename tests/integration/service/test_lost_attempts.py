@@ -81,7 +81,10 @@ async def test_the_next_attempt_waits_for_the_end_of_its_pause(tmp_path: Path, s
         waiting = await plane.job(job_id)
         assert (waiting.state, waiting.attempt, waiting.reason) == ("recovering", 1, "driver_lost")
 
-        plane.clock.advance(9)
+        assert waiting.not_before
+        seconds = (waiting.not_before - plane.clock()).total_seconds()
+        assert 5 <= seconds <= 10
+        plane.clock.advance(seconds - 1)
         await plane.settle()
         assert (await plane.job(job_id)).state == "recovering"
 

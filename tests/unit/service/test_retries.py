@@ -81,7 +81,8 @@ def test_a_new_checkpoint_gives_all_tries_back() -> None:
 
     assert fruitful
     assert fruitful.again
-    assert fruitful.retry_at == NOW + timedelta(seconds=10)
+    assert fruitful.retry_at
+    assert NOW + timedelta(seconds=5) <= fruitful.retry_at <= NOW + timedelta(seconds=10)
     assert fruitless
     assert not fruitless.again
 
@@ -96,7 +97,20 @@ def test_the_pause_before_another_try_doubles_up_to_ten_minutes(failures: int, s
     found = verdict(replace(SILENT, platform_failures=failures), lost, limits=limits)
 
     assert found
-    assert found.retry_at == NOW + timedelta(seconds=seconds)
+    assert found.retry_at
+    assert NOW + timedelta(seconds=seconds / 2) <= found.retry_at <= NOW + timedelta(seconds=seconds)
+
+
+def test_attempts_that_were_lost_together_do_not_come_again_at_one_moment() -> None:
+    lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
+    attempts = [replace(attempt(), submission_id=f"job_{number}-a1") for number in range(100)]
+
+    found = [verdict(SILENT, lost, on=one) for one in attempts]
+
+    pauses = sorted(one.retry_at - NOW for one in found if one and one.retry_at)
+    assert len(set(pauses)) > 50
+    assert pauses[-1] - pauses[0] > timedelta(seconds=4)
+    assert found == [verdict(SILENT, lost, on=one) for one in attempts], "decided twice, it is the same"
 
 
 def test_the_same_error_twice_at_the_same_point_is_poison() -> None:
