@@ -22,7 +22,7 @@ from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export, main
 from workers.jobs.failures import UsageError
 from workers.sampling.handover import open_model
-from workers.sampling.network import load_checkpoint
+from workers.sampling.network import Trained, load_checkpoint
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
 from workers.tracking.heartbeat import first_word
@@ -135,7 +135,7 @@ def test_it_says_what_it_was_trained_with(gallery: Gallery, copy: Gallery, tmp_p
     card, older = ((tmp_path / name / "README.md").read_text() for name in ("out", "older"))
     assert " Trained with torch 9.1, device A100." in card
     assert "Trained with" not in older
-    denoiser, _ = load_checkpoint(copy.store, source)
+    denoiser, _ = load_checkpoint(copy.store, Trained.of(copy.store, TRAINED), source)
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
     assert f"`ddpmpp` of {count:,} parameters" in card
 
