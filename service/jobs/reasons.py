@@ -24,7 +24,6 @@ class Cause:
 CAUSES: dict[str, Cause] = {
     # what a driver says of itself (workers/contract/records.py)
     "invalid_spec": Cause(Blame.USER, False, "the document does not fit the images, weights or machine it names"),
-    "cluster_too_small": Cause(Blame.USER, False, "the cluster lacks workers of this kind and cannot grow"),
     "data_error": Cause(Blame.USER, False, "images cannot be read"),
     "non_finite_loss": Cause(Blame.USER, False, "the loss or its gradients stopped being numbers"),
     "out_of_memory": Cause(Blame.USER, False, "a step needs more memory than the accelerator has"),

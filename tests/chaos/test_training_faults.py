@@ -159,6 +159,20 @@ def test_the_only_node_is_killed_and_another_one_comes(
     tally(account("SIGKILL of the only node, and another one later", training, at=at, since=since))
 
 
+def test_a_first_job_waits_for_the_nodes_that_it_makes_an_autoscaler_add(
+    ground: Ground, undisturbed: dict[str, bytes]
+) -> None:
+    """Ray has been asked for its workers, which is all that an autoscaler goes by."""
+    with ground.head(num_cpus=0) as head:
+        training = ground.begin("no-node-yet", head)
+        waiting = wait_until(lambda: waits(training), timeout_seconds=240.0)
+        with ray_node(head, num_cpus=2):
+            training.end()
+
+    check(training, undisturbed)
+    assert waiting.waiting_for == "room for 2 cpu workers: all nodes together have 0 CPUs, 0 free"
+
+
 def test_workers_become_fewer_with_a_node_and_more_with_another(
     ground: Ground, tally: Tally, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,6 @@ class Reason(StrEnum):
     """Why an attempt did not succeed; a closed list."""
 
     INVALID_SPEC = "invalid_spec"
-    CLUSTER_TOO_SMALL = "cluster_too_small"
     DATA_ERROR = "data_error"
     NON_FINITE_LOSS = "non_finite_loss"
     OUT_OF_MEMORY = "out_of_memory"

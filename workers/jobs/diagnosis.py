@@ -10,7 +10,7 @@ from workers.contract.document import SpecError
 from workers.contract.keys import AttemptKeys, rank_log
 from workers.contract.records import Reason
 from workers.data import DatasetError
-from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
+from workers.jobs.failures import WorkersLostError
 from workers.logs import in_one_line
 from workers.storage import ObjectStore
 from workers.storage.errors import STORE_ERRORS
@@ -37,8 +37,6 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str) -> tuple[Reason,
             return Reason.DATA_ERROR, str(error)
         case SpecError():
             return Reason.INVALID_SPEC, str(error)
-        case ClusterTooSmallError():
-            return Reason.CLUSTER_TOO_SMALL, str(error)
         case WorkersLostError():
             return Reason.WORKERS_LOST, str(error)
         case BotoCoreError() | ClientError() | CheckpointNotTakenError():

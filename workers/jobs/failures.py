@@ -9,10 +9,6 @@ class ClaimRefusedError(Exception):
     """Somebody else runs this attempt, or a later one: leave, and touch nothing."""
 
 
-class ClusterTooSmallError(Exception):
-    """The cluster will never have what the job asks for; the message names the field and what there is."""
-
-
 class LeftEarlyError(Exception):
     """It was asked to leave before there was anything to keep."""
 

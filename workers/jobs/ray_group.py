@@ -11,7 +11,6 @@ import ray
 import ray.train
 import ray.train.torch
 import structlog
-from ray._private.state import state as ray_state
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -23,13 +22,12 @@ from workers.contract.keys import rank_log
 from workers.data.scratch import scratch_folder
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
-from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
+from workers.jobs.failures import WorkersLostError
 from workers.jobs.kinds import WORK
 from workers.jobs.signals import SignalPoller, Signals
 from workers.logs import configure_logging
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
-from workers.training.checkpoint import committed_checkpoints
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World, collective_seconds
 
@@ -47,16 +45,13 @@ def connect_to_ray() -> None:
 def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     """Work in as many workers as the spec asks for and return how it ended, as the first worker tells it.
 
-    While nodes are missing it waits for them, or goes on with `compute.min_workers`.
+    While nodes are missing it waits for them, or goes on with `compute.min_workers`: an autoscaler adds some only once
+    Ray Train has asked for them, and nobody can tell from here whether there is one. `ControllerWatch` says so.
 
     Raises:
-        ClusterTooSmallError: before anything is started; but not of a job that has done something there before.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
-    store = open_store(run.store_url)
-    if not (committed_checkpoints(store, run.keys) or store.list(run.keys.pieces)):
-        _check_room(spec.compute)
     signals = Signals.open()
     signals.forward(stop)
     # Who only waits for others' pieces has no watchdog that minds, so Ray Train ends workers that do not answer it.
@@ -119,23 +114,6 @@ class _DrainNotices:
         is_news = not nodes <= self._known
         self._known |= nodes
         return is_news
-
-
-def _check_room(compute: Workers) -> None:
-    """Refuse what a cluster that cannot grow does not have: Ray Train would wait for it for ever, and say nothing."""
-    if ray_state.get_max_resources_from_cluster_config():  # there is an autoscaler
-        return
-    least = compute.least_workers
-    needed = {compute.accelerator.upper(): least}  # what Ray Train reserves
-    there = ray.cluster_resources()
-    short = [
-        f"{there.get(kind, 0):g} of {number} {kind}s" for kind, number in needed.items() if there.get(kind, 0) < number
-    ]
-    if short:
-        raise ClusterTooSmallError(
-            f"compute: {least} {compute.accelerator} workers do not fit, the cluster has "
-            f"{' and '.join(short)}; set compute.workers or compute.accelerator, or add nodes"
-        )
 
 
 def _scaling(compute: Workers) -> ScalingConfig:

@@ -11,7 +11,7 @@ from tests.support.failures import cause_of
 from workers.contract.document import SpecError
 from workers.contract.records import Reason
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import ClusterTooSmallError, WorkersLostError
+from workers.jobs.failures import WorkersLostError
 from workers.training.checkpoint import DamagedCheckpointError
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation")
@@ -69,7 +69,6 @@ def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> No
     ("error", "reason"),
     [
         (SpecError("is of another network", field="network"), Reason.INVALID_SPEC),
-        (ClusterTooSmallError("compute"), Reason.CLUSTER_TOO_SMALL),
         (DamagedCheckpointError("network.safetensors is missing"), Reason.DATA_ERROR),
         (ValueError("Connection closed by peer"), Reason.INTERNAL),
         (RuntimeError("shapes differ"), Reason.INTERNAL),
