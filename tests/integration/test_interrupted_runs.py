@@ -27,6 +27,7 @@ from workers.storage.local import LocalStore
 from workers.training.watchdog import EXIT_HUNG, HUNG
 
 pytestmark = pytest.mark.timeout(600)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers")
 IN_HASTE = """
 import runpy
 from workers.training import recorder
@@ -85,6 +86,26 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it(tmp_pa
     assert resumed.returncode == 0, resumed.stderr
     assert f"images_seen={stopped.images_seen} of=1" in resumed.stdout
     assert resumed.stdout.splitlines()[-1].startswith("succeeded at 640")
+
+
+def test_processes_that_are_told_twice_to_leave_do_so_with_a_checkpoint(tmp_path: Path, store: LocalStore) -> None:
+    """As under Slurm, which tells every process of a step, of which torchrun tells its own once more."""
+    write_spec(tmp_path, duration_images=1_600_000, cadence={"log_images": 16, "checkpoint_images": 1_600_000})
+    group = subprocess.Popen(
+        command(tmp_path, launcher=TORCHRUN), env=environment(tmp_path), stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        wait_until(lambda: losses(store), timeout_seconds=PATIENCE_SECONDS)
+        everybody = [psutil.Process(group.pid), *psutil.Process(group.pid).children()]
+        for process in everybody:
+            process.terminate()
+        group.wait(PATIENCE_SECONDS)
+    finally:
+        group.kill()
+
+    stopped = Outcome.model_validate_json(store.get(KEYS.attempt(1).outcome))
+    assert stopped.status == "stopped"
+    assert store.list(f"{KEYS.checkpoint(stopped.images_seen, 1)}MANIFEST.json")
 
 
 def test_a_run_that_is_killed_at_a_random_step_and_goes_on_is_the_run_that_was_not(
@@ -175,9 +196,8 @@ def test_a_process_that_freezes_ends_the_other_which_says_where_it_waited(tmp_pa
         cadence={"log_images": 16, "checkpoint_images": 1_600_000},
         compute={"workers": 2, "accelerator": "cpu", "hang_seconds": 3},
     )
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "workers")
     group = subprocess.Popen(
-        command(tmp_path, launcher=torchrun),
+        command(tmp_path, launcher=TORCHRUN),
         env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
