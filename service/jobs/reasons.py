@@ -29,7 +29,9 @@ CAUSES: dict[str, Cause] = {
     "out_of_memory": Cause(Blame.USER, False, "a step needs more memory than the accelerator has"),
     "internal": Cause(Blame.USER, True, "the training code raised an error"),
     "storage_error": Cause(Blame.PLATFORM, True, "the object store refused or did not answer"),
-    "workers_lost": Cause(Blame.HARDWARE, True, "workers died more often than the document allows"),
+    "workers_lost": Cause(
+        Blame.HARDWARE, True, "workers died, or their GPUs failed, more often than the document allows"
+    ),
     # what the control plane finds
     "driver_lost": Cause(Blame.HARDWARE, True, "the driver ended without reporting an outcome"),
     "head_restarted": Cause(Blame.PLATFORM, True, "the engine restarted and does not know the attempt"),

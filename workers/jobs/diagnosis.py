@@ -24,7 +24,11 @@ _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: ",
     "Cuda failure 2 'out of memory'",  # NCCL, to which PyTorch has left nothing
     "Failed to CUDA calloc",  # as it says further on
+    "CUDA error: out of memory",  # what is not PyTorch's allocator's: a context, a graph, page-locked memory
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
 )
+_NO_GPU = "No CUDA GPUs are available"  # one that has fallen off the bus
+_FAULTS_OF_CODE = ("device-side assert", "no kernel image", "invalid device ordinal")  # on any GPU
 _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
 _MENDS = {"train": "lower compute.microbatch_images or batch_images, or add compute.workers"}
 _MEND = "lower pass_images"
@@ -44,6 +48,8 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str) -> tuple[Reason,
         case _ if is_out_of_memory(error):
             mend = _MENDS.get(kind, _MEND)
             return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {in_one_line(error)}"
+        case _ if _is_failed_gpu(error):
+            return Reason.WORKERS_LOST, f"a GPU has failed: {in_one_line(error)}"
         case _ if is_broken_connection(error):
             return Reason.WORKERS_LOST, f"a worker has lost the others: {in_one_line(error)}"
         case _:
@@ -72,6 +78,15 @@ def why_hung(store: ObjectStore, keys: AttemptKeys, rank: int) -> str | None:
         return reason_of(store.get(chunks[-1]).decode(errors="replace")) if chunks else None
     except STORE_ERRORS:
         return None
+
+
+def _is_failed_gpu(error: BaseException) -> bool:
+    """Whether CUDA gave up on a GPU (memory that ECC cannot correct, an Xid), which another one may not do."""
+    return any(
+        _NO_GPU in str(cause)
+        or (isinstance(cause, torch.AcceleratorError) and not any(words in str(cause) for words in _FAULTS_OF_CODE))
+        for cause in _causes(error)
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

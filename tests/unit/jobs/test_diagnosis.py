@@ -40,8 +40,23 @@ def told_by(error: Exception) -> Exception:
         UserExceptionWithTraceback(OUT_OF_MEMORY, "torch.OutOfMemoryError: CUDA out of memory."),
         dist.DistBackendError(NCCL_LACKS_MEMORY + "Cuda failure 2 'out of memory'"),
         dist.DistBackendError(NCCL_LACKS_MEMORY + "Failed to CUDA calloc 6291456 bytes"),
+        torch.AcceleratorError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
-    ids=["GPU", "Python", "CPU", "caused", "task of Ray", "Ray Train", "NCCL", "NCCL's calloc"],
+    ids=[
+        "GPU",
+        "Python",
+        "CPU",
+        "caused",
+        "task of Ray",
+        "Ray Train",
+        "NCCL",
+        "NCCL's calloc",
+        "CUDA",
+        "cuBLAS",
+        "cuDNN",
+    ],
 )
 def test_memory_that_does_not_suffice_is_named_with_the_mend(error: Exception) -> None:
     reason, message = diagnosed(error, pass_images=64, kind="train")
@@ -66,12 +81,30 @@ def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> No
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        torch.AcceleratorError("CUDA error: unspecified launch failure"),
+        told_by(torch.AcceleratorError("CUDA error: unknown error")),
+        RuntimeError("No CUDA GPUs are available"),
+    ],
+    ids=["ECC", "launch", "caused", "none left"],
+)
+def test_a_gpu_that_fails_is_the_hardwares_fault(error: Exception) -> None:
+    reason, message = diagnosed(error, pass_images=64)
+
+    assert reason is Reason.WORKERS_LOST
+    assert message.startswith("a GPU has failed: ")
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
         (SpecError("is of another network", field="network"), Reason.INVALID_SPEC),
         (DamagedCheckpointError("network.safetensors is missing"), Reason.DATA_ERROR),
         (ValueError("Connection closed by peer"), Reason.INTERNAL),
         (RuntimeError("shapes differ"), Reason.INTERNAL),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), Reason.INTERNAL),
     ],
 )
 def test_other_failures_keep_their_reason(error: Exception, reason: Reason) -> None:
