@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps copies of image sets: CDM_CACHE, or a folder in the user's cache."""
+    """Where this machine keeps copies of image sets, best on its own disk: CDM_CACHE, or in the user's cache."""
     chosen = os.environ.get("CDM_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "cdm-train"
 

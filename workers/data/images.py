@@ -1,6 +1,7 @@
 """Reading an imported data set while training."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +16,8 @@ from workers.data.cache import cached
 from workers.data.errors import DatasetError
 from workers.data.manifests import read_manifest
 from workers.storage import ObjectStore
+
+_SHARDS_AT_A_TIME = 8  # one stream of an S3 server is far slower than a node's network
 
 
 class ImageSet:
@@ -45,10 +48,12 @@ class ImageSet:
         except FileNotFoundError:
             raise DatasetError(f"no data set {digest} in the store; import it first") from None
         shape = (manifest.channels, manifest.resolution, manifest.resolution)
-        shards = [
-            np.memmap(cached(shard, store, source=source, folder=folder), mode="r", shape=(shard.num_images, *shape))
-            for shard in manifest.shards
-        ]
+        with ThreadPoolExecutor(_SHARDS_AT_A_TIME) as pool:
+            paths = pool.map(lambda shard: cached(shard, store, source=source, folder=folder), manifest.shards)
+            shards = [
+                np.memmap(path, mode="r", shape=(shard.num_images, *shape))
+                for path, shard in zip(paths, manifest.shards, strict=True)
+            ]
         labels = None
         if manifest.labels:
             path = cached(manifest.labels, store, source=source, folder=folder)

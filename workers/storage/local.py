@@ -70,7 +70,7 @@ class LocalStore:
         """Whoever removes a folder lists it first, so what killed writers have left in it goes here."""
         for path in self._path(prefix.rpartition("/")[0]).rglob("*"):
             if path.name.startswith(_TEMPORARY):
-                _remove_if_left(path)
+                remove_if_left(path)
             elif path.is_file() and (key := path.relative_to(self._root).as_posix()).startswith(prefix):
                 yield key
 
@@ -101,8 +101,8 @@ _TEMPORARY = ".writing-"
 _LEFT_AFTER_SECONDS = 86400.0  # clocks of machines that share a folder may differ by hours
 
 
-def _remove_if_left(path: Path) -> None:
-    """A file that nobody has written to for so long."""
+def remove_if_left(path: Path) -> None:
+    """Remove a half-written file of a writer that was killed: one that nobody has written to for a day."""
     with suppress(OSError):
         if time.time() - path.stat().st_mtime > _LEFT_AFTER_SECONDS:
             path.unlink()

@@ -1,9 +1,13 @@
 """Images are read back as they were imported, whatever happens to the copies on this machine."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from errno import ENOSYS
 from pathlib import Path
 from threading import Barrier
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,14 +20,17 @@ from workers.storage.memory import MemoryStore
 
 
 class Counting(MemoryStore):
-    """Remembers what was read from it."""
+    """Remembers what was read from it. It gives out shards only once as many are asked for as meet at `together`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.read: list[str] = []
+        self.together: Barrier | None = None
 
     def get(self, key: str) -> bytes:
         self.read.append(key.rpartition("/")[2])
+        if self.together and key.endswith(".u8"):
+            self.together.wait(10)
         return super().get(key)
 
 
@@ -109,6 +116,34 @@ def test_of_many_readers_at_once_one_downloads(store: Counting, manifest: Datase
     assert [store.read.count(shard.name) for shard in manifest.shards] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("failure", [None, OSError(ENOSYS, "no locks")], ids=["lock of nobody else", "no locks"])
+def test_readers_without_a_lock_in_common_may_all_download(
+    store: Counting,
+    manifest: DatasetManifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: OSError | None,
+) -> None:
+    """As on a file system that nodes share, and that has no locks or one for each node."""
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=failure))
+    store.together = Barrier(8 * len(manifest.shards))
+
+    def read(_: int) -> bytes:
+        image_set = ImageSet.open(manifest.digest, store=store, cache=tmp_path / "cache")
+        return image_set.images(np.arange(11)).numpy().tobytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        results = set(pool.map(read, range(8)))
+
+    assert len(results) == 1
+
+
+def test_shards_come_side_by_side(store: Counting, manifest: DatasetManifest, tmp_path: Path) -> None:
+    store.together = Barrier(len(manifest.shards))
+
+    assert len(ImageSet.open(manifest.digest, store=store, cache=tmp_path / "cache")) == 11
+
+
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(4 * 192), bytes(5000)])
 def test_a_spoilt_copy_is_fetched_again(
     store: Counting, manifest: DatasetManifest, tmp_path: Path, damage: bytes
@@ -128,7 +163,9 @@ def test_a_download_that_was_interrupted_is_begun_again(
 ) -> None:
     folder = tmp_path / "cache" / manifest.digest
     folder.mkdir(parents=True)
-    (folder / "shard-00000.writing").write_bytes(b"half")
+    half = folder / "shard-00000.writing"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))  # else it might be of somebody who is still at it
 
     assert len(ImageSet.open(manifest.digest, store=store, cache=tmp_path / "cache").images(np.arange(11))) == 11
 
