@@ -18,10 +18,11 @@ from ray.train.v2._internal.execution.controller.state import (
 
 from workers.contract.compute import Workers
 from workers.contract.jobs import AnySpec
+from workers.contract.keys import JobKeys
 from workers.contract.records import Progress
 from workers.jobs.signals import Signals
 from workers.logs import in_one_line
-from workers.storage import open_store
+from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.heartbeat import first_word
 from workers.training.checkpoint import committed_checkpoints
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 _PATIENCE_SECONDS = 30.0  # that Ray may take to place workers before anybody is told
 _TELL_EVERY_SECONDS = 10.0
-_SAVING_SECONDS = 60.0
+_SAVING_SECONDS = 300.0  # as long as the store has for a last checkpoint
 _POLL_SECONDS = 0.5
 
 
@@ -94,10 +95,13 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         log.warning("workers.waiting", waiting_for=progress.waiting_for)
 
     def _save(self) -> None:
+        """Wait for a checkpoint of later than the workers' last word: what is being written by now is older."""
         store, keys = open_store(self._run.store_url), self._run.keys
-        before, deadline = committed_checkpoints(store, keys)[-1:], self._clock() + _SAVING_SECONDS
+        last = last_word(store, keys, self._run.attempt)
+        seen = max(last.images_seen if last else 0, _newest_checkpoint(store, keys))
+        due, deadline = min(seen + 1, self._spec.total_images), self._clock() + _SAVING_SECONDS
         self._signals.ask_for_checkpoint()
-        while committed_checkpoints(store, keys)[-1:] == before:
+        while _newest_checkpoint(store, keys) < due:
             if self._clock() > deadline:
                 log.warning("resize.not_saved", waited_seconds=_SAVING_SECONDS)
                 return
@@ -110,6 +114,12 @@ def waiting(last: Progress, waiting_for: str) -> Progress:
     now, accounted = datetime.now(UTC), with_silence(last)
     changes = {"phase": "waiting", "waiting_for": waiting_for, "images_per_second": 0.0, "eta_seconds": None}
     return last.model_copy(update={**changes, "ledger": accounted, "ledger_at": now, "updated_at": now})
+
+
+def _newest_checkpoint(store: ObjectStore, keys: JobKeys) -> int:
+    """After how many images it was taken; 0 if there is none."""
+    folders = committed_checkpoints(store, keys)
+    return keys.of_checkpoint(folders[-1])[0] if folders else 0
 
 
 def _missing(compute: Workers) -> str | None:

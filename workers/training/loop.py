@@ -92,7 +92,7 @@ class _Loop:
             window.add(step.terms, step.gradient_norm)
             seen = self.watchdog.images_seen = step.images_seen
             done = seen >= self.spec.duration_images
-            requests = agreement.reached(lambda: poll_requests() | RunRequests(stop=self._superseded))
+            requests = agreement.reached(lambda: poll_requests() | self._own_requests)
             stop = requests.stop and not done
             grid_due = done or self._checkpoint_due(seen)
             checkpoint_due = grid_due or stop or requests.checkpoint
@@ -112,6 +112,11 @@ class _Loop:
                 self._draw_grid()
             since, counted = time.monotonic(), seen
         return self._ending(stopped=False, message="")
+
+    @property
+    def _own_requests(self) -> RunRequests:
+        owes_checkpoint = self.recorder is not None and self.recorder.owes_checkpoint
+        return RunRequests(stop=self._superseded, checkpoint=owes_checkpoint)
 
     @property
     def _superseded(self) -> bool:

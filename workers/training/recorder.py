@@ -65,6 +65,7 @@ class RunRecorder:
         self._timekeeper = timekeeper
         self._schedule = CheckpointSchedule(history)
         self._waited = 0.0  # for the last snapshot
+        self._is_owed = False
         self._check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
         self._reporter = Reporter(
             store,
@@ -87,6 +88,11 @@ class RunRecorder:
     def checkpoint_pays(self) -> bool:
         """One would cost less time now than training again what may be lost without it."""
         return self._writer.is_idle and self._schedule.is_due(self._timekeeper.ledger)
+
+    @property
+    def owes_checkpoint(self) -> bool:
+        """An urgent one was due while the one before was being written, and can be taken now."""
+        return self._is_owed and self._writer.is_idle
 
     def spent(self, cause: Cause) -> float:
         """The seconds since the last word of this kind went for that."""
@@ -120,12 +126,13 @@ class RunRecorder:
         self._schedule.paid(self._waited + self.spent("sampling"))
 
     def checkpoint(self, state: TrainState, *, is_urgent: bool) -> None:
-        """Write one if the thread for it is free; an urgent one waits a while for that."""
+        """Write one if the thread for it is free; an urgent one waits a while for that, and then is owed."""
         if is_urgent:
             log.info("checkpoint.urgent", images_seen=state.images_seen)
             with suppress(CheckpointNotTakenError):
                 self._writer.settle(min(_URGENT_SECONDS, self._spec.compute.hang_seconds / 3))  # the others wait
-        self._writer.offer(state)
+        was_taken = self._writer.offer(state)
+        self._is_owed = (self._is_owed or is_urgent) and not was_taken
         self._waited = self.spent("checkpointing")
 
     def last_checkpoint(self, state: TrainState) -> None:

@@ -44,20 +44,21 @@ class CheckpointWriter:
         """It would take a snapshot now."""
         return self._is_idle.is_set()
 
-    def offer(self, state: TrainState) -> None:
-        """Take a snapshot to be written, unless the one before is still being written.
+    def offer(self, state: TrainState) -> bool:
+        """Take a snapshot to be written, unless the one before is still being written; whether it was taken.
 
         Raises:
             Exception: the one before could not be written, and not because of the store, or not be told of.
         """
         if not self.is_idle:
             log.warning("checkpoint.skipped", images_seen=state.images_seen, error=self._why("still busy"))
-            return
+            return False
         if self._failure:
             raise self._failure
         self._snapshot.take(state)
         self._is_idle.clear()
         self._is_due.set()
+        return True
 
     def settle(self, patience_seconds: float) -> None:
         """Wait until what was offered is committed.

@@ -78,6 +78,10 @@ class Watched:
         self.store.delete(key)
         return progress
 
+    def says(self, progress: Progress) -> None:
+        """What its workers have told last."""
+        self.store.put(self.run.keys.attempt(1).progress, progress.model_dump_json().encode())
+
     def checkpoint(self, images_seen: int) -> None:
         self.store.put(f"{self.run.keys.checkpoint(images_seen, 1)}{MANIFEST}", b"")
 
@@ -154,12 +158,38 @@ def test_workers_save_before_they_are_resized_and_are_waited_for(watched: Watche
     assert (watched.asking.num_checkpoints, watched.hours.now) == (1, 1007)
 
 
-def test_workers_that_cannot_save_are_waited_for_no_longer_than_a_minute(watched: Watched) -> None:
+def test_a_checkpoint_that_was_being_written_is_not_the_one_that_was_asked_for(watched: Watched) -> None:
+    """Its state is of before, and all that was trained meanwhile would be lost."""
+
+    def save() -> None:
+        if watched.hours.now >= 1005:
+            watched.checkpoint(160)
+        if watched.hours.now >= 1080:
+            watched.checkpoint(176)
+
+    watched.says(first_word(320, 2, images_seen=160))
+    watched.hours.meanwhile = save
+
+    watched.sees(ResizingState(SMALLER))
+
+    assert (watched.asking.num_checkpoints, watched.hours.now) == (1, 1080)
+
+
+def test_workers_that_have_saved_their_last_state_are_not_waited_for(watched: Watched) -> None:
+    watched.says(first_word(320, 2, images_seen=320))
+    watched.checkpoint(320)
+
+    watched.sees(ResizingState(SMALLER))
+
+    assert watched.hours.now == 1000
+
+
+def test_workers_that_cannot_save_are_waited_for_no_longer_than_five_minutes(watched: Watched) -> None:
     watched.checkpoint(160)
 
     watched.sees(ResizingState(SMALLER))
 
-    assert (watched.asking.num_checkpoints, watched.hours.now) == (1, pytest.approx(1060, abs=1))
+    assert (watched.asking.num_checkpoints, watched.hours.now) == (1, pytest.approx(1300, abs=1))
 
 
 def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
