@@ -46,7 +46,7 @@ class World:
         """Join the other processes if torchrun started this one, else be alone.
 
         Raises:
-            ValueError: a GPU is asked for and there is none.
+            ValueError: a GPU is asked for and there is none for this process.
         """
         device = local_device(compute.accelerator)
         if "RANK" not in os.environ:
@@ -142,11 +142,14 @@ def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
     """This process's device.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: a GPU is asked for and there is none for this process.
     """
     if accelerator == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ValueError("compute.accelerator: PyTorch sees no GPU here; set it to cpu, or run where there is one")
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    number, num_gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= num_gpus:
+        raise ValueError(f"process {number} of this machine has no GPU, PyTorch sees {num_gpus}: start fewer processes")
+    torch.cuda.set_device(number)
     return torch.device("cuda", torch.cuda.current_device())

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+import torch
+
 from tests.support.gloo import in_processes, joined
 from tests.support.waiting import wait_until
+from workers.training.world import local_device
 
 SIZE = 4
 
@@ -37,3 +41,12 @@ def _say(rank: int, port: int, folder: Path) -> None:
     with joined(rank, SIZE, port) as world:
         said = f"nobody: {world.any(False)}, the second: {world.any(rank == 1)}, all: {world.any(True)}"
     (folder / str(rank)).write_text(said)
+
+
+def test_more_processes_than_gpus_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+
+    with pytest.raises(ValueError, match="process 2 of this machine has no GPU, PyTorch sees 2: start fewer processes"):
+        local_device("gpu")
