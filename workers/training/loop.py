@@ -145,9 +145,11 @@ class _Loop:
         return seen // every > (seen - self.spec.batch_images) // every
 
     def _checkpoint(self, *, is_last: bool, is_urgent: bool) -> None:
-        if self.recorder and is_last:
+        if is_last:
             with self.watchdog.paused():
-                self.recorder.last_checkpoint(self.state)
+                if self.recorder:
+                    self.recorder.last_checkpoint(self.state)
+                self.world.meet()  # the store may take longer than a collective of what follows may
         elif self.recorder:
             self.recorder.checkpoint(self.state, is_urgent=is_urgent)
 

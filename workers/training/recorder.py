@@ -35,7 +35,7 @@ from workers.training.writer import CheckpointNotTakenError, CheckpointWriter
 
 log = structlog.get_logger()
 
-_LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it; the other processes wait ten minutes for this one
+_LAST_CHECKPOINT_SECONDS = 300.0  # that the store has to take it, and as much for the one before
 _URGENT_SECONDS = 20.0  # that the one before may take; a node that is drained has two minutes or less
 _ABANDONED_SECONDS = 30.0
 
