@@ -14,7 +14,10 @@ _ALIGNMENT = 8  # bytes, as the format has it, and as its largest elements need
 
 
 class TensorFile:
-    """Room for tensors of these names, shapes and kinds; page-locked if they are on a GPU."""
+    """Room for tensors of these names, shapes and kinds; page-locked if they are on a GPU.
+
+    Page-locked memory of PyTorch comes in powers of two: up to twice as much may be taken.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         header, places = _layout(tensors)
