@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import lzma
 import os
 import stat
 import tarfile
@@ -12,21 +11,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import IO, cast
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
 from workers.data.pixels import DECODERS
 from workers.storage.files import open_regular
+from workers.zips import read_member, require_all_members
 
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
 MAX_FILE_BYTES = 256 << 20
 
-_ZIP_END, _ZIP_END_BYTES, _COUNTED_ELSEWHERE = b"PK\x05\x06", 22, 0xFFFF  # the last: its number is in a ZIP64 record
-
-# RuntimeError: encrypted, or packed in a way that Python does not know
-_UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+# RuntimeError: encrypted, or of a later version
+_UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +112,12 @@ def zip_files(path: Path) -> Iterator[Files]:
     def read(name: str) -> bytes:
         try:
             check_size(members[name].file_size)
-            return archive.read(members[name])  # to the end, which is where the checksum is compared
+            return read_member(archive, members[name])
         except _UNPACKING_ERRORS as error:
             raise ImageError(f"cannot be unpacked: {error}") from error
 
     with archive:
         yield Files(list(members), read)
-
-
-def require_all_members(archive: ZipFile) -> None:
-    """See that what it lists is as much as it says that it holds.
-
-    zipfile reads its directory to the end: a length that is damaged there hides the members behind it.
-
-    Raises:
-        BadZipFile: some are hidden.
-    """
-    file, listed = cast(IO[bytes], archive.fp), len(archive.infolist())
-    file.seek(-(_ZIP_END_BYTES + len(archive.comment)), os.SEEK_END)
-    end = file.read(_ZIP_END_BYTES)
-    counted = int.from_bytes(end[10:12], "little")
-    if end.startswith(_ZIP_END) and counted not in {listed % (_COUNTED_ELSEWHERE + 1), _COUNTED_ELSEWHERE}:
-        raise BadZipFile(f"its directory is damaged: it lists {listed} of {counted} members")
 
 
 @contextmanager

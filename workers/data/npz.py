@@ -8,12 +8,12 @@ import numpy as np
 
 from workers.contract.data import NpzDataset
 from workers.data.errors import DatasetError
-from workers.data.files import require_all_members
 from workers.data.labels import MAX_CLASSES, Labels, number_classes
 from workers.data.source import Source, of_arrays
+from workers.zips import require_whole
 
 _MAX_BYTES = 16 << 30  # it has to fit into memory; a small file can unpack to more
-_MEND = "save uint8 images as [images, height, width, channels] with numpy.savez"
+_MEND = "save uint8 images as [images, height, width, channels] with numpy.savez, or bring a folder or a ZIP"
 
 
 def npz_source(dataset: NpzDataset) -> Source:
@@ -36,11 +36,7 @@ def npz_source(dataset: NpzDataset) -> Source:
 def _arrays(place: str) -> Mapping[str, np.ndarray]:
     try:
         with ZipFile(place) as archive:
-            require_all_members(archive)
-            if (total := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
-                raise OSError(f"unpacks to {total >> 30} GiB, more than memory may hold; bring a folder or a ZIP")
-            if damaged := archive.testzip():  # NumPy does not read to the end, which is where checksums are compared
-                raise OSError(f"{damaged} is damaged")
+            require_whole(archive, most_bytes=_MAX_BYTES)  # NumPy reads to no end, where checksums are compared
             others = [name for name in archive.namelist() if not name.endswith(".npy")]
             if others:
                 raise OSError(f"{others[0]} in it is no array")

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from workers.contract.document import SpecError
+from workers.zips import require_whole
 
 _ROWS = 4096  # of features that are in float64 at once
 _ROUNDING = torch.finfo(torch.float64).eps
@@ -87,10 +88,7 @@ class Statistics:
 def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray, int | None]:
     try:
         with ZipFile(io.BytesIO(data)) as archive:
-            if (total := sum(member.file_size for member in archive.infolist())) > _MAX_BYTES:
-                raise OSError(f"it unpacks to {total >> 30} GiB")
-            if damaged := archive.testzip():  # NumPy does not read to the end, which is where checksums are compared
-                raise OSError(f"{damaged} is damaged")
+            require_whole(archive, most_bytes=_MAX_BYTES)  # NumPy reads to no end, where checksums are compared
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
             found = {name: np.asarray(loaded[name]) for name in loaded.files if name in ("mu", "sigma", "count")}
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged archive may not raise
