@@ -38,7 +38,7 @@ class RayGrowsTo(_Group):
 class Requests(_Group):
     """How much one client may ask."""
 
-    max_body_bytes: Annotated[int, Field(ge=1024, description="Of one request")] = 1 << 20
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Of one request")] = 128 << 10
     per_minute: Annotated[int, Field(ge=1, description="Requests of one key")] = 3000
     timeout_seconds: Annotated[float, Field(gt=0, description="For a request to arrive whole")] = 30.0
     failures_per_minute: Annotated[int, Field(ge=1, description="Requests of one address without a valid key")] = 60

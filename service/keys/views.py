@@ -66,7 +66,7 @@ class ApiKeyCreate(Document):
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)] | None = None
     project: Annotated[ProjectName | None, Field(description="By default the one this request is made in")] = None
-    scopes: Annotated[frozenset[Annotated[Scope, Strict(False)]], Strict(False), Field(min_length=1)]
+    scopes: Annotated[frozenset[Annotated[Scope, Strict(False)]], Strict(False), Field(fail_fast=True, min_length=1)]
     expires_at: InstantField | None = None
 
 

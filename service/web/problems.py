@@ -1,6 +1,6 @@
 """Every error leaves as RFC 9457 `application/problem+json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +33,7 @@ from service.web.views import FieldProblem, ProblemDetails
 from workers.contract.document import Problem, problems_of
 
 MEDIA_TYPE = "application/problem+json"
+MOST_PROBLEMS = 100  # that are named
 _NOT_CALLED_JSON = Problem("", "content_type", "send it with the header Content-Type: application/json")
 
 
@@ -56,10 +57,18 @@ def problem(
         instance=request.url.path,
         code=code,
         request_id=request.scope.get("state", {}).get("request_id", ""),
-        errors=tuple(FieldProblem(pointer=one.pointer, code=one.code, message=one.message) for one in problems),
+        errors=tuple(_shown(problems)),
         **members,
     )
     return JSONResponse(details.model_dump(mode="json", exclude_none=True), status, media_type=MEDIA_TYPE)
+
+
+def _shown(problems: Sequence[Problem]) -> Iterator[FieldProblem]:
+    """The first of them, and how many there are beside: somebody mends a few at a time, however many were sent."""
+    for one in problems[:MOST_PROBLEMS]:
+        yield FieldProblem(pointer=one.pointer, code=one.code, message=one.message)
+    if (rest := len(problems) - MOST_PROBLEMS) > 0:
+        yield FieldProblem(pointer="", code="more_problems", message=f"and {rest} more; mend these first")
 
 
 def refusal(request: Request, error: ServiceError) -> JSONResponse:

@@ -9,7 +9,7 @@ from fastapi.params import Query
 from service.errors import InvalidRequest, ServiceError
 from service.spelling import did_you_mean
 from service.web.auth import documented_key, documented_project
-from service.web.problems import EVERYWHERE, documented
+from service.web.problems import EVERYWHERE, MOST_PROBLEMS, documented
 from workers.contract.document import Problem
 
 
@@ -45,6 +45,6 @@ async def _declared_query(request: Request) -> None:
     if unknown:
         problems = [
             Problem(f"/query/{name}", "unknown_parameter", f"unknown parameter{did_you_mean(name, declared)}")
-            for name in unknown
+            for name in unknown[:MOST_PROBLEMS]
         ]
         raise InvalidRequest("the path has no such parameter", problems=problems)

@@ -42,7 +42,9 @@ Url = Annotated[str, Field(min_length=1, max_length=2000, description="http or h
 EventTypes = Annotated[
     tuple[Annotated[Literal[EventType, StateName], BeforeValidator(_known)], ...],
     Strict(False),
-    Field(max_length=50, description="Types of events, and states that jobs come into; none = all events"),
+    Field(
+        fail_fast=True, max_length=50, description="Types of events, and states that jobs come into; none = all events"
+    ),
 ]
 
 

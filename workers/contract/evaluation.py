@@ -18,7 +18,11 @@ Labels = Literal["as_images", "evenly"]
 TimelineSteps = Annotated[
     tuple[Annotated[int, Field(ge=2, le=1000)], ...],
     Strict(False),
-    Field(max_length=8, description="Draw the same eight images with so few steps each, for a picture of them"),
+    Field(
+        fail_fast=True,
+        max_length=8,
+        description="Draw the same eight images with so few steps each, for a picture of them",
+    ),
 ]
 
 

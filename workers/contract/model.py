@@ -153,7 +153,12 @@ class PowerFunctionAverage(Document):
     relative_widths: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=0.28)], ...],
         Strict(False),
-        Field(min_length=1, max_length=4, description="sigma_rel of each profile; samples are drawn from the first"),
+        Field(
+            fail_fast=True,
+            min_length=1,
+            max_length=4,
+            description="sigma_rel of each profile; samples are drawn from the first",
+        ),
     ] = (0.05, 0.10)
 
 

@@ -29,7 +29,7 @@ Seed = Annotated[int, Field(ge=0, lt=MAX_SEED)]
 Classes = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...],
     Strict(False),
-    Field(min_length=1, max_length=100_000),
+    Field(fail_fast=True, min_length=1, max_length=100_000),
 ]
 MOST_PASS_IMAGES = 65_536
 PassImages = Annotated[int, Field(gt=0, le=MOST_PASS_IMAGES, description="Images that a worker holds at once")]

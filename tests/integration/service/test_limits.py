@@ -83,6 +83,16 @@ async def test_a_body_that_is_announced_or_turns_out_too_large_is_refused_unread
         assert await IdempotencyStore(door.database).purge(now=door.clock().replace(year=2099)) == 0
 
 
+async def test_unless_set_a_body_has_room_for_the_longest_document_and_not_for_much_more(tmp_path: Path) -> None:
+    async with gate(url(tmp_path), limits=Requests()) as door:
+        statuses = [
+            (await door.api.post("/v1/things", content=b'{"name": "a"}'.ljust(size), headers=JSON)).status_code
+            for size in (128 << 10, (128 << 10) + 1)
+        ]
+
+    assert statuses == [201, 413]
+
+
 async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
     async def stalled() -> AsyncIterator[bytes]:
         yield b"{"

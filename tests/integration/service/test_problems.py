@@ -4,6 +4,7 @@ import struct
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -13,7 +14,7 @@ from service.cluster import MemoryCluster
 from tests.support.pictures import of_a_later_version, write_zip
 from tests.support.plane import KEY, Served, eventually, running, served_in, settings_in
 from tests.support.problems import assert_problem, pointers
-from tests.support.submissions import SMOKE
+from tests.support.submissions import SMOKE, trained
 from workers.storage.memory import MemoryStore
 
 
@@ -45,6 +46,64 @@ async def test_every_wrong_field_is_named_at_once(served: Served) -> None:
         "/spec/dataset/resolution",
     }
     assert body["instance"] == "/v1/jobs"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spec": {**SMOKE, **{f"field{number}": 1 for number in range(1001)}}},
+        {"labels": {f"label{number}~": "" for number in range(1001)}},
+    ],
+)
+async def test_of_very_many_wrong_fields_the_first_are_named_and_the_others_counted(
+    served: Served, wrong: dict[str, Any]
+) -> None:
+    response = await served.api.post("/v1/jobs", json={"spec": SMOKE, **wrong})
+
+    body = assert_problem(response, status=422, code="validation_failed")
+    assert body["detail"] == "1001 fields are wrong"
+    assert len(body["errors"]) == 101
+    assert body["errors"][-1] == {"pointer": "", "code": "more_problems", "message": "and 901 more; mend these first"}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "pointer"),
+    [
+        ("/v1/jobs", {"spec": SMOKE, "evaluations": {"classes": [1] + [-1] * 1000}}, "/evaluations/classes/1"),
+        ("/v1/jobs", {"spec": SMOKE, "evaluations": {"timeline_steps": [1] * 1000}}, "/evaluations/timeline_steps/0"),
+        (
+            "/v1/jobs",
+            {"spec": {**SMOKE, "network": {**SMOKE["network"], "attention_resolutions": [0] * 1000}}},
+            "/spec/network/attention_resolutions/0",
+        ),
+        ("/v1/webhooks", {"url": "https://example.org", "event_types": ["sometimes"] * 1000}, "/event_types/0"),
+    ],
+)
+async def test_of_a_list_the_first_wrong_item_is_named(
+    served: Served, path: str, wrong: dict[str, Any], pointer: str
+) -> None:
+    response = await served.api.post(path, json=wrong)
+
+    assert pointers(assert_problem(response, status=422, code="validation_failed")) == {pointer}
+
+
+async def test_of_the_overrides_of_a_fork_likewise(served: Served) -> None:
+    parent = await trained(served, (100, 1))
+
+    response = await served.api.post(
+        f"/v1/jobs/{parent}/fork", json={"overrides": {f"field{number}": 1 for number in range(101)}}
+    )
+
+    body = assert_problem(response, status=422, code="validation_failed")
+    assert len(body["errors"]) == 101
+    assert body["errors"][-1]["message"] == "and 1 more; mend these first"
+
+
+async def test_of_very_many_unknown_parameters_the_first_are_named(served: Served) -> None:
+    response = await served.api.get("/v1/jobs", params={f"p{number}": "" for number in range(1001)})
+
+    body = assert_problem(response, status=422, code="validation_failed")
+    assert [error["pointer"] for error in body["errors"]] == [f"/query/p{number}" for number in range(100)]
 
 
 async def test_fields_that_contradict_each_other_are_named_too(served: Served) -> None:
