@@ -78,6 +78,8 @@ class Submission:
         request = await self._with_priority(request, project=origin.project)
         resolved = await self._resolved(request, project=origin.project, follows=follows)
         job, source = self._new_job(request, resolved.spec, origin, job_id=job_id), resolved.source
+        if follows is None:  # what follows a training was bounded with it
+            _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         if request.control:
             return await self._create_pair(job, request, resolved, origin, inside=inside)
@@ -98,6 +100,7 @@ class Submission:
         request = await self._with_priority(request, project=origin.project)
         spec = (await self._resolved(request, project=origin.project)).spec
         job = self._new_job(request, spec, origin, job_id=None)
+        _require_short(job)
         expected = estimate(spec, await self.store.like(job.cost_key or ""))
         return Plan(
             spec=spec,
@@ -132,6 +135,7 @@ class Submission:
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
         )
+        _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         await self._keep(source)
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
@@ -211,9 +215,6 @@ class Submission:
 
     def _new_job(self, request: JobCreate, resolved: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), resolved.model_dump_json()
-        if len(spec) > _LONGEST_DOCUMENT:
-            reason = f"has {len(spec)} characters and may have {_LONGEST_DOCUMENT}: shorten its longest list"
-            raise InvalidRequest("the document is too long", problems=[Problem("/spec", "too_long", reason)])
         return JobRecord(
             id=job_id or new_id("job", at=now),
             project=origin.project,
@@ -285,6 +286,18 @@ class Submission:
         made = await self.find(job_id, project=origin.project)
         await self.objects.save_spec(made.id, made.spec.encode())
         return made
+
+
+def _require_short(job: JobRecord) -> None:
+    """Raises InvalidRequest: its document and that of its evaluations are too long together."""
+    spec, evaluations = len(job.spec), len(job.evaluations or "")
+    if (together := spec + evaluations) > _LONGEST_DOCUMENT:
+        pointer, which = (
+            ("/evaluations", "with its spec ") if evaluations > spec else ("/spec", "with its evaluations ")
+        )
+        reason = f"has {which if evaluations else ''}{together} characters and may have {_LONGEST_DOCUMENT}"
+        problem = Problem(pointer, "too_long", f"{reason}: shorten its longest list")
+        raise InvalidRequest("the document is too long", problems=[problem])
 
 
 def _entry(job: JobRecord, origin: Origin) -> AuditEntry:

@@ -102,6 +102,22 @@ async def test_a_look_that_finds_nothing_due_reads_no_manifest_and_others_only_n
     assert read == [f"{JobKeys(job_id).checkpoint(170, 1)}{MANIFEST}"]
 
 
+async def test_evaluations_of_the_longest_document_that_is_taken_are_made(plane: Plane) -> None:
+    longest = 32_000
+    while True:
+        try:
+            job_id = await plane.started(evaluations={"num_images": 100, "classes": [7] * longest})
+            break
+        except InvalidRequest:
+            longest -= 1
+    plane.worker(job_id).checkpoint(100, at=plane.clock())
+    await tick(plane)
+
+    (evaluation,) = await evaluations(plane)
+
+    assert len(evaluation.spec) > 2 * longest
+
+
 async def test_two_replicas_submit_no_evaluation_twice(plane: Plane) -> None:
     job_id = await followed(plane, 100)
 
