@@ -6,10 +6,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-# Where clouds keep the credentials of a machine (AWS and EKS, Google, Azure): nothing opens these.
+_NAT64 = ip_network("64:ff9b::/96")
+# Nothing opens these: where clouds keep the credentials of a machine (AWS and EKS, Google, Azure, Oracle), and a
+# network's own NAT64, of which only the network knows where in its addresses those of IPv4 are.
 _CLOSED: tuple[Network, ...] = tuple(
-    map(ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "168.63.129.16/32"))
+    map(
+        ip_network,
+        (
+            *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "168.63.129.16/32", "192.0.0.0/24"),
+            "64:ff9b:1::/48",
+        ),
+    )
 )
 # For operators who trust their users with what is near.
 INSIDE: tuple[Network, ...] = tuple(
@@ -20,7 +27,7 @@ INSIDE: tuple[Network, ...] = tuple(
 def is_open(address: Address, networks: Sequence[Network] = ()) -> bool:
     """Whether it is public, or in one of these networks."""
     final = _inner(address)
-    if _is_in(final, _CLOSED):
+    if _is_in(address, _CLOSED) or _is_in(final, _CLOSED):
         return False
     if _is_in(final, networks):
         return True
@@ -46,7 +53,7 @@ def _inner(address: Address) -> Address:
     """The IPv4 address that an IPv6 address leads to, if it is a way of writing or wrapping one."""
     if isinstance(address, IPv4Address):
         return address
-    if any(address in network for network in _NAT64):
+    if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     if int(address) >> 32 == 0 and int(address) > 1:  # ::a.b.c.d, long out of use
         return IPv4Address(int(address))

@@ -53,6 +53,8 @@ class Names:
         "2002:7f00:1::",
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1:a00:0:100:808:808",  # 10.0.0.1 by RFC 6052, and 8.8.8.8 at its end
+        "192.0.0.192",
         "93.184.216.34 127.0.0.1",
     ],
 )
@@ -116,6 +118,8 @@ async def test_networks_that_the_operator_opened_are_open_and_no_others() -> Non
         ("fd00:ec2::254", False),
         ("fd20:ce::254", False),
         ("168.63.129.16", False),
+        ("192.0.0.192", False),
+        ("64:ff9b:1:a00:0:100:808:808", False),
     ],
 )
 async def test_what_is_near_can_be_opened_but_not_where_clouds_keep_credentials(address: str, is_open: bool) -> None:
