@@ -242,7 +242,11 @@ class JobObjects:
         return await record_or_none(self._store, DatasetManifest, dataset_folder(digest) + MANIFEST)
 
     async def has_dataset(self, digest: str) -> bool:
-        return await get_or_none(self._store, dataset_folder(digest) + MANIFEST) is not None
+        try:
+            await self.size(dataset_folder(digest) + MANIFEST)
+        except FileNotFoundError:
+            return False
+        return True
 
     async def files(self, job_id: str) -> list[tuple[str, str | None]]:
         """The names of the files that a job has left, and where anybody can fetch them for an hour."""

@@ -1,6 +1,7 @@
 """Which class each image belongs to: as `dataset.json` says, or as the top-level folders do."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +13,9 @@ from workers.data.errors import DatasetError, Faults, ImageError
 
 LABEL_FILE = "dataset.json"
 MAX_CLASSES = 100_000  # a label is an index of a class; one beyond this is an id of something else
+MAX_CLASS_CHARACTERS = 255
+_ALL_CLASS_CHARACTERS = 4 << 20  # the service reads all names at once, of many data sets
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # terminals obey these, or they are no text
 _RELABEL = f"make {LABEL_FILE} list every image once, with a whole number from 0"
 
 
@@ -26,6 +30,27 @@ class Labels:
     def of(cls, values: Sequence[int] | np.ndarray, classes: tuple[str, ...]) -> Self:
         """Of whole numbers that are in range."""
         return cls(np.asarray(values, dtype=np.int32), classes)
+
+
+def check_class_names(classes: Sequence[str], place: str) -> None:
+    """Of whatever format.
+
+    Raises:
+        DatasetError: they are too many or too long, or there are control characters in one.
+    """
+    if len(classes) > MAX_CLASSES:
+        raise DatasetError(f"{place}: names {len(classes):,} classes; at most {MAX_CLASSES:,} are taken")
+    if long := next((name for name in classes if len(name) > MAX_CLASS_CHARACTERS), None):
+        raise DatasetError(
+            f"{place}: the name of a class, {long[:40]!r}..., has {len(long):,} characters; "
+            f"shorten it to {MAX_CLASS_CHARACTERS}"
+        )
+    if odd := next(filter(_UNSEEN.search, classes), None):
+        raise DatasetError(f"{place}: the name of a class, {odd!r}, has characters that cannot be shown; remove them")
+    if (total := sum(map(len, classes))) > _ALL_CLASS_CHARACTERS:
+        raise DatasetError(
+            f"{place}: the names of its classes have {total:,} characters; shorten them to {_ALL_CLASS_CHARACTERS:,}"
+        )
 
 
 def in_range(label: int) -> bool:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from workers.data.errors import DatasetError
-from workers.data.labels import Labels
+from workers.data.labels import Labels, check_class_names
 from workers.data.pixels import DECODERS
 
 MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
@@ -32,6 +32,11 @@ class Source:
     num_ignored: int
     image: Callable[[int], Image.Image]
     num_readers: int = DECODERS
+
+    def __post_init__(self) -> None:
+        """Raises: DatasetError. The names of its classes are not to be taken."""
+        if self.labels:
+            check_class_names(self.labels.classes, self.place)
 
 
 def of_arrays(

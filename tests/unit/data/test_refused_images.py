@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.support.image_sets import folder, refusal, zipped
+from tests.support.archives import write_parquet
+from tests.support.image_sets import folder, parquet, refusal, zipped
 from tests.support.pictures import encoded, label_file, of_a_later_version, picture, write_folder, write_zip
 from workers.contract.data import BuiltinDataset
 from workers.data import import_dataset
@@ -94,6 +95,31 @@ def test_class_names_must_be_different_and_enough(tmp_path: Path, classes: Any) 
     message = refusal(folder(write_folder(tmp_path, PICTURES | label_file(labels, classes=classes))))
 
     assert '"classes" in dataset.json must be 2 or more different names' in message
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["a", "b" * 256], "has 256 characters; shorten it to 255"),
+        (["a", "b\x1b[2J"], r"'b\x1b[2J', has characters that cannot be shown"),
+        (["a", "b\x9b2J"], r"'b\x9b2J', has characters that cannot be shown"),
+        ([str(number) for number in range(100_001)], "names 100,001 classes; at most 100,000 are taken"),
+        ([f"{number:0100}" for number in range(50_000)], "have 5,000,000 characters; shorten them to 4,194,304"),
+    ],
+)
+def test_class_names_are_short_and_can_be_shown(tmp_path: Path, names: list[str], problem: str) -> None:
+    labels = [[name, number % 2] for number, name in enumerate(PICTURES)]
+    listed = zipped(write_zip(tmp_path / "a.zip", PICTURES | label_file(labels, classes=names)))
+    table = write_parquet(tmp_path / "a", list(PICTURES.values()), [0] * len(PICTURES), classes=names)
+
+    assert problem in refusal(listed)
+    assert problem in refusal(parquet(table))
+
+
+def test_class_names_of_folders_likewise(tmp_path: Path) -> None:
+    files = {f"{folder}/{name}": data for folder in ("a", "b\n") for name, data in PICTURES.items()}
+
+    assert r"'b\n', has characters that cannot be shown" in refusal(folder(write_folder(tmp_path, files)))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[1, 2]"])
