@@ -60,6 +60,8 @@ class DataUnpickler(pickle._Unpickler):  # private, but the one that can be narr
         raise RefusedError(f"asks for {module}.{name}, which is not needed; it was refused, and nothing was run")
 
     def _numpy_type(self, code: str, *_: object) -> Record:
+        if type(code) not in {str, bytes}:
+            raise RefusedError(f"has a {type(code).__name__} for a type of numbers; it was refused")
         record = Record()
         record.class_name = code
         return record
@@ -100,14 +102,15 @@ class DataUnpickler(pickle._Unpickler):  # private, but the one that can be narr
         target.update(map(_plain, items))
 
     def _refuse(self) -> None:
-        raise RefusedError("holds objects by number, or frozen sets, which are not needed; it was refused")
+        raise RefusedError("holds objects by number, frozen sets or buffers, which are not needed; it was refused")
 
     dispatch[pickle.SETITEM[0]] = _set_item
     dispatch[pickle.SETITEMS[0]] = _set_items
     dispatch[pickle.DICT[0]] = _make_dictionary
     dispatch[pickle.BUILD[0]] = _build
     dispatch[pickle.ADDITEMS[0]] = _add_items
-    for _code in (pickle.FROZENSET, pickle.EXT1, pickle.EXT2, pickle.EXT4):
+    # A bytearray takes the memory that is announced before any of it is there.
+    for _code in (pickle.FROZENSET, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8, pickle.NEXT_BUFFER):
         dispatch[_code[0]] = _refuse
 
 

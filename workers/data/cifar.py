@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,7 +10,7 @@ from jaxtyping import UInt8
 from workers.contract.data import CifarDataset
 from workers.data.errors import DatasetError, ImageError
 from workers.data.files import Files, tar_files
-from workers.data.labels import Labels
+from workers.data.labels import MAX_CLASS_CHARACTERS, MAX_CLASSES, Labels
 from workers.data.source import Source, of_arrays
 from workers.pickles import DataUnpickler, Record, RefusedError
 
@@ -71,7 +70,7 @@ def _read(files: Files, name: str, place: str) -> dict[bytes, object]:
     if name not in files.names:
         raise DatasetError(f"{place}: has no {name}; {_MEND}")
     try:
-        content = _Reader(BytesIO(files.read(name))).load()
+        content = _Reader(files.read(name)).load()
     except (ImageError, RefusedError) as error:
         raise DatasetError(f"{place}: {name} {error}; {_MEND}") from None
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged pickle may not raise
@@ -93,15 +92,17 @@ def _pixels(array: object, place: str) -> UInt8[np.ndarray, "count 32 32 3"]:
 
 
 def _class_names(names: object, place: str) -> tuple[str, ...]:
-    texts = [_text(name) for name in names] if isinstance(names, list) else []
+    texts = [_text(name) for name in names[: MAX_CLASSES + 1]] if isinstance(names, list) else []
     if not texts or not all(texts) or len({*texts}) != len(texts):
-        raise DatasetError(f"{place}: its classes have no names, or some alike; {_MEND}")
+        raise DatasetError(f"{place}: its classes have no names, long ones, or some alike; {_MEND}")
     return tuple(texts)
 
 
 def _text(name: object) -> str:
-    """Of a string as either Python has written it."""
-    return name.decode(errors="replace") if isinstance(name, bytes) else name if isinstance(name, str) else ""
+    """Of a string as either Python has written it; none of one that is too long."""
+    if not isinstance(name, bytes | str) or len(name) > MAX_CLASS_CHARACTERS:
+        return ""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def _labels(values: object, num_classes: int, place: str) -> list[int]:
@@ -113,9 +114,14 @@ def _labels(values: object, num_classes: int, place: str) -> list[int]:
 class _Reader(DataUnpickler):
     """Strings of Python 2 are bytes; `_codecs.encode` is how Python 3 writes bytes for Python 2."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="bytes")
+    def __init__(self, data: bytes) -> None:
+        super().__init__(BytesIO(data), encoding="bytes")
         self.meanings["_codecs.encode"] = self._encoded
+        self._left = len(data)
 
     def _encoded(self, text: str, *_: object) -> bytes:
+        """At most as much as the file is long: it can name a long text again and again in a few bytes."""
+        if (left := self._left - len(text)) < 0:
+            raise RefusedError("repeats its texts; it was refused")
+        self._left = left
         return text.encode("latin1")

@@ -59,8 +59,10 @@ class _Reader(DataUnpickler):
         return Record if module.startswith("torch.nn.modules.") else super().find_class(module, name)
 
     def _object(self, described: dict[str, object]) -> Record:
-        record = Record()
-        record.class_name, record.state = str(described["class_name"]), described["state"]
+        record, name = Record(), described["class_name"]
+        if type(name) is not str:  # the text of what holds itself many times over has no end
+            raise RefusedError(f"has a {type(name).__name__} for the name of a class; it was refused")
+        record.class_name, record.state = name, described["state"]
         return record
 
     def _storage(self, data: bytes) -> Tensor:

@@ -76,6 +76,23 @@ def test_a_small_pickle_neither_ends_nor_fills_the_process(tmp_path: Path, strea
     assert refusal(cifar(write_tar(tmp_path / "a.tar.gz", files, mode="w:gz")))
 
 
+def test_a_buffer_that_is_announced_is_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    announced = b"\x80\x05\x96" + (1 << 32).to_bytes(8, "little") + b"."
+
+    message = refusal(cifar(write_tar(tmp_path / "a.tar.gz", of_cifar(data_batch_2=announced), mode="w:gz")))
+
+    assert "data_batch_2 holds objects by number, frozen sets or buffers" in message
+
+
+def test_a_text_that_is_named_again_and_again_is_not_copied_each_time(tmp_path: Path) -> None:
+    text = b"X" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20)
+    repeated = b"\x80\x02c_codecs\nencode\nq\x00" + text + b"q\x01](" + b"h\x00h\x01\x85R" * 2 + b"e."
+
+    message = refusal(cifar(write_tar(tmp_path / "a.tar.gz", of_cifar(data_batch_2=repeated), mode="w:gz")))
+
+    assert "data_batch_2 repeats its texts; it was refused" in message
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -96,6 +113,7 @@ def test_a_small_pickle_neither_ends_nor_fills_the_process(tmp_path: Path, strea
             "not rows of 3072 bytes",
         ),
         (of_cifar(**{"batches.meta": pickled_by_python2({b"label_names": [b"a", b"a"]})}), "some alike"),
+        (of_cifar(**{"batches.meta": pickled_by_python2({b"label_names": [b"a", b"b" * 256]})}), "long ones"),
         ({"readme.txt": b"hello"}, "is not cifar-10-python.tar.gz or cifar-100-python.tar.gz"),
     ],
 )

@@ -68,6 +68,32 @@ def test_a_stream_cannot_change_what_reads_it(tmp_path: Path) -> None:
         read_snapshot(path)
 
 
+ENDLESS = b"N" + b"2\x86" * 60  # what holds itself twice, sixty times over: its text and its hash have no end
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (
+            b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n}(\x8c\x0aclass_name"
+            + ENDLESS
+            + b"\x8c\x05stateNu\x85R.",
+            "has a tuple for the name of a class",
+        ),
+        (
+            b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" + ENDLESS + b"\x85RC\x01a\x86R.",
+            "has a tuple for a type of numbers",
+        ),
+    ],
+)
+def test_names_that_are_no_texts_are_refused_unread(tmp_path: Path, stream: bytes, said: str) -> None:
+    path = tmp_path / "trap.pkl"
+    path.write_bytes(b"\x80\x04" + stream)
+
+    with pytest.raises(SnapshotError, match=said):
+        read_snapshot(path)
+
+
 def test_a_tensor_cannot_reach_beyond_its_numbers(tmp_path: Path) -> None:
     storage = torch.zeros(4)._typed_storage()
     path = tmp_path / "trap.pkl"
