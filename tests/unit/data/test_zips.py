@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.image_sets import PNGS, numpy_archive, refusal, zipped
 from tests.support.pictures import write_zip
-from workers.evaluation.errors import StatisticsError
+from workers.contract.document import SpecError
 from workers.evaluation.statistics import Statistics
 from workers.zips import read_member, require_whole
 
@@ -52,7 +52,7 @@ def test_a_small_archive_that_lies_about_its_size_does_not_fill_memory(tmp_path:
     with little_memory():
         assert "'a.png' cannot be unpacked" in refusal(zipped(tmp_path / "a.zip"))
         assert "cannot be read as a NumPy archive" in refusal(numpy_archive(tmp_path / "a.npz"))
-        with pytest.raises(StatisticsError, match="not a NumPy archive"):
+        with pytest.raises(SpecError, match="not a NumPy archive"):
             Statistics.from_npz(statistics)
 
 
