@@ -8,8 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from service.settings import Settings
-from service.spelling import closest
 from workers.contract.document import problems_of
+from workers.contract.spelling import closest
 
 _PREFIX = "CDM_"
 _MISSPELT = 0.9  # as like a setting as that; others have variables of this prefix, too: CDM_PASSWORD, CDM_DATABASE_PORT

@@ -12,7 +12,7 @@ from service.cli.output import tell
 from service.cli.text import number, table
 from service.client import Client
 from service.metrics.views import MetricPoint, MetricSeries
-from service.spelling import closest
+from workers.contract.spelling import closest
 
 
 @on_service

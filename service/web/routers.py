@@ -7,10 +7,10 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 
 from service.errors import InvalidRequest, ServiceError
-from service.spelling import did_you_mean
 from service.web.auth import documented_key, documented_project
 from service.web.problems import EVERYWHERE, MOST_PROBLEMS, documented
 from workers.contract.document import Problem
+from workers.contract.spelling import did_you_mean
 
 
 def v1_router(tag: str, *also: type[ServiceError]) -> APIRouter:

@@ -9,9 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from service.jobs.lifecycle import JobState
 from service.jobs.result_views import Event, EventType
-from service.spelling import did_you_mean
 from service.web.views import Changes, PageOf, View
 from workers.contract.document import Document
+from workers.contract.spelling import did_you_mean
 
 MOVES: tuple[EventType, ...] = ("created", "attempt_started", "state_changed")  # events that tell of a new state
 StateName = Literal[

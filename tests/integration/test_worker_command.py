@@ -116,7 +116,7 @@ def test_wrong_specs_are_refused_in_one_line_before_anything_is_written(tmp_path
         assert len(refusal.stderr.splitlines()) == 1
     assert "No such file" in missing.stderr
     assert "dataset: this field is required" in invalid.stderr
-    assert "seed: Input should be a valid integer" in invalid.stderr
+    assert "seed: must be a whole number" in invalid.stderr
     assert not (tmp_path / "runs").exists()
 
 

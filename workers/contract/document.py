@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import PydanticCustomError
 
-from workers.contract.merging import UNION_FIELDS
+from workers.contract.mends import mend_of, remember, tags_of
 
 # pydantic puts the chosen member of a tagged union into the path of a problem; users do not write it there.
 _UNION_TAGS: set[str] = set()
@@ -23,9 +23,8 @@ class Document(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        for name in UNION_FIELDS:
-            if name in cls.model_fields and get_origin(tags := cls.model_fields[name].annotation) is Literal:
-                _UNION_TAGS.update(get_args(tags))
+        remember(cls)
+        _UNION_TAGS.update(tags_of(cls))
 
 
 Record = TypeVar("Record", bound=Document)
@@ -100,10 +99,11 @@ class Refusal(Protocol):
 
 def problems_of(error: Refusal) -> list[Problem]:
     """Every problem of a refused document, field by field."""
-    return [problem for detail in error.errors() for problem in _unfold(detail)]
+    title = getattr(error, "title", "")
+    return [problem for detail in error.errors() for problem in _unfold(detail, title)]
 
 
-def _unfold(detail: Any) -> Iterator[Problem]:
+def _unfold(detail: Any, title: str) -> Iterator[Problem]:
     *parents, last = detail["loc"] or ("",)
     is_unknown = detail["type"] == "extra_forbidden"  # then the last part is what a user wrote, whatever it reads like
     parts = [part for part in parents if part not in _UNION_TAGS]
@@ -112,13 +112,10 @@ def _unfold(detail: Any) -> Iterator[Problem]:
     if detail["type"] == "crossed_fields":
         for problem in detail["ctx"]["problems"]:
             yield Problem(path + problem.pointer, problem.code, problem.message)
-    elif detail["type"] == "union_tag_not_found":
-        yield Problem(path, detail["type"], f"say which {detail['ctx']['discriminator']} it is")
-    else:
-        yield Problem(path, detail["type"], _MENDS.get(detail["type"], detail["msg"].removeprefix("Value error, ")))
-
-
-_MENDS = {"extra_forbidden": "unknown field; remove it or check its spelling", "missing": "this field is required"}
+        return
+    if detail["type"] == "union_tag_invalid":  # what is wrong is the field that chooses
+        path += "/" + detail["ctx"]["discriminator"].strip("'")
+    yield Problem(path, detail["type"], mend_of(detail, title=title))
 
 
 def flattened(document: Document) -> dict[str, str]:

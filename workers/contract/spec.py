@@ -156,7 +156,10 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
     if spec.objective.label_dropout and not spec.network.class_conditional:
         problems.append(Problem("/objective/label_dropout", "no_effect", "set network.class_conditional, or this to 0"))
     if spec.sampler.guidance != 1 and not spec.objective.label_dropout:
-        reason = "needs a network that also trained without classes: set objective.label_dropout, or this to 1"
+        classes = "" if spec.network.class_conditional else "network.class_conditional and "
+        reason = (
+            f"needs a network that trained with and without classes: set {classes}objective.label_dropout, or this to 1"
+        )
         problems.append(Problem("/sampler/guidance", "no_effect", reason))
     if spec.augmentation and spec.network.kind in ("edm2", "mlp"):
         reason = f"the network {spec.network.kind} takes no augmentation labels; set it to null"

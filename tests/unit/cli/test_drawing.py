@@ -120,7 +120,7 @@ def test_features_of_ones_own_are_files_that_are_found_from_here(service: Servic
         (("sampler={steps: none}",), "1 field is wrong: sampler.steps: "),
         (("colour=red", "classes=[]"), "2 fields are wrong: "),
         (("features=lite0",), "1 field is wrong: features: "),
-        (("features={kind: dino}",), "1 field is wrong: features: "),
+        (("features={kind: dino}",), "1 field is wrong: features.kind: "),
         (("reference=/data/mu.npz",), "1 field is wrong: reference: published statistics are of other features"),
         (("first_seed=9007199254740992",), "1 field is wrong: first_seed: "),
     ],

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.support.specs import smoke_spec
 from workers.contract.consistency import AbsoluteInterval, Paper
 from workers.contract.document import _UNION_TAGS, Problem, flattened, problems_of
-from workers.contract.jobs import job_schema
+from workers.contract.jobs import job_schema, parse_job
 from workers.contract.keys import split_spec_url
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
@@ -126,7 +126,7 @@ def test_passes_that_do_not_divide_a_worker_s_share_are_refused_with_the_mend() 
 @pytest.mark.parametrize(
     ("term", "pointer", "reason"),
     [
-        ({"estimator": "single"}, "", "symmetric"),
+        ({"estimator": "single"}, "/estimator", "symmetric"),
         ({"weight": 2.0}, "", "say which 'estimator' it is"),
         ({"estimator": "symmetric", "samples": 1}, "/samples", "2"),
         ({"estimator": "target", "samples": 3}, "/samples", "unknown field"),
@@ -191,6 +191,55 @@ def test_settings_without_effect_or_sense_are_refused(changes: dict[str, object]
     assert [problem.pointer for problem in refused(**changes)] == [pointer]
 
 
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"batch_size": 64}, "batch_size: unknown field; did you mean batch_images?"),
+        ({"optimizer": {"lr": 1e-3}}, "optimizer.lr: unknown field; did you mean learning_rate?"),
+        (
+            {"objective": {"consistency": {"estimator": "target", "lambda": 2.0}}},
+            "objective.consistency.lambda: unknown field; did you mean weight?",
+        ),
+        ({"compute": {"lr": 1}}, "compute.lr: unknown field; remove it or check its spelling"),
+        ({"objective": {"consistency": "target"}}, 'objective.consistency: must be an object: {"estimator": "target"}'),
+        (
+            {"objective": {"consistency": "none"}},
+            "objective.consistency: must be an object that says its estimator, "
+            "one of symmetric, asymmetric, antithetic4, target, paper",
+        ),
+        ({"optimizer": "adam"}, "optimizer: must be an object"),
+        (
+            {"objective": {"consistency": {"estimator": "symetric"}}},
+            "objective.consistency.estimator: must be one of symmetric, asymmetric, antithetic4, target, paper; "
+            "did you mean symmetric?",
+        ),
+        ({"duration_images": 200e6}, "duration_images: must be a whole number: write it as 200000000"),
+        ({"duration_images": 0.5}, "duration_images: must be a whole number"),
+        ({"seed": "many"}, "seed: must be a whole number"),
+    ],
+)
+def test_a_field_that_is_wrong_is_refused_with_what_it_should_be(changes: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ValidationError) as of_any_kind:
+        parse_job(PRESETS["smoke"].model_dump(mode="json") | changes)
+
+    assert [*map(str, refused(**changes))] == [*map(str, problems_of(of_any_kind.value))] == [refusal]
+
+
+@pytest.mark.parametrize("preset", ["cifar10-uncond", "cifar10-cond"])
+def test_what_guidance_needs_is_named_whole(preset: str) -> None:
+    document = PRESETS[preset].model_dump(mode="json")
+    document["sampler"]["guidance"] = 2.0
+    with pytest.raises(ValidationError) as caught:
+        parse_spec(document)
+    document["objective"]["label_dropout"] = 0.1
+    document["network"]["class_conditional"] = True
+
+    (problem,) = problems_of(caught.value)
+    assert "objective.label_dropout" in problem.message
+    assert ("network.class_conditional" in problem.message) is (preset == "cifar10-uncond")
+    assert parse_spec(document)
+
+
 def test_a_pointer_names_the_fields_a_user_writes_and_not_the_union_they_belong_to() -> None:
     schemas = list(_schemas(job_schema()))
     kinds = {tag for schema in schemas for tag in schema.get("discriminator", {}).get("mapping", {})}
@@ -215,7 +264,7 @@ def test_missing_and_unknown_kinds_say_what_is_known() -> None:
     missing = refused(dataset={"path": "x"})
     unknown = refused(dataset={"kind": "tiff"})
 
-    assert missing[0].pointer == unknown[0].pointer == "/dataset"
+    assert (missing[0].pointer, unknown[0].pointer) == ("/dataset", "/dataset/kind")
     assert "zip" in unknown[0].message
 
 
