@@ -125,8 +125,14 @@ def what_there_is(job: JobRecord, checkpoints: Sequence[int]) -> str:
     return f"it has ended without any; `cdm submit --like {job.id}` begins anew with its document, and with changes"
 
 
-def lowest(checkpoints: Sequence[int], curve: Sequence[Point]) -> int | None:
-    """The checkpoint, by its images seen, at which the curve was lowest; None if it has no number at any of them."""
+def lowest(checkpoints: Sequence[int], curve: Sequence[Point], *, is_of_checkpoints: bool) -> int | None:
+    """The checkpoint, by its images seen, at which the curve was lowest; None if it has no number at any of them.
+
+    Unless its points are of checkpoints, the last before one counts: losses are of the way there.
+    """
+    if is_of_checkpoints:
+        curve = [point for point in curve if point.images_seen in checkpoints]
+        checkpoints = [point.images_seen for point in curve]
     values: dict[int, float] = {}
     for images_seen in checkpoints:
         until = [one.value for one in curve if one.images_seen <= images_seen and one.value is not None]

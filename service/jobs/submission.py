@@ -34,6 +34,7 @@ from service.metrics.mlflow import MlflowCurves
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit
 from workers.contract import records as contract
+from workers.contract.curves import is_of_checkpoints
 from workers.contract.document import Problem
 from workers.contract.jobs import AnySpec
 from workers.contract.spec import TrainSpec
@@ -175,7 +176,7 @@ class Submission:
         if source.best is None:
             return fitting[::-1]
         curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
-        best = forks.lowest(fitting, curve)
+        best = forks.lowest(fitting, curve, is_of_checkpoints=is_of_checkpoints(source.best))
         if best is None:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
         return [best]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, Validati
 from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
 from service.web.views import PLAIN_TEXT, Changes, PageOf, View, without_default
+from workers.contract.curves import LOWER_IS_BETTER, is_best_where_lowest
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
@@ -183,12 +184,22 @@ class CancelRequest(Document):
     ] = None
 
 
+def _best_where_lowest(curve: str) -> str:
+    if not is_best_where_lowest(curve):
+        reason = (
+            f"its lowest value is not its best: choose a loss, or of evaluations one of {', '.join(LOWER_IS_BETTER)}"
+        )
+        refuse(Problem("", "no_best", reason))
+    return curve
+
+
 class ForkSource(Document):
     """Which checkpoint to start from; by default the newest."""
 
     images_seen: Annotated[int | None, Field(ge=1, lt=2**63, description="The newest checkpoint at or below")] = None
     best: Annotated[
-        Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT)] | None,
+        Annotated[str, Field(min_length=1, max_length=200, pattern=PLAIN_TEXT), AfterValidator(_best_where_lowest)]
+        | None,
         Field(description="The checkpoint where this curve is lowest, as `eval/KD-ENL0-1k`: of evaluations made alike"),
     ] = None
 

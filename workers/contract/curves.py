@@ -15,7 +15,10 @@ _HOW = ("features_fingerprint", "reference", "num_images", "repeats", "first_see
 _HOW_AT_SOME_IMAGES = ("drift_images", "weighting")
 _DRAWN = ("num_images", "repeats")
 _IN_EVERY_TABLE = ("average", "num_images", "classes")
+LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")  # begin the names of measures
 _AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
+_EVALUATIONS = "eval"  # begins the names of curves that they are on
+_ERROR = "_error"  # ends the name of a curve of standard errors
 _LONGEST_VALUE, _LONGEST_PROTOCOL, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
 
 
@@ -82,7 +85,7 @@ def curve_points(evaluations: Iterable[Evaluation]) -> dict[str, dict[str, float
             curve = f"{_section(first.setdefault(name, protocol), protocol)}/{name}"
             points[curve] = measure.value
             if measure.standard_error is not None:
-                points[f"{curve}_error"] = measure.standard_error
+                points[curve + _ERROR] = measure.standard_error
             if measure.lowest is not None:
                 points[f"{curve}_min"] = measure.lowest
     return found
@@ -96,10 +99,24 @@ def _name(measured: str, evaluation: Evaluation) -> str:
     return f"{measured}-{evaluation.num_images if rest else f'{thousands}k'}"
 
 
+def is_of_checkpoints(curve: str) -> bool:
+    """Whether its points are of the very checkpoints that have seen so many images, and not of the way to them."""
+    section = curve.partition("/")[0]
+    return section == _EVALUATIONS or section.startswith(f"{_EVALUATIONS}-")
+
+
+def is_best_where_lowest(curve: str) -> bool:
+    """Whether the checkpoint where this curve is lowest is to be preferred."""
+    section, _, name = curve.partition("/")
+    if is_of_checkpoints(curve):
+        return name.startswith(LOWER_IS_BETTER) and not name.endswith(_ERROR)
+    return section == "loss" or section.endswith("_by_sigma")
+
+
 def _section(first: EvaluationProtocol, protocol: EvaluationProtocol) -> str:
     parts = [f"{'.'.join(place)}-{_short(value)}" for place, _, value in differences(first, protocol)]
     whole = "-".join(parts)
-    return "-".join(["eval", *parts]) if len(whole) <= _LONGEST_PROTOCOL else f"eval-{_digest(whole)}"
+    return "-".join([_EVALUATIONS, *(parts if len(whole) <= _LONGEST_PROTOCOL else [_digest(whole)])])
 
 
 def _short(value: Any) -> str:

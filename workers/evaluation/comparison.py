@@ -9,12 +9,11 @@ from statistics import stdev
 import numpy as np
 
 from workers.contract.comparing import Pair, Side
-from workers.contract.curves import EvaluationProtocol, is_alike, protocol_of_measure
+from workers.contract.curves import LOWER_IS_BETTER, EvaluationProtocol, is_alike, protocol_of_measure
 from workers.contract.evaluation import Evaluation, Measure
 from workers.contract.records import CheckpointRef
 
 _T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # of 1, 2 ... degrees of freedom
-LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from typing import Any
 import structlog
 
 from workers.contract.comparing import CompareSpec, Comparison
-from workers.contract.curves import full_protocol, is_alike
+from workers.contract.curves import LOWER_IS_BETTER, full_protocol, is_alike
 from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
 from workers.contract.merging import differences
 from workers.contract.spec import TrainSpec
-from workers.evaluation.comparison import LOWER_IS_BETTER, Training, conclusions, metric_curves, pairs, shared
+from workers.evaluation.comparison import Training, conclusions, metric_curves, pairs, shared
 from workers.evaluation.comparison_report import Pictures, draw_metric_curves, report_html
 from workers.jobs.attempt import known_of
 from workers.sampling.evaluation_results import DRIFT, TIMELINE

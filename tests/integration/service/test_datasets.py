@@ -233,7 +233,7 @@ async def test_what_is_wrong_with_it_is_told_by_the_fields_of_the_request(tmp_pa
 
     assert [code(answer) for answer in answers] == [(422, "validation_failed")] * 5
     pointers = [answer.json()["errors"][0]["pointer"] for answer in answers]
-    assert pointers == ["/dataset/path"] * 3 + ["/dataset", "/max_faulty_images"]
+    assert pointers == ["/dataset/path"] * 3 + ["/dataset/kind", "/max_faulty_images"]
 
 
 async def test_what_jobs_learn_from_is_not_removed(served: Served) -> None:

@@ -5,12 +5,14 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from pydantic import ValidationError
 
 from service.cluster import MemoryCluster
 from service.errors import CheckpointNotFound, InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.views import EvaluateEach, ForkCreate
 from tests.support.plane import ORIGIN, Plane, Script, plane_in
+from workers.contract.document import problems_of
 from workers.contract.features import FID_SHA256
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointRef
@@ -68,6 +70,25 @@ async def test_a_fork_can_start_from_the_checkpoint_where_a_curve_is_lowest(plan
     assert origin_of(plane, child)[1] == 160
     with pytest.raises(CheckpointNotFound):
         await forked(plane, parent, source={"best": "loss/none"})
+
+
+async def test_what_was_measured_of_a_checkpoint_speaks_for_no_later_one(plane: Plane) -> None:
+    parent = await with_checkpoints(plane)
+    plane.mlflow.curves["eval/KD-ENL0"] = {100: 0.4, 150: 0.1, 200: 0.3}
+
+    child, _ = await forked(plane, parent, source={"best": "eval/KD-ENL0"})
+
+    assert origin_of(plane, child)[1] == 200
+
+
+@pytest.mark.parametrize("curve", ["eval/recall", "throughput/images_per_second"])
+def test_a_curve_that_is_not_best_where_it_is_lowest_is_refused(curve: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ForkCreate.model_validate({"source": {"best": curve}})
+
+    (problem,) = problems_of(caught.value)
+    assert problem.pointer == "/source/best"
+    assert "choose a loss, or of evaluations one of FD-, FID" in problem.message
 
 
 async def test_of_many_checkpoints_only_the_one_that_is_forked_is_read(

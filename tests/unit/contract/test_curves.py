@@ -8,7 +8,7 @@ import pytest
 from service.jobs.forks import lowest
 from service.metrics.downsampling import Point
 from tests.support.findings import evaluation_of
-from workers.contract.curves import curve_points
+from workers.contract.curves import curve_points, is_best_where_lowest, is_of_checkpoints
 from workers.contract.evaluation import Evaluation
 from workers.contract.model import Sampler
 from workers.contract.sampling import ResolvedCheckpoint
@@ -41,7 +41,7 @@ def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint()
 
     assert [(point.images_seen, point.value) for point in plain] == [(10, 400), (20, 200), (30, 150), (40, 123)]
     assert [(point.images_seen, point.value) for point in other] == [(20, 90)]
-    assert lowest([10, 20, 30, 40], plain) == 40
+    assert lowest([10, 20, 30, 40], plain, is_of_checkpoints=True) == 40
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,24 @@ def test_the_error_and_of_several_blocks_the_lowest_are_curves_too() -> None:
     (points,) = curve_points([evaluation_of(10, measures={FD: measure})]).values()
 
     assert points == {f"eval/{FD}-50": 2.0, f"eval/{FD}-50_error": 0.25, f"eval/{FD}-50_min": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("curve", "of_checkpoints", "best_where_lowest"),
+    [
+        ("eval/KD-ENL0-1k", True, True),
+        ("eval-sampler.steps-40/FID-50k_min", True, True),
+        ("eval/KD-ENL0-1k_error", True, False),
+        ("eval/loss_at_held_out", True, True),
+        ("eval/recall-1k", True, False),
+        ("eval-classes-8/coverage-1k", True, False),
+        ("loss/dsm", False, True),
+        ("dsm_by_sigma/0.1-0.3", False, True),
+        ("throughput/images_per_second", False, False),
+        ("evaluated", False, False),
+    ],
+)
+def test_a_curve_says_by_its_name_what_it_is_of_and_what_is_best(
+    curve: str, of_checkpoints: bool, best_where_lowest: bool
+) -> None:
+    assert (is_of_checkpoints(curve), is_best_where_lowest(curve)) == (of_checkpoints, best_where_lowest)

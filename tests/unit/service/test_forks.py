@@ -116,10 +116,18 @@ def curve(values: dict[int, float | None]) -> list[Point]:
 def test_the_best_checkpoint_is_where_the_curve_was_lowest_when_it_was_made() -> None:
     falling_then_rising = curve({50: 0.9, 150: 0.2, 250: 0.5})
 
-    assert lowest([100, 200, 300], falling_then_rising) == 200
-    assert lowest([100, 300], falling_then_rising) == 300
+    assert lowest([100, 200, 300], falling_then_rising, is_of_checkpoints=False) == 200
+    assert lowest([100, 300], falling_then_rising, is_of_checkpoints=False) == 300
+
+
+def test_of_what_was_measured_of_checkpoints_each_has_its_own_value_or_none() -> None:
+    distances = curve({100: 0.9, 200: 0.2, 300: None, 400: 0.5})
+
+    assert lowest([100, 200, 250, 300, 400], distances, is_of_checkpoints=True) == 200
+    assert lowest([100, 250, 400], distances, is_of_checkpoints=True) == 400
+    assert lowest([250, 300], distances, is_of_checkpoints=True) is None
 
 
 def test_a_curve_without_numbers_at_any_checkpoint_has_no_best() -> None:
-    assert lowest([100, 200], curve({150: None, 250: 0.1})) is None
-    assert lowest([], curve({50: 0.1})) is None
+    assert lowest([100, 200], curve({150: None, 250: 0.1}), is_of_checkpoints=False) is None
+    assert lowest([], curve({50: 0.1}), is_of_checkpoints=False) is None
