@@ -19,7 +19,7 @@ from service.cli.id_prefixes import whole_digest
 from service.cli.inheritance import STUDY_REQUEST
 from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.output import say
-from service.cli.submission import submit_and_report, warn
+from service.cli.submission import create, submit_and_report
 from service.client import Client, Gone
 from service.client.documents import understood
 from service.client.jobs import JobOptions
@@ -157,7 +157,7 @@ class _Study:
         return job
 
     def _created(self, request: JobCreate) -> Job:
-        """Of two that look at the same time one makes it, unless both had to send something."""
+        """Once the files that it names are sent."""
         spec, evaluations = sending.spec_sent(self._client, request.spec), request.evaluations
         options = JobOptions(
             name=request.name,
@@ -165,22 +165,10 @@ class _Study:
             evaluations=evaluations and sending.evaluations_sent(self._client, evaluations),
             control=request.control,
         )
-        sent = request.model_copy(update={"spec": spec, "evaluations": options["evaluations"]})
-        warn(self._client, spec, options)
-        return self._created_once(spec, options, f"study-{_digest(sent)}")
-
-    def _created_once(self, spec: AnySpec, options: JobOptions, first_key: str) -> Job:
-        """A key that the service knows is answered as then; if that job was deleted since, a new one follows it."""
-        key = first_key
-        while True:
-            job = self._client.jobs.create(spec, **options, idempotency_key=key)
-            try:
-                return self._client.jobs.retrieve(job.id)
-            except Gone:
-                key = f"{first_key}-{job.id}"
+        return create(self._client, spec, options)
 
     def _begun(self, labels: Mapping[str, str]) -> Job | None:
-        """The job of an earlier time; the service forgets an Idempotency-Key long before a training is over."""
+        """The job of an earlier time."""
         found = (self._client.jobs.list(labels=labels, archived=archived) for archived in (None, True))
         return next((job for job in chain(*found) if CONTROL_OF not in job.labels), None)
 

@@ -10,6 +10,7 @@ from service.cli.errors import CommandFailed
 from service.cli.options import (
     AsJson,
     Changes,
+    DryRun,
     EvaluateEvery,
     EvaluateList,
     JobName,
@@ -18,11 +19,14 @@ from service.cli.options import (
     Name,
     NoEvaluations,
     Urgency,
+    Watch,
     on_service,
 )
 from service.cli.output import tell
+from service.cli.submission import report, warn
 from service.client import Client
 from service.client.jobs import ForkOptions
+from service.jobs.views import EvaluateEach, Fork, Job
 
 
 @on_service
@@ -39,23 +43,42 @@ def fork(
     evaluate_every: EvaluateEvery = None,
     evaluate: EvaluateList = [],
     no_evaluations: NoEvaluations = False,
+    dry_run: DryRun = False,
+    watch: Watch = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a job from a checkpoint of another, with changes.
 
-    Without --at or --best, from the newest. The network and its averages stay as they are. It is evaluated as the other
-    is, unless told otherwise. Of a job without a checkpoint, `cdm submit --like` makes another.
+    Without --at or --best, from the newest. The network and its averages stay as they are. It has the labels of the
+    other and is evaluated as that is, unless told otherwise; --label KEY- leaves a label out. Of a job without a
+    checkpoint, `cdm submit --like` makes another.
     """
     if at is not None and best is not None:
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
     parent = find(client, job, kind="train")
-    options: ForkOptions = values.job_options(name, label, priority, max_runtime)
+    options: ForkOptions = values.job_options(name, (), priority, max_runtime)
+    options["labels"] = inheritance.labels(parent, label)
     evaluations = inheritance.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
     if evaluations != parent.evaluations:
-        options["evaluations"] = evaluations and sending.evaluations_sent(client, evaluations)
-    overrides = sending.document_sent(client, documents.overrides(parent.spec, changes))
-    forked = client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)
-    new = forked.job
-    where = f" at {new.parent.images_seen:,} images" if new.parent else ""
-    words = f"forked {new.id} from {parent.id}{where}, with these changes:\n{details.changes(forked.changes)}"
-    tell(forked, words, as_json=as_json)
+        options["evaluations"] = evaluations
+    overrides = documents.overrides(parent.spec, changes)
+    if dry_run:
+        plan = client.jobs.plan_fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)
+        tell(plan, details.plan(plan), as_json=as_json)
+        return
+    forked = _forked(client, parent, at, best, overrides, options)
+    where = f" at {forked.job.parent.images_seen:,} images" if forked.job.parent else ""
+    changed = f"with these changes:\n{details.changes(forked.changes)}"
+    done = f"forked {forked.job.id} from {parent.id}{where}"
+    report(client, forked.job, done, changed, answer=forked, watch=watch, as_json=as_json)
+
+
+def _forked(
+    client: Client, parent: Job, at: int | None, best: str | None, overrides: documents.Document, options: ForkOptions
+) -> Fork:
+    """Once the files that it names are sent, and it is said what whoever asks for it may want to know first."""
+    if isinstance(evaluations := options.get("evaluations"), EvaluateEach):
+        options["evaluations"] = sending.evaluations_sent(client, evaluations)
+    overrides = sending.document_sent(client, overrides)
+    warn(client.jobs.plan_fork(parent.id, images_seen=at, best=best, overrides=overrides, **options))
+    return client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)

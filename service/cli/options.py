@@ -65,6 +65,7 @@ NoEvaluations = Annotated[
     bool, typer.Option("--no-evaluations", help="Take over no evaluations of the job that this one comes from.")
 ]
 AllProjects = Annotated[bool, typer.Option("--all-projects", help="For admins: those of all projects.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]
 MaxRuntime = Annotated[
     str | None, typer.Option(metavar="2h30m", help="It is ended after that; a short job may fill a gap in the queue.")

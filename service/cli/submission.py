@@ -15,6 +15,7 @@ from service.cli.id_prefixes import whole_digest
 from service.cli.options import (
     AsJson,
     Changes,
+    DryRun,
     EvaluateEvery,
     EvaluateList,
     Home,
@@ -32,7 +33,8 @@ from service.cli.output import remark, say, tell
 from service.client import Client
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
-from service.jobs.views import EvaluateEach, Job
+from service.jobs.planning_views import Plan
+from service.jobs.views import EvaluateEach, Fork, Job
 from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
 
@@ -66,7 +68,7 @@ def submit(
         Literal["edm"] | None,
         typer.Option(help="Also train without the consistency term, and compare the two by their evaluations."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")] = False,
+    dry_run: DryRun = False,
     watch: Watch = False,
     url: Url = None,
     key: Key = None,
@@ -140,19 +142,29 @@ def _document(source: str | None, before: Job | None) -> documents.Document:
 
 def submit_and_report(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
     """Submit a job, and say how to follow it, or do."""
-    warn(client, spec, options)
-    job = client.jobs.create(spec, **options)
+    job = create(client, spec, options)
+    control = f", and its control {job.control_job_id}" if job.control_job_id else ""
+    report(client, job, f"submitted {job.id}{control}", answer=job, watch=watch, as_json=as_json)
+
+
+def report(client: Client, job: Job, done: str, *details: str, answer: Job | Fork, watch: bool, as_json: bool) -> None:
+    """Say that a job was made, and how to follow it, or do."""
     if watch:
-        say(f"submitted {job.id}", as_json=as_json)
+        say("\n".join((done, *details)), as_json=as_json)
         watching.to_the_end(client, job.id, as_json=as_json)
     else:
-        tell(job, f"submitted {job.id}: follow it with {command(f'watch {job.id}')}", as_json=as_json)
+        follow = f"{done}: follow it with {command(f'watch {job.id}')}"
+        tell(answer, "\n".join((follow, *details)), as_json=as_json)
 
 
-def warn(client: Client, spec: AnySpec, options: JobOptions) -> None:
-    """Say what whoever submits this may want to know first."""
-    alone: JobOptions = {**options, "control": None}
-    for warning in client.jobs.plan(spec, **alone).warnings:
+def create(client: Client, spec: AnySpec, options: JobOptions) -> Job:
+    """Submit a job, once it is said what whoever does may want to know first."""
+    warn(client.jobs.plan(spec, **{**options, "control": None}))
+    return client.jobs.create(spec, **options)
+
+
+def warn(plan: Plan) -> None:
+    for warning in plan.warnings:
         remark(f"warning: {warning}")
 
 

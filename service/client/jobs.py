@@ -165,9 +165,21 @@ class Jobs(JobResults):
         The checkpoint is the newest, or the newest at or below `images_seen`, or that where the curve `best` is lowest.
         `overrides` is merged into the parent's document.
         """
-        source = {"images_seen": images_seen, "best": best}
-        document = {"source": source, "overrides": dict(overrides or {}), **_in_json(options)}
+        document = _fork_request(images_seen, best, overrides, options)
         return self._connection.post(Fork, path_to("jobs", job_id, "fork"), document, idempotency_key=idempotency_key)
+
+    def plan_fork(
+        self,
+        job_id: str,
+        *,
+        images_seen: int | None = None,
+        best: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **options: Unpack[ForkOptions],
+    ) -> Plan:
+        """What would become of such a fork if it were submitted now; nothing is written down."""
+        document = _fork_request(images_seen, best, overrides, options)
+        return self._connection.post(Plan, path_to("jobs", job_id, "fork"), document, dry_run=True)
 
     def delete(self, job_id: str, *, purge: Sequence[str] = ()) -> None:
         """Remove a job that has ended. What `purge` names of what it left is removed, too, for ever.
@@ -229,6 +241,13 @@ class Jobs(JobResults):
 def _request(spec: Spec, options: JobOptions) -> dict[str, Any]:
     document = dict(spec) if isinstance(spec, Mapping) else as_json(spec)
     return {"spec": document, **_in_json(options)}
+
+
+def _fork_request(
+    images_seen: int | None, best: str | None, overrides: Mapping[str, Any] | None, options: ForkOptions
+) -> dict[str, Any]:
+    source = {"images_seen": images_seen, "best": best}
+    return {"source": source, "overrides": dict(overrides or {}), **_in_json(options)}
 
 
 def _in_json(options: ForkOptions) -> dict[str, Any]:

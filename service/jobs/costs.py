@@ -23,7 +23,7 @@ def cost_key(spec: AnySpec) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def estimate(spec: AnySpec, like: Sequence[JobRecord]) -> Estimate:
+def estimate(spec: AnySpec, like: Sequence[JobRecord], *, from_images: int = 0) -> Estimate:
     """From the latest jobs that cost the same; figures of one kind of device are not mixed with another's."""
     seen = [job.progress for job in like if job.progress and job.progress.images_per_second]
     device = seen[0].device if seen else None
@@ -36,7 +36,7 @@ def estimate(spec: AnySpec, like: Sequence[JobRecord]) -> Estimate:
     count = "1 like job" if len(runs) == 1 else f"the latest {len(runs)} like jobs"
     return Estimate(
         images_per_second=rate,
-        seconds=spec.total_images / rate if spec.total_images else None,
+        seconds=(spec.total_images - from_images) / rate if spec.total_images else None,
         peak_memory_bytes=max(memory, default=None),
         basis=f"{count}, {spec.compute.workers} x {device or 'unknown device'}; start-up and checkpoints not counted",
     )

@@ -37,6 +37,7 @@ _CHANGE = [Depends(documented_if_match)]
 _FOUND = (JobNotFound, JobGone)
 _TAGGED = sent(200, "ETag")
 _CREATED = sent(201, "ETag", "Location")
+DryRun = Annotated[bool, Query(description="Say what would come of it; write nothing down")]
 _VERB = _TAGGED | documented(*_FOUND, StateConflict, PreconditionFailed, *EVERY_POST)
 
 
@@ -60,13 +61,16 @@ async def create_job(
     show: Show,
     reserved: ReservedUlid,
     request: Request,
-    dry_run: Annotated[bool, Query(description="Say what would come of it; write nothing down")] = False,
+    dry_run: DryRun = False,
 ) -> Job | Response:
     if dry_run:
         request.state.nothing_done = True
-        plan = await jobs.plan(body, origin=origin)
-        return Response(plan.model_dump_json(), media_type="application/json")
+        return _planned(await jobs.plan(body, origin=origin))
     return show.created(await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}"))
+
+
+def _planned(plan: Plan) -> Response:
+    return Response(plan.model_dump_json(), media_type="application/json")
 
 
 @router.get("/jobs", summary="List jobs, newest first")
@@ -199,9 +203,11 @@ async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
 @router.post(
     "/jobs/{job_id}/fork",
     status_code=201,
-    summary="Start a new job from a checkpoint of this one, with changes",
+    response_model=Fork,
+    summary="Start a new job from a checkpoint of this one, with changes, or plan it with dry_run",
     dependencies=_POST,
-    responses=_CREATED
+    responses={200: {"model": Plan, "description": "With dry_run"}}
+    | _CREATED
     | documented(
         *(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST),
         *(StorageUnavailable, MetricsUnavailable),
@@ -215,7 +221,12 @@ async def fork_job(
     _: Writer,
     show: Show,
     reserved: ReservedUlid,
-) -> Fork:
+    request: Request,
+    dry_run: DryRun = False,
+) -> Fork | Response:
+    if dry_run:
+        request.state.nothing_done = True
+        return _planned(await jobs.plan_fork(job_id, body, origin=origin))
     record, changes = await jobs.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
     return Fork(job=show.created(record), changes=changes)
 

@@ -100,9 +100,22 @@ class Submission:
         """What would become of a job; nothing is written down."""
         request = await self._with_priority(request, project=origin.project)
         spec = (await self._resolved(request, project=origin.project)).spec
-        job = self._new_job(request, spec, origin, job_id=None)
+        return await self._planned(self._new_job(request, spec, origin, job_id=None), request, spec)
+
+    async def plan_fork(self, job_id: str, request: ForkCreate, *, origin: Origin) -> Plan:
+        """What would become of a fork; nothing is written down."""
+        parent = await self.find(job_id, project=origin.project)
+        verbs.require(parent, "fork")
+        request = await self._with_priority(request, project=origin.project)
+        source = await self._fork_origin(parent, request.source, None)
+        create, _ = await self._fork_request(parent, request, source)
+        job = self._forked_job(create, source, origin, job_id=None)
+        return await self._planned(job, create, create.spec)
+
+    async def _planned(self, job: JobRecord, request: JobCreate, spec: AnySpec) -> Plan:
         _require_short(job)
-        expected = estimate(spec, await self.store.like(job.cost_key or ""))
+        like = await self.store.like(job.cost_key or "")
+        expected = estimate(spec, like, from_images=job.evaluated_images)
         return Plan(
             spec=spec,
             spec_sha256=job.spec_sha256,
@@ -122,20 +135,8 @@ class Submission:
             return made, forks.changes(before, forks.read_spec(made))
         request = await self._with_priority(request, project=origin.project)
         source = await self._fork_origin(parent, request.source, new_job_id)
-        spec = forks.forked_spec(before, request.overrides, images_seen=source.images_seen)
-        create = forks.forked_request(request, spec, of=parent)
-        # It starts from a checkpoint: what weights that once began from is on record, and nobody reads them again.
-        read = create.model_copy(update={"spec": spec.model_copy(update={"initial_weights": None})})
-        try:
-            resolved = await self._resolved(read, project=origin.project)
-        except InvalidRequest as error:
-            raise forks.explained(error, request) from None
-        job = replace(
-            self._new_job(create, spec, origin, job_id=new_job_id),
-            parent_job_id=parent.id,
-            parent_images=source.images_seen,
-            evaluated_images=source.images_seen,
-        )
+        create, resolved = await self._fork_request(parent, request, source)
+        job = self._forked_job(create, source, origin, job_id=new_job_id)
         _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         await self._keep(source)
@@ -147,7 +148,30 @@ class Submission:
 
         created = await self._create(job, origin, inside=from_what_stays)
         log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=source.images_seen)
-        return created, forks.changes(before, spec)
+        return created, forks.changes(before, forks.read_spec(job))
+
+    async def _fork_request(
+        self, parent: JobRecord, request: ForkCreate, source: contract.CheckpointRef
+    ) -> tuple[JobCreate, ResolvedSpec]:
+        """The request for the job that a fork is, and what that refers to."""
+        spec = forks.forked_spec(forks.read_spec(parent), request.overrides, images_seen=source.images_seen)
+        create = forks.forked_request(request, spec, of=parent)
+        # It starts from a checkpoint: what weights that once began from is on record, and nobody reads them again.
+        read = create.model_copy(update={"spec": spec.model_copy(update={"initial_weights": None})})
+        try:
+            return create, await self._resolved(read, project=parent.project)
+        except InvalidRequest as error:
+            raise forks.explained(error, request) from None
+
+    def _forked_job(
+        self, create: JobCreate, source: contract.CheckpointRef, origin: Origin, *, job_id: str | None
+    ) -> JobRecord:
+        return replace(
+            self._new_job(create, create.spec, origin, job_id=job_id),
+            parent_job_id=source.job_id,
+            parent_images=source.images_seen,
+            evaluated_images=source.images_seen,
+        )
 
     async def find(self, job_id: str, *, project: str) -> JobRecord:
         """Raises JobNotFound, or JobGone if it was deleted."""

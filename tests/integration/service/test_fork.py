@@ -61,6 +61,18 @@ async def test_a_fork_can_start_from_an_earlier_checkpoint(plane: Plane, at: int
     assert origin_of(plane, child)[1] == expected
 
 
+async def test_a_plan_of_a_fork_counts_what_is_left_and_writes_nothing_down(plane: Plane) -> None:
+    parent = await with_checkpoints(plane)
+    plane.worker(parent).progress(at=plane.clock(), images_seen=200)
+    await plane.settle()
+
+    plan = await plane.service.plan_fork(parent, ForkCreate(), origin=ORIGIN)
+
+    assert plan.estimate.seconds == (320 - 200) / 10
+    assert any(parent in warning for warning in plan.warnings)
+    assert await plane.jobs.queue(limit=10) == []
+
+
 async def test_a_fork_can_start_from_the_checkpoint_where_a_curve_is_lowest(plane: Plane) -> None:
     parent = await with_checkpoints(plane)
     plane.mlflow.curves["loss/dsm"] = {90: 0.4, 150: 0.2, 190: 0.3}

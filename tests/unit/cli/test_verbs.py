@@ -3,9 +3,12 @@
 import io
 import sys
 from datetime import UTC, datetime
+from threading import Thread
 
 import pytest
 
+from service.cli.inheritance import STUDY_REQUEST
+from service.cluster.base import Resources
 from service.jobs.views import EvaluateEach, Fork, JobState
 from tests.support import served
 from tests.support.command import Command
@@ -171,13 +174,51 @@ def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> Non
     assert early.code == 1
     assert "it has ended without any" in early.err
     assert forked.out.splitlines() == [
-        f"forked {child.id} from {parent} at 160 images, with these changes:",
+        f"forked {child.id} from {parent} at 160 images: follow it with `cdm watch {child.id}`",
+        "with these changes:",
         "  optimizer.learning_rate: 0.001 -> 0.0001",
     ]
     assert (child.labels, child.parent and child.parent.job_id) == ({"try": "2"}, parent)
     assert f"{parent} at 160 images" in service.cdm("show", child.id).out
     assert "network: a checkpoint can only go on with the same" in _fork_of_the_network(service, parent)
     assert "give one of them" in service.cdm("fork", parent, "--at", "1", "--best", "loss/dsm").err
+
+
+def test_a_fork_has_the_labels_of_its_parent_with_what_is_said_otherwise(service: Service) -> None:
+    parent = service.ended("--label", "sweep=rate", "--label", "rate=1", "--label", f"{STUDY_REQUEST}=c0ffee")
+    service.checkpoint(parent, 160)
+
+    fork = service.cdm("fork", parent, "--label", "rate-", "--label", "try=2", "--json").document["job"]
+
+    assert fork["labels"] == {"sweep": "rate", "try": "2"}
+
+
+def test_a_fork_is_planned_warned_of_and_followed_as_what_is_submitted(service: Service) -> None:
+    parent = service.ended()
+    none_yet = service.cdm("fork", parent, "--dry-run")
+    service.checkpoint(parent, 160)
+    service.cluster.total = Resources(cpus=2.0, gpus=0.0)
+    on_gpus = ("--set", "compute.accelerator=gpu")
+
+    planned = service.cdm("fork", parent, "--dry-run", *on_gpus)
+    jobs = list(service.client.jobs.list())
+    forked = service.cdm("fork", parent, *on_gpus)
+    new = next(service.client.jobs.list())
+    ending = Thread(target=lambda: service.client.jobs.cancel(new_job(service, new.id)))
+    ending.start()
+    watched = service.cdm("fork", parent, "--watch", *on_gpus)
+    ending.join()
+
+    assert "it has ended without any" in none_yet.err
+    assert "it needs 2 gpu workers" in planned.out
+    assert [job.id for job in jobs] == [parent]
+    assert forked.err.startswith("warning: it needs 2 gpu workers, and all nodes together have room for 0")
+    assert watched.code == 3
+
+
+def new_job(service: Service, before: str) -> str:
+    """The id of the newest, once it is another."""
+    return wait_until(lambda: (newest := next(service.client.jobs.list()).id) != before and newest)
 
 
 def test_a_fork_is_evaluated_as_its_parent_with_what_is_said_otherwise(service: Service) -> None:
