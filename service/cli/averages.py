@@ -10,7 +10,7 @@ from service.cli.connection import connected, find_training, state_of
 from service.cli.copies import copied
 from service.cli.errors import CommandFailed
 from service.cli.modules import lines_of_module, require_pytorch, run_module
-from service.cli.options import Home, JobName, Key, Project, Url, on_service
+from service.cli.options import At, Home, JobName, Key, Project, Url, on_service
 from service.cli.text import first_checkpoint
 from service.client import Client
 from service.embedded.parts import inherited_environment
@@ -27,7 +27,10 @@ def average(
     job: JobName,
     relative_width: Annotated[float, typer.Option("--relative-width", help="Of the average, above 0, below 0.28.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="Where to write it.")],
-    images: Annotated[int | None, typer.Option("--images", help="Images seen; default: last checkpoint.")] = None,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="IMAGES", help="Images seen, best at a checkpoint; default: those of the newest."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
 ) -> None:
     """Rebuild a moving average of another width.
@@ -36,7 +39,7 @@ def average(
     take room in the temporary folder ($TMPDIR).
     """
     options = ["--relative-width", str(relative_width), "--output", str(output)]
-    options += () if images is None else ("--images", str(images))
+    options += () if at is None else ("--at", str(at))
     options += ("--force",) if force else ()
     found, checkpoints = _trained(client, job)
     with copied(client, found, checkpoints) as copy:
@@ -47,7 +50,7 @@ def average(
 def export(
     job: JobName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Empty, or not there yet.")],
-    at: Annotated[int | None, typer.Option("--at", metavar="IMAGES", help="The checkpoint; default: newest.")] = None,
+    at: At = None,
     average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
     register: Annotated[
         str | None,
@@ -68,7 +71,7 @@ def export(
     draw from it without a service.
     """
     options = ["--output", str(output)]
-    options += () if at is None else ("--images", str(at))
+    options += () if at is None else ("--at", str(at))
     options += () if average is None else ("--average", average)
     environment = _stack_environment(home) if register and not url else None
     with connected(url, key, home, project=project) as client:

@@ -8,13 +8,12 @@ import typer
 from service.cli import completion, documents, sending, values
 from service.cli.connection import find_training
 from service.cli.id_prefixes import whole_digest
-from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
+from service.cli.options import AsJson, At, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import submit_and_report
 from service.client import Client
 from workers.contract.evaluation import FEWEST_IMAGES
 from workers.contract.sampling import MOST_PASS_IMAGES
 
-At = Annotated[int | None, typer.Option("--at", metavar="IMAGES", min=1, help="The checkpoint there; default: newest.")]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -26,7 +25,9 @@ Weights = Annotated[
 TrainingName = Annotated[
     str | None,
     typer.Argument(
-        metavar="JOB", help="A job's id, the beginning of one, or `latest`.", autocompletion=completion.job_ids
+        metavar="JOB",
+        help="A job's id, the beginning of one, its name, or `latest`.",
+        autocompletion=completion.job_ids,
     ),
 ]
 Average = Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network; default: as sample grids.")]

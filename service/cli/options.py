@@ -34,7 +34,8 @@ JobName = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="A job's id, the beginning of one, or `latest`: the newest that was submitted, not what follows another.",
+        help="A job's id, the beginning of one, its name if no other has that, or `latest`: the newest that was "
+        "submitted, not what follows another.",
         autocompletion=completion.job_ids,
     ),
 ]
@@ -65,6 +66,7 @@ NoEvaluations = Annotated[
     bool, typer.Option("--no-evaluations", help="Take over no evaluations of the job that this one comes from.")
 ]
 AllProjects = Annotated[bool, typer.Option("--all-projects", help="For admins: those of all projects.")]
+At = Annotated[int | None, typer.Option("--at", metavar="IMAGES", min=1, help="The checkpoint there; default: newest.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]
 MaxRuntime = Annotated[

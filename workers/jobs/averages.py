@@ -73,7 +73,7 @@ def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reco
         raise UsageError(f"{job.job_id} has no checkpoints yet: the first comes {first}")
     last = stored[-1].profile.images_seen
     if images_seen is not None and not 0 < images_seen <= last:
-        raise UsageError(f"--images: {images_seen} is out of range, the last checkpoint is at {last}")
+        raise UsageError(f"--at: {images_seen} is out of range, the last checkpoint is at {last}")
     wanted = Profile(power_exponent(relative_width), images_seen or last)
     found = combination([each.profile for each in stored], wanted)
     return Reconstruction(stored, wanted, relative_width, found)

@@ -51,7 +51,7 @@ def main() -> int:
     arguments = _arguments()
     try:
         job = job_in(arguments.job)
-        wanted = CheckpointSource(job_id=job.job_id, images_seen=arguments.images, average=arguments.average)
+        wanted = CheckpointSource(job_id=job.job_id, images_seen=arguments.at, average=arguments.average)
         if arguments.register and not os.environ.get("MLFLOW_TRACKING_URI"):
             raise UsageError("--register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is")
         choice = chosen(job, wanted, arguments.output)
@@ -281,7 +281,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers.jobs.export", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("job", metavar="JOB", help="<store>/jobs/<id>, the folder of a job in a store")
-    parser.add_argument("--images", type=int, metavar="N", help="of the checkpoint; default: the last")
+    parser.add_argument("--at", type=int, metavar="IMAGES", help="of the checkpoint; default: the last")
     parser.add_argument("--average", metavar="NAME", help="ema, ema-0.050 by its width, or network; default: the first")
     parser.add_argument("--register", metavar="NAME", help="also as a version of this model in MLflow's registry")
     parser.add_argument(

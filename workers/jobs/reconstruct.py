@@ -26,7 +26,7 @@ def main() -> int:
     try:
         refuse_output(output, force=arguments.force)
         job = job_in(arguments.job)
-        plan = planned(job, relative_width=arguments.relative_width, images_seen=arguments.images)
+        plan = planned(job, relative_width=arguments.relative_width, images_seen=arguments.at)
         if arguments.plan:
             sys.stdout.writelines(f"{stored.key}\n" for _, stored in plan.parts)
             return 0
@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("job", metavar="JOB", help="<store>/jobs/<id>, the folder of a job in a store")
     parser.add_argument("--relative-width", type=float, required=True, metavar="WIDTH", help=f"above 0, below {WIDEST}")
-    parser.add_argument("--images", type=int, metavar="N", help="images seen; default: those of the last checkpoint")
+    parser.add_argument("--at", type=int, metavar="IMAGES", help="images seen; default: those of the last checkpoint")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a safetensors file")
     parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
     parser.add_argument("--plan", action="store_true", help="only say the keys of what is read; write nothing")
@@ -63,7 +63,7 @@ def _mend(plan: Reconstruction) -> str:
     times = sorted({stored.profile.images_seen for stored in plan.stored})
     if plan.wanted.images_seen not in times:
         nearest = min(times, key=lambda time: abs(time - plan.wanted.images_seen))
-        return f"there is no checkpoint at {plan.wanted.images_seen} images; the nearest is --images {nearest}"
+        return f"there is no checkpoint at {plan.wanted.images_seen} images; the nearest is --at {nearest}"
     return (
         f"too few checkpoints ({len(times)}) for this width; choose one nearer to those of the job, or save more often"
     )

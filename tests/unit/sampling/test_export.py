@@ -202,7 +202,7 @@ def test_a_plan_says_which_object_has_the_weights_and_writes_nothing(
     gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = f"memory://{gallery.name}/jobs/{TRAINED}"
-    arguments = [place, "--images", "80", "--average", "ema-0.100", "--output", str(tmp_path / "out"), "--plan"]
+    arguments = [place, "--at", "80", "--average", "ema-0.100", "--output", str(tmp_path / "out"), "--plan"]
     monkeypatch.setattr("sys.argv", ["export", *arguments])
 
     code = main()

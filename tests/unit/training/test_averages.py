@@ -69,7 +69,7 @@ def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "checkpoint"), [(("--relative-width", "0.1"), -1), (("--relative-width", "0.1", "--images", "96"), 2)]
+    ("arguments", "checkpoint"), [(("--relative-width", "0.1"), -1), (("--relative-width", "0.1", "--at", "96"), 2)]
 )
 def test_a_kept_average_is_rebuilt_as_it_was(
     finished: LocalStore, rebuild: Rebuild, tmp_path: Path, arguments: tuple[str, ...], checkpoint: int
@@ -155,7 +155,7 @@ def test_a_plan_names_all_that_is_read_and_writes_nothing(
     ("arguments", "words"),
     [
         (("--relative-width", "0.2"), "too few checkpoints (5) for this width"),
-        (("--relative-width", "0.1", "--images", "150"), "no checkpoint at 150 images; the nearest is --images 160"),
+        (("--relative-width", "0.1", "--at", "150"), "no checkpoint at 150 images; the nearest is --at 160"),
     ],
 )
 def test_a_poor_reconstruction_says_so_and_how_to_better_it(
@@ -174,11 +174,11 @@ def test_a_poor_reconstruction_says_so_and_how_to_better_it(
         (("--relative-width", "0.28"), {}, "--relative-width: 0.28 is out of range, must lie between 0 and 0.28"),
         (("--relative-width", "nan"), {}, "--relative-width: nan is out of range"),
         (
-            ("--relative-width", "0.1", "--images", "161"),
+            ("--relative-width", "0.1", "--at", "161"),
             {},
-            "--images: 161 is out of range, the last checkpoint is at",
+            "--at: 161 is out of range, the last checkpoint is at",
         ),
-        (("--relative-width", "0.1", "--images", "0"), {}, "--images: 0 is out of range"),
+        (("--relative-width", "0.1", "--at", "0"), {}, "--at: 0 is out of range"),
         (("--relative-width", "0.1"), {"job": "job_2"}, "cannot read the spec: jobs/job_2/spec.json"),
         (("--relative-width", "0.1"), {"job": "job_1/checkpoints"}, ".*/checkpoints is not the folder of a job"),
         (
