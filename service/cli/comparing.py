@@ -12,21 +12,32 @@ from typing import Annotated, Literal, cast
 import typer
 
 from service.cli import documents, results, sending, text, values, watching
-from service.cli.connection import find
+from service.cli.connection import find, find_comparison
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.id_prefixes import whole_digest
 from service.cli.inheritance import STUDY_REQUEST
-from service.cli.options import AsJson, Changes, JobName, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
+from service.cli.options import (
+    AsJson,
+    Changes,
+    EvaluateEvery,
+    EvaluateList,
+    JobName,
+    LabelList,
+    MaxRuntime,
+    Name,
+    Urgency,
+    Watch,
+    on_service,
+)
 from service.cli.output import say
 from service.cli.submission import create, submit_and_report
 from service.client import Client, Gone
 from service.client.documents import understood
 from service.client.jobs import JobOptions
-from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
+from service.jobs.views import CONTROL_OF, OF_JOB, EvaluateEach, Job, JobCreate, JobState
 from service.web.views import PLAIN_TEXT
 from workers.contract.data import BuiltinDataset, ImportedDataset
-from workers.contract.evaluation import FEWEST_IMAGES
 from workers.contract.importing import ImportReport, ImportSpec
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import RESULT
@@ -63,18 +74,8 @@ def study(
     client: Client,
     source: Annotated[str, typer.Argument(metavar="PRESET_OR_FILE", help="A training with a consistency term.")],
     name: Annotated[str, typer.Option(help="Of the study; the same name goes on with it.")] = "study",
-    every: Annotated[
-        int | None, typer.Option(min=1, help="Images between evaluations; default: as checkpoints.")
-    ] = None,
-    images: Annotated[int, typer.Option("--images", "-n", min=FEWEST_IMAGES, help="Drawn for each distance.")] = 1000,
-    repeats: Annotated[int, typer.Option(min=1, help="Blocks of so many images.")] = 1,
-    drift: Annotated[int, typer.Option(min=0, help="Images that consistency is measured on; 0: none.")] = 256,
-    features: Annotated[
-        str | None,
-        typer.Option(
-            metavar="YAML", help="For FID: '{kind: inception, weights: FILE, sha256: DIGEST}'; default: of the package."
-        ),
-    ] = None,
+    evaluate_every: EvaluateEvery = None,
+    evaluate: EvaluateList = [],
     changes: Changes = [],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
     as_json: AsJson = False,
@@ -88,10 +89,8 @@ def study(
     spec = documents.load(source, changes, whole=partial(whole_digest, client))
     if not isinstance(spec, TrainSpec) or spec.objective.consistency is None:
         raise CommandFailed(f"{source}: a study takes a training with objective.consistency")
-    fields = {"every_images": every, "num_images": images, "repeats": repeats, "drift_images": drift}
-    if features is not None:
-        fields["features"] = documents.features(features)
-    evaluations = documents.evaluations(fields)
+    fields = {"every_images": evaluate_every}
+    evaluations = documents.evaluations(fields, evaluate, whole=partial(whole_digest, client))
     with documents.named():  # before images are imported
         JobCreate(spec=spec, evaluations=evaluations, control="edm")
     try:
@@ -223,8 +222,4 @@ class _Study:
 
     def comparison(self, trained: Job) -> Job:
         """With its control, once it is submitted."""
-
-        def found() -> Job | None:
-            return next(self._client.jobs.list(labels={COMPARES: trained.id}, kind="compare"), None)
-
-        return watching.until(found, what=f"the comparison of {trained.id}")
+        return watching.until(partial(find_comparison, self._client, trained), what=f"the comparison of {trained.id}")

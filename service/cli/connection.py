@@ -1,7 +1,7 @@
 """Which service a command talks to: the one it is told, else the stack of this machine."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,15 @@ from typing import Any
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.id_prefixes import only, with_prefix
-from service.client import AuthenticationFailed, Client, Gone, NotFound, PermissionDenied, ServiceUnreachable
+from service.client import (
+    AuthenticationFailed,
+    Client,
+    Gone,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    ServiceUnreachable,
+)
 from service.embedded.documents import Connection, Keys, Run
 from service.embedded.folder import Folder
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, Job
@@ -84,9 +92,10 @@ def state_of(home: Path | None) -> tuple[Folder, Run, Keys]:
 
 
 def find(client: Client, name: str, *, kind: str | None = None, archived: bool = False) -> Job:
-    """The job with this id, or the only one whose id begins so, or the newest (of this kind) for `latest`.
+    """The job with this id, or the only one whose id begins so or that has this name, or the newest for `latest`.
 
-    The beginning of an id is looked for among archived jobs second. With `archived`, both are of archived jobs alone.
+    Beginnings and names are looked for among archived jobs second. With `archived`, all are of archived jobs alone; the
+    newest is of this `kind`.
     """
     if name == "latest":
         return _newest(client.jobs.list(kind=kind, archived=archived or None), archived=archived)
@@ -94,10 +103,11 @@ def find(client: Client, name: str, *, kind: str | None = None, archived: bool =
         return client.jobs.retrieve(name)
     except Gone:  # a whole id, and it says since when
         raise
-    except NotFound:
-        jobs = [] if archived else _with_prefix(client.jobs.list(), name)
-        jobs = jobs or _with_prefix(client.jobs.list(archived=True), name)
-        return only(jobs, name, what="archived jobs" if archived else "jobs", lists=_listing(archived=archived))
+    except (NotFound, InvalidRequest):  # names may have what ids have not
+        jobs = [] if archived else _known_as(client.jobs.list(), name)
+        jobs = jobs or _known_as(client.jobs.list(archived=True), name)
+        what, how = "archived jobs" if archived else "jobs", "are called" if _is_name(name, jobs) else "begin with"
+        return only(jobs, name, what=what, lists=_listing(archived=archived), how=how)
 
 
 def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
@@ -106,6 +116,11 @@ def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
     if found.spec.kind != "train":
         raise CommandFailed(f"{found.id} is a job of kind {found.spec.kind}: only trainings have checkpoints")
     return found, found.spec
+
+
+def find_comparison(client: Client, training: Job) -> Job | None:
+    """That with its control, once it is submitted."""
+    return next(client.jobs.list(labels={COMPARES: training.id}, kind="compare"), None)
 
 
 def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
@@ -117,8 +132,15 @@ def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
     return newest
 
 
-def _with_prefix(jobs: Iterable[Job], name: str) -> list[Job]:
-    return with_prefix(jobs, name, id_of=lambda job: job.id, mark="job_")
+def _known_as(jobs: Iterable[Job], name: str) -> list[Job]:
+    """By the beginning of their ids, else by their names."""
+    there = list(jobs)
+    found = with_prefix(there, name, id_of=lambda job: job.id, mark="job_")
+    return found or [job for job in there if job.name == name]
+
+
+def _is_name(name: str, jobs: Sequence[Job]) -> bool:
+    return any(job.name == name for job in jobs)
 
 
 def _listing(*, archived: bool) -> str:

@@ -81,7 +81,7 @@ def completed(document: Document, changes: Sequence[str], *, whole: Whole = str)
         return parse_job(document)
 
 
-def evaluations(fields: Document, changes: Sequence[str] = ()) -> EvaluateEach:
+def evaluations(fields: Document, changes: Sequence[str] = (), *, whole: Whole = str) -> EvaluateEach:
     """What is said of evaluations that follow a training: `fields` after `changes`, each `dotted.key=value`.
 
     Raises:
@@ -91,21 +91,9 @@ def evaluations(fields: Document, changes: Sequence[str] = ()) -> EvaluateEach:
     for change in changes:
         _apply(document, change, option="--evaluate")
     _make_paths_absolute(document, Path.cwd())
+    _complete_digests(document, whole)
     with named(under="/evaluations"):
         return EvaluateEach.model_validate(document)
-
-
-def features(text: str) -> Any:
-    """What `--features` says, not checked yet.
-
-    Raises:
-        CommandFailed: it is not YAML.
-    """
-    try:
-        return read_document(text)
-    except ValueError:
-        example = "'{kind: inception, weights: FILE, sha256: DIGEST}'"
-        raise CommandFailed(f"--features {text}: the value is not YAML; write it as {example}") from None
 
 
 @contextmanager

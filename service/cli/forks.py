@@ -1,5 +1,6 @@
 """`cdm fork`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -7,8 +8,10 @@ import typer
 from service.cli import details, documents, inheritance, sending, values
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
+from service.cli.id_prefixes import whole_digest
 from service.cli.options import (
     AsJson,
+    At,
     Changes,
     DryRun,
     EvaluateEvery,
@@ -33,7 +36,7 @@ from service.jobs.views import EvaluateEach, Fork, Job
 def fork(
     client: Client,
     job: JobName,
-    at: Annotated[int | None, typer.Option(metavar="IMAGES", min=1, help="The newest checkpoint up to here.")] = None,
+    at: At = None,
     best: Annotated[str | None, typer.Option(metavar="CURVE", help="The checkpoint where this is lowest.")] = None,
     changes: Changes = [],
     name: Name = None,
@@ -56,9 +59,13 @@ def fork(
     if at is not None and best is not None:
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
     parent = find(client, job, kind="train")
+    if at is not None:
+        _require_checkpoint(client, parent, at)
     options: ForkOptions = values.job_options(name, (), priority, max_runtime)
     options["labels"] = inheritance.labels(parent, label)
-    evaluations = inheritance.evaluations(parent.evaluations, evaluate_every, evaluate, without=no_evaluations)
+    evaluations = inheritance.evaluations(
+        parent.evaluations, evaluate_every, evaluate, without=no_evaluations, whole=partial(whole_digest, client)
+    )
     if evaluations != parent.evaluations:
         options["evaluations"] = evaluations
     overrides = documents.overrides(parent.spec, changes)
@@ -71,6 +78,13 @@ def fork(
     changed = f"with these changes:\n{details.changes(forked.changes)}"
     done = f"forked {forked.job.id} from {parent.id}{where}"
     report(client, forked.job, done, changed, answer=forked, watch=watch, as_json=as_json)
+
+
+def _require_checkpoint(client: Client, parent: Job, at: int) -> None:
+    """The service would take one before it instead; of a job without any it says what to do."""
+    there = [each.images_seen for each in client.jobs.checkpoints(parent.id)]
+    if there and at not in there:
+        raise CommandFailed(f"{parent.id} has no such checkpoint: it has them at {', '.join(map(str, there[-8:]))}")
 
 
 def _forked(

@@ -17,10 +17,10 @@ def with_prefix(rows: Iterable[Row], prefix: str, *, id_of: Callable[[Row], str]
     return [row for row in rows if id_of(row).lower().removeprefix(mark).startswith(start)]
 
 
-def only(found: Sequence[Row], prefix: str, *, what: str, lists: str) -> Row:
+def only(found: Sequence[Row], prefix: str, *, what: str, lists: str, how: str = "begin with") -> Row:
     """Of those that begin so, if there is but one. `lists`: the command that lists all."""
     if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} {what} begin with {prefix}: {command(lists)} lists them")
+        raise CommandFailed(f"{len(found) or 'no'} {what} {how} {prefix}: {command(lists)} lists them")
     return found[0]
 
 

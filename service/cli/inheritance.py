@@ -19,7 +19,7 @@ _OF_THAT_JOB = {OF_JOB, AT_IMAGES, CONTROL_OF, COMPARES, STUDY_REQUEST}  # label
 
 
 def evaluations(
-    before: EvaluateEach | None, every: int | None, changes: Sequence[str], *, without: bool
+    before: EvaluateEach | None, every: int | None, changes: Sequence[str], *, without: bool, whole: documents.Whole
 ) -> EvaluateEach | None:
     """Those of `before` with what `--evaluate-every` and `--evaluate` say of them; None: none.
 
@@ -31,7 +31,7 @@ def evaluations(
     if without:
         raise CommandFailed("--no-evaluations: there are none, so leave out --evaluate-every and --evaluate")
     fields: dict[str, Any] = as_json(before) if before else {}
-    return documents.evaluations(fields if every is None else fields | {"every_images": every}, changes)
+    return documents.evaluations(fields if every is None else fields | {"every_images": every}, changes, whole=whole)
 
 
 def labels(before: Job, changes: Sequence[str]) -> dict[str, str]:

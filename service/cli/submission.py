@@ -1,7 +1,8 @@
 """`cdm submit` and `cdm presets`."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import ExitStack
+from functools import cache
 from typing import Annotated, Literal
 
 import typer
@@ -30,6 +31,7 @@ from service.cli.options import (
     Watch,
 )
 from service.cli.output import remark, say, tell
+from service.cli.text import table
 from service.client import Client
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
@@ -37,6 +39,7 @@ from service.jobs.planning_views import Plan
 from service.jobs.views import EvaluateEach, Fork, Job
 from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
+from workers.contract.spec import TrainSpec
 
 
 def submit(
@@ -83,30 +86,29 @@ def submit(
     --evaluate 'features={kind: inception, weights: FILE, sha256: DIGEST}'. A job again, with changes:
     --like JOB --set compute.microbatch_images=64; with it, --label KEY- leaves a label out.
     """
-    connect = partial(connected, url, key, home, project=project)  # not before it is needed: mistakes are said without
-    before = None
-    if like is not None:
-        with connect() as client:
-            before = find(client, like)
+    with ExitStack() as opened:
+        # Not before it is needed: mistakes are said without a service.
+        client = cache(lambda: opened.enter_context(connected(url, key, home, project=project)))
+        before = None if like is None else find(client(), like)
 
-    def whole(digest: str) -> str:
-        with connect() as client:
-            return whole_digest(client, digest)
+        def whole(digest: str) -> str:
+            return whole_digest(client(), digest)
 
-    spec = documents.completed(_document(source, before), changes, whole=whole)
-    options = values.job_options(name, () if before else label, priority, max_runtime)
-    inherited = before.evaluations if before else None
-    options["evaluations"] = inheritance.evaluations(inherited, evaluate_every, evaluate, without=no_evaluations)
-    if control:
-        _add_control(options, control)
-    if before:
-        _take_over(before, spec, options, label, as_json=as_json)
-    with connect() as client:
+        spec = documents.completed(_document(source, before), changes, whole=whole)
+        options = values.job_options(name, () if before else label, priority, max_runtime)
+        inherited = before.evaluations if before else None
+        options["evaluations"] = inheritance.evaluations(
+            inherited, evaluate_every, evaluate, without=no_evaluations, whole=whole
+        )
+        if control:
+            _add_control(options, control)
+        if before:
+            _take_over(before, spec, options, label, as_json=as_json)
         if dry_run:
-            plan = client.jobs.plan(spec, **options)
+            plan = client().jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
-            _submit_sent(client, spec, options, watch=watch, as_json=as_json)
+            _submit_sent(client(), spec, options, watch=watch, as_json=as_json)
 
 
 def _add_control(options: JobOptions, control: Literal["edm"]) -> None:
@@ -159,7 +161,8 @@ def report(client: Client, job: Job, done: str, *details: str, answer: Job | For
 
 def create(client: Client, spec: AnySpec, options: JobOptions) -> Job:
     """Submit a job, once it is said what whoever does may want to know first."""
-    warn(client.jobs.plan(spec, **{**options, "control": None}))
+    alone: JobOptions = {**options, "control": None}
+    warn(client.jobs.plan(spec, **alone))
     return client.jobs.create(spec, **options)
 
 
@@ -186,5 +189,13 @@ def presets(
     if name:
         tell(specs[name], commented(PRESETS[name]), as_json=as_json)
     else:
-        rows = "\n".join(f"{each}  {spec.duration_images:,} images" for each, spec in PRESETS.items())
-        tell(specs, f"{rows}\n(see one in full with `cdm presets NAME`)", as_json=as_json)
+        head = ("PRESET", "IMAGES", "WORKERS", "LEARNS FROM")
+        rows = ((each, f"{spec.duration_images:,}", *_needs(spec)) for each, spec in PRESETS.items())
+        tell(specs, f"{table([head, *rows])}\n(see one in full with `cdm presets NAME`)", as_json=as_json)
+
+
+def _needs(spec: TrainSpec) -> tuple[str, str]:
+    """Its workers, and where its images are; EDM names a ZIP by their size."""
+    dataset, workers = spec.dataset.model_dump(), f"{spec.compute.workers} {spec.compute.accelerator.upper()}s"
+    resolution = f" at {dataset['resolution']} x {dataset['resolution']}" if dataset.get("resolution") else ""
+    return workers, f"{dataset.get('path') or dataset['name']}{resolution}"

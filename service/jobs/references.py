@@ -9,6 +9,7 @@ from service.errors import InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
+from service.jobs.views import JobCreate
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import DatasetManifest, ImportedDataset
 from workers.contract.document import Problem, read_leniently
@@ -90,7 +91,7 @@ async def _require_images(spec: AnySpec, *, objects: JobObjects) -> None:
     digest = imported_digest(spec)
     pointer = "/spec/held_out" if isinstance(spec, EvaluateSpec) and spec.held_out else "/spec/dataset/digest"
     if digest and not await objects.has_dataset(digest):
-        raise _refused(pointer, f"there is no image set {digest}; an import job says the digest of its own")
+        raise _refused(pointer, _no_image_set(digest))
 
 
 async def _require_own_weights(
@@ -140,6 +141,26 @@ async def _require_fitting(spec: SampleSpec | EvaluateSpec, training: JobRecord,
 
 async def _held_out(spec: EvaluateSpec, objects: JobObjects) -> DatasetManifest | None:
     return await objects.imported(spec.held_out) if spec.held_out else None
+
+
+async def evaluation_problems(request: JobCreate, *, objects: JobObjects) -> list[Problem]:
+    """Why nothing can be measured at the held-out images of the evaluations that are to follow a training."""
+    digest = request.evaluations.held_out if request.evaluations else None
+    if digest is None or not isinstance(request.spec, TrainSpec):
+        return []
+    others = await objects.imported(digest)
+    if others is None:
+        return [Problem("/evaluations/held_out", "not_found", _no_image_set(digest))]
+    dataset = request.spec.dataset
+    seen = await objects.imported(dataset.digest) if isinstance(dataset, ImportedDataset) else None
+    if seen is None:  # what is still to be imported is compared when an evaluation begins
+        return []
+    reason = held_out_problem(others, seen, by_classes=request.spec.network.class_conditional)
+    return [Problem("/evaluations/held_out", "not_comparable", reason)] if reason else []
+
+
+def _no_image_set(digest: str) -> str:
+    return f"there is no image set {digest}; an import job says the digest of its own"
 
 
 async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:

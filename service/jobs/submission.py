@@ -26,7 +26,7 @@ from service.jobs.planning_views import Plan
 from service.jobs.plans import warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
-from service.jobs.references import ResolvedSpec, imported_digest, resolve
+from service.jobs.references import ResolvedSpec, evaluation_problems, imported_digest, resolve
 from service.jobs.store import Inside, JobStore, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
@@ -215,12 +215,13 @@ class Submission:
         problems += await upload_problems(
             request, project=project, uploads=self.uploads, now=self.clock(), held_by=follows
         )
+        problems += await evaluation_problems(request, objects=self.objects)
         try:
             resolved = await resolve(request.spec, project=project, store=self.store, objects=self.objects)
         except InvalidRequest as error:
             raise InvalidRequest(error.detail, problems=[*problems, *error.problems]) from None
         if problems:
-            raise InvalidRequest("the job names files that cannot be used", problems=problems)
+            raise InvalidRequest("the job names files or images that cannot be used", problems=problems)
         return replace(resolved, upload_ids=upload_ids(request))
 
     async def _keep(self, source: contract.CheckpointRef, *, job_id: str | None = None) -> None:

@@ -10,6 +10,7 @@ from service.jobs.lifecycle import JobState
 from service.keys.views import Priority, PriorityField
 from service.web.views import PLAIN_TEXT, Changes, PageOf, View, without_default
 from workers.contract.curves import LOWER_IS_BETTER, is_best_where_lowest
+from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
 from workers.contract.features import Features, Lite0
@@ -88,6 +89,10 @@ class EvaluateEach(Document):
     reference: NamedFile | None = None
     timeline_steps: TimelineSteps = (4, 8, 18)
     drift_images: Annotated[int, Field(ge=0, le=100_000)] = 256
+    held_out: Annotated[
+        Digest | None,
+        Field(description="An imported image set that it does not learn from: loss and gap are measured there, too"),
+    ] = None
     average: Annotated[str | None, Field(description="null: what sample grids are of")] = None
     workers: Annotated[int, Field(gt=0, le=1024, description="Of the kind that the training has")] = 1
     pass_images: Annotated[PassImages | None, Field(description="null: as a worker of the training")] = None

@@ -14,7 +14,7 @@ from tests.support.served import Service
 from tests.support.waiting import wait_until
 from workers.contract.features import FID_SHA256, Inception
 
-STUDY = ("study", "smoke", "--name", "my faces: ä", "--drift", "2")
+STUDY = ("study", "smoke", "--name", "my faces: ä", "--evaluate", "drift_images=2")
 
 
 def failing(service: Service, *arguments: str) -> Answer:
@@ -79,7 +79,7 @@ def test_a_training_beside_itself_is_refused_in_one_line(service: Service) -> No
     assert answer.err == "error: 1 field is wrong: control_job_id: is the same job; name another one\n"
 
 
-@pytest.mark.parametrize("other", [("--images", "2000"), ("--set", "seed=7")])
+@pytest.mark.parametrize("other", [("--evaluate", "num_images=2000"), ("--set", "seed=7")])
 def test_a_name_of_a_study_that_asked_for_something_else_is_refused(service: Service, other: tuple[str, ...]) -> None:
     failing(service)
     (job,) = trainings(service)
@@ -134,18 +134,19 @@ def test_images_are_imported_once_for_both_and_that_is_gone_on_with_as_well(serv
 def test_distances_are_measured_in_features_of_ones_own(service: Service, tmp_path: Path) -> None:
     (tmp_path / "fid.pth").touch()
 
-    failing(service, "--features", f"{{kind: inception, weights: fid.pth, sha256: {FID_SHA256}}}", "--repeats", "3")
+    features = f"features={{kind: inception, weights: fid.pth, sha256: {FID_SHA256}}}"
+    failing(service, "--evaluate", features, "--evaluate", "repeats=3", "--evaluate-every", "160")
 
     (job,) = trainings(service)
     assert job.evaluations
     assert job.evaluations.features == Inception(kind="inception", weights=str(tmp_path / "fid.pth"), sha256=FID_SHA256)
-    assert job.evaluations.repeats == 3
+    assert (job.evaluations.repeats, job.evaluations.every_images) == (3, 160)
 
 
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        ("{kind: ", "--features {kind: : the value is not YAML; write it as '{kind: inception, weights: FILE"),
+        ("{kind: ", "--evaluate features={kind: : the value is not YAML; quote it"),
         ("{kind: inception}", "2 fields are wrong: evaluations.features.weights: this field is required; "),
         ("lite0", "1 field is wrong: evaluations.features: "),
     ],
@@ -153,7 +154,7 @@ def test_distances_are_measured_in_features_of_ones_own(service: Service, tmp_pa
 def test_features_that_are_none_are_refused_before_anything_is_sent(
     service: Service, features: str, message: str
 ) -> None:
-    answer = service.cdm(*STUDY, "--features", features)
+    answer = service.cdm(*STUDY, "--evaluate", f"features={features}")
 
     assert answer.err.startswith(f"error: {message}")
     assert answer.err.count("\n") == 1
@@ -171,7 +172,7 @@ def test_a_name_that_no_job_can_have_is_refused_before_anything_is_sent(service:
 def test_evaluations_that_could_never_be_made_are_refused_before_anything_is_imported(service: Service) -> None:
     images = ("--set", "dataset={kind: npz, path: /data/images.npz, channels: 1}")
 
-    answer = service.cdm("study", "smoke", "--name", "alone", "--drift", "1", *images)
+    answer = service.cdm("study", "smoke", "--name", "alone", "--evaluate", "drift_images=1", *images)
 
     assert answer.err == (
         "error: 1 field is wrong: evaluations.drift_images: a spread takes two images or more; 0: none\n"

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from service.client import Conflict, NotFound
+from service.jobs.views import OF_JOB
 from tests.support.served import Service
+from tests.support.waiting import wait_until
 from workers.contract.data import DatasetManifest, NpzDataset
 from workers.contract.importing import ImportReport
 from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
@@ -89,6 +91,27 @@ def test_one_that_nobody_needs_is_removed_and_one_that_is_needed_is_not(service:
         service.client.datasets.delete(CATS)
     with pytest.raises(NotFound):
         service.client.datasets.retrieve(FACES)
+
+
+def test_evaluations_that_follow_a_training_measure_at_held_out_images_too(service: Service) -> None:
+    imported(service, FACES, "faces")
+    imported(service, CATS, "cats")
+    on_faces = ("--set", f"dataset={{kind: imported, digest: {FACES[:16]}}}")
+
+    def refused(digest: str, *more: str) -> str:
+        return service.cdm("submit", "smoke", *on_faces, "--evaluate", f"held_out={digest}", *more).err
+
+    training = service.submit(*on_faces, "--evaluate", f"held_out={CATS[:16]}")
+    service.worker(training)
+    service.checkpoint(training, 160)
+    (follows,) = wait_until(lambda: list(service.client.jobs.list(labels={OF_JOB: training})))
+
+    assert follows.spec.held_out == CATS
+    assert (
+        refused(FACES) == "error: evaluations.held_out: these are the images that the job learned from; name others\n"
+    )
+    assert refused("d" * 64).startswith("error: evaluations.held_out: there is no image set dddd")
+    assert "evaluations.held_out: nothing is measured of them" in refused(CATS, "--evaluate", "drift_images=0")
 
 
 def test_a_document_may_name_images_by_the_beginning_of_their_digest(service: Service) -> None:

@@ -168,7 +168,7 @@ def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> Non
     early = service.cdm("fork", parent)
     service.checkpoint(parent, 160)
 
-    forked = service.cdm("fork", parent, "--at", "200", "--set", "optimizer.learning_rate=1e-4", "--label", "try=2")
+    forked = service.cdm("fork", parent, "--at", "160", "--set", "optimizer.learning_rate=1e-4", "--label", "try=2")
     child = next(service.client.jobs.list())
 
     assert early.code == 1
@@ -180,6 +180,8 @@ def test_a_fork_shows_where_it_starts_and_what_is_other(service: Service) -> Non
     ]
     assert (child.labels, child.parent and child.parent.job_id) == ({"try": "2"}, parent)
     assert f"{parent} at 160 images" in service.cdm("show", child.id).out
+    elsewhere = service.cdm("fork", parent, "--at", "200")
+    assert elsewhere.err == f"error: {parent} has no such checkpoint: it has them at 160\n"
     assert "network: a checkpoint can only go on with the same" in _fork_of_the_network(service, parent)
     assert "give one of them" in service.cdm("fork", parent, "--at", "1", "--best", "loss/dsm").err
 
