@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from typer.exceptions import TyperException
 
+from service.cli import hints
 from service.cli.app import app
 from service.cli.errors import CommandFailed
 from service.client import ClientError
@@ -17,6 +18,7 @@ from service.embedded.errors import StackError
 
 def main() -> None:
     """Run the command of this process's arguments and exit, with a code that `cdm --help` explains."""
+    hints.forget()
     try:
         code = app(prog_name="cdm", standalone_mode=False)
         sys.stdout.flush()

@@ -30,7 +30,7 @@ from workers.contract.jobs import AnySpec
 from workers.contract.records import Progress
 
 
-def job(found: Job, attempts: Sequence[Attempt]) -> str:
+def job(found: Job, attempts: Sequence[Attempt], comparison: Job | None) -> str:
     """Everything about one job that fits on a screen."""
     rows = [
         ("job", found.id),
@@ -54,6 +54,7 @@ def job(found: Job, attempts: Sequence[Attempt]) -> str:
         ("comes from", f"{found.parent.job_id} at {found.parent.images_seen:,} images" if found.parent else ""),
         ("weights", found.spec.weights or "" if found.spec.kind in ("sample", "evaluate") else ""),
         ("control", found.control_job_id or ""),
+        ("comparison", _comparison(found, comparison)),
         ("evaluations", _evaluations(found.evaluations)),
         ("created", local(found.created_at)),
         ("by", _creator(found)),
@@ -97,6 +98,13 @@ def _evaluations(planned: EvaluateEach | None) -> str:
         return ""
     when = f"every {planned.every_images:,} images" if planned.every_images else "at every checkpoint"
     return f"{when}, {planned.num_images:,} images drawn each time"
+
+
+def _comparison(found: Job, comparison: Job | None) -> str:
+    """With the control of this training, if it has one."""
+    if comparison:
+        return f"{comparison.id}, {state(comparison)}: {command(f'results {comparison.id}')}"
+    return "follows once this and its control are trained and evaluated" if found.control_job_id else ""
 
 
 def _another(failed: Job) -> str:

@@ -10,17 +10,21 @@ from service.embedded.folder import Folder
 
 _OF_THIS_MACHINE = ("up", "down", "status", "quickstart", "admin")  # they know --home alone
 
-_given: dict[str, str] = {}  # a process carries out one command
+_given: dict[str, str] = {}
 
 
 def remember(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
     """Called with each option that says where; what comes from the environment goes without saying."""
     name = str(parameter.name)
     source = context.get_parameter_source(name)
-    _given.pop(name, None)
     if source is not None and source.name == "COMMANDLINE":
         _given[name] = str(value)
     return value
+
+
+def forget() -> None:
+    """What was given to an earlier command of this process."""
+    _given.clear()
 
 
 def command(words: str) -> str:

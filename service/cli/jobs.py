@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli import details, text, values, watching
-from service.cli.connection import find
+from service.cli.connection import find, find_comparison
 from service.cli.errors import CommandFailed
 from service.cli.metrics import offered
 from service.cli.options import AllProjects, AsJson, JobName, LabelList, on_service
@@ -86,8 +86,12 @@ def show(client: Client, job: JobName, as_json: AsJson = False) -> None:
     """
     found = client.jobs.retrieve(find(client, job).id)  # a list does not say how long the queue is
     attempts = client.jobs.attempts(found.id) if found.attempt else ()
-    document = found.model_dump(mode="json") | {"attempts": attempts}
-    tell(document, details.job(found, attempts), as_json=as_json)
+    comparison = find_comparison(client, found) if found.control_job_id else None
+    document = found.model_dump(mode="json") | {
+        "attempts": attempts,
+        "comparison_job_id": comparison.id if comparison else None,
+    }
+    tell(document, details.job(found, attempts, comparison), as_json=as_json)
 
 
 @on_service

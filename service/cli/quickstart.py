@@ -17,7 +17,7 @@ from service.cli.hints import command
 from service.cli.logs import log_pieces
 from service.cli.options import AsJson, Home
 from service.cli.output import say, tell
-from service.cli.results import save_newest_grid
+from service.cli.results import grids, save_grid
 from service.cli.stages import Stages
 from service.cli.text import duration, state, table
 from service.client import Client, ClientError
@@ -53,7 +53,8 @@ def quickstart(
             connection = stack_of(home)
             with Client(connection.url, connection.api_key) as client:
                 job = _train(client, stages, as_json=as_json)
-                path, images_seen = save_newest_grid(client, job, output)
+                images_seen = grids(client, job)[-1]
+                path = save_grid(client, job, images_seen, output)
         except (ClientError, CommandFailed):
             if started:
                 _stop(folder, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service.cli import findings, text
-from service.cli.connection import find
+from service.cli.connection import find, find_comparison
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.options import AsJson, JobName, on_service
@@ -24,35 +24,60 @@ def images(
     client: Client,
     job: JobName,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.png", help="Default: named after the job.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.png",
+            help="Default: named after the job; with --all, the FOLDER they go to.",
+        ),
     ] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", metavar="IMAGES", min=1, help="Those of this checkpoint; default: newest.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="One file for each checkpoint.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the newest images of a job."""
+    """Fetch images that a job has drawn: the newest, or others."""
+    if every and at is not None:
+        raise CommandFailed("--at and --all: give one of them")
     found = find(client, job, kind="train")
-    path, images_seen = save_newest_grid(client, found, output)
-    tell(
-        {"job": found.id, "images_seen": images_seen, "path": str(path)},
-        f"{path} (after {images_seen:,} images)",
-        as_json=as_json,
-    )
+    samples = grids(client, found)
+    if at is not None and at not in samples:
+        there = ", ".join(map(str, samples[-8:]))
+        raise CommandFailed(f"{found.id} has no images at {at} images seen: it has them at {there}")
+    chosen = samples if every else samples[-1:] if at is None else [at]
+    saved = [
+        {"job": found.id, "images_seen": each, "path": str(save_grid(client, found, each, output, in_folder=every))}
+        for each in chosen
+    ]
+    words = "\n".join(f"{each['path']} (after {each['images_seen']:,} images)" for each in saved)
+    tell(saved if every else saved[0], words, as_json=as_json)
 
 
-def save_newest_grid(client: Client, job: Job, output: Path | None) -> tuple[Path, int]:
-    """Where it lies now, and how many images the network had seen when it drew it."""
+def grids(client: Client, job: Job) -> Sequence[int]:
+    """The images seen at those that a job has drawn, at least one, ascending."""
     samples = client.jobs.samples(job.id)
     if not samples:
         if job.spec.kind != "train":
             raise CommandFailed(f"{job.id} is a job of kind {job.spec.kind}: see {command(f'results {job.id}')}")
         first = first_checkpoint(job.spec.cadence)
         raise CommandFailed(f"{job.id} has drawn nothing yet: its first images come {first}")
-    path = (output or Path(f"{job.id}-{samples[-1]}.png")).absolute()
-    content = client.jobs.sample(job.id, images_seen=samples[-1])
+    return samples
+
+
+def save_grid(client: Client, job: Job, images_seen: int, output: Path | None, *, in_folder: bool = False) -> Path:
+    """Where the one at so many images lies now: `output`, or under its own name there."""
+    name = f"{job.id}-{images_seen}.png"
+    path = ((output or Path()) / name if in_folder else output or Path(name)).absolute()
+    content = client.jobs.sample(job.id, images_seen=images_seen)
     try:
+        if in_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise CommandFailed(f"cannot write {path}: {error.strerror}") from None
-    return path, samples[-1]
+    return path
 
 
 @on_service
@@ -98,6 +123,9 @@ def _show_evaluations(client: Client, found: Job, output: Path | None, *, as_jso
             words.append(where if document["files"] else f"no files of {job_id}: it was deleted")
     else:
         words.append(f"fetch their files with {command(f'results {found.id} --output FOLDER')}")
+    if comparison := find_comparison(client, found) if found.control_job_id else None:
+        beside = f"its comparison with {found.control_job_id}"
+        words.append(f"{beside} is {text.state(comparison)}: {command(f'results {comparison.id}')}")
     tell([*documents.values()], "\n".join(words), as_json=as_json)
 
 

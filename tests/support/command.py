@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.cli import hints, main
+from service.cli import main
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class Command:
 
     def __call__(self, *arguments: str) -> Answer:
         self._monkeypatch.setattr(sys, "argv", ["cdm", *arguments])
-        self._monkeypatch.setattr(hints, "_given", {})  # else later tests in this process would find these options
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()

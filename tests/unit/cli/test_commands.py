@@ -1,5 +1,6 @@
 """The commands against the real application behind a real socket, its engine in memory."""
 
+import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from service.cli import jobs
 from service.cli.documents import load
 from service.cluster.base import Resources
-from service.jobs.views import CONTROL_OF, OF_JOB, EvaluateEach
+from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
 from tests.support.command import Answer, Command
 from tests.support.plane import KEY
 from tests.support.served import Service
@@ -163,6 +164,39 @@ def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service:
     assert shown("job_X").err == "error: no jobs begin with job_X: `cdm jobs` lists them\n"
 
 
+def test_a_job_may_be_named_by_a_name_that_no_other_has(service: Service) -> None:
+    first, second = service.submit("--name", "my faces"), service.submit("--name", "twin")
+    long = service.submit("--name", "n" * 100)
+    service.submit("--name", "twin")
+
+    assert service.cdm("show", "my faces", "--json").document["id"] == first
+    assert service.cdm("show", "n" * 100, "--json").document["id"] == long
+    assert service.cdm("show", second, "--json").document["name"] == "twin"
+    assert service.cdm("show", "twin").err == "error: 2 jobs are called twin: `cdm jobs` lists them\n"
+
+
+def test_a_training_leads_to_its_control_and_to_the_comparison_with_it(
+    service: Service, evaluation: dict[str, Any]
+) -> None:
+    submitted = service.cdm("submit", "smoke", "--evaluate-every", "160", "--control", "edm")
+    job = next(job for job in service.client.jobs.list() if job.control_job_id)
+    found = evaluation | {"checkpoint": {"job_id": job.id, "images_seen": 160, "average": "ema"}}
+    service.store.put(JobKeys(job.id).evaluation(160, 1, "job_by"), json.dumps(found).encode())
+    before = service.cdm("show", job.id)
+    for one in (job.id, job.control_job_id or ""):
+        service.end(one, "succeeded")
+    (comparison,) = wait_until(lambda: list(service.client.jobs.list(labels={COMPARES: job.id})))
+
+    shown, results = service.cdm("show", job.id), service.cdm("results", job.id)
+
+    follow = f"follow it with `cdm watch {job.id}`"
+    assert submitted.out == f"submitted {job.id}, and its control {job.control_job_id}: {follow}\n"
+    assert "follows once this and its control are trained and evaluated" in before.out
+    for answer in (shown, results):
+        assert f"`cdm results {comparison.id}`" in answer.out
+    assert service.cdm("show", job.id, "--json").document["comparison_job_id"] == comparison.id
+
+
 def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
     service.submit()
     time.sleep(0.002)
@@ -255,6 +289,25 @@ def test_the_newest_grid_is_fetched_to_a_file(service: Service, tmp_path: Path) 
     assert "cannot write" in service.cdm("images", job, "-o", "missing/grid.png").err
 
 
+def test_earlier_grids_are_fetched_by_their_checkpoints_or_all_into_a_folder(service: Service, tmp_path: Path) -> None:
+    job = service.submit()
+    for images_seen in (160, 320):
+        service.store.put(JobKeys(job).sample(images_seen), PNG + str(images_seen).encode())
+
+    early = service.cdm("images", job, "--at", "160", "--json").document
+    every = service.cdm("images", job, "--all", "-o", "out/grids", "--json").document
+
+    assert (early["images_seen"], Path(early["path"]).read_bytes()) == (160, PNG + b"160")
+    assert [(each["images_seen"], each["path"]) for each in every] == [
+        (images_seen, str(tmp_path / "out" / "grids" / f"{job}-{images_seen}.png")) for images_seen in (160, 320)
+    ]
+    assert Path(every[1]["path"]).read_bytes() == PNG + b"320"
+    assert service.cdm("images", job, "--at", "100").err == (
+        f"error: {job} has no images at 100 images seen: it has them at 160, 320\n"
+    )
+    assert "give one of them" in service.cdm("images", job, "--at", "160", "--all").err
+
+
 def test_a_job_of_a_service_elsewhere_is_followed_there(service: Service) -> None:
     there = ("--url", service.url, "--key", KEY)
     submitted = service.cdm("submit", "smoke", *there, "--project", "default")
@@ -306,4 +359,7 @@ def test_presets_are_listed_and_one_shown_in_full_is_a_file_to_submit(cdm: Comma
         assert load("job.yaml") == load(name)
 
     assert "\n  checkpoint_images: 160  # " in cdm("presets", "smoke").out
+    rows = [" ".join(line.split()) for line in cdm("presets").out.splitlines()]
+    assert "cifar10-uncond 200,000,000 8 GPUs datasets/cifar10-32x32.zip" in rows
+    assert "own32 15,360 2 CPUs datasets/own at 32 x 32" in rows
     assert set(cdm("presets", "--json").document) == set(PRESETS)
