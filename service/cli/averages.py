@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from service.cli.best import chosen
 from service.cli.connection import connected, find_training, state_of
 from service.cli.copies import copied
 from service.cli.errors import CommandFailed
 from service.cli.modules import lines_of_module, require_pytorch, run_module
-from service.cli.options import At, Home, JobName, Key, Project, Url, on_service
+from service.cli.options import At, Best, Home, JobName, Key, Project, Url, on_service
 from service.cli.text import first_checkpoint
 from service.client import Client
 from service.embedded.parts import inherited_environment
@@ -51,6 +52,7 @@ def export(
     job: JobName,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Empty, or not there yet.")],
     at: At = None,
+    best: Best = None,
     average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
     register: Annotated[
         str | None,
@@ -71,11 +73,12 @@ def export(
     draw from it without a service.
     """
     options = ["--output", str(output)]
-    options += () if at is None else ("--at", str(at))
     options += () if average is None else ("--average", average)
     environment = _stack_environment(home) if register and not url else None
     with connected(url, key, home, project=project) as client:
         found, checkpoints = _trained(client, job)
+        images_seen = chosen(client, found, at, best)
+        options += () if images_seen is None else ("--at", str(images_seen))
         if register:
             store, _, _ = checkpoints[-1].uri.partition(f"/jobs/{found.id}/")
             options += ("--register", register, "--store", store)

@@ -83,7 +83,8 @@ def study(
     """Find out whether consistency pays.
 
     Trains with and without it, evaluates both, and compares. The control is the same training by denoising score
-    matching alone, with the same images in the same order and the same noise. May be interrupted and given again.
+    matching alone, with the same images in the same order and the same noise. Evaluations are asked for as by `cdm
+    submit`. May be interrupted and given again.
     """
     _check_name(name)
     spec = documents.load(source, changes, whole=partial(whole_digest, client))

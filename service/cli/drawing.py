@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from service.cli import completion, documents, sending, values
+from service.cli.best import chosen
 from service.cli.connection import find_training
 from service.cli.id_prefixes import whole_digest
-from service.cli.options import AsJson, At, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
+from service.cli.options import AsJson, At, Best, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import submit_and_report
 from service.client import Client
 from workers.contract.evaluation import FEWEST_IMAGES
@@ -40,6 +41,7 @@ def sample(
     images: Annotated[int, typer.Option("--images", "-n", min=1, help="How many.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; the others have those that follow.")] = 0,
     at: At = None,
+    best: Best = None,
     average: Average = None,
     weights: Weights = None,
     changes: Changes = [],
@@ -57,7 +59,7 @@ def sample(
     compute.workers=4.
     """
     fields = {"num_images": images, "first_seed": seed}
-    document = {"kind": "sample"} | _source(client, job, at, average, weights) | fields
+    document = {"kind": "sample"} | _source(client, job, at, best, average, weights) | fields
     options = values.job_options(name, label, priority, max_runtime)
     spec = sending.spec_sent(client, documents.completed(document, changes))
     submit_and_report(client, spec, options, watch=watch, as_json=as_json)
@@ -74,6 +76,7 @@ def evaluate(
         typer.Option(metavar="DIGEST", help="Imported images that it did not learn from, for its loss there."),
     ] = None,
     at: At = None,
+    best: Best = None,
     average: Average = None,
     weights: Weights = None,
     dataset: Annotated[
@@ -94,7 +97,7 @@ def evaluate(
     nothing is called FID. Weights take --dataset, or published statistics: --set reference=FILE.npz.
     """
     fields = {"num_images": images, "repeats": repeats, "held_out": held_out}
-    document: documents.Document = {"kind": "evaluate"} | _source(client, job, at, average, weights) | fields
+    document: documents.Document = {"kind": "evaluate"} | _source(client, job, at, best, average, weights) | fields
     if dataset:
         document["dataset"] = {"kind": "imported", "digest": dataset}
     elif weights:
@@ -105,23 +108,23 @@ def evaluate(
 
 
 def _source(
-    client: Client, job: str | None, at: int | None, average: str | None, weights: str | None
+    client: Client, job: str | None, at: int | None, best: str | None, average: str | None, weights: str | None
 ) -> documents.Document:
     """What is drawn from, and where; raises BadParameter unless it is one thing."""
     if weights:
-        if job or at or average:
-            raise typer.BadParameter("--weights takes the place of JOB, --at and --average: leave these out")
+        if job or at or best or average:
+            raise typer.BadParameter("--weights takes the place of JOB, --at, --best and --average: leave these out")
         return {"weights": weights}
     if job is None:
         raise typer.BadParameter("say what to draw from: JOB, or --weights FILE")
-    return _checkpoint(client, job, at, average)
+    return _checkpoint(client, job, at, best, average)
 
 
-def _checkpoint(client: Client, job: str, at: int | None, average: str | None) -> documents.Document:
+def _checkpoint(client: Client, job: str, at: int | None, best: str | None, average: str | None) -> documents.Document:
     trained, spec = find_training(client, job)
-    compute = spec.compute
+    images_seen, compute = chosen(client, trained, at, best), spec.compute
     return {
-        "checkpoint": {"job_id": trained.id, "images_seen": at, "average": average},
+        "checkpoint": {"job_id": trained.id, "images_seen": images_seen, "average": average},
         "compute": {"workers": 1, "accelerator": compute.accelerator, "precision": compute.precision},
         "pass_images": min(spec.pass_images, MOST_PASS_IMAGES),
     }

@@ -1,9 +1,6 @@
 """`cdm fork`."""
 
 from functools import partial
-from typing import Annotated
-
-import typer
 
 from service.cli import details, documents, inheritance, sending, values
 from service.cli.connection import find
@@ -12,6 +9,7 @@ from service.cli.id_prefixes import whole_digest
 from service.cli.options import (
     AsJson,
     At,
+    Best,
     Changes,
     DryRun,
     EvaluateEvery,
@@ -37,7 +35,7 @@ def fork(
     client: Client,
     job: JobName,
     at: At = None,
-    best: Annotated[str | None, typer.Option(metavar="CURVE", help="The checkpoint where this is lowest.")] = None,
+    best: Best = None,
     changes: Changes = [],
     name: Name = None,
     label: LabelList = [],

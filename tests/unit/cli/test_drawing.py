@@ -1,5 +1,6 @@
 """`cdm sample` and `cdm evaluate` against the real application."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.support.job_views import job_view
 from tests.support.served import Service
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.features import Inception
-from workers.contract.keys import MANIFEST, dataset_folder
+from workers.contract.keys import MANIFEST, JobKeys, dataset_folder
 from workers.contract.merging import merged
 from workers.contract.model import SamplerChanges
 from workers.contract.presets import PRESETS
@@ -57,6 +58,26 @@ def test_a_sample_job_is_submitted_with_what_is_said_of_it(service: Service) -> 
     assert (spec.num_images, spec.first_seed, drawn.name) == (10, 7, "ten")
     assert (spec.checkpoint.job_id, spec.checkpoint.images_seen, spec.checkpoint.average) == (job, 100, "ema")
     assert f"{job} at 100 images" in service.cdm("show", drawn.id).out
+
+
+def test_what_is_drawn_from_may_be_where_an_evaluation_is_best(service: Service, evaluation: dict[str, Any]) -> None:
+    job = trained(service, 100, 160, 200)
+    for images_seen, value in ((60, 0.1), (100, 0.5), (160, 0.2), (200, 0.3)):
+        checkpoint = {"job_id": job, "images_seen": images_seen, "average": "ema"}
+        measures = {"KD-ENL0": {"value": value}, "recall": {"value": value}}
+        found = evaluation | {"job_id": f"job_{images_seen}", "checkpoint": checkpoint, "measures": measures}
+        key = JobKeys(job).evaluation(images_seen, 1, f"job_{images_seen}")
+        service.store.put(key, json.dumps(found).encode())
+
+    drawn = service.cdm("sample", job, "--best", "eval/KD-ENL0", "--json").document["spec"]
+    measured = service.cdm("evaluate", job, "--best", "eval/KD-ENL0", "--json").document["spec"]
+
+    assert drawn["checkpoint"]["images_seen"] == measured["checkpoint"]["images_seen"] == 160
+    for curve in ("eval/recall", "loss/dsm"):
+        assert f"--best {curve}: name a curve of evaluations" in service.cdm("sample", job, "--best", curve).err
+    unknown = service.cdm("sample", job, "--best", "eval/FID").err
+    assert f"{job} has no checkpoint of which eval/FID is known: `cdm metrics {job}` lists its curves" in unknown
+    assert "give one of them" in service.cdm("sample", job, "--best", "eval/KD-ENL0", "--at", "100").err
 
 
 def test_its_workers_are_of_the_kind_that_the_job_trained_on(service: Service) -> None:
@@ -218,7 +239,7 @@ def test_a_training_of_very_large_batches_is_drawn_from_in_passes_that_are_allow
         jobs = Jobs()
 
     client: Any = Trained()
-    document = {"kind": "sample"} | drawing._checkpoint(client, "job_1", None, None)
+    document = {"kind": "sample"} | drawing._checkpoint(client, "job_1", None, None, None)
 
     assert (
         SampleSpec.model_validate({**document, "checkpoint": {"job_id": "job_1"}, "compute": {}}).pass_images == 65_536
