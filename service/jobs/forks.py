@@ -1,5 +1,6 @@
 """The document of a fork: another job's with changes, and what they are."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -130,12 +131,10 @@ def lowest(checkpoints: Sequence[int], curve: Sequence[Point], *, is_of_checkpoi
 
     Unless its points are of checkpoints, the last before one counts: losses are of the way there.
     """
-    if is_of_checkpoints:
-        curve = [point for point in curve if point.images_seen in checkpoints]
-        checkpoints = [point.images_seen for point in curve]
+    counts = operator.eq if is_of_checkpoints else operator.le
     values: dict[int, float] = {}
     for images_seen in checkpoints:
-        until = [one.value for one in curve if one.images_seen <= images_seen and one.value is not None]
+        until = [one.value for one in curve if counts(one.images_seen, images_seen) and one.value is not None]
         if until:
             values[images_seen] = until[-1]
     return min(values, key=lambda images_seen: values[images_seen], default=None)

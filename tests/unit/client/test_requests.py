@@ -110,6 +110,7 @@ def test_filters_travel_as_the_service_reads_them() -> None:
         (lambda client: client.jobs.replay("job_1"), "POST /v1/jobs/job_1/replay"),
         (lambda client: client.jobs.resume("job_1"), "POST /v1/jobs/job_1/resume"),
         (lambda client: client.jobs.fork("job_1", best="loss/dsm"), "POST /v1/jobs/job_1/fork"),
+        (lambda client: client.jobs.plan_fork("job_1"), "POST /v1/jobs/job_1/fork?dry_run=true"),
         (lambda client: client.jobs.metrics("job_1", ["a", "b"], last=9), "GET /v1/jobs/job_1/metrics?keys=a%2Cb&to=9"),
         (lambda client: client.projects.retrieve("a/b"), "GET /v1/projects/a%2Fb"),
         (lambda client: client.api_keys.retrieve("key_1"), "GET /v1/api-keys/key_1"),
