@@ -36,7 +36,8 @@ def study(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Study:
     pixels = np.random.default_rng(0).integers(0, 256, (48, 16, 16), dtype=np.uint8)
     np.savez(folder / "images.npz", images=pixels)
     command = (
-        *("study", "smoke", "--name", "small", "-n", "8", "--drift", "2", "--output", str(folder / "found")),
+        *("study", "smoke", "--name", "small", "--output", str(folder / "found")),
+        *("--evaluate", "num_images=8", "--evaluate", "drift_images=2"),
         *("--set", f"dataset={{kind: npz, path: {folder}/images.npz, channels: 1}}"),
         *("--set", "network.class_conditional=false", "--set", "duration_images=160"),
     )
