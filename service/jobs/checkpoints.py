@@ -61,6 +61,6 @@ async def get_checkpoint_file(
         where = f"the checkpoint of {job.id} at {manifest.images_seen} images"
         raise FileNotFound(f"{where} has no file {name}: it has {', '.join(names)}")
     try:
-        return await handed_over(jobs.objects, f"{folder}/{name}", name=name, wanted=wanted)
+        return await handed_over(jobs.objects, folder + name, name=name, wanted=wanted)
     except FileNotFoundError:  # its training has removed it since
         raise no_such_checkpoint(job.id, images_seen, attempt) from None

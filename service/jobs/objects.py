@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Set
+from collections.abc import AsyncIterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
 from workers.contract.records import CheckpointManifest, CheckpointRef, Claim, Outcome, Progress
 from workers.storage import ObjectStore
+from workers.storage.job_folder import attempt_numbers, committed_checkpoints, newest_attempt
 
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
@@ -73,10 +74,7 @@ class JobObjects:
 
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
-        for number in reversed(await self._attempts(job_id)):
-            if await get_or_none(self._store, JobKeys(job_id).attempt(number).claim) is not None:
-                return number
-        return 0
+        return await called(newest_attempt, self._store, JobKeys(job_id))
 
     async def log_sources(self, job_id: str, attempt: int) -> list[str]:
         """Whose logs there are."""
@@ -84,9 +82,8 @@ class JobObjects:
 
     async def log_starts(self, job_id: str, attempt: int, source: str) -> list[int]:
         """The byte at which each chunk of a log starts, ascending."""
-        prefix = JobKeys(job_id).attempt(attempt).log_stream(source)
-        names = (key.removeprefix(prefix).removesuffix(".log") for key in await called(self._store.list, prefix))
-        return sorted(int(name) for name in names if name.isdecimal())
+        keys = JobKeys(job_id).attempt(attempt)
+        return keys.log_starts(source, await called(self._store.list, keys.log_stream(source)))
 
     async def log_chunk(self, job_id: str, attempt: int, source: str, start: int) -> bytes:
         return await get_or_none(self._store, JobKeys(job_id).attempt(attempt).log_chunk(source, start)) or b""
@@ -162,7 +159,7 @@ class JobObjects:
         A long training has left a chunk for each row: tens of thousands.
         """
         keys, rows = JobKeys(job_id), list[MetricRow]()
-        for number in await self._attempts(job_id):
+        for number in await called(attempt_numbers, self._store, keys):
             for some in some_at_a_time(await called(self._store.list, keys.attempt(number).metrics)):
                 for found in await asyncio.gather(*(called(_rows_of, self._store, key) for key in some)):
                     rows += found
@@ -182,19 +179,18 @@ class JobObjects:
 
     async def checkpoint_images(self, job_id: str) -> list[int]:
         """Images seen at each checkpoint, ascending, by the names of those that have a manifest: none is read."""
-        return [images_seen for images_seen, _ in _committed(await self._checkpoint_keys(job_id), JobKeys(job_id))]
+        keys = JobKeys(job_id)
+        return [keys.of_checkpoint(folder)[0] for folder in await called(committed_checkpoints, self._store, keys)]
 
     async def checkpoints(self, job_id: str, *, above: int = 0) -> list[tuple[str, CheckpointManifest]]:
         """Folder and manifest of each committed checkpoint above so many images, oldest first.
 
         One that lacks a file is none.
         """
-        keys = await self._checkpoint_keys(job_id)
-        present, found = set(keys), []
-        for images_seen, folder in _committed(keys, JobKeys(job_id)):
-            if images_seen > above and (manifest := await self._whole(folder, present)):
-                found.append((folder, manifest))
-        return found
+        job = JobKeys(job_id)
+        keys = await called(self._store.list, job.checkpoints)
+        present, later = set(keys), [one for one in job.committed(keys) if job.of_checkpoint(one)[0] > above]
+        return [(folder, manifest) for folder in later if (manifest := await self._whole(folder, present))]
 
     async def checkpoint(
         self, job_id: str, *, images_seen: int | None, attempt: int | None
@@ -205,25 +201,20 @@ class JobObjects:
             self._store.list, job.checkpoints if images_seen is None else job.checkpoints_at(images_seen)
         )
         present = set(keys)
-        for _, folder in reversed(_committed(keys, job)):
+        for folder in reversed(job.committed(keys)):
             if attempt in (None, job.of_checkpoint(folder)[1]) and (manifest := await self._whole(folder, present)):
                 return folder, manifest
         return None
 
     async def _whole(self, folder: str, present: Set[str]) -> CheckpointManifest | None:
         """The manifest, if all that it lists is there."""
-        manifest = await record_or_none(self._store, CheckpointManifest, f"{folder}/{MANIFEST}")
-        return manifest if manifest and all(f"{folder}/{file.name}" in present for file in manifest.files) else None
-
-    async def _checkpoint_keys(self, job_id: str) -> list[str]:
-        return await called(self._store.list, JobKeys(job_id).checkpoints)
+        manifest = await record_or_none(self._store, CheckpointManifest, folder + MANIFEST)
+        return manifest if manifest and all(folder + file.name in present for file in manifest.files) else None
 
     async def samples(self, job_id: str) -> list[int]:
         """Images seen at each sample grid, ascending."""
-        prefix = JobKeys(job_id).samples
-        keys = await called(self._store.list, prefix)
-        names = (key.removeprefix(prefix).removesuffix(".png") for key in keys if key.endswith(".png"))
-        return sorted(int(name) for name in names if name.isdecimal())
+        keys = JobKeys(job_id)
+        return keys.sampled_images(await called(self._store.list, keys.samples))
 
     async def sample(self, job_id: str, images_seen: int) -> bytes | None:
         return await get_or_none(self._store, JobKeys(job_id).sample(images_seen))
@@ -274,16 +265,6 @@ class JobObjects:
         """Return if the store answers."""
         with suppress(FileNotFoundError):
             await called(self._store.get, "readiness")
-
-    async def _attempts(self, job_id: str) -> list[int]:
-        names = await called(self._store.folders, JobKeys(job_id).attempts)
-        return sorted(int(name) for name in names if name.isdecimal())
-
-
-def _committed(keys: Iterable[str], job: JobKeys) -> list[tuple[int, str]]:
-    """The folders that have a manifest, each with the images of its name."""
-    folders = [key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")]
-    return [(job.of_checkpoint(folder)[0], folder) for folder in folders]
 
 
 def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:

@@ -101,7 +101,7 @@ def checkpoint_view(folder: str, manifest: CheckpointManifest, *, objects: JobOb
         images_seen=manifest.images_seen,
         attempt=manifest.attempt,
         created_at=manifest.created_at,
-        uri=objects.uri(f"{folder}/"),
+        uri=objects.uri(folder),
         num_bytes=sum(file.num_bytes for file in manifest.files),
         files=manifest.files,
     )

@@ -1,6 +1,7 @@
 """Where everything lies in the object store; the only place that knows."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -45,6 +46,11 @@ class AttemptKeys:
     def log_chunk(self, source: str, start_byte: int) -> str:
         """A chunk never changes; the next one starts where it ends, so that byte offsets are places in the stream."""
         return f"{self.log_stream(source)}{start_byte:012d}.log"
+
+    def log_starts(self, source: str, chunks: Iterable[str]) -> list[int]:
+        """The byte at which each of these chunks of a log starts, ascending; what is none is passed over."""
+        names = (key.removeprefix(self.log_stream(source)).removesuffix(".log") for key in chunks)
+        return sorted(int(name) for name in names if name.isdecimal())
 
     @property
     def metrics(self) -> str:
@@ -143,6 +149,11 @@ class JobKeys:
     def attempt(self, number: int) -> AttemptKeys:
         return AttemptKeys(f"{self.attempts}{number:04d}")
 
+    @staticmethod
+    def attempt_numbers(folders: Iterable[str]) -> list[int]:
+        """Of the attempts that have these folders, ascending; what is none is passed over."""
+        return sorted(int(name) for name in folders if name.isdecimal())
+
     def checkpoint(self, images_seen: int, attempt: int) -> str:
         """A folder; names sort by images seen, then by attempt."""
         return f"{self.checkpoints}{_checkpoint_name(images_seen, attempt)}/"
@@ -150,6 +161,11 @@ class JobKeys:
     def checkpoints_at(self, images_seen: int) -> str:
         """What the folders of all checkpoints at so many images begin with: several attempts may have left one."""
         return f"{self.checkpoints}{images_seen:012d}-"
+
+    @staticmethod
+    def committed(keys: Iterable[str]) -> list[str]:
+        """The folders of those checkpoints whose manifest is among these keys, in their order."""
+        return [key.removesuffix(MANIFEST) for key in keys if key.endswith(f"/{MANIFEST}")]
 
     def of_checkpoint(self, folder: str) -> tuple[int, int]:
         """The images seen and the attempt of a checkpoint's folder."""
@@ -166,6 +182,11 @@ class JobKeys:
 
     def sample(self, images_seen: int) -> str:
         return f"{self.samples}{images_seen:012d}.png"
+
+    def sampled_images(self, keys: Iterable[str]) -> list[int]:
+        """Images seen at each of these sample grids, ascending; what is none is passed over."""
+        names = (key.removeprefix(self.samples).removesuffix(".png") for key in keys if key.endswith(".png"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
 
 @dataclass(frozen=True, slots=True)

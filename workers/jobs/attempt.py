@@ -21,7 +21,7 @@ from workers.contract.tracking import description
 from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
-from workers.tracking.fence import newest_attempt
+from workers.storage.job_folder import newest_attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from workers.diffusion.posthoc import Combination, Profile, combination
 from workers.jobs.attempt import Job
 from workers.jobs.failures import UsageError
 from workers.storage import ObjectStore
-from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, read_file, read_manifest
+from workers.storage.job_folder import committed_checkpoints
+from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
 from workers.training.contents import average_file
 from workers.training.state import new_denoiser
 from workers.training.weights import save_weights

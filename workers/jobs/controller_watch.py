@@ -24,8 +24,8 @@ from workers.jobs.signals import Signals
 from workers.logs import in_one_line
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
+from workers.storage.job_folder import committed_checkpoints
 from workers.tracking.heartbeat import first_word
-from workers.training.checkpoint import committed_checkpoints
 from workers.training.history import last_word, with_silence
 from workers.training.run import Run
 

@@ -33,10 +33,10 @@ from workers.jobs.failures import UsageError
 from workers.sampling.network import SAMPLER, Trained, find_source
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
-from workers.tracking.fence import attempt_numbers
+from workers.storage.job_folder import attempt_numbers, committed_checkpoints
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_values
-from workers.training.checkpoint import DamagedCheckpointError, committed_checkpoints, listed, read_file, read_manifest
+from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
 from workers.training.contents import average_file
 from workers.training.state import new_denoiser, num_parameters
 from workers.training.weights import save_weights

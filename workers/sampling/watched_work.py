@@ -11,7 +11,7 @@ from workers.contract.records import Phase
 from workers.sampling.pieces import PieceRunner, let_go
 from workers.sampling.source import resolved_source
 from workers.storage import ObjectStore
-from workers.tracking.fence import newest_attempt
+from workers.storage.job_folder import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, first_word
 from workers.training.backend import configure_backend
 from workers.training.hardware import device_name, peak_memory_bytes

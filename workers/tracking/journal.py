@@ -7,8 +7,8 @@ import structlog
 
 from workers.contract.keys import AttemptKeys, JobKeys
 from workers.storage import ObjectStore
+from workers.storage.job_folder import attempt_numbers, newest_attempt
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
-from workers.tracking.fence import attempt_numbers, newest_attempt
 
 log = structlog.get_logger()
 

@@ -58,13 +58,13 @@ class LogStream:
             self._end = self._find_end()  # another process writes, too: go on behind it
 
     def _find_end(self) -> int:
-        stream = self._keys.log_stream(self._source)
-        chunks = self._store.list(stream)
-        if not chunks:
+        chunks = self._store.list(self._keys.log_stream(self._source))
+        starts = self._keys.log_starts(self._source, chunks)
+        if not starts:
             return 0
-        last = self._store.get(chunks[-1])
+        last = self._store.get(self._keys.log_chunk(self._source, starts[-1]))
         self._is_full = last == self._last_words
-        return int(chunks[-1].removeprefix(stream).removesuffix(".log")) + len(last)
+        return starts[-1] + len(last)
 
 
 class _TextBacklog:

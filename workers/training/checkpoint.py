@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
-from workers.tracking.fence import newest_attempt
+from workers.storage.job_folder import committed_checkpoints, newest_attempt
 from workers.training.contents import Snapshot, load_contents, needed_files
 from workers.training.state import TrainState
 
@@ -53,11 +53,6 @@ def save_checkpoint(
         raise FileNotFoundError(f"removed before the checkpoint was whole: {', '.join(sorted(gone))}")
     store.put(folder + MANIFEST, _sealed(manifest))
     return manifest
-
-
-def committed_checkpoints(store: ObjectStore, keys: JobKeys) -> list[str]:
-    """The folders of all checkpoints that exist, oldest first."""
-    return [key.removesuffix(MANIFEST) for key in store.list(keys.checkpoints) if key.endswith(f"/{MANIFEST}")]
 
 
 def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str | None:

@@ -9,7 +9,7 @@ from workers.contract.document import Record, read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.records import Outcome, Progress, TimeBreakdown
 from workers.storage import ObjectStore
-from workers.tracking.fence import attempt_numbers
+from workers.storage.job_folder import attempt_numbers
 
 
 @dataclass(frozen=True, slots=True)

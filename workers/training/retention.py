@@ -12,7 +12,7 @@ import structlog
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore
-from workers.training.checkpoint import committed_checkpoints
+from workers.storage.job_folder import committed_checkpoints
 
 log = structlog.get_logger()
 

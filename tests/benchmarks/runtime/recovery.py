@@ -8,7 +8,7 @@ from tests.benchmarks.runtime.figures import Section, interleaved, spread
 from tests.benchmarks.runtime.jobs import Job, Place, RayJobs, place, until
 from tests.support.ray_head import RayHead, ray_head
 from tests.support.specs import smoke_spec
-from workers.training.checkpoint import committed_checkpoints
+from workers.storage.job_folder import committed_checkpoints
 
 _WORKERS = 2
 _SPEC = smoke_spec(

@@ -29,11 +29,11 @@ from workers.contract.sampling import CheckpointSource
 from workers.jobs.attempt import Job
 from workers.jobs.export import chosen, export
 from workers.sampling.handover import open_model
+from workers.storage.job_folder import committed_checkpoints
 from workers.storage.s3 import S3Store
 from workers.tracking.events import Grid, Metrics
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import Journal
-from workers.training.checkpoint import committed_checkpoints
 from workers.training.weights import read_weights
 
 PIECE = 8 << 20

@@ -14,8 +14,8 @@ from tests.support.trained import tiny_spec, train_job
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.data import import_dataset
 from workers.jobs import reconstruct
+from workers.storage.job_folder import committed_checkpoints
 from workers.storage.local import LocalStore
-from workers.training.checkpoint import committed_checkpoints
 from workers.training.state import new_state
 from workers.training.weights import read_weights
 

@@ -15,15 +15,9 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
+from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
-from workers.training.checkpoint import (
-    DamagedCheckpointError,
-    FencedError,
-    committed_checkpoints,
-    restore,
-    restore_latest,
-    save_checkpoint,
-)
+from workers.training.checkpoint import DamagedCheckpointError, FencedError, restore, restore_latest, save_checkpoint
 from workers.training.contents import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer

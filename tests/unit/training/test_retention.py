@@ -8,8 +8,9 @@ import pytest
 from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.spec import TrainSpec
+from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
-from workers.training.checkpoint import committed_checkpoints, save_checkpoint
+from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
 from workers.training.retention import remove_old_checkpoints
 

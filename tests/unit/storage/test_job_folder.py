@@ -1,8 +1,8 @@
 """Which attempt is the newest."""
 
 from workers.contract.keys import JobKeys
+from workers.storage.job_folder import newest_attempt
 from workers.storage.memory import MemoryStore
-from workers.tracking.fence import newest_attempt
 
 KEYS = JobKeys("job_1")
 
