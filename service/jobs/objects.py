@@ -1,11 +1,11 @@
 """What workers left in the object store about jobs, read without blocking the event loop."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import structlog
 
 from service.jobs.records import AttemptRecord
 from service.storage import called, get_or_none, record_or_none, remove_all, some_at_a_time
@@ -13,23 +13,17 @@ from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import INSTALLATION, JOBS, MANIFEST, JobKeys, dataset_folder
+from workers.contract.metric_rows import MeasuredRow, rows_of
 from workers.contract.records import CheckpointManifest, CheckpointRef, Claim, Outcome, Progress
 from workers.storage import ObjectStore
 from workers.storage.job_folder import attempt_numbers, committed_checkpoints, newest_attempt
+
+log = structlog.get_logger()
 
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
 _ROWS_AT_A_TIME = 500
 _REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
-
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """What was measured at a point of training, and when (Unix seconds)."""
-
-    images_seen: int
-    time: float
-    values: dict[str, float]
 
 
 class JobObjects:
@@ -153,15 +147,15 @@ class JobObjects:
         await called(self._store.delete, pin)
         return True
 
-    async def metric_rows(self, job_id: str) -> AsyncIterator[list[MetricRow]]:
+    async def metric_rows(self, job_id: str) -> AsyncIterator[list[MeasuredRow]]:
         """All that was ever measured of a job, some rows at a time: attempt by attempt, then by its evaluations.
 
         A long training has left a chunk for each row: tens of thousands.
         """
-        keys, rows = JobKeys(job_id), list[MetricRow]()
+        keys, rows = JobKeys(job_id), list[MeasuredRow]()
         for number in await called(attempt_numbers, self._store, keys):
             for some in some_at_a_time(await called(self._store.list, keys.attempt(number).metrics)):
-                for found in await asyncio.gather(*(called(_rows_of, self._store, key) for key in some)):
+                for found in await asyncio.gather(*(called(_readable_rows, self._store, key) for key in some)):
                     rows += found
                 if len(rows) >= _ROWS_AT_A_TIME:
                     yield rows
@@ -169,7 +163,7 @@ class JobObjects:
         evaluations = await self.evaluations(job_id)
         points = curve_points(evaluations)
         yield rows + [
-            MetricRow(each.checkpoint.images_seen, each.ended_at.timestamp(), points[each.job_id])
+            MeasuredRow(each.checkpoint.images_seen, each.ended_at.timestamp(), points[each.job_id])
             for each in evaluations
         ]
 
@@ -271,6 +265,9 @@ def _linked(store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:
     return [(key.removeprefix(prefix), store.link(key, seconds=_LINK_SECONDS)) for key in store.list(prefix)]
 
 
-def _rows_of(store: ObjectStore, key: str) -> list[MetricRow]:
-    lines = map(json.loads, store.get(key).splitlines())
-    return [MetricRow(line.pop("images_seen"), line.pop("time"), line) for line in lines]
+def _readable_rows(store: ObjectStore, key: str) -> list[MeasuredRow]:
+    """Of one chunk; a row that cannot be read keeps no other from MLflow."""
+    found = rows_of(store.get(key))
+    if num_unreadable := found.count(None):
+        log.warning("metrics.rows_unreadable", key=key, rows=num_unreadable)
+    return [row for row in found if row]

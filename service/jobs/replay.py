@@ -6,8 +6,9 @@ from collections.abc import Iterable, Set
 import structlog
 
 from service.jobs.mlflow import Mlflow, Point
-from service.jobs.objects import JobObjects, MetricRow
+from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
+from workers.contract.metric_rows import MeasuredRow
 from workers.contract.spec import TrainSpec
 from workers.contract.tracking import params
 
@@ -69,7 +70,7 @@ class _Points:
         return is_new
 
 
-def _missing(rows: Iterable[MetricRow], there: _Points) -> list[Point]:
+def _missing(rows: Iterable[MeasuredRow], there: _Points) -> list[Point]:
     """One at each step of each curve that has none: the first that was measured, as the workers themselves tell it.
 
     `there` has these points afterwards.

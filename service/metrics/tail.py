@@ -11,23 +11,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import Annotated
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.metrics.downsampling import finite
 from service.metrics.views import MetricRow
 from service.storage import get_or_none
 from workers.contract.keys import JobKeys
+from workers.contract.metric_rows import MeasuredRow, rows_of
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
 
 _CURSOR = re.compile(r"([0-9]{1,9}):([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _MOST_AT_A_TIME = 16  # chunks
-_LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,33 +130,22 @@ class Tail:
 
     def _new(self, chunk: bytes | None) -> list[Row]:
         """The rows of the present chunk that have not been read."""
-        lines = (chunk or b"").splitlines()
-        first, self._num_read = self._num_read, max(self._num_read, len(lines))
-        places = (Cursor(self._attempt, self._chunk, row) for row in range(first, len(lines)))
-        rows = (self._row(place, line) for place, line in zip(places, lines[first:], strict=True))
+        found, first = rows_of(chunk or b"", first=self._num_read), self._num_read
+        self._num_read += len(found)
+        rows = (self._row(Cursor(self._attempt, self._chunk, line), row) for line, row in enumerate(found, first))
         return [row for row in rows if row]
 
-    def _row(self, place: Cursor, line: bytes) -> Row | None:
-        try:
-            found = _Line.model_validate_json(line)
-        except ValidationError:
+    def _row(self, place: Cursor, found: MeasuredRow | None) -> Row | None:
+        if found is None:
             log.warning("metrics.row_unreadable", job_id=self._keys.job_id, row=str(place))
             return None
         content = MetricRow(
             attempt=place.attempt,
             images_seen=found.images_seen,
             time=datetime.fromtimestamp(found.time, UTC),
-            values={key: finite(value) for key, value in found.__pydantic_extra__.items()},
+            values={key: finite(value) for key, value in found.values.items()},
         )
         return Row(place, content)
 
     async def _get(self, number: int) -> bytes | None:
         return await get_or_none(self._store, self._keys.attempt(self._attempt).metrics_chunk(number))
-
-
-class _Line(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float]
-
-    images_seen: int
-    time: Annotated[float, Field(ge=0, le=_LAST_SECOND)]

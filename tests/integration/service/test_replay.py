@@ -16,7 +16,7 @@ from service.clock import utc_now
 from service.identifiers import new_id
 from service.jobs import objects
 from service.jobs.mlflow import Mlflow, Point
-from service.jobs.objects import JobObjects, MetricRow
+from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from service.storage import called
@@ -28,6 +28,7 @@ from tests.support.plane import ORIGIN, Plane
 from tests.support.ray_head import free_ports
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
+from workers.contract.metric_rows import MeasuredRow
 from workers.contract.tracking import description
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
@@ -218,8 +219,8 @@ async def test_what_is_known_of_a_long_training_is_small(monkeypatch: pytest.Mon
     """A million steps of twenty curves have to fit beside all else that the service holds."""
     kept, num_steps, keys = Kept(), 20_000, [f"curve/{number}" for number in range(20)]
 
-    async def rows(_: str) -> AsyncIterator[list[MetricRow]]:
-        yield [MetricRow(64, 1_800_000_000.0, dict.fromkeys(keys, 0.5))]
+    async def rows(_: str) -> AsyncIterator[list[MeasuredRow]]:
+        yield [MeasuredRow(64, 1_800_000_000.0, dict.fromkeys(keys, 0.5))]
 
     async def steps(*_: str) -> AsyncIterator[list[int]]:
         for first in range(0, num_steps, 1000):

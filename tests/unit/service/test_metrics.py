@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DatabaseUnavailable
+from service.jobs.objects import JobObjects
 from service.metrics.downsampling import Point, down_sample
 from service.metrics.errors import MetricsUnavailable
 from service.metrics.mlflow import MlflowCurves
@@ -275,6 +276,23 @@ async def test_values_are_legal_json_and_a_row_that_cannot_be_read_is_left_out()
         "time": "1970-01-01T00:00:05.500000Z",
         "values": {"a": None, "b": None, "c": 1.5},
     }
+
+
+async def test_a_row_that_cannot_be_read_keeps_no_other_from_mlflow() -> None:
+    live = Live()
+    lines = [
+        '{"images_seen": 1, "time": 5.5, "a": NaN}',
+        '{"images_seen": "many"}',
+        "{",
+        '{"images_seen": 2, "time": 6}',
+    ]
+    live.store.put(JobKeys(JOB).attempt(1).metrics_chunk(0), "\n".join(lines).encode())
+    objects = JobObjects(live.store, url="memory://tests")
+
+    rows = [row async for some in objects.metric_rows(JOB) for row in some]
+
+    assert [(row.images_seen, row.time) for row in rows] == [(1, 5.5), (2, 6.0)]
+    assert math.isnan(rows[0].values["a"])
 
 
 @pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:3:4", "-1:0:0", "1:0:x", "1:0:1\n", "9" * 40 + ":0:0", "١:0:0"])
