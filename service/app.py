@@ -14,12 +14,11 @@ from service.cluster import Cluster
 from service.datasets.routes import router as datasets_router
 from service.environment import SettingsRefused, settings_from_environment
 from service.jobs.checkpoints import router as checkpoints_router
-from service.jobs.mlflow import Mlflow
 from service.jobs.results import router as results_router
 from service.jobs.routes import router as jobs_router
 from service.keys.routes import router as keys_router
-from service.metrics.mlflow import MlflowCurves
 from service.metrics.routes import router as metrics_router
+from service.mlflow import Mlflow
 from service.parts import open_parts
 from service.settings import Settings
 from service.state import State, open_state
@@ -59,7 +58,6 @@ def create_app(
     cluster: Cluster | None = None,
     store: ObjectStore | None = None,
     mlflow: Mlflow | None = None,
-    curves: MlflowCurves | None = None,
     clock: Clock = utc_now,
 ) -> FastAPI:
     """The service. What is not given is opened from the settings when it starts."""
@@ -77,7 +75,6 @@ def create_app(
                 cluster=cluster,
                 objects=store,
                 mlflow=mlflow,
-                curves=curves,
                 registry=telemetry.registry,
             )
             state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened)))

@@ -76,6 +76,10 @@ class StorageUnavailable(Retriable):
     code, status, title = "storage_unavailable", 503, "The object store does not answer"
 
 
+class MlflowUnavailable(Retriable):
+    code, status, title = "metrics_unavailable", 503, "MLflow does not answer"
+
+
 class DatabaseUnavailable(Retriable):
     code, status, title = "database_unavailable", 503, "The database cannot be used"
 

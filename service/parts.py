@@ -22,7 +22,6 @@ from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
 from service.jobs.measures import Measures
-from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
 from service.jobs.pins import Pins
 from service.jobs.reconciler import Reconciler
@@ -31,7 +30,7 @@ from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore
 from service.jobs.sweep import Sweep
 from service.jobs.usecases import Jobs
-from service.metrics.mlflow import MlflowCurves
+from service.mlflow import Mlflow
 from service.settings import Settings
 from service.uploads.objects import UploadObjects
 from service.uploads.usecases import Uploads
@@ -56,7 +55,6 @@ class Parts:
     raw_objects: ObjectStore
     cluster: Cluster
     mlflow: Mlflow
-    curves: MlflowCurves
     measures: Measures
 
     def jobs(self, *, wake: Callable[[JobRecord], None]) -> Jobs:
@@ -69,7 +67,7 @@ class Parts:
             wake=wake,
             local_paths=self.settings.local_paths,
             stop_patience=self.settings.stop_patience,
-            curves=self.curves,
+            mlflow=self.mlflow,
             measures=self.measures,
             uploads=self.uploads.objects,
             s3_sources=self.settings.s3_sources,
@@ -158,7 +156,6 @@ async def open_parts(
     cluster: Cluster | None = None,
     objects: ObjectStore | None = None,
     mlflow: Mlflow | None = None,
-    curves: MlflowCurves | None = None,
     registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Parts]:
     """What is not given is opened from the settings."""
@@ -168,8 +165,6 @@ async def open_parts(
         stack.push_async_callback(cluster.close)
         mlflow = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(mlflow.close)
-        curves = curves or MlflowCurves(settings.mlflow_url, headers=settings.mlflow_headers)
-        stack.push_async_callback(curves.close)
         raw_objects = objects or open_store(
             settings.store_url,
             public_endpoint=settings.store_public_endpoint,
@@ -185,7 +180,6 @@ async def open_parts(
             raw_objects=raw_objects,
             cluster=cluster,
             mlflow=mlflow,
-            curves=curves,
             measures=Measures(registry or CollectorRegistry()),
         )
 

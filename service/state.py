@@ -105,7 +105,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             ),
             jobs=jobs,
             keys=keys,
-            metrics=Metrics(find_job=jobs.find, curves=parts.curves),
+            metrics=Metrics(mlflow=parts.mlflow),
             streams=Streams(jobs=jobs, feed=feed, store=parts.raw_objects, mlflow_url=mlflow_url),
             webhooks=Webhooks(
                 store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake

@@ -13,15 +13,15 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
 from service.database.leases import Replica
-from service.errors import StorageUnavailable
+from service.errors import MlflowUnavailable, StorageUnavailable
 from service.jobs.dataset import note_dataset
 from service.jobs.lifecycle import JobState
-from service.jobs.mlflow import Mlflow, MlflowError, RunStatus
 from service.jobs.objects import JobObjects
 from service.jobs.rebuild import record_of
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.replay import complete_run
 from service.jobs.store import JobStore
+from service.mlflow import Mlflow, RunStatus
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG, JobKeys
 from workers.contract.tracking import description, environment
 
@@ -123,7 +123,7 @@ class Aftercare:
         try:
             async with places:
                 await work(thing)
-        except (ClusterUnreachable, MlflowError, StorageUnavailable) as error:
+        except (ClusterUnreachable, MlflowUnavailable, StorageUnavailable) as error:
             log.info("aftercare.postponed", job_id=job_id, error=str(error))
         except Exception:
             log.exception("aftercare.failed", job_id=job_id)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from service.errors import InvalidRequest, StateConflict
 from service.jobs.records import JobRecord
 from service.jobs.views import Change, EvaluateEach, ForkCreate, JobCreate
-from service.metrics.downsampling import Point
+from service.mlflow import Point
 from workers.contract.document import Problem, problems_of
 from workers.contract.merging import differences, merged
 from workers.contract.model import preconditioning_difference

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Set
+from dataclasses import replace
 
 import structlog
 
-from service.jobs.mlflow import Mlflow, Point
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
+from service.mlflow import Mlflow
 from workers.contract.metric_rows import MeasuredRow
 from workers.contract.spec import TrainSpec
 from workers.contract.tracking import params
@@ -35,8 +36,8 @@ async def complete_run(job: JobRecord, objects: JobObjects, mlflow: Mlflow) -> s
                 for step in steps:
                     there.add(key, step)
         missing = _missing(rows, there)
-        await mlflow.log_points(run_id, missing)
-        num_missing += len(missing)
+        await mlflow.log_rows(run_id, missing)
+        num_missing += sum(len(row.values) for row in missing)
     if num_missing:
         log.info("mlflow.completed", job_id=job.id, run_id=run_id, points=num_missing)
     return run_id
@@ -70,14 +71,12 @@ class _Points:
         return is_new
 
 
-def _missing(rows: Iterable[MeasuredRow], there: _Points) -> list[Point]:
-    """One at each step of each curve that has none: the first that was measured, as the workers themselves tell it.
+def _missing(rows: Iterable[MeasuredRow], there: _Points) -> list[MeasuredRow]:
+    """One value at each step of each curve that has none: the first that was measured, as workers themselves tell it.
 
     `there` has these points afterwards.
     """
-    found = []
-    for row in rows:
-        for key, value in row.values.items():
-            if there.add(key, row.images_seen):
-                found.append(Point(key, row.images_seen, value, int(row.time * 1000)))
-    return found
+    return [
+        replace(row, values={key: value for key, value in row.values.items() if there.add(key, row.images_seen)})
+        for row in rows
+    ]

@@ -8,6 +8,7 @@ from service.errors import (
     CheckpointNotFound,
     JobGone,
     JobNotFound,
+    MlflowUnavailable,
     StateConflict,
     StorageUnavailable,
 )
@@ -19,7 +20,6 @@ from service.jobs.presentation import job_view, queue_entry
 from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
 from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
-from service.metrics.errors import MetricsUnavailable
 from service.web.audit import RequestOrigin
 from service.web.description import sent
 from service.web.errors import PreconditionFailed
@@ -210,7 +210,7 @@ async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     | _CREATED
     | documented(
         *(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST),
-        *(StorageUnavailable, MetricsUnavailable),
+        *(StorageUnavailable, MlflowUnavailable),
     ),
 )
 async def fork_job(

@@ -30,7 +30,7 @@ from service.jobs.references import ResolvedSpec, evaluation_problems, imported_
 from service.jobs.store import Inside, JobStore, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
-from service.metrics.mlflow import MlflowCurves
+from service.mlflow import Mlflow
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit
 from workers.contract import records as contract
@@ -56,7 +56,7 @@ class Submission:
     wake: Callable[[JobRecord], None]
     local_paths: bool
     stop_patience: timedelta
-    curves: MlflowCurves
+    mlflow: Mlflow
     measures: Measures
     uploads: UploadObjects
     s3_sources: Sequence[str] = ()
@@ -199,7 +199,7 @@ class Submission:
             raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, found)}")
         if source.best is None:
             return fitting[::-1]
-        curve = await self.curves.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
+        curve = await self.mlflow.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
         best = forks.lowest(fitting, curve, is_of_checkpoints=is_of_checkpoints(source.best))
         if best is None:
             raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")

@@ -1,23 +1,9 @@
 """Fewer points of the same look: the largest triangle of each bucket stays (Steinarsson 2013, "LTTB")."""
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A measured value, None if it was not finite; `time_ms` is Unix time."""
-
-    images_seen: int
-    value: float | None
-    time_ms: int
-
-
-def finite(value: float) -> float | None:
-    """The value, or None. MLflow keeps an infinity as the largest number there is."""
-    return value if abs(value) < sys.float_info.max else None
+from service.mlflow import Point
 
 
 def down_sample(points: Sequence[Point], max_points: int) -> list[Point]:

@@ -2,25 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Query
 
-from service.errors import JobGone, JobNotFound
-from service.metrics.errors import MetricsUnavailable
+from service.errors import JobGone, JobNotFound, MlflowUnavailable
+from service.jobs.requests import ReadableJob
 from service.metrics.usecases import Metrics
 from service.metrics.views import MetricSeriesList
-from service.web.principal import Reader
 from service.web.problems import documented
 from service.web.routers import of_state, v1_router
-from service.web.views import PLAIN_TEXT
 
-router = v1_router("metrics", MetricsUnavailable)
+router = v1_router("metrics", MlflowUnavailable)
 
 _KEY = r"[\w.:/ -]+"  # what MLflow takes for the name of a metric
 _KEYS = rf"^{_KEY}(,{_KEY}){{0,19}}$"
 
 
 Service = Annotated[Metrics, of_state("metrics")]
-JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 ImagesSeen = Annotated[int, Query(ge=0, lt=2**63, description="Images seen, inclusive")]
 
 
@@ -32,8 +29,7 @@ ImagesSeen = Annotated[int, Query(ge=0, lt=2**63, description="Images seen, incl
     responses=documented(JobNotFound, JobGone),
 )
 async def read_metrics(
-    job_id: JobId,
-    reader: Reader,
+    job: ReadableJob,
     metrics: Service,
     keys: Annotated[
         str | None, Query(pattern=_KEYS, max_length=5020, description="At most 20, with commas between")
@@ -43,6 +39,6 @@ async def read_metrics(
     max_points: Annotated[int, Query(ge=3, le=5000, description="Of each curve")] = 500,
 ) -> MetricSeriesList:
     if keys is None:
-        return await metrics.overview(job_id, project=reader.project)
+        return await metrics.overview(job)
     wanted, span = tuple(dict.fromkeys(keys.split(","))), range(first, last + 1)
-    return await metrics.series(job_id, project=reader.project, keys=wanted, within=span, max_points=max_points)
+    return await metrics.series(job, keys=wanted, within=span, max_points=max_points)

@@ -15,8 +15,8 @@ from itertools import takewhile
 import structlog
 
 from service.errors import DatabaseUnavailable, StorageUnavailable
-from service.metrics.downsampling import finite
 from service.metrics.views import MetricRow
+from service.mlflow import finite
 from service.storage import get_or_none
 from workers.contract.keys import JobKeys
 from workers.contract.metric_rows import MeasuredRow, rows_of

@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx2
 
-from service.jobs.mlflow import Mlflow
-from service.metrics.mlflow import MlflowCurves
+from service.mlflow import Mlflow
 
 
 @dataclass
@@ -23,8 +22,9 @@ class FakeMlflow:
         if self.down:
             return httpx2.Response(500)
         if request.url.path.endswith("runs/get"):
-            known = request.url.params["run_id"] in self.runs
-            return httpx2.Response(200, json={"run": self._run()}) if known else httpx2.Response(404)
+            run_id = request.url.params["run_id"]
+            known = run_id in self.runs
+            return httpx2.Response(200, json={"run": self._run(run_id)}) if known else httpx2.Response(404)
         if request.url.path.endswith("experiments/get-by-name"):
             return httpx2.Response(200, json={"experiment": {"experiment_id": "7"}})
         if request.url.path.endswith("metrics/get-history"):
@@ -40,16 +40,13 @@ class FakeMlflow:
             self.runs[update["run_id"]] = update["status"]
         return httpx2.Response(200, json={})
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self, run_id: str) -> dict[str, Any]:
         last = ((key, max(points.items())) for key, points in self.curves.items())
         metrics = [_metric(key, step, value) for key, (step, value) in last]
-        return {"info": {"experiment_id": "7"}, "data": {"metrics": metrics}}
+        return {"info": {"run_id": run_id, "experiment_id": "7"}, "data": {"metrics": metrics}}
 
     def client(self) -> Mlflow:
         return Mlflow("http://mlflow.test", transport=httpx2.MockTransport(self))
-
-    def reader(self) -> MlflowCurves:
-        return MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(self))
 
 
 def _metric(key: str, step: int, value: float) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx2
 from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -29,7 +28,6 @@ from service.cluster.ray import RayCluster
 from service.database import Database, engine, open_database, postgres
 from service.database.inline import open_sqlite
 from service.jobs.store import JobStore
-from service.metrics.mlflow import MlflowCurves
 from service.parts import Parts, open_parts
 from service.settings import Settings
 from service.web.logs import configure_logging
@@ -185,8 +183,6 @@ async def _tell(run: Run) -> None:
 
 def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -> AbstractAsyncContextManager[Parts]:
     """The parts as the application opens them, with points in what they work on."""
-    mlflow = FakeMlflow({"run1": "RUNNING"})
-    curves = MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(mlflow))
 
     @asynccontextmanager
     async def open_with_points(url: str) -> AsyncIterator[Database]:
@@ -199,8 +195,7 @@ def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -
         clock=clock,
         cluster=doomed_cluster(ray, doom),
         objects=doomed_objects(open_store(settings.store_url), doom),
-        mlflow=mlflow.client(),
-        curves=curves,
+        mlflow=FakeMlflow({"run1": "RUNNING"}).client(),
     )
 
 

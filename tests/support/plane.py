@@ -176,7 +176,6 @@ async def plane_in(
         cluster=cluster,
         objects=objects,
         mlflow=mlflow.client(),
-        curves=mlflow.reader(),
         registry=registry,
     )
     async with opened as parts:

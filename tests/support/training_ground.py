@@ -22,10 +22,10 @@ import psutil
 from mlflow import MlflowClient
 
 from service.jobs.lifecycle import JobState
-from service.jobs.mlflow import Mlflow
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
+from service.mlflow import Mlflow
 from tests.support.faulty_s3 import Proxy, faulty_way_to
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import RayHead, free_ports, ray_head

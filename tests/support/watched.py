@@ -24,7 +24,7 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord, ended, new_attempt
 from service.jobs.store import JobStore
 from service.jobs.usecases import Jobs
-from service.metrics.mlflow import MlflowCurves
+from service.mlflow import Mlflow
 from service.streams.feed import Feed
 from service.streams.routes import router
 from service.streams.shutdown import on_termination
@@ -179,7 +179,7 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
         wake=lambda _: None,
         local_paths=False,
         stop_patience=timedelta(seconds=90),
-        curves=MlflowCurves("http://mlflow"),
+        mlflow=Mlflow("http://mlflow"),
         measures=Measures(CollectorRegistry()),
         uploads=UploadObjects(objects),
     )

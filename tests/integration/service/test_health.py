@@ -42,7 +42,7 @@ async def test_readiness_names_what_is_missing_and_tells_strangers_no_more_than_
 
     assert not body["ready"]
     missing = {name: one["detail"] for name, one in body["dependencies"].items() if not one["ready"]}
-    assert missing == {"ray": "ClusterUnreachable", "mlflow": "MlflowError"}
+    assert missing == {"ray": "ClusterUnreachable", "mlflow": "MlflowUnavailable"}
     assert (await served.api.get("/healthz")).status_code == 200
 
 

@@ -12,12 +12,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from service.errors import JobNotFound
-from service.metrics.mlflow import MlflowCurves
+from service.jobs.records import JobRecord
 from service.metrics.routes import router
 from service.metrics.usecases import Metrics
+from service.mlflow import Mlflow
 from service.web.principal import Principal
 from service.web.problems import install_problems
 from service.web.views import Scope
+from tests.support.jobs import job
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import free_ports
 
@@ -54,29 +56,31 @@ def run_id(server: str) -> str:
 
 
 @dataclass(frozen=True)
-class Job:
-    mlflow_run_id: str | None
+class Ours:
+    """The jobs of a project, with their runs."""
+
+    runs: dict[str, str | None]
+
+    async def find(self, job_id: str, *, project: str) -> JobRecord:
+        if project != "ours" or job_id not in self.runs:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return job(id=job_id, mlflow_run_id=self.runs[job_id])
 
 
 async def client_of(url: str, runs: dict[str, str | None]) -> AsyncIterator[httpx2.AsyncClient]:
-    async def find_job(job_id: str, *, project: str) -> Job:
-        if project != "ours" or job_id not in runs:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        return Job(runs[job_id])
-
-    curves = MlflowCurves(url, page_size=PAGE)
+    mlflow = Mlflow(url, page_size=PAGE)
     app = FastAPI()
     install_problems(app)
     app.include_router(router)
     principal = Principal(id="key_1", project="ours", scopes=frozenset({Scope.READ}))
 
     async def with_state(scope: Any, receive: Any, send: Any) -> None:
-        state = {"metrics": Metrics(find_job=find_job, curves=curves), "principal": principal}
+        state = {"jobs": Ours(runs), "metrics": Metrics(mlflow=mlflow), "principal": principal}
         await app({**scope, "state": state}, receive, send)
 
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(with_state), base_url="http://cdm.test") as client:
         yield client
-    await curves.close()
+    await mlflow.close()
 
 
 @pytest.fixture

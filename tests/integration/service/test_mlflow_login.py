@@ -25,7 +25,7 @@ class Tracker(BaseHTTPRequestHandler):
         self.shown.append(self.headers["Authorization"])
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'{"run": {"data": {"metrics": []}}}')
+        self.wfile.write(b'{"run": {"info": {"run_id": "run", "experiment_id": "7"}}}')
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         pass
@@ -53,6 +53,6 @@ async def test_every_request_has_the_login(
 ) -> None:
     async with open_parts(settings_in(tmp_path, mlflow_url=address, **login), clock=utc_now) as parts:
         await parts.mlflow.ping()
-        await parts.curves.latest("run")
+        await parts.mlflow.latest("run")
 
     assert Tracker.shown == [shown, shown]

@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from service.clock import utc_now
 from service.identifiers import new_id
 from service.jobs import objects
-from service.jobs.mlflow import Mlflow, Point
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
+from service.mlflow import Mlflow
 from service.storage import called
 from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
@@ -269,12 +269,12 @@ async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at
     journal = Journal(kept.store, JobKeys(kept.job.id), 1)
     for row in AN_HOUR:
         journal.deliver([row])
-    log_points = Mlflow.log_points
+    log_rows = Mlflow.log_rows
 
-    async def counted(self: Mlflow, run_id: str, points: Sequence[Point]) -> None:
+    async def counted(self: Mlflow, run_id: str, rows: Sequence[MeasuredRow]) -> None:
         nonlocal most
-        most = max(most, len(points))
-        await log_points(self, run_id, points)
+        most = max(most, len(rows))
+        await log_rows(self, run_id, rows)
 
     async def one_call(method: Callable[..., Any], *arguments: Any) -> Any:
         def counting() -> Any:
@@ -290,7 +290,7 @@ async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at
         reads.so_far += 1
         return MemoryStore.get(kept.store, key)
 
-    monkeypatch.setattr(Mlflow, "log_points", counted)
+    monkeypatch.setattr(Mlflow, "log_rows", counted)
     monkeypatch.setattr(objects, "called", one_call)
     monkeypatch.setattr(kept.store, "get", get)
 

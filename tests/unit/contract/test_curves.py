@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.jobs.forks import lowest
-from service.metrics.downsampling import Point
+from service.mlflow import Point
 from tests.support.findings import evaluation_of
 from workers.contract.curves import curve_points, is_best_where_lowest, is_of_checkpoints
 from workers.contract.evaluation import Evaluation

@@ -5,7 +5,7 @@ import pytest
 from service.errors import InvalidRequest
 from service.jobs.forks import changes, forked_spec, lowest
 from service.jobs.views import Change
-from service.metrics.downsampling import Point
+from service.mlflow import Point
 from tests.support.jobs import SPEC
 from workers.contract.merging import merged
 from workers.contract.model import EDM

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, MlflowUnavailable
 from service.jobs.objects import JobObjects
-from service.metrics.downsampling import Point, down_sample
-from service.metrics.errors import MetricsUnavailable
-from service.metrics.mlflow import MlflowCurves
+from service.metrics.downsampling import down_sample
 from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
+from service.mlflow import Mlflow, Point
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
@@ -104,13 +103,13 @@ async def test_whatever_mlflow_answers_but_metrics_is_a_refusal_to_try_again(
             raise answer
         return answer
 
-    curves = MlflowCurves("http://mlflow.test", transport=httpx2.MockTransport(handle))
+    mlflow = Mlflow("http://mlflow.test", transport=httpx2.MockTransport(handle))
 
-    with pytest.raises(MetricsUnavailable) as refused:
-        await curves.history("run", "a")
+    with pytest.raises(MlflowUnavailable) as refused:
+        await mlflow.history("run", "a")
     assert refused.value.retry_after_seconds > 0
-    with pytest.raises(MetricsUnavailable):
-        await curves.latest("run")
+    with pytest.raises(MlflowUnavailable):
+        await mlflow.latest("run")
 
 
 class CountingStore(MemoryStore):
