@@ -4,11 +4,10 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from service.datasets.errors import DatasetInUse
 from service.datasets.presentation import dataset_view, details_view
 from service.datasets.usecases import Datasets
 from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
-from service.errors import DatasetNotFound, StorageUnavailable
+from service.errors import DatasetInUse, DatasetNotFound, StorageUnavailable
 from service.jobs.answers import Show
 from service.jobs.requests import Service as JobService
 from service.jobs.views import Job

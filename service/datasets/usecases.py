@@ -7,11 +7,10 @@ from datetime import datetime
 import structlog
 
 from service.clock import Clock
-from service.datasets.errors import DatasetInUse
 from service.datasets.objects import DatasetObjects
 from service.datasets.store import DatasetStore, ProjectDataset
 from service.datasets.views import DatasetCreate
-from service.errors import DatasetNotFound, InvalidRequest
+from service.errors import DatasetInUse, DatasetNotFound, InvalidRequest
 from service.jobs.dataset import note_dataset
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord

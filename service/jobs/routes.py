@@ -9,6 +9,7 @@ from service.errors import (
     JobGone,
     JobNotFound,
     MlflowUnavailable,
+    PreconditionFailed,
     StateConflict,
     StorageUnavailable,
 )
@@ -22,7 +23,6 @@ from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.web.audit import RequestOrigin
 from service.web.description import sent
-from service.web.errors import PreconditionFailed
 from service.web.etags import documented_if_match
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField

@@ -5,6 +5,12 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Response
 from pydantic import Field
 
+from service.errors import (
+    ApiKeyNotFound,
+    IdempotencyAnswerNotKept,
+    ProjectExists,
+    ProjectNotFound,
+)
 from service.keys.store import AuditFilter
 from service.keys.usecases import Keys
 from service.keys.views import (
@@ -20,12 +26,6 @@ from service.keys.views import (
 )
 from service.web.audit import RequestOrigin
 from service.web.description import sent
-from service.web.errors import (
-    ApiKeyNotFound,
-    IdempotencyAnswerNotKept,
-    ProjectExists,
-    ProjectNotFound,
-)
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from service.clock import Clock
-from service.errors import InvalidRequest
+from service.errors import ApiKeyNotFound, IdempotencyAnswerNotKept, InvalidRequest, ProjectExists, ProjectNotFound
 from service.identifiers import new_id
 from service.keys.store import KeyStore
 from service.keys.views import ApiKey, ApiKeyCreate, NewApiKey, Project, ProjectChange, ProjectCreate
 from service.web.api_keys import SHOWN_CHARACTERS, new_secret, sha256_of
 from service.web.audit import Origin, record_audit
-from service.web.errors import ApiKeyNotFound, IdempotencyAnswerNotKept, ProjectExists, ProjectNotFound
 from workers.contract.document import Problem
 
 

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query
 
-from service.errors import AttemptNotFound, JobGone, JobNotFound
+from service.errors import AttemptNotFound, JobGone, JobNotFound, TooManyStreams
 from service.jobs.requests import AttemptNumber, ReadableJob, Source
 from service.jobs.result_views import Event, Log
 from service.jobs.views import Job
 from service.metrics.views import MetricRow
-from service.streams.errors import TooManyStreams
 from service.streams.response import EventStream
 from service.streams.usecases import Streams
 from service.streams.views import LogReset, MetricsReset, StreamEnd

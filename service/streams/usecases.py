@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from service.errors import TooManyStreams
 from service.jobs.logs import LogReader
 from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
 from service.jobs.usecases import Jobs
-from service.streams.errors import TooManyStreams
 from service.streams.events import event_messages
 from service.streams.feed import Feed
 from service.streams.logs import Place, log_messages

@@ -5,9 +5,8 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Response
 
-from service.errors import StorageUnavailable
+from service.errors import StorageUnavailable, UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.settings import Settings
-from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPage, UploadPart, UploadPartList
 from service.web.audit import RequestOrigin

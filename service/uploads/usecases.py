@@ -8,10 +8,9 @@ import structlog
 
 from service.clock import Clock
 from service.database import Database
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.identifiers import first_id, new_id
 from service.settings import UploadLimits
-from service.uploads.errors import UploadInUse, UploadNotFound, UploadQuotaExceeded, UploadsImpossible
 from service.uploads.objects import UploadObjects
 from service.uploads.views import UploadCreate
 from service.web.audit import Origin, record_audit

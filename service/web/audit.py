@@ -23,9 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.clock import Clock
 from service.database import Database
 from service.database.tables import audit
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, Forbidden
 from service.identifiers import new_id
-from service.web.errors import Forbidden
 from service.web.principal import Principal
 from service.web.rates import Window
 

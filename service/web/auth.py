@@ -15,9 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.clock import Clock
 from service.database import Database
-from service.errors import NotAuthenticated
+from service.errors import NotAuthenticated, RateLimited
 from service.web.api_keys import MARK, ApiKeys
-from service.web.errors import RateLimited
 from service.web.oidc import IdentityProvider
 from service.web.principal import BOOTSTRAP, DEFAULT_PROJECT, Principal
 from service.web.projects import Projects

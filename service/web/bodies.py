@@ -5,7 +5,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.errors import RequestTimeout, RequestTooLarge
+from service.errors import RequestTimeout, RequestTooLarge
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import Header
 
-from service.web.errors import PreconditionFailed
+from service.errors import PreconditionFailed
 
 
 async def documented_if_match(

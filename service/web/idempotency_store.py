@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from service.database import Database
 from service.database.tables import idempotency_keys as keys
+from service.errors import IdempotencyAnswerNotKept, IdempotencyInFlight, IdempotencyMismatch
 from service.identifiers import new_ulid
-from service.web.errors import IdempotencyAnswerNotKept, IdempotencyInFlight, IdempotencyMismatch
 
 KEPT_FOR = timedelta(days=7)
 _DEAD_AFTER = timedelta(seconds=60)

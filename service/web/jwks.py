@@ -8,8 +8,7 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from service.errors import NotAuthenticated
-from service.web.errors import IdentityProviderUnavailable
+from service.errors import IdentityProviderUnavailable, NotAuthenticated
 
 log = structlog.get_logger()
 

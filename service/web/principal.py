@@ -6,7 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from service.web.errors import Forbidden
+from service.errors import Forbidden
 from service.web.views import Scope
 
 BOOTSTRAP = "bootstrap"  # the id of whoever holds the key of the settings

@@ -12,23 +12,21 @@ from starlette.routing import BaseRoute, Match
 
 from service.errors import (
     DatabaseUnavailable,
-    InvalidRequest,
-    MalformedRequest,
-    NotAuthenticated,
-    Retriable,
-    ServiceError,
-)
-from service.web.description import COMPONENTS, with_headers
-from service.web.errors import (
     Forbidden,
     IdempotencyInFlight,
     IdempotencyMismatch,
     IdentityProviderUnavailable,
+    InvalidRequest,
+    MalformedRequest,
+    NotAuthenticated,
     ProjectNotFound,
     RateLimited,
     RequestTimeout,
     RequestTooLarge,
+    Retriable,
+    ServiceError,
 )
+from service.web.description import COMPONENTS, with_headers
 from service.web.views import FieldProblem, ProblemDetails
 from workers.contract.document import Problem, problems_of
 

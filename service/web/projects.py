@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from service.database import Database
 from service.database.tables import projects
-from service.web.errors import Forbidden, ProjectNotFound
+from service.errors import Forbidden, ProjectNotFound
 from service.web.principal import Principal
 from service.web.views import Scope
 

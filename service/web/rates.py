@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.errors import RateLimited
+from service.errors import RateLimited
 from service.web.principal import Principal
 from service.web.problems import refusal
 

@@ -9,16 +9,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Response
 
+from service.errors import DeliveryNotFound, IdempotencyAnswerNotKept, TooManyWebhooks, WebhookNotFound
 from service.web.audit import RequestOrigin
 from service.web.description import sent
-from service.web.errors import IdempotencyAnswerNotKept
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
 from service.web.principal import Principal, Reader, Writer
 from service.web.problems import EVERY_POST, WITH_BODY, documented
 from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
-from service.webhooks.errors import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 from service.webhooks.presentation import delivery_view, new_webhook_view, webhook_view
 from service.webhooks.usecases import Webhooks
 from service.webhooks.views import (

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from service.clock import Clock
-from service.errors import InvalidRequest
+from service.errors import DeliveryNotFound, IdempotencyAnswerNotKept, InvalidRequest, TooManyWebhooks, WebhookNotFound
 from service.identifiers import new_id
 from service.web.addresses import AddressGuard, AddressRefused
 from service.web.audit import Origin, record_audit
-from service.web.errors import IdempotencyAnswerNotKept
-from service.webhooks.errors import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 from service.webhooks.records import DeliveryRecord, WebhookRecord
 from service.webhooks.signatures import new_secret
 from service.webhooks.store import WebhookStore

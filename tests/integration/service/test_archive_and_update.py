@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import InvalidRequest, JobGone, StateConflict
+from service.errors import InvalidRequest, JobGone, PreconditionFailed, StateConflict
 from service.jobs.lookup import Filters
 from service.jobs.views import OF_JOB, JobUpdate
-from service.web.errors import PreconditionFailed
 from service.web.etags import etag
 from tests.support.plane import ORIGIN, Plane, eventually, served_in
 from workers.contract.keys import MANIFEST, JobKeys

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cluster import MemoryCluster
-from service.datasets.errors import DatasetInUse
 from service.datasets.store import DatasetStore
+from service.errors import DatasetInUse
 from service.jobs.views import JobCreate
 from tests.integration.service.test_datasets import IMPORT, ONE, bring
 from tests.support.fresh_databases import PostgresDatabases

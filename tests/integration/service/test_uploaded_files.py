@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, UploadInUse
 from service.jobs.views import ForkCreate, JobCreate
-from service.uploads.errors import UploadInUse
 from tests.support.plane import ORIGIN, Plane
 from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.document import Problem

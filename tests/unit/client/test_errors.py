@@ -6,7 +6,6 @@ from typing import Any
 import httpx2
 import pytest
 
-import service.web.errors
 from service.client import (
     AnswerLost,
     AuthenticationFailed,
@@ -58,7 +57,6 @@ def test_each_refusal_has_its_own_exception_and_says_what_is_wrong(status: int, 
 
 
 def codes() -> Iterator[type[ServiceError]]:
-    assert service.web.errors
     left = [ServiceError]
     while left:
         kinds = left.pop().__subclasses__()

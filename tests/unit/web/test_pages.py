@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InvalidRequest
-from service.web.errors import PreconditionFailed
+from service.errors import InvalidRequest, PreconditionFailed
 from service.web.etags import check_if_match, etag
 from service.web.pagination import page_of, read_cursor, write_cursor
 
