@@ -56,7 +56,7 @@ def create_app(
     settings: Settings,
     *,
     cluster: Cluster | None = None,
-    store: ObjectStore | None = None,
+    object_store: ObjectStore | None = None,
     mlflow: Mlflow | None = None,
     clock: Clock = utc_now,
 ) -> FastAPI:
@@ -73,7 +73,7 @@ def create_app(
                 settings,
                 clock=clock,
                 cluster=cluster,
-                objects=store,
+                object_store=object_store,
                 mlflow=mlflow,
                 registry=telemetry.registry,
             )

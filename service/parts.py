@@ -52,7 +52,7 @@ class Parts:
     replica: Replica
     store: JobStore
     objects: JobObjects
-    raw_objects: ObjectStore
+    object_store: ObjectStore
     cluster: Cluster
     mlflow: Mlflow
     measures: Measures
@@ -76,7 +76,7 @@ class Parts:
     @cached_property
     def uploads(self) -> Uploads:
         return Uploads(
-            objects=UploadObjects(self.raw_objects),
+            objects=UploadObjects(self.object_store),
             database=self.database,
             clock=self.clock,
             limits=self.settings.uploads,
@@ -87,7 +87,7 @@ class Parts:
     def datasets(self) -> Datasets:
         return Datasets(
             store=DatasetStore(self.database),
-            objects=DatasetObjects(self.raw_objects),
+            objects=DatasetObjects(self.object_store),
             jobs=self.store,
             job_objects=self.objects,
             clock=self.clock,
@@ -154,7 +154,7 @@ async def open_parts(
     *,
     clock: Clock,
     cluster: Cluster | None = None,
-    objects: ObjectStore | None = None,
+    object_store: ObjectStore | None = None,
     mlflow: Mlflow | None = None,
     registry: CollectorRegistry | None = None,
 ) -> AsyncIterator[Parts]:
@@ -165,7 +165,7 @@ async def open_parts(
         stack.push_async_callback(cluster.close)
         mlflow = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(mlflow.close)
-        raw_objects = objects or open_store(
+        object_store = object_store or open_store(
             settings.store_url,
             public_endpoint=settings.store_public_endpoint,
             read_timeout_seconds=_STORE_TIMEOUT_SECONDS,
@@ -176,8 +176,8 @@ async def open_parts(
             database=database,
             replica=Replica(database=database, token=secrets.token_hex(8), clock=clock),
             store=JobStore(database, on_event=enqueue),
-            objects=JobObjects(raw_objects, url=settings.store_url),
-            raw_objects=raw_objects,
+            objects=JobObjects(object_store, url=settings.store_url),
+            object_store=object_store,
             cluster=cluster,
             mlflow=mlflow,
             measures=Measures(registry or CollectorRegistry()),

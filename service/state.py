@@ -106,7 +106,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
             jobs=jobs,
             keys=keys,
             metrics=Metrics(mlflow=parts.mlflow),
-            streams=Streams(jobs=jobs, feed=feed, store=parts.raw_objects, mlflow_url=mlflow_url),
+            streams=Streams(jobs=jobs, feed=feed, object_store=parts.object_store, mlflow_url=mlflow_url),
             webhooks=Webhooks(
                 store=WebhookStore(parts.database), guard=guard, clock=clock, wake=loops["webhooks"].wake
             ),

@@ -43,31 +43,31 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
         raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
 
 
-async def get_or_none(store: ObjectStore, key: str) -> bytes | None:
+async def get_or_none(object_store: ObjectStore, key: str) -> bytes | None:
     """An object; None if there is none."""
     try:
-        return await called(store.get, key)
+        return await called(object_store.get, key)
     except FileNotFoundError:
         return None
 
 
-async def record_or_none(store: ObjectStore, kind: type[Record], key: str) -> Record | None:
+async def record_or_none(object_store: ObjectStore, kind: type[Record], key: str) -> Record | None:
     """A record; one that cannot be read says nothing, and is as good as none."""
-    data = await get_or_none(store, key)
+    data = await get_or_none(object_store, key)
     record = read_leniently(kind, data) if data else None
     if data and record is None:
         log.warning("record.unreadable", key=key)
     return record
 
 
-async def remove_all(store: ObjectStore, prefix: str, *, first: str | None = None) -> int:
+async def remove_all(object_store: ObjectStore, prefix: str, *, first: str | None = None) -> int:
     """Delete all that begins so, and of that first the object without which the rest is nothing, if there is one such;
     how many objects that were."""
-    keys = await called(store.list, prefix)
+    keys = await called(object_store.list, prefix)
     if first in keys:
-        await called(store.delete, first)
+        await called(object_store.delete, first)
     for some in some_at_a_time([key for key in keys if key != first]):
-        await asyncio.gather(*(called(store.delete, key) for key in some))
+        await asyncio.gather(*(called(object_store.delete, key) for key in some))
     return len(keys)
 
 

@@ -10,29 +10,29 @@ from workers.storage import ObjectStore
 class DatasetObjects:
     """The image sets of all projects under one store."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, object_store: ObjectStore) -> None:
+        self._object_store = object_store
 
     async def manifest(self, digest: str) -> DatasetManifest | None:
         """None if there is no such image set."""
-        return await record_or_none(self._store, DatasetManifest, dataset_folder(digest) + MANIFEST)
+        return await record_or_none(self._object_store, DatasetManifest, dataset_folder(digest) + MANIFEST)
 
     async def report(self, job_id: str) -> ImportReport | None:
         """None if this was no import, or its results were removed."""
-        return await record_or_none(self._store, ImportReport, JobKeys(job_id).results + RESULT)
+        return await record_or_none(self._object_store, ImportReport, JobKeys(job_id).results + RESULT)
 
     async def mark_unwanted(self, digest: str) -> None:
-        await called(self._store.put, unwanted_dataset(digest), b"")
+        await called(self._object_store.put, unwanted_dataset(digest), b"")
 
     async def unwanted(self) -> list[str]:
         """Those that are to be removed."""
-        return [key.removeprefix(UNWANTED) for key in await called(self._store.list, UNWANTED)]
+        return [key.removeprefix(UNWANTED) for key in await called(self._object_store.list, UNWANTED)]
 
     async def keep(self, digest: str) -> None:
         """It is wanted, or not there any more."""
-        await called(self._store.delete, unwanted_dataset(digest))
+        await called(self._object_store.delete, unwanted_dataset(digest))
 
     async def remove(self, digest: str) -> int:
         """All of it, beginning with its manifest, without which there is no image set; how many objects that were."""
         folder = dataset_folder(digest)
-        return await remove_all(self._store, folder, first=folder + MANIFEST)
+        return await remove_all(self._object_store, folder, first=folder + MANIFEST)

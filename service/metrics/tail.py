@@ -68,7 +68,7 @@ async def follow(
     job_id: str,
     after: Cursor,
     *,
-    store: ObjectStore,
+    object_store: ObjectStore,
     standing: Callable[[], Awaitable[Standing]],
     waits: bool = True,
 ) -> AsyncGenerator[tuple[Row, ...], None]:
@@ -77,7 +77,7 @@ async def follow(
 
     An empty tuple means that there are no more yet, or none to be had: the caller should pause before it asks again.
     """
-    tail = Tail(store, job_id, after)
+    tail = Tail(object_store, job_id, after)
     while True:
         try:
             now = await standing()  # first: what is over then has left all its rows
@@ -94,8 +94,8 @@ async def follow(
 class Tail:
     """A place in the rows of a job, which moves on with every look."""
 
-    def __init__(self, store: ObjectStore, job_id: str, after: Cursor) -> None:
-        self._store = store
+    def __init__(self, object_store: ObjectStore, job_id: str, after: Cursor) -> None:
+        self._object_store = object_store
         self._keys = JobKeys(job_id)
         self._attempt = after.attempt
         self._chunk = after.chunk
@@ -148,4 +148,4 @@ class Tail:
         return Row(place, content)
 
     async def _get(self, number: int) -> bytes | None:
-        return await get_or_none(self._store, self._keys.attempt(self._attempt).metrics_chunk(number))
+        return await get_or_none(self._object_store, self._keys.attempt(self._attempt).metrics_chunk(number))

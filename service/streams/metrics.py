@@ -21,7 +21,7 @@ async def metric_messages(
     last_id: str | None,
     *,
     feed: Feed,
-    store: ObjectStore,
+    object_store: ObjectStore,
     read_job: Callable[[], Awaitable[JobRecord | None]],
     waits: bool,
     ping_seconds: float,
@@ -44,7 +44,7 @@ async def metric_messages(
         place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
     silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
-    async with aclosing(follow(job.id, place, store=store, standing=standing, waits=waits)) as pieces:
+    async with aclosing(follow(job.id, place, object_store=object_store, standing=standing, waits=waits)) as pieces:
         async for rows in pieces:
             for row in rows:
                 yield _told(row)

@@ -27,7 +27,7 @@ class Streams:
 
     jobs: Jobs
     feed: Feed
-    store: ObjectStore
+    object_store: ObjectStore
     mlflow_url: str
     max_streams: int = MAX_STREAMS
     max_of_project: int = MAX_OF_PROJECT
@@ -84,7 +84,7 @@ class Streams:
             job,
             last_id,
             feed=self.feed,
-            store=self.store,
+            object_store=self.object_store,
             read_job=self._reader(job),
             waits=waits,
             ping_seconds=self.ping_seconds,

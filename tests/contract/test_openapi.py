@@ -58,7 +58,7 @@ async def served(folder: Path, url: str) -> AsyncIterator[tuple[httpx2.AsyncClie
         folder, database_url=url, requests=NO_LIMITS, max_active_jobs=2 * EACH, reconcile_interval_seconds=0.5
     )
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
-    app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
+    app = create_app(settings, cluster=MemoryCluster(Script()), object_store=store, mlflow=mlflow.client())
     headers = {"Authorization": f"Bearer {KEY}"}
     async with serving_here(app) as opened, httpx2.AsyncClient(base_url=opened.url, headers=headers) as api:
         yield api, store

@@ -194,7 +194,7 @@ def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -
         settings,
         clock=clock,
         cluster=doomed_cluster(ray, doom),
-        objects=doomed_objects(open_store(settings.store_url), doom),
+        object_store=doomed_objects(open_store(settings.store_url), doom),
         mlflow=FakeMlflow({"run1": "RUNNING"}).client(),
     )
 

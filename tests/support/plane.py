@@ -174,7 +174,7 @@ async def plane_in(
         settings,
         clock=clock or ManualClock(),
         cluster=cluster,
-        objects=objects,
+        object_store=objects,
         mlflow=mlflow.client(),
         registry=registry,
     )
@@ -212,7 +212,7 @@ async def served_in(folder: Path, *, store: MemoryStore | None = None, **changes
     script, store, mlflow = Script(), store or MemoryStore(), FakeMlflow()
     settings, cluster = settings_in(folder, **changes), MemoryCluster(script)
     prepare(settings.database_url)
-    app = create_app(settings, cluster=cluster, store=store, mlflow=mlflow.client())
+    app = create_app(settings, cluster=cluster, object_store=store, mlflow=mlflow.client())
     async with running(app) as api:
         yield Served(api, store, cluster, script, mlflow)
 

@@ -80,7 +80,7 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
         store = open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
     cluster = MemoryCluster(script)
-    app = create_app(settings, cluster=cluster, store=store, mlflow=mlflow.client())
+    app = create_app(settings, cluster=cluster, object_store=store, mlflow=mlflow.client())
     home = Folder.at(None)
     home.root.mkdir()
     with serving(app) as url, Client(url, KEY) as client, capture_logs():  # it shares its standard output with `cdm`

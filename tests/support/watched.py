@@ -184,7 +184,7 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
         uploads=UploadObjects(objects),
     )
     feed = Feed(jobs)
-    streams = Streams(jobs=uses, feed=feed, store=objects, mlflow_url="http://mlflow", **changes)
+    streams = Streams(jobs=uses, feed=feed, object_store=objects, mlflow_url="http://mlflow", **changes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:

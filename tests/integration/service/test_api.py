@@ -219,7 +219,7 @@ async def test_samples_are_listed_and_fetched_by_number_or_latest(served: Served
 
 async def test_a_restarted_service_goes_on_where_it_was(tmp_path: Path) -> None:
     store, cluster = MemoryStore(), MemoryCluster()
-    async with running(create_app(settings_in(tmp_path), cluster=cluster, store=store)) as api:
+    async with running(create_app(settings_in(tmp_path), cluster=cluster, object_store=store)) as api:
         job_id = (await api.post("/v1/jobs", json={"spec": SMOKE})).json()["id"]
 
         async def has_run() -> bool:
@@ -227,7 +227,7 @@ async def test_a_restarted_service_goes_on_where_it_was(tmp_path: Path) -> None:
 
         await eventually(has_run, what="the submission")
 
-    async with running(create_app(settings_in(tmp_path), cluster=cluster, store=store)) as api:
+    async with running(create_app(settings_in(tmp_path), cluster=cluster, object_store=store)) as api:
         Worker(store, job_id).outcome("succeeded", at="2026-11-01T00:00:00Z")
 
         async def succeeded() -> bool:

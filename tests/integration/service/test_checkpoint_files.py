@@ -41,7 +41,9 @@ def store() -> ChangingStore:
 @pytest.fixture
 async def api(tmp_path: Path, store: ChangingStore) -> AsyncIterator[httpx2.AsyncClient]:
     cluster, mlflow = MemoryCluster(Script()), FakeMlflow()
-    async with running(create_app(settings_in(tmp_path), cluster=cluster, store=store, mlflow=mlflow.client())) as api:
+    async with running(
+        create_app(settings_in(tmp_path), cluster=cluster, object_store=store, mlflow=mlflow.client())
+    ) as api:
         yield api
 
 

@@ -43,7 +43,9 @@ def store() -> BreakingStore:
 @pytest.fixture
 async def api(tmp_path: Path, store: BreakingStore) -> AsyncIterator[httpx2.AsyncClient]:
     cluster, mlflow = MemoryCluster(Script()), FakeMlflow()
-    async with running(create_app(settings_in(tmp_path), cluster=cluster, store=store, mlflow=mlflow.client())) as api:
+    async with running(
+        create_app(settings_in(tmp_path), cluster=cluster, object_store=store, mlflow=mlflow.client())
+    ) as api:
         yield api
 
 

@@ -55,7 +55,7 @@ async def test_however_many_ask_everything_that_is_needed_is_asked_once(tmp_path
             return super().__call__(request)
 
     mlflow = Counted()
-    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=MemoryStore(), mlflow=mlflow.client())
+    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), object_store=MemoryStore(), mlflow=mlflow.client())
     async with running(app, key=None) as api:
         answers = await asyncio.gather(*(api.get(path) for path in ("/readyz", "/metrics") * 20))
 

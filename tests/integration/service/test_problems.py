@@ -230,7 +230,7 @@ async def test_unknown_jobs_and_paths_and_methods_are_problems(served: Served) -
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", "Bearer ü"])
 async def test_nothing_but_health_and_documentation_is_served_without_the_key(tmp_path: Path, header: str) -> None:
-    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=MemoryStore())
+    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), object_store=MemoryStore())
     async with running(app, key=None) as api:
         headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
 
@@ -248,7 +248,7 @@ async def test_a_failure_of_ours_is_a_problem_with_the_request_id_and_no_detail(
             raise RuntimeError(f"secret {KEY}")
 
     cluster = Broken()
-    app = create_app(settings_in(tmp_path), cluster=cluster, store=MemoryStore())
+    app = create_app(settings_in(tmp_path), cluster=cluster, object_store=MemoryStore())
     async with running(app) as api:
         job_id = (await api.post("/v1/jobs", json={"spec": SMOKE})).json()["id"]
 
@@ -267,7 +267,7 @@ async def test_a_store_that_is_down_refuses_the_job_and_leaves_none_behind(tmp_p
         def put(self, key: str, data: bytes) -> None:
             raise ConnectionError("no route")
 
-    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), store=Down())
+    app = create_app(settings_in(tmp_path), cluster=MemoryCluster(), object_store=Down())
     async with running(app) as api:
         assert_problem(await api.post("/v1/jobs", json={"spec": SMOKE}), status=503, code="storage_unavailable")
 

@@ -64,7 +64,7 @@ async def replica(
     clock.advance(ahead)
     mlflow = FakeMlflow().client()
     async with open_parts(
-        settings, clock=clock, cluster=cast("Cluster", cluster), objects=store, mlflow=mlflow
+        settings, clock=clock, cluster=cast("Cluster", cluster), object_store=store, mlflow=mlflow
     ) as parts:
         yield parts
 

@@ -50,7 +50,7 @@ class Service:
 def service(tmp_path: Path) -> Iterator[Service]:
     settings, store, mlflow = settings_in(tmp_path), MemoryStore(), FakeMlflow()
     prepare(settings.database_url)
-    app = create_app(settings, cluster=MemoryCluster(Script()), store=store, mlflow=mlflow.client())
+    app = create_app(settings, cluster=MemoryCluster(Script()), object_store=store, mlflow=mlflow.client())
     with serving(app) as url:
         yield Service(url, store)
 

@@ -82,7 +82,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(opened: WatchedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings, script = settings_in(tmp_path_factory.mktemp("service"), store_url=STORE_URL), Script()
-    app = create_app(settings, cluster=MemoryCluster(script), store=opened, mlflow=FakeMlflow(runs={}).client())
+    app = create_app(settings, cluster=MemoryCluster(script), object_store=opened, mlflow=FakeMlflow(runs={}).client())
     with serving(app) as url, Client(url, KEY) as client, capture_logs():
         yield Service(url, client, script)
 

@@ -145,7 +145,7 @@ class Live:
 
     async def until_caught_up(self, after: Cursor = BEFORE_ALL) -> list[Row]:
         found: list[Row] = []
-        async for rows in follow(JOB, after, store=self.store, standing=self.standing):
+        async for rows in follow(JOB, after, object_store=self.store, standing=self.standing):
             found += rows
             if not rows:
                 break
@@ -175,7 +175,7 @@ async def test_only_what_is_new_is_read_again() -> None:
     live = Live()
     for number in range(50):
         live.write(number)
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
     found: list[int] = []
     while rows := await anext(stream):
         found += seen(rows)
@@ -192,7 +192,7 @@ async def test_only_what_is_new_is_read_again() -> None:
 async def test_the_stream_ends_with_the_job_and_not_before_its_last_row() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
 
     assert seen(await anext(stream)) == [1]
     assert await anext(stream) == ()
@@ -209,7 +209,7 @@ async def test_who_does_not_wait_gets_what_there_is_of_all_attempts() -> None:
     live.write(3)
     live.write(2, attempt=2)
 
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing, waits=False)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing, waits=False)
 
     assert [row.content.images_seen async for rows in stream for row in rows] == [1, 2, 3, 2]
 
@@ -217,7 +217,7 @@ async def test_who_does_not_wait_gets_what_there_is_of_all_attempts() -> None:
 async def test_rows_that_a_repeated_write_added_to_a_chunk_are_not_lost() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
     assert seen(await anext(stream)) == [1]
 
     key = JobKeys(JOB).attempt(1).metrics_chunk(0)
@@ -232,7 +232,7 @@ async def test_an_outage_of_the_store_is_silence() -> None:
     live = Live()
     live.write(1)
     live.store.down = True
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=live.standing)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
 
     assert await anext(stream) == ()
     live.store.down = False
@@ -248,7 +248,7 @@ async def test_an_outage_of_the_database_is_silence() -> None:
             raise outages.pop()
         return await live.standing()
 
-    stream = follow(JOB, BEFORE_ALL, store=live.store, standing=standing)
+    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=standing)
 
     assert await anext(stream) == ()
     assert seen(await anext(stream)) == [1]
