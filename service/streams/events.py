@@ -34,7 +34,7 @@ async def event_messages(
             yield await _whole(job, SNAPSHOT if last_id is None else RESET, show)
             position = job.event_sequence
         state = job.state if position == job.event_sequence else None
-        while not feed.closing:
+        while not feed.closing.has_begun:
             if state and state.is_terminal and position >= watch.latest:
                 yield ServerSentEvent(event=END, raw_data=StreamEnd(state=state).model_dump_json(), id=str(position))
                 return

@@ -11,6 +11,7 @@ import structlog
 from service.errors import DatabaseUnavailable
 from service.jobs.records import EventRecord, JobRecord
 from service.jobs.store import JobStore
+from service.streams.shutdown import Closing
 
 log = structlog.get_logger()
 
@@ -46,26 +47,14 @@ class Feed:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._watched: dict[str, _Watched] = {}
-        self._closing = asyncio.Event()
+        self.closing = Closing()
         self._is_down = False
-
-    @property
-    def closing(self) -> bool:
-        return self._closing.is_set()
 
     def close(self) -> None:
         """Let all streams end: the service does. Their clients come back to another one with the id they have."""
-        self._closing.set()
+        self.closing.begin()
         for watched in self._watched.values():
             watched.wake()
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but not past the end of the service."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            return
 
     @contextmanager
     def watching(self, job: JobRecord) -> Iterator["Watch"]:
@@ -73,7 +62,7 @@ class Feed:
         watched = self._watched.setdefault(job.id, _Watched(latest=job.event_sequence))
         watched.watchers += 1
         try:
-            yield Watch(job_id=job.id, feed=self, watched=watched)
+            yield Watch(job_id=job.id, store=self._store, closing=self.closing, watched=watched)
         finally:
             watched.watchers -= 1
             if watched.watchers == 0:
@@ -103,23 +92,14 @@ class Feed:
             watched.add(found)
         return len(found) == _KEPT
 
-    async def events(self, job_id: str, watched: _Watched, *, after: int) -> Sequence[EventRecord]:
-        """From memory if they are there; nothing while the database does not answer."""
-        if watched.recent and watched.recent[0].sequence <= after + 1:
-            return [event for event in watched.recent if event.sequence > after]
-        try:
-            return await self._store.events(job_id, after=after, limit=_PIECE)
-        except DatabaseUnavailable:
-            await self.pause(_OUTAGE_SECONDS)
-            return ()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """One watcher's view of a job."""
 
     job_id: str
-    feed: Feed
+    store: JobStore
+    closing: Closing
     watched: _Watched
 
     @property
@@ -138,4 +118,15 @@ class Watch:
                 return ()
         if self.latest <= sequence:
             return ()
-        return await self.feed.events(self.job_id, self.watched, after=sequence)
+        return await self._events(sequence)
+
+    async def _events(self, after: int) -> Sequence[EventRecord]:
+        """From memory if they are there; nothing while the database does not answer."""
+        recent = self.watched.recent
+        if recent and recent[0].sequence <= after + 1:
+            return [event for event in recent if event.sequence > after]
+        try:
+            return await self.store.events(self.job_id, after=after, limit=_PIECE)
+        except DatabaseUnavailable:
+            await self.closing.pause(_OUTAGE_SECONDS)
+            return ()

@@ -10,8 +10,8 @@ from fastapi.sse import ServerSentEvent
 from service.errors import AttemptNotFound, DatabaseUnavailable, StorageUnavailable
 from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
-from service.streams.feed import Feed
 from service.streams.response import PING, Messages
+from service.streams.shutdown import Closing
 from service.streams.silence import Silence
 from service.streams.views import END, LOG, RESET, LogReset, StreamEnd
 
@@ -48,7 +48,7 @@ async def log_messages(
     *,
     source: str,
     attempt: int | None,
-    feed: Feed,
+    closing: Closing,
     read_job: ReadJob,
     read_log: ReadLog,
     ping_seconds: float,
@@ -64,8 +64,8 @@ async def log_messages(
         place = start
         reset = LogReset(attempt=place.attempt, source=source).model_dump_json()
         yield ServerSentEvent(event=RESET, raw_data=reset, id=str(place))
-    silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
-    while not feed.closing:
+    silence = Silence(closing=closing, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
+    while not closing.has_begun:
         now, piece = await _look(job, place, read_job, read_log)
         if piece.text:
             place = replace(place, offset=piece.next_offset)

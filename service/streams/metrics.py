@@ -7,8 +7,8 @@ from fastapi.sse import ServerSentEvent
 
 from service.jobs.records import JobRecord
 from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
-from service.streams.feed import Feed
 from service.streams.response import PING, Messages
+from service.streams.shutdown import Closing
 from service.streams.silence import Silence
 from service.streams.views import END, METRICS, RESET, MetricsReset, StreamEnd
 from workers.storage import ObjectStore
@@ -20,7 +20,7 @@ async def metric_messages(
     job: JobRecord,
     last_id: str | None,
     *,
-    feed: Feed,
+    closing: Closing,
     object_store: ObjectStore,
     read_job: Callable[[], Awaitable[JobRecord | None]],
     waits: bool,
@@ -43,7 +43,7 @@ async def metric_messages(
     if place is None:
         place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
-    silence = Silence(feed=feed, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
+    silence = Silence(closing=closing, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
     async with aclosing(follow(job.id, place, object_store=object_store, standing=standing, waits=waits)) as pieces:
         async for rows in pieces:
             for row in rows:
@@ -51,7 +51,7 @@ async def metric_messages(
                 place = row.cursor
                 silence.broken()
             is_ping_due = not rows and await silence.goes_on()
-            if feed.closing:
+            if closing.has_begun:
                 return
             if is_ping_due:
                 yield PING

@@ -1,15 +1,8 @@
 """What a stream does while there is nothing to tell."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
-
-class Pausing(Protocol):
-    """Of a feed, what is needed here."""
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but not past the end of the service."""
-
+from service.streams.shutdown import Closing
 
 _LONGEST_SECONDS, _GROWTH = 5.0, 1.25  # a log that nothing is written to costs as much at every look as one that grows
 
@@ -18,7 +11,7 @@ _LONGEST_SECONDS, _GROWTH = 5.0, 1.25  # a log that nothing is written to costs 
 class Silence:
     """Looks grow rarer the longer it lasts, and comments tell that somebody is still there."""
 
-    feed: Pausing
+    closing: Closing
     poll_seconds: float
     ping_seconds: float
     _pause: float = field(init=False)
@@ -33,7 +26,7 @@ class Silence:
 
     async def goes_on(self) -> bool:
         """Wait until it is time for another look; whether a comment is due."""
-        await self.feed.pause(self._pause)
+        await self.closing.pause(self._pause)
         self._since_ping += self._pause
         self._pause = min(self._pause * _GROWTH, max(_LONGEST_SECONDS, self.poll_seconds))
         if self._since_ping < self.ping_seconds:

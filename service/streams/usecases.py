@@ -73,7 +73,7 @@ class Streams:
             last_id,
             source=source,
             attempt=attempt,
-            feed=self.feed,
+            closing=self.feed.closing,
             read_job=self._reader(job),
             read_log=read_piece,
             ping_seconds=self.ping_seconds,
@@ -83,7 +83,7 @@ class Streams:
         return metric_messages(
             job,
             last_id,
-            feed=self.feed,
+            closing=self.feed.closing,
             object_store=self.object_store,
             read_job=self._reader(job),
             waits=waits,
