@@ -19,11 +19,10 @@ from service.jobs import job_counts
 from service.jobs.evidence import is_silent
 from service.jobs.job_counts import Group
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import UNFINISHED
+from service.jobs.lookup import UNFINISHED, JobLookup
 from service.jobs.loop import Loop
 from service.jobs.queueing import BlockedReason
 from service.jobs.records import CONDITIONS, JobRecord
-from service.jobs.store import JobStore
 from service.jobs.views import Kind
 from service.web.health import FindReadiness
 
@@ -57,7 +56,7 @@ class JobGauges:
     """Jobs that have not ended, as the database has them."""
 
     database: Database
-    store: JobStore
+    store: JobLookup
     clock: Clock
 
     async def collect(self) -> list[Metric]:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from service.jobs.lookup import JobLookup
 from service.jobs.objects import JobObjects
-from service.jobs.store import JobStore
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ _GRACE_OF_UNKNOWN = timedelta(days=1)  # an older database may have been put bac
 class Pins:
     """Of trainings that run: others remove no checkpoints, pinned or not."""
 
-    store: JobStore
+    store: JobLookup
     objects: JobObjects
 
     async def purge(self, *, now: datetime) -> int:

@@ -2,10 +2,10 @@
 
 from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable
+from service.jobs.lookup import JobLookup
 from service.jobs.planning_views import Estimate
 from service.jobs.queueing import Quota
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore
 from service.jobs.views import JobCreate
 from workers.contract.document import Document
 from workers.contract.model import ExponentialMovingAverage
@@ -13,7 +13,7 @@ from workers.contract.spec import TrainSpec
 
 
 async def warnings(
-    job: JobRecord, request: JobCreate, expected: Estimate, *, store: JobStore, cluster: Cluster
+    job: JobRecord, request: JobCreate, expected: Estimate, *, store: JobLookup, cluster: Cluster
 ) -> tuple[str, ...]:
     """What the user may want to know first. Nothing here forbids anything."""
     said = [*_about_time(job, expected), *await _about_room(job, cluster), *_about_average(request.spec)]

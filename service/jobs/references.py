@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from service.errors import InvalidRequest
+from service.jobs.lookup import JobLookup
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore
 from service.jobs.views import JobCreate
 from workers.contract.comparing import CompareSpec
 from workers.contract.data import DatasetManifest, ImportedDataset
@@ -32,7 +32,7 @@ class ResolvedSpec:
     upload_ids: tuple[str, ...] = ()
 
 
-async def resolve(spec: AnySpec, *, project: str, store: JobStore, objects: JobObjects) -> ResolvedSpec:
+async def resolve(spec: AnySpec, *, project: str, store: JobLookup, objects: JobObjects) -> ResolvedSpec:
     """Look everything up but uploads.
 
     Raises:
@@ -95,7 +95,7 @@ async def _require_images(spec: AnySpec, *, objects: JobObjects) -> None:
 
 
 async def _require_own_weights(
-    location: str | None, pointer: str, *, project: str, store: JobStore, objects: JobObjects
+    location: str | None, pointer: str, *, project: str, store: JobLookup, objects: JobObjects
 ) -> None:
     """Weights in the store of the service are a job's, which must be of this project: what comes of them shows them."""
     if location is None:
@@ -110,7 +110,7 @@ async def _require_own_weights(
 
 
 async def _source(
-    spec: SampleSpec | EvaluateSpec, wanted: CheckpointSource, *, project: str, store: JobStore, objects: JobObjects
+    spec: SampleSpec | EvaluateSpec, wanted: CheckpointSource, *, project: str, store: JobLookup, objects: JobObjects
 ) -> CheckpointRef:
     """The checkpoint at these images, or the newest; of two attempts' the later."""
     job = await _training(wanted.job_id, "/spec/checkpoint/job_id", project=project, store=store)
@@ -163,7 +163,7 @@ def _no_image_set(digest: str) -> str:
     return f"there is no image set {digest}; an import job says the digest of its own"
 
 
-async def _training(job_id: str, pointer: str, *, project: str, store: JobStore) -> JobRecord:
+async def _training(job_id: str, pointer: str, *, project: str, store: JobLookup) -> JobRecord:
     job = await store.find(job_id, project=project)
     if job is None or job.deleted_at:
         raise _refused(pointer, f"there is no job {job_id}")

@@ -11,8 +11,8 @@ from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable, Run
 from service.errors import StorageUnavailable
 from service.jobs.installation import Installation
+from service.jobs.lookup import JobLookup
 from service.jobs.records import AttemptRecord
-from service.jobs.store import JobStore
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 class Sweep:
     """Compares what the engine has with what should be there."""
 
-    store: JobStore
+    store: JobLookup
     cluster: Cluster
     installation: Installation
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.errors import DatabaseUnavailable
+from service.jobs.lookup import JobLookup
 from service.jobs.records import EventRecord, JobRecord
-from service.jobs.store import JobStore
 from service.streams.shutdown import Closing
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class _Watched:
 class Feed:
     """Asks the database, since other replicas write events, too. `tick` is to be called about four times a second."""
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobLookup) -> None:
         self._store = store
         self._watched: dict[str, _Watched] = {}
         self.closing = Closing()
@@ -98,7 +98,7 @@ class Watch:
     """One watcher's view of a job."""
 
     job_id: str
-    store: JobStore
+    store: JobLookup
     closing: Closing
     watched: _Watched
 
