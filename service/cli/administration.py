@@ -14,7 +14,8 @@ from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import AnswerLost, Client
 from service.client.administration import Quotas
-from service.keys.views import ApiKey, Priority, Project
+from service.keys.views import ApiKey, Project
+from service.priorities import Priority
 from service.web.views import Scope
 
 _LISTING: Any = {"cls": ListsByDefault, "rich_markup_mode": None}

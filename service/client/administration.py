@@ -7,7 +7,8 @@ from typing import TypedDict, Unpack
 from service.client.connection import Connection
 from service.client.pages import rows
 from service.client.paths import path_to
-from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Priority, Project, ProjectPage
+from service.keys.views import ApiKey, ApiKeyPage, NewApiKey, Project, ProjectPage
+from service.priorities import Priority
 from service.web.views import Scope
 
 

@@ -18,6 +18,7 @@ from service.jobs.lifecycle import (
     Ask,
     Begin,
     Ending,
+    EventType,
     Fence,
     JobState,
     Move,
@@ -32,7 +33,6 @@ from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
-from service.jobs.result_views import EventType
 from service.jobs.store import Inside, JobStore
 from service.settings import Settings
 from workers.contract.keys import JobKeys

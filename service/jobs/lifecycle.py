@@ -6,7 +6,30 @@ Unreachable is not dead: an attempt is over only on positive evidence, which `ev
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
+
+EventType = Literal[
+    "created",
+    "attempt_started",
+    "state_changed",
+    "stop_changed",
+    "updated",
+    "archived",
+    "restored",
+    "replay_asked",
+    "deleted",
+    "rebuilt",
+    "backend_unreachable",
+    "backend_reachable",
+    "heartbeat_lost",
+    "heartbeat_back",
+    "stalled",
+    "progressing",
+    "resources_missing",
+    "resources_available",
+    "tracking_delayed",
+    "tracking_current",
+]
 
 
 class JobState(StrEnum):

@@ -29,7 +29,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.queueing import Quota
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.rows import JOB_FIELDS, event_of, job_of
-from service.keys.views import Priority
+from service.priorities import Priority
 
 ACTIVE = tuple(state for state in JobState if state.is_active)
 UNFINISHED = tuple(state for state in JobState if not state.is_terminal)

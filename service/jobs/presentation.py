@@ -8,10 +8,10 @@ from service.jobs.objects import JobObjects
 from service.jobs.planning_views import QueueEntry
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.verbs import allowed
+from service.priorities import Priority
 from workers.contract.records import CheckpointManifest, Progress
 
 _PARTS = ("attempts", "events", "logs", "metrics", "checkpoints", "samples", "evaluations", "files")
-_PRIORITIES = tuple(views.Priority)
 _AS_TRAINING = "?workflowType=machine_learning"  # else MLflow shows the run among evaluations of chats
 
 
@@ -30,7 +30,7 @@ def job_view(job: JobRecord, *, mlflow_url: str, queue_position: int | None = No
         "project": job.project,
         "name": job.name,
         "labels": dict(job.labels),
-        "priority": _PRIORITIES[job.priority],
+        "priority": Priority.of_rank(job.priority),
         "max_runtime_seconds": job.max_runtime_seconds,
         "state": job.state,
         "reason": job.reason,
@@ -77,7 +77,7 @@ def queue_entry(job: QueuedJob, *, position: int) -> QueueEntry:
         name=job.name,
         created_by=job.owner,
         created_by_name=job.owner_name,
-        priority=_PRIORITIES[job.priority],
+        priority=Priority.of_rank(job.priority),
         accelerator=job.accelerator,
         workers=job.workers,
         queued_at=job.queued_at or job.created_at,

@@ -1,7 +1,8 @@
 """Which class of priority a job may have. The highest of a project bounds what is chosen, not what was before."""
 
 from service.errors import InvalidRequest
-from service.jobs.views import ForkCreate, JobCreate, JobUpdate, Priority
+from service.jobs.views import ForkCreate, JobCreate, JobUpdate
+from service.priorities import Priority
 from workers.contract.document import Problem
 
 

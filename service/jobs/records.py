@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.cluster.base import Accelerator
-from service.jobs.lifecycle import Intent, JobState
-from service.jobs.result_views import EventType
+from service.jobs.lifecycle import EventType, Intent, JobState
 from workers.contract.records import Progress
 
 _LOG_DUE = timedelta(minutes=10)

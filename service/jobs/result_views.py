@@ -1,7 +1,7 @@
 """What clients get of what jobs leave. Pydantic and the job contract only, because the SDK is built on it."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,28 +11,6 @@ from workers.contract.evaluation import Evaluation
 from workers.contract.records import CheckpointFile, TimeBreakdown
 
 MOST_TAIL_LINES = 10_000
-EventType = Literal[
-    "created",
-    "attempt_started",
-    "state_changed",
-    "stop_changed",
-    "updated",
-    "archived",
-    "restored",
-    "replay_asked",
-    "deleted",
-    "rebuilt",
-    "backend_unreachable",
-    "backend_reachable",
-    "heartbeat_lost",
-    "heartbeat_back",
-    "stalled",
-    "progressing",
-    "resources_missing",
-    "resources_available",
-    "tracking_delayed",
-    "tracking_current",
-]
 
 
 class Attempt(View):

@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from service.jobs.lifecycle import Intent, JobState
+from service.jobs.lifecycle import EventType, Intent, JobState
 from service.jobs.records import Condition, EventRecord, JobRecord
-from service.jobs.result_views import EventType
 from workers.contract.document import read_leniently
 from workers.contract.records import Progress
 

@@ -11,10 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.database import Database
 from service.database.tables import attempts, events, installation, job_labels, jobs
 from service.errors import JobGone
-from service.jobs.lifecycle import JobState
+from service.jobs.lifecycle import EventType, JobState
 from service.jobs.lookup import ACTIVE, COLUMNS, THIS_JOB, UNFINISHED, JobLookup
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
-from service.jobs.result_views import EventType
 from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
 from service.jobs.usage import usage
 from service.jobs.usage_views import Usage

@@ -18,9 +18,9 @@ from service.errors import (
     StorageUnavailable,
 )
 from service.jobs import verbs
+from service.jobs.lifecycle import EventType
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import checkpoint_of
-from service.jobs.result_views import EventType
 from service.jobs.store import Inside, require_kept, unfinished_forks
 from service.jobs.submission import Submission
 from service.jobs.usage_views import Usage

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from service.jobs.lifecycle import JobState
-from service.keys.views import Priority, PriorityField
+from service.keys.views import PriorityField
+from service.priorities import Priority
 from service.web.views import PLAIN_TEXT, Changes, PageOf, View, without_default
 from workers.contract.curves import LOWER_IS_BETTER, is_best_where_lowest
 from workers.contract.data import Digest

@@ -1,29 +1,17 @@
 """Projects, API keys and audit rows as they cross the wire."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, Strict
 
+from service.priorities import Priority
 from service.web.instants import InstantField
 from service.web.views import PLAIN_TEXT, Changes, PageOf, Scope, View
 from workers.contract.document import Document
 
 ProjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Quota = Annotated[int | None, Field(ge=0, le=10**6, description="null = no limit")]
-
-
-class Priority(StrEnum):
-    """A class of jobs. A higher one goes first, and lower ones make room for it, with a checkpoint."""
-
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
-
-    @property
-    def rank(self) -> int:
-        return list(Priority).index(self)
 
 
 PriorityField = Annotated[Priority, Field(strict=False)]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
-from service.jobs.lifecycle import JobState
-from service.jobs.result_views import Event, EventType
+from service.jobs.lifecycle import EventType, JobState
+from service.jobs.result_views import Event
 from service.web.views import Changes, PageOf, View
 from workers.contract.document import Document
 from workers.contract.spelling import did_you_mean

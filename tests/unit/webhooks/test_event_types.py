@@ -5,8 +5,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from service.jobs.lifecycle import JobState
-from service.jobs.result_views import EventType
+from service.jobs.lifecycle import EventType, JobState
 from service.webhooks.views import StateName, WebhookCreate
 from workers.contract.document import problems_of
 
