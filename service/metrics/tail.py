@@ -7,14 +7,12 @@ first writing was lost; hence a chunk is read once more when there is one behind
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 
 import structlog
 
-from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.metrics.views import MetricRow
 from service.mlflow import finite
 from service.storage import get_or_none
@@ -54,41 +52,6 @@ class Row:
 
     cursor: Cursor
     content: MetricRow
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The latest attempt of a job (0 before the first), and whether there will be no more rows."""
-
-    attempt: int
-    is_over: bool
-
-
-async def follow(
-    job_id: str,
-    after: Cursor,
-    *,
-    object_store: ObjectStore,
-    standing: Callable[[], Awaitable[Standing]],
-    waits: bool = True,
-) -> AsyncGenerator[tuple[Row, ...], None]:
-    """The rows of a job after `after`, some at a time; ends when there will be no more, or, if it `waits` for none,
-    when all that there are have come.
-
-    An empty tuple means that there are no more yet, or none to be had: the caller should pause before it asks again.
-    """
-    tail = Tail(object_store, job_id, after)
-    while True:
-        try:
-            now = await standing()  # first: what is over then has left all its rows
-            rows = await tail.look(now.attempt)
-        except (DatabaseUnavailable, StorageUnavailable) as error:
-            log.warning("metrics.tail_waits", job_id=job_id, error=error.detail)
-            yield ()
-            continue
-        if not rows and (now.is_over or not waits):
-            return
-        yield rows
 
 
 class Tail:

@@ -1,17 +1,20 @@
 """What a job measures as a stream, row by row and from attempt to attempt."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 
+import structlog
 from fastapi.sse import ServerSentEvent
 
+from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.records import JobRecord
-from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
+from service.metrics.tail import BEFORE_ALL, Cursor, Row, Tail
 from service.streams.response import PING, Messages
 from service.streams.shutdown import Closing
 from service.streams.silence import Silence
 from service.streams.views import END, METRICS, RESET, MetricsReset, StreamEnd
 from workers.storage import ObjectStore
+
+log = structlog.get_logger()
 
 _POLL_SECONDS = 1.0
 
@@ -31,31 +34,31 @@ async def metric_messages(
 
     Ends when there will be no more, or, if it `waits` for none, when all that there are have come.
     """
-    state = job.state
-
-    async def standing() -> Standing:
-        nonlocal state
-        now = await read_job() or job
-        state = now.state
-        return Standing(attempt=now.attempt, is_over=now.state.is_terminal)
-
     place = BEFORE_ALL if last_id is None else _known(last_id, job)
     if place is None:
         place = BEFORE_ALL
         yield ServerSentEvent(event=RESET, raw_data=MetricsReset().model_dump_json(), id=str(place))
     silence = Silence(closing=closing, poll_seconds=poll_seconds, ping_seconds=ping_seconds)
-    async with aclosing(follow(job.id, place, object_store=object_store, standing=standing, waits=waits)) as pieces:
-        async for rows in pieces:
-            for row in rows:
-                yield _told(row)
-                place = row.cursor
-                silence.broken()
-            is_ping_due = not rows and await silence.goes_on()
-            if closing.has_begun:
-                return
-            if is_ping_due:
-                yield PING
-    yield ServerSentEvent(event=END, raw_data=StreamEnd(state=state).model_dump_json(), id=str(place))
+    tail = Tail(object_store, job.id, place)
+    while not closing.has_begun:
+        rows, may_end = tuple[Row, ...](), False
+        try:
+            job = await read_job() or job  # first: what is over then has left all its rows
+            rows, may_end = await tail.look(job.attempt), job.state.is_terminal or not waits
+        except (DatabaseUnavailable, StorageUnavailable) as error:  # it looks like silence
+            log.warning("metrics.tail_waits", job_id=job.id, error=error.detail)
+        for row in rows:
+            yield _told(row)
+            place = row.cursor
+            silence.broken()
+        if rows:
+            continue
+        if may_end:
+            end = StreamEnd(state=job.state).model_dump_json()
+            yield ServerSentEvent(event=END, raw_data=end, id=str(place))
+            return
+        if await silence.goes_on():
+            yield PING
 
 
 def _told(row: Row) -> ServerSentEvent:

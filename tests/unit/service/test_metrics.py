@@ -4,17 +4,26 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2
 import pytest
+from fastapi.sse import ServerSentEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DatabaseUnavailable, MlflowUnavailable
+from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
+from service.jobs.records import JobRecord
 from service.metrics.downsampling import down_sample
-from service.metrics.tail import BEFORE_ALL, Cursor, Row, Standing, follow
+from service.metrics.tail import Cursor, Tail
 from service.mlflow import Mlflow, Point
+from service.streams.metrics import metric_messages
+from service.streams.response import PING, Messages
+from service.streams.shutdown import Closing
+from service.streams.views import END, METRICS
+from tests.support.jobs import job
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
 from workers.tracking.events import Metrics
@@ -135,25 +144,44 @@ class Live:
     attempt: int = 1
     is_over: bool = False
 
-    async def standing(self) -> Standing:
-        return Standing(self.attempt, self.is_over)
+    async def read_job(self) -> JobRecord:
+        return job(JobState.SUCCEEDED if self.is_over else JobState.RUNNING, id=JOB, attempt=self.attempt)
+
+    def stream(self, last_id: str | None = None, *, waits: bool = True) -> Messages:
+        """A comment tells that there is nothing new."""
+        return metric_messages(
+            job(id=JOB, attempt=self.attempt),
+            last_id,
+            closing=Closing(),
+            object_store=self.store,
+            read_job=self.read_job,
+            waits=waits,
+            ping_seconds=0.0,
+            poll_seconds=0.0,
+        )
 
     def write(self, *images_seen: int, attempt: int = 1) -> None:
         """One chunk, by a worker that has just started."""
         events = [Metrics(seen, 1_700_000_000.0 + seen, {"loss/dsm": seen / 64}) for seen in images_seen]
         Journal(self.store, JobKeys(JOB), attempt).deliver([*events])
 
-    async def until_caught_up(self, after: Cursor = BEFORE_ALL) -> list[Row]:
-        found: list[Row] = []
-        async for rows in follow(JOB, after, object_store=self.store, standing=self.standing):
-            found += rows
-            if not rows:
+    async def until_caught_up(self, last_id: str | None = None) -> list[ServerSentEvent]:
+        found: list[ServerSentEvent] = []
+        async for message in self.stream(last_id):
+            if message.event != METRICS:
                 break
+            found.append(message)
         return found
 
 
-def seen(rows: Sequence[Row]) -> list[int]:
-    return [row.content.images_seen for row in rows]
+def row_of(message: ServerSentEvent) -> dict[str, Any]:
+    assert message.event == METRICS
+    row: dict[str, Any] = json.loads(str(message.raw_data), parse_constant=pytest.fail)
+    return row
+
+
+def seen(messages: Sequence[ServerSentEvent]) -> list[int]:
+    return [row_of(message)["images_seen"] for message in messages]
 
 
 async def test_rows_come_once_each_and_in_order_from_wherever_one_was_cut() -> None:
@@ -165,25 +193,25 @@ async def test_rows_come_once_each_and_in_order_from_wherever_one_was_cut() -> N
     whole = await live.until_caught_up()
 
     assert seen(whole) == [*range(80), 60, 61]
-    assert [str(row.cursor) for row in whole[:3]] == ["1:0:0", "1:0:1", "1:1:0"]
-    assert {row.content.attempt for row in whole[80:]} == {3}
-    for index, row in enumerate(whole):
-        assert await live.until_caught_up(Cursor.parsed(str(row.cursor))) == whole[index + 1 :]
+    assert [message.id for message in whole[:3]] == ["1:0:0", "1:0:1", "1:1:0"]
+    assert {row_of(message)["attempt"] for message in whole[80:]} == {3}
+    for index, message in enumerate(whole):
+        assert await live.until_caught_up(message.id) == whole[index + 1 :]
 
 
 async def test_only_what_is_new_is_read_again() -> None:
     live = Live()
     for number in range(50):
         live.write(number)
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
+    stream = live.stream()
     found: list[int] = []
-    while rows := await anext(stream):
-        found += seen(rows)
+    while (message := await anext(stream)) != PING:
+        found += seen([message])
 
     live.store.read.clear()
-    assert await anext(stream) == ()
+    assert await anext(stream) == PING
     live.write(50)
-    assert seen(await anext(stream)) == [50]
+    assert seen([await anext(stream)]) == [50]
 
     assert found == list(range(50))
     assert len(live.store.read) <= 4
@@ -192,13 +220,14 @@ async def test_only_what_is_new_is_read_again() -> None:
 async def test_the_stream_ends_with_the_job_and_not_before_its_last_row() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
+    stream = live.stream()
 
-    assert seen(await anext(stream)) == [1]
-    assert await anext(stream) == ()
+    assert seen([await anext(stream)]) == [1]
+    assert await anext(stream) == PING
     live.write(2)
     live.is_over = True
-    assert seen(await anext(stream)) == [2]
+    assert seen([await anext(stream)]) == [2]
+    assert (await anext(stream)).event == END
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
 
@@ -209,49 +238,52 @@ async def test_who_does_not_wait_gets_what_there_is_of_all_attempts() -> None:
     live.write(3)
     live.write(2, attempt=2)
 
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing, waits=False)
+    *rows, end = [message async for message in live.stream(waits=False)]
 
-    assert [row.content.images_seen async for rows in stream for row in rows] == [1, 2, 3, 2]
+    assert seen(rows) == [1, 2, 3, 2]
+    assert end.event == END
 
 
 async def test_rows_that_a_repeated_write_added_to_a_chunk_are_not_lost() -> None:
     live = Live()
     live.write(1)
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
-    assert seen(await anext(stream)) == [1]
+    stream = live.stream()
+    assert seen([await anext(stream)]) == [1]
 
     key = JobKeys(JOB).attempt(1).metrics_chunk(0)
     first = MemoryStore.get(live.store, key)
     live.store.put(key, first + json.dumps({"images_seen": 2, "time": 0.0, "loss/dsm": 0.5}).encode() + b"\n")
     live.write(3)
 
-    assert seen(await anext(stream)) == [2, 3]
+    assert seen([await anext(stream), await anext(stream)]) == [2, 3]
 
 
 async def test_an_outage_of_the_store_is_silence() -> None:
     live = Live()
     live.write(1)
     live.store.down = True
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=live.standing)
+    stream = live.stream()
 
-    assert await anext(stream) == ()
+    assert await anext(stream) == PING
     live.store.down = False
-    assert seen(await anext(stream)) == [1]
+    assert seen([await anext(stream)]) == [1]
 
 
 async def test_an_outage_of_the_database_is_silence() -> None:
-    live, outages = Live(), [DatabaseUnavailable("down")]
+    outages = [DatabaseUnavailable("down")]
+
+    class Interrupted(Live):
+        async def read_job(self) -> JobRecord:
+            if outages:
+                raise outages.pop()
+            return await super().read_job()
+
+    live = Interrupted()
     live.write(1)
+    stream = live.stream()
 
-    async def standing() -> Standing:
-        if outages:
-            raise outages.pop()
-        return await live.standing()
-
-    stream = follow(JOB, BEFORE_ALL, object_store=live.store, standing=standing)
-
-    assert await anext(stream) == ()
-    assert seen(await anext(stream)) == [1]
+    assert await anext(stream) == PING
+    assert seen([await anext(stream)]) == [1]
 
 
 async def test_values_are_legal_json_and_a_row_that_cannot_be_read_is_left_out() -> None:
@@ -267,9 +299,8 @@ async def test_values_are_legal_json_and_a_row_that_cannot_be_read_is_left_out()
     rows = await live.until_caught_up()
 
     assert seen(rows) == [1, 3]
-    assert str(rows[1].cursor) == "1:0:3"
-    written = json.loads(rows[0].content.model_dump_json(), parse_constant=pytest.fail)
-    assert written == {
+    assert rows[1].id == "1:0:3"
+    assert row_of(rows[0]) == {
         "attempt": 1,
         "images_seen": 1,
         "time": "1970-01-01T00:00:05.500000Z",
@@ -302,6 +333,6 @@ def test_what_is_no_cursor_is_none(text: str) -> None:
 async def test_a_cursor_beyond_everything_waits_and_ends_with_the_job() -> None:
     live = Live()
     live.write(1)
-    assert await live.until_caught_up(Cursor(999_999_999, 0, 0)) == []
+    assert await Tail(live.store, JOB, Cursor(999_999_999, 0, 0)).look(live.attempt) == ()
     live.is_over = True
-    assert await live.until_caught_up(Cursor(1, 999_999_999, 0)) == []
+    assert [message.event async for message in live.stream("1:999999999:0")] == [END]
