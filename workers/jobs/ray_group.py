@@ -27,7 +27,6 @@ from workers.jobs.kinds import WORK
 from workers.jobs.signals import SignalPoller, Signals
 from workers.logs import configure_logging
 from workers.storage import open_store
-from workers.storage.job_folder import committed_checkpoints
 from workers.tracking.output import shipped_output
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World, collective_seconds
