@@ -15,7 +15,7 @@ def chosen(client: Client, training: Job, at: int | None, best: str | None) -> i
         raise CommandFailed("--at and --best name two checkpoints: give one of them")
     if not is_of_checkpoints(best) or not is_best_where_lowest(best):
         measures = ", ".join(LOWER_IS_BETTER)
-        raise CommandFailed(f"--best {best}: name a curve of evaluations, as eval/KD-ENL0, of one of {measures}")
+        raise CommandFailed(f"--best {best}: name a curve of evaluations, as eval/KD-ENL0-1k, of one of {measures}")
     return _lowest(client, training, best)
 
 

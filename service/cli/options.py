@@ -69,7 +69,7 @@ AllProjects = Annotated[bool, typer.Option("--all-projects", help="For admins: t
 At = Annotated[int | None, typer.Option("--at", metavar="IMAGES", min=1, help="The checkpoint there; default: newest.")]
 Best = Annotated[
     str | None,
-    typer.Option("--best", metavar="CURVE", help="The checkpoint where this is lowest, for example eval/KD-ENL0."),
+    typer.Option("--best", metavar="CURVE", help="The checkpoint where this is lowest, for example eval/KD-ENL0-1k."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and do nothing.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow it to its end, as `cdm watch` does.")]

@@ -69,15 +69,15 @@ def test_what_is_drawn_from_may_be_where_an_evaluation_is_best(service: Service,
         key = JobKeys(job).evaluation(images_seen, 1, f"job_{images_seen}")
         service.store.put(key, json.dumps(found).encode())
 
-    drawn = service.cdm("sample", job, "--best", "eval/KD-ENL0", "--json").document["spec"]
-    measured = service.cdm("evaluate", job, "--best", "eval/KD-ENL0", "--json").document["spec"]
+    drawn = service.cdm("sample", job, "--best", "eval/KD-ENL0-5k", "--json").document["spec"]
+    measured = service.cdm("evaluate", job, "--best", "eval/KD-ENL0-5k", "--json").document["spec"]
 
     assert drawn["checkpoint"]["images_seen"] == measured["checkpoint"]["images_seen"] == 160
     for curve in ("eval/recall", "loss/dsm"):
         assert f"--best {curve}: name a curve of evaluations" in service.cdm("sample", job, "--best", curve).err
     unknown = service.cdm("sample", job, "--best", "eval/FID").err
     assert f"{job} has no checkpoint of which eval/FID is known: `cdm metrics {job}` lists its curves" in unknown
-    assert "give one of them" in service.cdm("sample", job, "--best", "eval/KD-ENL0", "--at", "100").err
+    assert "give one of them" in service.cdm("sample", job, "--best", "eval/KD-ENL0-5k", "--at", "100").err
 
 
 def test_its_workers_are_of_the_kind_that_the_job_trained_on(service: Service) -> None:

@@ -109,12 +109,12 @@ def test_a_job_shows_what_its_network_and_its_memory_come_to() -> None:
     assert running.progress
     told = running.progress.model_copy(update={"num_parameters": 55_733_891, "peak_memory_bytes": 3 << 29})
 
-    shown = details.job(running.model_copy(update={"progress": told}), []).splitlines()
+    shown = details.job(running.model_copy(update={"progress": told}), [], None).splitlines()
 
     words = [" ".join(line.split()) for line in shown]
     assert "network 55,733,891 parameters" in words
     assert "memory 1.50 GiB at most, of the first worker's process" in words
-    assert not {"network", "memory"} & {line.split()[0] for line in details.job(running, []).splitlines()}
+    assert not {"network", "memory"} & {line.split()[0] for line in details.job(running, [], None).splitlines()}
 
 
 def test_a_resumed_job_says_how_it_compares() -> None:

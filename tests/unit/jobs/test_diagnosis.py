@@ -91,7 +91,7 @@ def test_workers_that_no_longer_hear_each_other_are_lost(error: Exception) -> No
     ids=["ECC", "launch", "caused", "none left"],
 )
 def test_a_gpu_that_fails_is_the_hardwares_fault(error: Exception) -> None:
-    reason, message = diagnosed(error, pass_images=64)
+    reason, message = diagnosed(error, pass_images=64, kind="train")
 
     assert reason is Reason.WORKERS_LOST
     assert message.startswith("a GPU has failed: ")

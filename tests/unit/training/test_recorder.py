@@ -61,7 +61,7 @@ def recorder(store: Slow, state: TrainState, tmp_path: Path) -> Iterator[RunReco
     recorder = RunRecorder(run, SPEC, manifest, alone, state, history, Timekeeper(history), has_checkpoint=False)
     yield recorder
     store.is_open.set()
-    recorder.close("FINISHED")
+    recorder.close("succeeded")
 
 
 def test_an_urgent_checkpoint_that_finds_another_being_written_is_owed_until_it_can_be_taken(
