@@ -1,15 +1,18 @@
-"""What a job has been through before the workers that begin now, by the last words of those before them."""
+"""What a job has been through before the workers that begin now, and what their own time goes for."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Literal, Self
 
 from workers.contract.document import Record, read_leniently
 from workers.contract.keys import JobKeys
 from workers.contract.records import Outcome, Progress, TimeBreakdown
 from workers.storage import ObjectStore
 from workers.storage.job_folder import attempt_numbers
+
+Cause = Literal["useful", "recomputed", "preparing", "restarting", "checkpointing", "sampling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,27 @@ class History:
             interruptions=restarts + _restarts(earlier.values()) + len(lost),
             devices={word.device: word.images_seen for word in words if word.device},
         )
+
+
+class Timekeeper:
+    """Charges the time since it was last asked to a cause, beside what earlier workers of the attempt have spent."""
+
+    def __init__(self, history: History, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.ledger = history.spent
+        self.furthest = history.furthest
+        self._clock = clock
+        self._since = clock()
+
+    def charge(self, cause: Cause) -> float:
+        """The seconds that were charged."""
+        now = self._clock()
+        seconds, self._since = now - self._since, now
+        self.ledger = self.ledger.model_copy(update={cause: getattr(self.ledger, cause) + seconds})
+        return seconds
+
+    def charge_training(self, images_seen: int) -> None:
+        """Charge steps up to `images_seen`: if the last went further than ever, all as useful, else as recomputed."""
+        self.charge("useful" if images_seen > self.furthest else "recomputed")
 
 
 def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:

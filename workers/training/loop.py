@@ -14,7 +14,7 @@ from workers.data import ImageSet
 from workers.storage import open_store
 from workers.training.agreement import Agreement
 from workers.training.backend import configure_backend
-from workers.training.history import History
+from workers.training.history import History, Timekeeper
 from workers.training.recorder import RunRecorder
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.samples import draw_grid
@@ -22,7 +22,6 @@ from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
 from workers.training.telemetry import Window
-from workers.training.timekeeping import Timekeeper
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 

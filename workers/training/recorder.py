@@ -20,7 +20,7 @@ from workers.tracking.reporter import Reporter
 from workers.training.checkpoint import save_checkpoint
 from workers.training.contents import Snapshot
 from workers.training.hardware import device_name, peak_memory_bytes, versions
-from workers.training.history import History
+from workers.training.history import Cause, History, Timekeeper
 from workers.training.resume_check import ResumeCheck
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
@@ -28,7 +28,6 @@ from workers.training.schedule import CheckpointSchedule, in_images
 from workers.training.state import TrainState, num_parameters
 from workers.training.step import learning_rate
 from workers.training.telemetry import Measured
-from workers.training.timekeeping import Cause, Timekeeper
 from workers.training.world import World
 from workers.training.writer import CheckpointNotTakenError, CheckpointWriter
 

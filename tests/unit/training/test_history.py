@@ -1,4 +1,4 @@
-"""What a job has been through before the workers that begin now."""
+"""What a job has been through before the workers that begin now, and where their own time goes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.records import Outcome, TimeBreakdown
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
-from workers.training.history import History, devices_of
+from workers.training.history import History, Timekeeper, devices_of
 
 KEYS = JobKeys("job_1")
 SILENCE = timedelta(seconds=30)
@@ -106,3 +106,25 @@ def test_a_word_that_cannot_be_read_says_nothing(store: MemoryStore) -> None:
     store.put(KEYS.attempt(1).progress, b"{")
 
     assert History.read(store, KEYS, 2) == History()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_every_second_is_charged_to_one_cause() -> None:
+    clock = Clock()
+    keeper = Timekeeper(History(spent=TimeBreakdown(preparing=1), furthest=200), clock=clock)
+
+    for seconds, cause in ((5.0, "preparing"), (2.0, "checkpointing"), (1.0, "sampling")):
+        clock.now += seconds
+        assert keeper.charge(cause) == seconds
+    for seconds, seen in ((10.0, 200), (20.0, 300)):
+        clock.now += seconds
+        keeper.charge_training(seen)
+
+    assert keeper.ledger == TimeBreakdown(preparing=6, checkpointing=2, sampling=1, recomputed=10, useful=20)
+    assert sum(keeper.ledger.model_dump().values()) == clock.now + 1

@@ -12,11 +12,10 @@ from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.storage.memory import MemoryStore
 from workers.training import recorder as recording
-from workers.training.history import History
+from workers.training.history import History, Timekeeper
 from workers.training.recorder import RunRecorder
 from workers.training.run import Run
 from workers.training.state import TrainState, new_state
-from workers.training.timekeeping import Timekeeper
 from workers.training.world import World
 
 CPU = torch.device("cpu")
