@@ -14,7 +14,7 @@ from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.backend import configure_backend
 from workers.training.checkpoint import restore_latest, save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
 from workers.training.telemetry import Window

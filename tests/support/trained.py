@@ -11,7 +11,7 @@ from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
 from workers.storage import ObjectStore
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import new_state
 from workers.training.step import Trainer
 from workers.training.world import World

@@ -19,7 +19,7 @@ from workers.jobs.failures import UsageError
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints
 from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
-from workers.training.contents import average_file
+from workers.training.snapshot import average_file
 from workers.training.state import new_denoiser
 from workers.training.weights import save_weights
 from workers.training.weights_header import WeightsHeader

@@ -37,7 +37,7 @@ from workers.storage.job_folder import attempt_numbers, committed_checkpoints
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_values
 from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
-from workers.training.contents import average_file
+from workers.training.snapshot import average_file
 from workers.training.state import new_denoiser, num_parameters
 from workers.training.weights import save_weights
 from workers.training.weights_header import WeightsHeader

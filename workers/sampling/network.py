@@ -19,7 +19,7 @@ from workers.networks import build
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints
 from workers.training.checkpoint import listed, read_file, read_manifest
-from workers.training.contents import average_file
+from workers.training.snapshot import average_file
 from workers.training.state import PRECISION, new_denoiser
 from workers.training.weights_header import WeightsHeader
 

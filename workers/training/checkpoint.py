@@ -11,7 +11,7 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints, newest_attempt
-from workers.training.contents import Snapshot, load_contents, needed_files
+from workers.training.snapshot import Snapshot, load_contents, needed_files
 from workers.training.state import TrainState
 
 log = structlog.get_logger()

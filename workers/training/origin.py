@@ -13,7 +13,7 @@ from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
 from workers.storage import ObjectStore
 from workers.training.checkpoint import DamagedCheckpointError, listed, read_file, read_manifest
-from workers.training.contents import NETWORK, STATE, needed_files, sigma_data_of
+from workers.training.snapshot import NETWORK, STATE, needed_files, sigma_data_of
 from workers.training.state import new_denoiser
 
 

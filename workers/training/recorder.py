@@ -18,13 +18,13 @@ from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot
 from workers.training.hardware import device_name, peak_memory_bytes, versions
 from workers.training.history import Cause, History, Timekeeper
 from workers.training.resume_check import ResumeCheck
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
 from workers.training.schedule import CheckpointSchedule, in_images
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, num_parameters
 from workers.training.step import learning_rate
 from workers.training.telemetry import Measured

@@ -9,8 +9,8 @@ from workers.contract.spec import TrainSpec
 from workers.storage import ObjectStore
 from workers.storage.job_files import JobFiles
 from workers.training.checkpoint import restore, restore_latest
-from workers.training.contents import tensors_of
 from workers.training.origin import read_origin
+from workers.training.snapshot import tensors_of
 from workers.training.state import TrainState
 from workers.training.weights import load_initial_weights
 from workers.training.world import World

@@ -9,7 +9,7 @@ import structlog
 from workers.logs import in_one_line
 from workers.storage.errors import STORE_OUTAGES
 from workers.training.checkpoint import FencedError
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from tests.benchmarks.gpu.training import FFHQ, begun, spec_for
 from workers.contract.keys import JobKeys
 from workers.storage.local import LocalStore
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.writer import CheckpointWriter
 
 _PATIENCE_SECONDS = 120.0

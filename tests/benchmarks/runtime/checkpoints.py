@@ -11,7 +11,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.records import CheckpointManifest
 from workers.storage import ObjectStore, open_store
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.writer import CheckpointWriter
 
 _INTERVAL_SECONDS = 60.0

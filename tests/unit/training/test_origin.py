@@ -14,8 +14,8 @@ from workers.contract.records import CheckpointRef
 from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
-from workers.training.contents import Snapshot
 from workers.training.origin import check_origin
+from workers.training.snapshot import Snapshot
 from workers.training.start import restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer

@@ -18,7 +18,7 @@ from workers.data import ImageSet, import_dataset
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, FencedError, restore, restore_latest, save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
 from workers.training.world import World

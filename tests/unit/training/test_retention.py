@@ -11,8 +11,8 @@ from workers.contract.spec import TrainSpec
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot
 from workers.training.retention import remove_old_checkpoints
+from workers.training.snapshot import Snapshot
 
 KEYS = JobKeys("job_1")
 

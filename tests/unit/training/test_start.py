@@ -14,7 +14,7 @@ from workers.contract.spec import TrainSpec
 from workers.diffusion.denoiser import Denoiser
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import save_checkpoint
-from workers.training.contents import Snapshot, tensors_of
+from workers.training.snapshot import Snapshot, tensors_of
 from workers.training.start import restore_start, share_state
 from workers.training.state import TrainState, augmentation_features, new_state
 from workers.training.weights import save_weights

@@ -16,7 +16,7 @@ from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.training.backend import compile_networks, configure_backend
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Step, Trainer, learning_rate
 from workers.training.world import World

@@ -14,7 +14,7 @@ from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training import writer as writing
 from workers.training.checkpoint import FencedError, restore_latest, save_checkpoint
-from workers.training.contents import Snapshot
+from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
 from workers.training.world import World

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from workers.training.tensor_file import TensorFile
+from workers.training.snapshot import TensorFile
 
 KINDS = (torch.float64, torch.int64, torch.float32, torch.bfloat16, torch.float16)
 SHAPES = ((), (0,), (3,), (2, 0, 5), (4, 3, 2, 2))

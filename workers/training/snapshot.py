@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from workers.matching import tensor_mismatch
 from workers.training.state import TrainState
-from workers.training.tensor_file import TensorFile
 
 NETWORK, _OPTIMIZER, STATE = "network.safetensors", "optimizer.safetensors", "state.json"
+_NAMES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_ALIGNMENT = 8  # bytes, as the format has it, and as its largest elements need
 
 
 def average_file(name: str) -> str:
@@ -95,3 +96,50 @@ def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
     moments = state.optimizer.state
     named = state.denoiser.network.named_parameters()
     return {f"{moment}/{name}": value for name, p in named for moment, value in moments[p].items()}
+
+
+class TensorFile:
+    """A safetensors file in memory for tensors of these names, shapes and kinds; page-locked if they are on a GPU.
+
+    They are copied into it, and it is written as it lies there: serialising would copy them twice more, on a thread
+    that training shares an interpreter with.
+
+    Page-locked memory of PyTorch comes in powers of two: up to twice as much may be taken.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        header, places = _layout(tensors)
+        size = len(header) + sum(tensor.nbytes for tensor in tensors.values())
+        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
+        self._bytes = torch.empty(size, dtype=torch.uint8, pin_memory=on_gpu)
+        self._bytes[: len(header)] = torch.frombuffer(bytearray(header), dtype=torch.uint8)
+        self._views = {
+            name: self._bytes[len(header) :][place].view(tensors[name].dtype).view(tensors[name].shape)
+            for name, place in places.items()
+        }
+
+    @property
+    def data(self) -> memoryview:
+        """The file; what is copied next shows in it."""
+        return self._bytes.numpy().data.toreadonly()
+
+    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        """It was made for tensors of these names."""
+        return self._views.keys() == tensors.keys()
+
+    def copy(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put tensors in their places; from a GPU, this only asks for it."""
+        for name, view in self._views.items():
+            view.copy_(tensors[name].detach(), non_blocking=True)
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, slice]]:
+    """The header (its length, then JSON), and where after it each tensor lies; larger elements first, so all align."""
+    described, places, end = {}, {}, 0
+    for name, tensor in sorted(tensors.items(), key=lambda each: (-each[1].itemsize, each[0])):
+        begin, end = end, end + tensor.nbytes
+        described[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        places[name] = slice(begin, end)
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, places
