@@ -23,8 +23,8 @@ from workers.storage import ObjectStore
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
 from workers.training.history import devices_of
-from workers.training.origin import read_origin
 from workers.training.run import Ending, Run
+from workers.training.start import read_origin
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.storage import JobFiles, ObjectStore
 from workers.storage.job_folder import committed_checkpoints
-from workers.training.origin import check_origin, read_origin
+from workers.training.start import check_origin, read_origin
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
 

@@ -14,9 +14,8 @@ from workers.contract.records import CheckpointRef
 from workers.data import ImageSet
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import DamagedCheckpointError, save_checkpoint
-from workers.training.origin import check_origin
 from workers.training.snapshot import Snapshot
-from workers.training.start import restore_start
+from workers.training.start import check_origin, restore_start
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
 from workers.training.world import World
