@@ -22,7 +22,7 @@ from workers.evaluation.statistics import Statistics
 from workers.pictures import grid_png
 from workers.sampling.evaluation_plan import GAP, HELD_OUT_GAP, HELD_OUT_LOSS, LOSS, OWN_GAP, EvaluationPlan
 from workers.storage import JobFiles, read_location
-from workers.training.hardware import versions
+from workers.training.backend import versions
 
 NEAREST, DRIFT, TIMELINE = "nearest.png", "drift.png", "timeline.png"
 _MOST_BYTES = 256 << 20  # of statistics; 2048 dimensions take 32 MiB

@@ -13,8 +13,7 @@ from workers.sampling.source import resolved_source
 from workers.storage import ObjectStore
 from workers.storage.job_folder import newest_attempt
 from workers.tracking.heartbeat import Heartbeat, first_word
-from workers.training.backend import configure_backend
-from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.backend import configure_backend, device_name, peak_memory_bytes
 from workers.training.history import History
 from workers.training.run import Run, RunRequests
 from workers.training.watchdog import Watchdog

@@ -1,7 +1,12 @@
-"""How PyTorch computes: precision, repeatability, compilation. Set once for the process, before anything is built."""
+"""What PyTorch computes on, and how: precision, repeatability, compilation."""
 
 import os
+import platform
+import resource
+import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 import torch
@@ -12,10 +17,11 @@ from workers.logs import in_one_line
 from workers.training.world import World
 
 log = structlog.get_logger()
+_CPUS = Path("/proc/cpuinfo")
 
 
 def configure_backend(compute: Workers) -> None:
-    """Set what is a matter of the whole process."""
+    """Set what is a matter of the whole process: once, before anything is built."""
     wants_bfloat16 = compute.accelerator == "gpu" and compute.precision == "bfloat16"
     if wants_bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         log.warning("bfloat16.emulated", mend="this GPU has no bfloat16 and is slow at it: set compute.precision")
@@ -46,6 +52,35 @@ def compile_networks(denoisers: Iterable[Denoiser], trial: Callable[[], None], w
     for denoiser in denoisers:
         denoiser.compiled = None
     trial()
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the GPU, or of the CPU: throughput and memory mean something for one model only."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Of the libraries that compute on it, and what it is itself."""
+    return {
+        "torch": torch.__version__,
+        "cdm-train": version("cdm-train"),
+        "python": platform.python_version(),
+        "device": device_name(device),
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that PyTorch has held of the GPU at once, or this process of main memory; waits for nothing."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB on Linux
+
+
+def _cpu_name() -> str:
+    lines = _CPUS.read_text().splitlines() if _CPUS.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def _failure(trial: Callable[[], None]) -> str | None:

@@ -17,8 +17,8 @@ from workers.tracking.events import MLFLOW_STATUS
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
+from workers.training.backend import device_name, peak_memory_bytes, versions
 from workers.training.checkpoint import save_checkpoint
-from workers.training.hardware import device_name, peak_memory_bytes, versions
 from workers.training.history import Cause, History, Timekeeper
 from workers.training.resume_check import ResumeCheck
 from workers.training.retention import remove_old_checkpoints

@@ -15,7 +15,7 @@ from workers.storage.memory import MemoryStore
 from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
-from workers.training.hardware import versions
+from workers.training.backend import versions
 from workers.training.loop import run_training
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World

@@ -2,7 +2,7 @@
 
 import torch
 
-from workers.training.hardware import device_name, peak_memory_bytes
+from workers.training.backend import device_name, peak_memory_bytes
 
 CPU = torch.device("cpu")
 
