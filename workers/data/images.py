@@ -1,4 +1,4 @@
-"""Reading an imported data set while training."""
+"""Image sets in the object store: what they consist of, and their images by number."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +11,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from workers.contract.data import DatasetManifest, Digest
-from workers.contract.keys import dataset_folder
+from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.cache import cached
 from workers.data.errors import DatasetError
-from workers.data.manifests import read_manifest
 from workers.storage import ObjectStore
 
 _SHARDS_AT_A_TIME = 8  # one stream of an S3 server is far slower than a node's network
@@ -81,3 +80,8 @@ class ImageSet:
     def _check(self, indices: Int64[np.ndarray, "batch"]) -> None:
         if len(indices) and not (indices.min() >= 0 and indices.max() < len(self)):
             raise IndexError(f"images are numbered 0 to {len(self) - 1}")
+
+
+def read_manifest(store: ObjectStore, digest: Digest) -> DatasetManifest:
+    """What an image set consists of; raises FileNotFoundError if the store has none of this digest."""
+    return DatasetManifest.model_validate_json(store.get(dataset_folder(digest) + MANIFEST))

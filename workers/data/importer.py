@@ -18,7 +18,7 @@ from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, Imp
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
-from workers.data.manifests import read_manifest
+from workers.data.images import read_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter

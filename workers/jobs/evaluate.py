@@ -15,7 +15,7 @@ from workers.contract.keys import RESULT, JobKeys, dataset_folder
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
-from workers.data.manifests import read_manifest
+from workers.data.images import read_manifest
 from workers.evaluation.features import open_features
 from workers.jobs.drawing import prepare_source
 from workers.sampling.drawing import SeededSampler

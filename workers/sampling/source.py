@@ -13,7 +13,7 @@ from workers.contract.data import DatasetManifest, ImportedDataset
 from workers.contract.document import SpecError, in_field
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import Drawing, ResolvedCheckpoint, ResolvedSource, Subject, WeightsFile
-from workers.data.manifests import read_manifest
+from workers.data.images import read_manifest
 from workers.diffusion.denoiser import Denoiser
 from workers.sampling.network import (
     Trained,
