@@ -43,7 +43,7 @@ class ImageSet:
         """
         source, folder = dataset_folder(digest), cache / digest
         try:
-            manifest = read_manifest(store, digest)
+            manifest = read_dataset_manifest(store, digest)
         except FileNotFoundError:
             raise DatasetError(f"no data set {digest} in the store; import it first") from None
         shape = (manifest.channels, manifest.resolution, manifest.resolution)
@@ -82,6 +82,6 @@ class ImageSet:
             raise IndexError(f"images are numbered 0 to {len(self) - 1}")
 
 
-def read_manifest(store: ObjectStore, digest: Digest) -> DatasetManifest:
+def read_dataset_manifest(store: ObjectStore, digest: Digest) -> DatasetManifest:
     """What an image set consists of; raises FileNotFoundError if the store has none of this digest."""
     return DatasetManifest.model_validate_json(store.get(dataset_folder(digest) + MANIFEST))

@@ -18,7 +18,7 @@ from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, Imp
 from workers.contract.keys import MANIFEST, dataset_folder
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
-from workers.data.images import read_manifest
+from workers.data.images import read_dataset_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter
@@ -63,7 +63,7 @@ def import_dataset(
     if not isinstance(dataset, ImportedDataset):
         return import_images(dataset, store, on_progress=on_progress, on_bytes=on_bytes).manifest
     try:
-        return read_manifest(store, dataset.digest)
+        return read_dataset_manifest(store, dataset.digest)
     except FileNotFoundError:
         raise DatasetError(f"dataset.digest: the store has no image set {dataset.digest}; import it first") from None
 
@@ -193,7 +193,7 @@ def _upload(manifest: DatasetManifest, folder: Path, store: ObjectStore) -> Data
     """The manifest goes last: who sees it may read all the rest."""
     target = dataset_folder(manifest.digest)
     try:
-        return read_manifest(store, manifest.digest)
+        return read_dataset_manifest(store, manifest.digest)
     except FileNotFoundError:
         pass
     for shard in (*manifest.shards, *filter(None, [manifest.labels])):

@@ -15,7 +15,7 @@ from workers.contract.keys import RESULT, JobKeys, dataset_folder
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, WeightsFile
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
-from workers.data.images import read_manifest
+from workers.data.images import read_dataset_manifest
 from workers.evaluation.features import open_features
 from workers.jobs.drawing import prepare_source
 from workers.sampling.drawing import SeededSampler
@@ -77,7 +77,7 @@ def _check_held_out(digest: Digest, seen: DatasetManifest, store: ObjectStore, *
         SpecError: they are not.
     """
     try:
-        images = read_manifest(store, digest)
+        images = read_dataset_manifest(store, digest)
     except FileNotFoundError:
         mend = "an import job says the digest of its own"
         raise SpecError(f"there is no image set {digest}; {mend}", field="held_out") from None

@@ -13,7 +13,7 @@ from workers.contract.data import DatasetManifest, ImportedDataset
 from workers.contract.document import SpecError, in_field
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import Drawing, ResolvedCheckpoint, ResolvedSource, Subject, WeightsFile
-from workers.data.images import read_manifest
+from workers.data.images import read_dataset_manifest
 from workers.diffusion.denoiser import Denoiser
 from workers.sampling.network import (
     Trained,
@@ -123,7 +123,7 @@ def _of_file(file: WeightsFile, store: ObjectStore, keys: JobKeys, dataset: Impo
 @in_field("dataset.digest")
 def _images(dataset: ImportedDataset, header: WeightsHeader, store: ObjectStore) -> DatasetManifest:
     try:
-        images = read_manifest(store, dataset.digest)
+        images = read_dataset_manifest(store, dataset.digest)
     except FileNotFoundError:
         mend = "an import job says the digest of its own"
         raise SpecError(f"there is no image set {dataset.digest}; {mend}") from None
