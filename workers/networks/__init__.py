@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Network
 from workers.networks.adm import ADMUNet
 from workers.networks.edm2 import MagnitudePreservingUNet
 from workers.networks.mlp import FullyConnected

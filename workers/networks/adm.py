@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from workers.contract.networks import ADM
 from workers.diffusion.conditions import Conditions
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Network
 from workers.networks.blocks import Block, BlockStyle, decoded
 from workers.networks.layers import NoiseFeatures, OneHot, falling_frequencies, group_norm
 from workers.networks.plan import plan_unet

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from workers.contract.networks import EDM2
 from workers.diffusion.conditions import Conditions, DropoutNoise
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Network
 from workers.networks.layers import OneHot, as_image, as_pixels, attention, heads_of, num_heads, resampling
 from workers.networks.magnitude import FourierFeatures, UnitLayer, concatenated, silu, weighted_sum, with_unit_pixels
 from workers.networks.plan import BlockPlan, plan_unet

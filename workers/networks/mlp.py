@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from workers.contract.networks import MLP
 from workers.diffusion.conditions import Conditions
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Network
 from workers.networks.layers import NoiseFeatures, OneHot, falling_frequencies
 
 _NUM_FREQUENCIES = 8

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from workers.contract.networks import DDPMpp, NCSNpp
 from workers.diffusion.conditions import Conditions
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Network
 from workers.networks.blocks import Block, BlockStyle, decoded
 from workers.networks.layers import NoiseFeatures, OneHot, falling_frequencies, group_norm, smoothing_kernel
 from workers.networks.plan import BlockPlan, plan_unet

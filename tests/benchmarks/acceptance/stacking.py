@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workers.diffusion.conditions import Conditions
-from workers.diffusion.denoiser import Denoiser
-from workers.diffusion.network import Network
+from workers.diffusion.denoiser import Denoiser, Network
 from workers.diffusion.objective import Draws
 
 
