@@ -1,6 +1,7 @@
 """Features of images: what distances between sets of images are measured in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from workers.contract.document import SpecError, in_field
 from workers.contract.features import LITE0_SHA256, Inception, Lite0
 from workers.evaluation import inception, lite0
-from workers.evaluation.precision import whole_float32
 from workers.evaluation.weights import load_weights, read_state_dict
 from workers.storage import JobFiles
 
@@ -54,6 +54,21 @@ class Extractor:
     def each_pass(self, heard: Callable[[], None]) -> None:
         """Have this called after each pass of the network."""
         self._network.register_forward_hook(lambda *_: heard())
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Inside, no product or convolution is rounded to TensorFloat-32, whatever training has set.
+
+    For where rounding would be measured instead of what is meant.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _pixels(images: UInt8[Tensor, "batch channels height width"], device: torch.device) -> Tensor:

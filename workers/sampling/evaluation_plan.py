@@ -27,9 +27,8 @@ from workers.evaluation.drift import (
     evaluations_on_own_paths,
     noises_of,
 )
-from workers.evaluation.features import Extractor
+from workers.evaluation.features import Extractor, whole_float32
 from workers.evaluation.measures import spread
-from workers.evaluation.precision import whole_float32
 from workers.pictures import from_uint8
 from workers.sampling.drawing import SeededSampler
 from workers.sampling.pieces import Piece, Tensors, cut, read_piece
