@@ -1,9 +1,11 @@
 """A job from claim to outcome, on Ray or in processes that are already there."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
+from types import FrameType
 from typing import TypeVar, cast
 
 import structlog
@@ -17,7 +19,6 @@ from workers.jobs.attempt import Job, claim_attempt, conclude, known_of, place_s
 from workers.jobs.diagnosis import diagnosed
 from workers.jobs.failures import LeftEarlyError, UsageError
 from workers.jobs.kinds import WORK, prepare
-from workers.jobs.stop import set_on_signals
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
@@ -65,6 +66,21 @@ def run_here(job: Job, attempt: int | None, stop: Event) -> Outcome:
         return _run_in(world, job, attempt, stop)
     finally:
         world.leave()
+
+
+def set_on_signals(stop: Event) -> None:
+    """Set it on SIGTERM or Ctrl-C, so that workers leave within two seconds or so; a second Ctrl-C ends the process.
+
+    Another SIGTERM says nothing new: Slurm sends one to every process of a step, and torchrun passes its own on.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
 
 
 def _run_in(world: World, job: Job, attempt: int | None, stop: Event) -> Outcome:

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from workers.jobs.stop import set_on_signals
+from workers.jobs.driver import set_on_signals
 
 BOTH = (signal.SIGTERM, signal.SIGINT)
 
