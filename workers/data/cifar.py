@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from workers.contract.data import CifarDataset
+from workers.data.collection import ImageCollection, of_arrays
 from workers.data.errors import DatasetError, ImageError
 from workers.data.files import Files, tar_files
 from workers.data.labels import MAX_CLASS_CHARACTERS, MAX_CLASSES, Labels
-from workers.data.source import Source, of_arrays
 from workers.pickles import DataUnpickler, Record, RefusedError
 
 _SHAPE = (3, 32, 32)
@@ -45,7 +45,7 @@ _CIFAR100 = _Layout(
 )
 
 
-def cifar_source(dataset: CifarDataset) -> Source:
+def cifar_collection(dataset: CifarDataset) -> ImageCollection:
     """All of it in memory, 150 MB of pixels.
 
     Raises:

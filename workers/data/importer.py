@@ -16,14 +16,14 @@ from jaxtyping import UInt8
 
 from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
+from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
+from workers.data.formats import open_collection
 from workers.data.images import read_dataset_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter
-from workers.data.source import Source
-from workers.data.sources import open_source
 from workers.storage import ObjectStore
 
 log = structlog.get_logger()
@@ -89,16 +89,21 @@ def import_images(
     """
     with ExitStack() as stack:
         here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
-        source = stack.enter_context(open_source(here, on_bytes=on_bytes))
+        collection = stack.enter_context(open_collection(here, on_bytes=on_bytes))
         folder = stack.enter_context(scratch_folder())
-        log.info("dataset.opened", place=source.place, num_images=source.num_images, num_ignored=source.num_ignored)
+        log.info(
+            "dataset.opened",
+            place=collection.place,
+            num_images=collection.num_images,
+            num_ignored=collection.num_ignored,
+        )
         writer = ShardWriter(folder, shard_bytes=shard_bytes)
-        filled = _fill(writer, source, on_progress, max_faulty_images)
-        if source.labels:
-            kept = np.asarray(source.labels.values, dtype="<i4")[np.asarray(filled.kept)]
+        filled = _fill(writer, collection, on_progress, max_faulty_images)
+        if collection.labels:
+            kept = np.asarray(collection.labels.values, dtype="<i4")[np.asarray(filled.kept)]
             (folder / _LABELS).write_bytes(kept.tobytes())
-        manifest = _manifest(source, writer, filled.resolution, folder)
-        return Imported(_upload(manifest, folder, store), filled.left_out, source.num_ignored)
+        manifest = _manifest(collection, writer, filled.resolution, folder)
+        return Imported(_upload(manifest, folder, store), filled.left_out, collection.num_ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +113,26 @@ class _Filled:
     left_out: Faults
 
 
-def _fill(writer: ShardWriter, source: Source, on_progress: OnImages, max_faulty_images: int) -> _Filled:
+def _fill(writer: ShardWriter, collection: ImageCollection, on_progress: OnImages, max_faulty_images: int) -> _Filled:
     """Pass on to the writer every image that can be used, all of one resolution."""
-    faults, kept = Faults(source.place), _numbers()
+    faults, kept = Faults(collection.place), _numbers()
     sizes: defaultdict[int, array[int]] = defaultdict(_numbers)
-    for index, pixels in enumerate(_decoded(source)):
+    for index, pixels in enumerate(_decoded(collection)):
         match pixels:
             case ImageError():
-                faults.add(source.name(index), pixels)
+                faults.add(collection.name(index), pixels)
             case _:
                 sizes[pixels.shape[-1]].append(index)
                 # otherwise only the remaining faults are of interest
                 if len(sizes) == 1 and len(faults) <= max_faulty_images:
                     writer.append(pixels)
                     kept.append(index)
-        on_progress(index + 1, source.num_images)
+        on_progress(index + 1, collection.num_images)
     usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
     for size in sizes.keys() - {usual}:
         unusual = ImageError(f"is {size} x {size} pixels, most are {usual} x {usual}", mend=RESIZE)
         for index in sizes[size]:
-            faults.add(source.name(index), unusual)
+            faults.add(collection.name(index), unusual)
     if len(sizes) != 1 or len(faults) > max_faulty_images:
         faults.refuse()
     writer.flush()
@@ -139,14 +144,14 @@ def _numbers() -> "array[int]":
     return array("I")
 
 
-def _decoded(source: Source) -> Iterator[Pixels | ImageError]:
+def _decoded(collection: ImageCollection) -> Iterator[Pixels | ImageError]:
     """All images in their order, a few ahead of the reader. When this is given up, those are not waited for."""
-    pool = ThreadPoolExecutor(source.num_readers)
+    pool = ThreadPoolExecutor(collection.num_readers)
     ahead: deque[Future[Pixels | ImageError]] = deque()
     try:
-        for index in range(source.num_images):
-            ahead.append(pool.submit(_pixels, source, index))
-            if len(ahead) > 4 * source.num_readers:
+        for index in range(collection.num_images):
+            ahead.append(pool.submit(_pixels, collection, index))
+            if len(ahead) > 4 * collection.num_readers:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -154,23 +159,23 @@ def _decoded(source: Source) -> Iterator[Pixels | ImageError]:
         pool.shutdown(cancel_futures=True)
 
 
-def _pixels(source: Source, index: int) -> Pixels | ImageError:
+def _pixels(collection: ImageCollection, index: int) -> Pixels | ImageError:
     try:
-        return to_pixels(source.image(index), channels=source.channels, resolution=source.resolution)
+        return to_pixels(collection.image(index), channels=collection.channels, resolution=collection.resolution)
     except ImageError as error:
         return error
 
 
-def _manifest(source: Source, writer: ShardWriter, resolution: int, folder: Path) -> DatasetManifest:
+def _manifest(collection: ImageCollection, writer: ShardWriter, resolution: int, folder: Path) -> DatasetManifest:
     if writer.sigma_data == 0:
-        raise DatasetError(f"{source.place}: all pixels of all images are alike; there is nothing to learn")
+        raise DatasetError(f"{collection.place}: all pixels of all images are alike; there is nothing to learn")
     classes, labels = None, None
-    if source.labels:
-        classes = source.labels.classes
+    if collection.labels:
+        classes = collection.labels.classes
         digest = sha256((folder / _LABELS).read_bytes()).hexdigest()
         labels = Shard(name=_LABELS, num_images=writer.num_images, sha256=digest)
     content = {
-        "channels": source.channels,
+        "channels": collection.channels,
         "classes": classes,
         "labels": labels and labels.sha256,
         "num_images": writer.num_images,
@@ -180,7 +185,7 @@ def _manifest(source: Source, writer: ShardWriter, resolution: int, folder: Path
     return DatasetManifest(
         digest=sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         num_images=writer.num_images,
-        channels=source.channels,
+        channels=collection.channels,
         resolution=resolution,
         classes=classes,
         labels=labels,

@@ -7,16 +7,16 @@ from zipfile import ZipFile
 import numpy as np
 
 from workers.contract.data import NpzDataset
+from workers.data.collection import ImageCollection, of_arrays
 from workers.data.errors import DatasetError
 from workers.data.labels import MAX_CLASSES, Labels, number_classes
-from workers.data.source import Source, of_arrays
 from workers.zips import require_whole
 
 _MAX_BYTES = 16 << 30  # it has to fit into memory; a small file can unpack to more
 _MEND = "save uint8 images as [images, height, width, channels] with numpy.savez, or bring a folder or a ZIP"
 
 
-def npz_source(dataset: NpzDataset) -> Source:
+def npz_collection(dataset: NpzDataset) -> ImageCollection:
     """All of it in memory.
 
     Raises:

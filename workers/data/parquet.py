@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from workers.contract.data import ParquetDataset
+from workers.data.collection import ImageCollection, check_count
 from workers.data.errors import DatasetError, ImageError
 from workers.data.files import check_size, files_at
 from workers.data.labels import MAX_CLASSES, Labels, number_classes
 from workers.data.pixels import decode
-from workers.data.source import Source, check_count
 
 _ROWS_AT_A_TIME = 8  # a value takes its place in memory for each row, however often it is repeated in a few bytes
 _LABELS_AT_A_TIME = 1 << 16
@@ -29,7 +29,7 @@ _ERRORS = (pa.ArrowException, OSError, ValueError, IndexError)  # the last two: 
 
 
 @contextmanager
-def parquet_source(dataset: ParquetDataset) -> Iterator[Source]:
+def parquet_collection(dataset: ParquetDataset) -> Iterator[ImageCollection]:
     """The rows of all files, in the order of their names.
 
     Raises:
@@ -39,17 +39,17 @@ def parquet_source(dataset: ParquetDataset) -> Iterator[Source]:
     with ExitStack() as stack:
         try:
             files = {each.stem: stack.enter_context(pq.ParquetFile(each)) for each in paths}
-            source = _source(dataset, files)
+            collection = _collection(dataset, files)
         except DatasetError:
             raise
         except FileNotFoundError:
             raise DatasetError(f"{place}: no such file where the workers run") from None
         except _ERRORS as error:
             raise DatasetError(f"{place}: cannot be read as Parquet: {error}") from None
-        yield source
+        yield collection
 
 
-def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Source:
+def _collection(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> ImageCollection:
     """Of files that have the same columns, and describe them alike."""
     place, num_images = dataset.path, sum(file.metadata.num_rows for file in files.values())
     if num_images <= 0:
@@ -64,7 +64,7 @@ def _source(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) -> Sou
             raise DatasetError(f"{place}: {name} describes its columns, its classes maybe, otherwise than {first}")
     tables = list(files.values())
     rows = _Rows(tables, _image_column(schema, features, dataset.column, place))
-    return Source(
+    return ImageCollection(
         place=place,
         num_images=num_images,
         name=_naming(files),

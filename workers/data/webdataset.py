@@ -6,18 +6,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from workers.contract.data import IMAGE_SUFFIXES, WebDataset
+from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.files import Files, files_at, tar_files
 from workers.data.labels import Labels, in_range, number_classes
 from workers.data.pixels import decode
-from workers.data.source import Source
 
 _LABELS = (".cls", ".json")
 _RELABEL = 'give each image a .cls file with a whole number from 0, or a .json file with {"label": number}'
 
 
 @contextmanager
-def webdataset_source(dataset: WebDataset) -> Iterator[Source]:
+def webdataset_collection(dataset: WebDataset) -> Iterator[ImageCollection]:
     """The images of all tar files, in the order of their names.
 
     Raises:
@@ -32,7 +32,7 @@ def webdataset_source(dataset: WebDataset) -> Iterator[Source]:
         labels, num_of_labels = _labels(files, names, place)
         if not names:
             raise DatasetError(f"{place}: no images in it; known are {', '.join(IMAGE_SUFFIXES)}")
-        yield Source(
+        yield ImageCollection(
             place=place,
             num_images=len(names),
             name=names.__getitem__,

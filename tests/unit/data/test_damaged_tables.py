@@ -19,9 +19,9 @@ from tests.support.image_sets import (
     parquet,
     refusal,
 )
-from workers.data import files, source
+from workers.data import collection, files
 from workers.data.errors import ImageError
-from workers.data.parquet import parquet_source
+from workers.data.parquet import parquet_collection
 
 
 def test_rows_without_bytes_and_with_broken_ones_are_named(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_value_that_many_rows_repeat_does_not_fill_memory(tmp_path: Path) -> N
     assert path.stat().st_size < 1 << 20
     held, before = [], pa.total_allocated_bytes()
 
-    with parquet_source(parquet(path)) as opened:
+    with parquet_collection(parquet(path)) as opened:
         for row in range(opened.num_images):
             with pytest.raises(ImageError, match="is not an image"):
                 opened.image(row)
@@ -73,7 +73,7 @@ def test_nothing_is_made_for_each_of_the_millions_of_rows_that_a_small_file_says
 
     tracemalloc.start()
     try:
-        with parquet_source(parquet(tmp_path / "a.parquet")) as opened:
+        with parquet_collection(parquet(tmp_path / "a.parquet")) as opened:
             peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -83,7 +83,7 @@ def test_nothing_is_made_for_each_of_the_millions_of_rows_that_a_small_file_says
 
 
 def test_there_are_at_most_so_many_images_in_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "MAX_IMAGES", 9)
+    monkeypatch.setattr(collection, "MAX_IMAGES", 9)
     np.savez(tmp_path / "a.npz", PIXELS)
     write_parquet(tmp_path / "a.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from workers.contract.data import BuiltinDataset
 from workers.contract.features import Lite0
-from workers.data.sources import open_source
+from workers.data.formats import open_collection
 from workers.evaluation.distances import frechet_distance, kernel_distance
 from workers.evaluation.features import Extractor, open_features
 from workers.evaluation.statistics import Statistics
@@ -106,10 +106,10 @@ def coloured_shapes(count: int) -> tuple[Tensor, Tensor]:
 
 def clothes(count: int) -> tuple[Tensor, Tensor]:
     """The first images of the set that comes with the package, in another order: 16x16, grey."""
-    with open_source(BuiltinDataset(kind="builtin", name="fashion16"), on_bytes=lambda *_: None) as source:
-        assert source.labels is not None
-        pixels = np.stack([np.asarray(source.image(number)) for number in range(count)])
-        labels = torch.tensor(source.labels.values[:count])
+    with open_collection(BuiltinDataset(kind="builtin", name="fashion16"), on_bytes=lambda *_: None) as collection:
+        assert collection.labels is not None
+        pixels = np.stack([np.asarray(collection.image(number)) for number in range(count)])
+        labels = torch.tensor(collection.labels.values[:count])
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return torch.from_numpy(pixels)[:, None][order], labels[order]
 

@@ -16,7 +16,7 @@ MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageCollection:
     """Images in a fixed order, sorted by name. `image(i)` decodes one, raises ImageError, and may run in any thread.
 
     A small file can hold very many: `name(i)` makes a name for who asks for it. `num_readers` of them had best be
@@ -46,7 +46,7 @@ def of_arrays(
     place: str,
     channels: Literal[1, 3],
     resolution: int | None,
-) -> Source:
+) -> ImageCollection:
     """Images that are in memory already, in their order.
 
     Raises:
@@ -58,7 +58,9 @@ def of_arrays(
         one = pixels[index]
         return Image.fromarray(one[:, :, 0] if one.ndim == 3 and one.shape[2] == 1 else one)
 
-    return Source(place, len(pixels), numbered(len(pixels)), labels, channels, resolution, num_ignored=0, image=image)
+    return ImageCollection(
+        place, len(pixels), numbered(len(pixels)), labels, channels, resolution, num_ignored=0, image=image
+    )
 
 
 def numbered(count: int) -> Callable[[int], str]:

@@ -20,21 +20,21 @@ from workers.contract.data import (
 )
 from workers.contract.locations import is_path
 from workers.data.buckets import bucket_files
-from workers.data.cifar import cifar_source
+from workers.data.cifar import cifar_collection
+from workers.data.collection import ImageCollection, of_arrays
 from workers.data.errors import DatasetError, ImageError
 from workers.data.fetching import OnBytes
 from workers.data.files import Files, folder_files, zip_files
 from workers.data.labels import LABEL_FILE, Labels, file_labels, folder_labels
-from workers.data.npz import npz_source
+from workers.data.npz import npz_collection
 from workers.data.pixels import decode
-from workers.data.source import Source, of_arrays
-from workers.data.webdataset import webdataset_source
+from workers.data.webdataset import webdataset_collection
 
 _BUILTIN = {"fashion16": Path(__file__).parent / "builtin" / "fashion16_10k.npz"}
 
 
 @contextmanager
-def open_source(dataset: DatasetToImport, *, on_bytes: OnBytes) -> Iterator[Source]:
+def open_collection(dataset: DatasetToImport, *, on_bytes: OnBytes) -> Iterator[ImageCollection]:
     """Look at what is there and read the labels; no image is decoded yet.
 
     What lies in a folder of a bucket is listed, which may take minutes; meanwhile `on_bytes` hears of no bytes.
@@ -46,27 +46,27 @@ def open_source(dataset: DatasetToImport, *, on_bytes: OnBytes) -> Iterator[Sour
         case BuiltinDataset():
             yield _builtin(dataset.name)
         case FolderDataset():
-            yield _source(dataset, _folder_files(dataset.path, on_bytes))
+            yield _collection(dataset, _folder_files(dataset.path, on_bytes))
         case ZipDataset():
             with zip_files(Path(dataset.path)) as files:
-                yield _source(dataset, files)
+                yield _collection(dataset, files)
         case CifarDataset():
-            yield cifar_source(dataset)
+            yield cifar_collection(dataset)
         case NpzDataset():
-            yield npz_source(dataset)
+            yield npz_collection(dataset)
         case ParquetDataset():
-            from workers.data.parquet import parquet_source  # half a second to import
+            from workers.data.parquet import parquet_collection  # half a second to import
 
-            with parquet_source(dataset) as source:
-                yield source
+            with parquet_collection(dataset) as collection:
+                yield collection
         case WebDataset():
-            with webdataset_source(dataset) as source:
-                yield source
+            with webdataset_collection(dataset) as collection:
+                yield collection
         case _:
             assert_never(dataset)
 
 
-def _builtin(name: str) -> Source:
+def _builtin(name: str) -> ImageCollection:
     with np.load(_BUILTIN[name], allow_pickle=False) as arrays:
         pixels, values, classes = arrays["X"], arrays["Y"], arrays["classes"]
     labels = Labels.of(values, tuple(classes.tolist()))
@@ -77,7 +77,7 @@ def _folder_files(path: str, on_bytes: OnBytes) -> Files:
     return folder_files(Path(path)) if is_path(path) else bucket_files(path, on_listed=lambda: on_bytes(0, None))
 
 
-def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
+def _collection(dataset: FolderDataset | ZipDataset, files: Files) -> ImageCollection:
     visible = [name for name in files.names if not _is_hidden(name)]
     names = tuple(sorted(name for name in visible if name.lower().endswith(IMAGE_SUFFIXES)))
     num_ignored = len(set(visible) - {LABEL_FILE}) - len(names)
@@ -85,7 +85,7 @@ def _source(dataset: FolderDataset | ZipDataset, files: Files) -> Source:
     if not names:
         known = ", ".join(IMAGE_SUFFIXES)
         raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {known}")
-    return Source(
+    return ImageCollection(
         place=place,
         num_images=len(names),
         name=names.__getitem__,
