@@ -14,7 +14,7 @@ from workers.contract.locations import bucket_and_key, is_path, of_a_file
 from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
 from workers.data.fetching import elsewhere, fetched
 from workers.networks.edm_pickle import SnapshotError
-from workers.networks.edm_snapshot import Snapshot, read_snapshot
+from workers.networks.edm_snapshot import PublishedNetwork, read_snapshot
 from workers.training.weights import refuse_output, save_weights
 from workers.training.weights_header import WeightsHeader
 
@@ -57,7 +57,7 @@ def _on_this_machine(source: str) -> Iterator[tuple[Path, str]]:
             raise SnapshotError(str(error).replace(str(file), name)) from None
 
 
-def _header(snapshot: Snapshot, source: str) -> WeightsHeader:
+def _header(snapshot: PublishedNetwork, source: str) -> WeightsHeader:
     return WeightsHeader(
         network=snapshot.network,
         preconditioning=snapshot.preconditioning,
@@ -67,7 +67,7 @@ def _header(snapshot: Snapshot, source: str) -> WeightsHeader:
     )
 
 
-def _in_words(snapshot: Snapshot) -> str:
+def _in_words(snapshot: PublishedNetwork) -> str:
     inputs, given = snapshot.inputs, snapshot.preconditioning
     parameters = sum(tensor.numel() for name, tensor in snapshot.tensors.items() if not name.endswith(".freqs"))
     return ", ".join(

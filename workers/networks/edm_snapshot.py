@@ -18,7 +18,7 @@ from workers.pickles import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PublishedNetwork:
     """A trained denoiser. `tensors` is the state of the network that `build` makes of the configuration, in float32."""
 
     network: Network
@@ -28,7 +28,7 @@ class Snapshot:
     tensors: dict[str, Tensor]
 
 
-def read_snapshot(path: Path) -> Snapshot:
+def read_snapshot(path: Path) -> PublishedNetwork:
     """Read the moving average in a snapshot; nothing in the file is run, and nothing it says is taken on trust.
 
     Raises:
@@ -44,7 +44,7 @@ def read_snapshot(path: Path) -> Snapshot:
         if not isinstance(model, Record):
             raise SnapshotError(f"its {denoiser.class_name} has no network under `model`")
         network, inputs = network_of(model)
-        return Snapshot(network, inputs, preconditioning, sigma_data, _state_of(model, network, inputs))
+        return PublishedNetwork(network, inputs, preconditioning, sigma_data, _state_of(model, network, inputs))
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}") from None
     except RecursionError:

@@ -19,7 +19,7 @@ from workers.contract.model import EDM, VE, VP
 from workers.diffusion.conditions import Conditions
 from workers.networks import build
 from workers.networks.edm_pickle import SnapshotError, read_pickle
-from workers.networks.edm_snapshot import Snapshot, read_snapshot
+from workers.networks.edm_snapshot import PublishedNetwork, read_snapshot
 
 Write = Callable[..., Path]
 
@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def built(snapshot: Snapshot) -> torch.nn.Module:
+def built(snapshot: PublishedNetwork) -> torch.nn.Module:
     network = build(snapshot.network, **snapshot.inputs.model_dump())
     network.load_state_dict(snapshot.tensors)
     return network.eval()
