@@ -28,7 +28,7 @@ from service.web.oidc import IdentityProvider
 from service.web.outgoing import guarded_client
 from service.web.shared import Shared
 from service.web.telemetry import CollectMetrics
-from service.webhooks import sender
+from service.webhooks import sending
 from service.webhooks.deliverer import Deliverer
 from service.webhooks.gauges import DeliveryGauges
 from service.webhooks.queue import DeliveryQueue
@@ -66,7 +66,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
     guard = AddressGuard(networks=INSIDE if settings.allow_private_addresses else ())
     feed = Feed(parts.store)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sender.TIMEOUT_SECONDS))
+        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sending.TIMEOUT_SECONDS))
         deliverer = Deliverer(queue=DeliveryQueue(parts.database), client=client, clock=clock)
         stack.push_async_callback(deliverer.finish)
         stack.push_async_callback(parts.reconciler.finish)

@@ -15,11 +15,9 @@ import httpx2
 import structlog
 
 from service.clock import Clock
-from service.webhooks.messages import message_of
 from service.webhooks.queue import DeliveryQueue
 from service.webhooks.records import Addressee, Claimed, DeliveryRecord
-from service.webhooks.retries import pause_after
-from service.webhooks.sender import TIMEOUT_SECONDS, Answer, post
+from service.webhooks.sending import TIMEOUT_SECONDS, Answer, message_of, pause_after, post
 from service.webhooks.signatures import signature
 
 log = structlog.get_logger()

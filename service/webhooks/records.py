@@ -35,6 +35,10 @@ class DeliveryRecord:
     last_status: int | None = None
     last_error: str | None = None
 
+    @property
+    def is_ping(self) -> bool:
+        return not self.job_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:

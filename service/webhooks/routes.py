@@ -5,6 +5,7 @@ does. Not `admin`, which is for the whole installation: people are to be told of
 those only, since a URL may be as good as a password.
 """
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Response
@@ -18,11 +19,12 @@ from service.web.principal import Principal, Reader, Writer
 from service.web.problems import EVERY_POST, WITH_BODY, documented
 from service.web.routers import of_state, v1_router
 from service.web.views import PLAIN_TEXT
-from service.webhooks.presentation import delivery_view, new_webhook_view, webhook_view
+from service.webhooks.records import DeliveryRecord, WebhookRecord
 from service.webhooks.usecases import Webhooks
 from service.webhooks.views import (
     Delivery,
     DeliveryPage,
+    DeliveryState,
     Message,
     NewWebhook,
     Webhook,
@@ -62,7 +64,7 @@ async def create_webhook(
     webhook = await webhooks.create(body, origin=origin, reserved_ulid=ulid)
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     response.headers["Cache-Control"] = "no-store"  # no Idempotency-Key keeps the secret either
-    return new_webhook_view(webhook)
+    return _new_webhook_view(webhook)
 
 
 @router.get("/webhooks", summary="List webhooks, newest first")
@@ -72,19 +74,19 @@ async def list_webhooks(
     before = read_cursor(cursor, kind="webhooks")
     found = await webhooks.store.page(project=member.project, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="webhooks", key=lambda webhook: webhook.id)
-    return page.shown(WebhookPage, map(webhook_view, page.rows))
+    return page.shown(WebhookPage, map(_webhook_view, page.rows))
 
 
 @router.get("/webhooks/{webhook_id}", summary="Show a webhook", responses=_FOUND)
 async def get_webhook(member: Member, webhook_id: WebhookId, webhooks: Service) -> Webhook:
-    return webhook_view(await webhooks.find(webhook_id, project=member.project))
+    return _webhook_view(await webhooks.find(webhook_id, project=member.project))
 
 
 @router.patch("/webhooks/{webhook_id}", summary="Change a webhook", responses=documented(*WITH_BODY, WebhookNotFound))
 async def change_webhook(
     _: Member, webhook_id: WebhookId, body: WebhookUpdate, webhooks: Service, origin: RequestOrigin
 ) -> Webhook:
-    return webhook_view(await webhooks.change(webhook_id, body, origin=origin))
+    return _webhook_view(await webhooks.change(webhook_id, body, origin=origin))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", responses=_FOUND)
@@ -102,7 +104,7 @@ async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, or
 async def ping_webhook(
     _: Member, webhook_id: WebhookId, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid
 ) -> Delivery:
-    return delivery_view(await webhooks.ping(webhook_id, origin=origin, reserved_ulid=ulid))
+    return _delivery_view(await webhooks.ping(webhook_id, origin=origin, reserved_ulid=ulid))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries", summary="What was sent, newest first, for 30 days", responses=_FOUND)
@@ -116,7 +118,7 @@ async def list_deliveries(
     webhook, before = await webhooks.find(webhook_id, project=member.project), read_cursor(cursor, kind="deliveries")
     found = await webhooks.store.deliveries(webhook.id, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="deliveries", key=lambda delivery: delivery.id)
-    return page.shown(DeliveryPage, map(delivery_view, page.rows))
+    return page.shown(DeliveryPage, map(_delivery_view, page.rows))
 
 
 @router.get(
@@ -125,7 +127,7 @@ async def list_deliveries(
     responses=documented(*_DELIVERY),
 )
 async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service) -> Delivery:
-    return delivery_view(await webhooks.delivery(webhook_id, delivery_id, project=member.project))
+    return _delivery_view(await webhooks.delivery(webhook_id, delivery_id, project=member.project))
 
 
 @router.post(
@@ -138,7 +140,7 @@ async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: Deliv
 async def replay_delivery(
     _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, origin: RequestOrigin
 ) -> Delivery:
-    return delivery_view(await webhooks.replay(webhook_id, delivery_id, origin=origin))
+    return _delivery_view(await webhooks.replay(webhook_id, delivery_id, origin=origin))
 
 
 messages = APIRouter(tags=["webhooks"])  # what receivers are asked: only for the description
@@ -161,3 +163,22 @@ async def message(
     webhook_signature: Annotated[str, Header(description="`v1,` and the HMAC-SHA256 of `id.timestamp.body` in Base64")],
 ) -> None:
     """One message may arrive more than once, and a later one before it."""
+
+
+def _webhook_view(webhook: WebhookRecord) -> Webhook:
+    return Webhook.model_validate(webhook, from_attributes=True)
+
+
+def _new_webhook_view(webhook: WebhookRecord) -> NewWebhook:
+    return NewWebhook.model_validate(webhook, from_attributes=True)
+
+
+def _delivery_view(delivery: DeliveryRecord) -> Delivery:
+    about = {"job_id": None, "sequence": None} if delivery.is_ping else {}
+    return Delivery.model_validate({**asdict(delivery), **about, "state": _state(delivery)})
+
+
+def _state(delivery: DeliveryRecord) -> DeliveryState:
+    if delivery.delivered_at:
+        return DeliveryState.DELIVERED
+    return DeliveryState.PENDING if delivery.due_at else DeliveryState.GIVEN_UP

@@ -13,8 +13,7 @@ from service.database.tables import webhooks
 from service.jobs.lifecycle import JobState
 from service.web.addresses import Address, AddressGuard
 from service.web.outgoing import guarded_client
-from service.webhooks.retries import MAX_TRIES
-from service.webhooks.sender import post
+from service.webhooks.sending import MAX_TRIES, post
 from tests.support.mail import LOOPBACK, Post, assert_signed
 from tests.support.receiver import Receiver
 

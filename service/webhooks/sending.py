@@ -1,16 +1,23 @@
-"""One try to hand over a message."""
+"""Sending a message: what is posted, what comes of one try, and when there is another."""
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 
 import httpx2
 
+from service.jobs.presentation import event_view
 from service.web.addresses import AddressRefused
 from service.web.outgoing import PROJECT
+from service.webhooks.records import Claimed, Subject
+from service.webhooks.views import PING, Message, MessageData, MessageJob
 from workers.contract.addresses import is_address
 
 TIMEOUT_SECONDS = 10.0
 _LONGEST_ERROR = 500
+_FIRST_PAUSE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 6 * 3600.0
+MAX_TRIES = 19  # about three days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +27,17 @@ class Answer:
     status: int | None = None
     error: str | None = None
     hopeless: bool = False
+
+
+def message_of(claimed: Claimed) -> Message | None:
+    """What is posted; None if the event it tells of is lost."""
+    if claimed.delivery.is_ping:
+        return Message(type=PING, timestamp=claimed.delivery.created_at, data=None)
+    subject = claimed.subject
+    if subject is None:
+        return None
+    data = MessageData(event=event_view(subject.event), job=_job(subject))
+    return Message(type=subject.event.type, timestamp=subject.event.created_at, data=data)
 
 
 async def post(
@@ -48,6 +66,24 @@ async def post(
         return _failed(error, hopeless=refused and is_address(httpx2.URL(url).host))
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return _failed(error)
+
+
+def pause_after(tries: int, *, jitter: float) -> timedelta | None:
+    """How long to wait after so many tries in vain; None = give up. `jitter` in [0, 1) spreads it by a fifth."""
+    if tries >= MAX_TRIES:
+        return None
+    seconds = min(_FIRST_PAUSE_SECONDS * 3.0 ** (tries - 1), _LONGEST_PAUSE_SECONDS)
+    return timedelta(seconds=seconds * (0.9 + 0.2 * jitter))
+
+
+def _job(subject: Subject) -> MessageJob:
+    return MessageJob(
+        id=subject.event.job_id,
+        project=subject.project,
+        name=subject.name,
+        labels=subject.labels,
+        state=subject.state,
+    )
 
 
 def _failed(error: Exception, *, hopeless: bool = False) -> Answer:

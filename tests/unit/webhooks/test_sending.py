@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.webhooks.retries import MAX_TRIES, pause_after
+from service.webhooks.sending import MAX_TRIES, pause_after
 from service.webhooks.signatures import new_secret, signature
 
 
