@@ -3,7 +3,9 @@
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,6 @@ from service.cli.logs import log_pieces
 from service.cli.options import AsJson, Home
 from service.cli.output import say, tell
 from service.cli.results import grids, save_grid
-from service.cli.stages import Stages
 from service.cli.text import duration, state, table
 from service.client import Client, ClientError
 from service.embedded.errors import StackError
@@ -69,6 +70,40 @@ def quickstart(
         "stop": shlex.join(("cdm", "down", *folder.options)),
     }
     tell(found, _in_words(found, stages), as_json=as_json)
+
+
+@dataclass(slots=True)
+class Stages:
+    """When each stage of a job's way was over, in seconds by `clock`, as seen from outside."""
+
+    clock: Callable[[], float] = time.monotonic
+    begun: float = field(init=False)
+    over: dict[str, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+
+    def ends(self, stage: str) -> None:
+        if stage not in self.over:
+            self.over[stage] = self.clock()
+
+    def noting(self, jobs: Iterator[Job]) -> Iterator[Job]:
+        """The same jobs; notes the first step, the last, and the end."""
+        for job in jobs:
+            if job.progress and job.progress.images_seen:
+                self.ends("first step")
+                if job.progress.images_seen >= job.progress.total_images:
+                    self.ends("training")
+            if job.state.is_terminal:
+                self.ends("finish")
+            yield job
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, in order, and all of them together."""
+        starts = (self.begun, *self.over.values())
+        stages = {stage: end - start for start, (stage, end) in zip(starts, self.over.items(), strict=False)}
+        return {**stages, "total": sum(stages.values())}
 
 
 def _make_sure_it_runs(folder: Folder, *, as_json: bool) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from service.cli import details, text, watching
-from service.cli.stages import Stages
+from service.cli.quickstart import Stages
 from service.jobs.result_views import Attempt
 from service.jobs.views import Job
 from tests.support.job_views import job_view
