@@ -7,10 +7,9 @@ import typer
 
 from service.cli import completion
 from service.cli.errors import CommandFailed
-from service.cli.groups import ListsByDefault
 from service.cli.hints import command
 from service.cli.id_prefixes import whole_digest
-from service.cli.options import AsJson, on_service
+from service.cli.options import AsJson, ListsByDefault, on_service
 from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import Client

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share, and the service that a command works on."""
+"""What commands share: arguments and options, groups that list by default, and the service that a command works on."""
 
 import inspect
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, cast
 
 import typer
+from typer.core import TyperGroup
 
 from service.cli import completion
 from service.cli.connection import connected
@@ -102,3 +103,11 @@ def on_service(command: Callable[Concatenate[Client, Arguments], None]) -> Calla
     first = [one for one in parameters if one.name != "as_json"]
     connect_and_run.__signature__ = inspect.Signature([*first, *where, *last])  # type: ignore[attr-defined]
     return connect_and_run
+
+
+class ListsByDefault(TyperGroup):
+    """A group of commands: without one of them, its `list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_list = not args or (args[0].startswith("-") and args[0] != "--help")
+        return super().parse_args(ctx, ["list", *args] if is_list else args)

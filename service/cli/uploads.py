@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from service.cli import completion, sending
-from service.cli.groups import ListsByDefault
 from service.cli.id_prefixes import only, with_prefix
-from service.cli.options import AsJson, on_service
+from service.cli.options import AsJson, ListsByDefault, on_service
 from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import Client

@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from service.cli.errors import CommandFailed
-from service.cli.groups import ListsByDefault
 from service.cli.hints import command
-from service.cli.options import AsJson, on_service
+from service.cli.options import AsJson, ListsByDefault, on_service
 from service.cli.output import first, tell
 from service.cli.text import local, table
 from service.client import AnswerLost, Client
