@@ -14,7 +14,6 @@ from service.cli import (
     datasets,
     doctor,
     drawing,
-    events,
     forks,
     importing,
     jobs,
@@ -44,7 +43,7 @@ _GROUPS = {
         *(verbs.archive, verbs.restore, verbs.replay, verbs.delete),
     ),
     "What a job leaves": (
-        *(logs.logs, events.events, metrics.metrics, results.images, results.results),
+        *(logs.logs, logs.events, metrics.metrics, results.images, results.results),
         *(averages.average, averages.export, convert.convert),
     ),
     "Operation": (doctor.doctor, administration.audit),

@@ -1,4 +1,4 @@
-"""`cdm logs`."""
+"""`cdm logs` and `cdm events`: what a job has written, and what has happened to it."""
 
 import json
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import typer
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
-from service.cli.output import remark, tell
-from service.cli.text import table
+from service.cli.output import remark, tell, tell_line
+from service.cli.text import local, table, why
 from service.client import Client
-from service.jobs.result_views import MOST_TAIL_LINES, Log
+from service.jobs.result_views import MOST_TAIL_LINES, Event, Log
 from service.jobs.views import Job
 from workers.contract.keys import DRIVER_LOG, ENGINE_LOG
 
@@ -51,6 +51,32 @@ def logs(
         silent = False
     if silent:
         _explain_silence(client, found, attempt, source)
+
+
+@on_service
+def events(
+    client: Client,
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+    after: Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Only those behind this one.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """List what has happened to a job, and who asked for it."""
+    job_id = find(client, job).id
+    found = client.jobs.stream_events(job_id, after=after) if follow else client.jobs.events(job_id, after=after)
+    for event in found:
+        tell_line(event.model_dump(mode="json"), _event_line(event), as_json=as_json)
+
+
+def _event_line(event: Event) -> str:
+    reason = why(event.reason, event.message)
+    parts = (
+        *(str(event.sequence).rjust(4), local(event.created_at), event.type, event.state),
+        f"attempt {event.attempt}" if event.attempt else "",
+        f"by {event.actor}" if event.actor else "",
+        f"({reason})" if reason else "",
+    )
+    return "  ".join(filter(None, parts))
 
 
 def _explain_silence(client: Client, job: Job, attempt: int | None, source: str | None) -> None:
