@@ -144,7 +144,7 @@ class Objective(nn.Module):
         """The images with the term. Unless its evaluations have the same masks, the variance of masks counts, too."""
         part = slice(len(draws.sigma_next))
         x, denoised, sigma, conditions = x[part], denoised[part], draws.sigma[part], conditions.part(part)
-        if conditions.dropout and term.dropout == "off" and term.estimator != "target":
+        if conditions.dropout and term.dropout == "off":
             conditions = conditions.without_dropout()
             denoised = self.denoiser(x, sigma, conditions)
         independent = term.dropout == "independent"
