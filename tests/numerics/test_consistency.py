@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
 from workers.contract.model import Sampler
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import NOTHING, Conditions, draw_dropout
 from workers.diffusion.consistency import (
     Start,
     ancestral_step,
@@ -313,6 +313,23 @@ def test_the_target_term_pulls_the_prediction_and_leaves_the_target_alone() -> N
     assert online.scale.grad is not None
     assert float(online.scale.grad) == pytest.approx(float((2 * (0.5 * here - goal) * here).mean()), rel=1e-5)
     assert frozen.scale.grad is None
+
+
+def test_the_goal_of_the_target_term_is_predicted_without_dropout() -> None:
+    told: list[Conditions] = []
+
+    def frozen(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        told.append(conditions)
+        return x
+
+    model, x = Affine(0.5), torch.randn(2, 2)
+    dropout = draw_dropout(torch.Generator().manual_seed(0), num_images=2, probability=0.5, largest_layer=8)
+    conditions = Conditions(labels=torch.tensor([4, 5]), dropout=dropout)
+    start = start_at(model, x, sigma=0.5, r=0.2, conditions=conditions)
+
+    inconsistency(TARGET, model, start, noises_for(TARGET, x), frozen)
+
+    assert told == [Conditions(labels=conditions.labels)]
 
 
 def test_the_target_estimator_says_what_it_lacks() -> None:

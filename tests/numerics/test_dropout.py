@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.support.small_networks import SHAPE, UNETS, inputs, small_network, told
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import NOTHING, Conditions, draw_dropout
 
 
 @dataclass
@@ -58,3 +58,14 @@ def test_dropout_is_what_the_conditions_say_in_training_and_evaluation(kind: str
     for given in (conditions, conditions.without_dropout()):
         assert torch.equal(network.train()(x, c_noise, given), network.eval()(x, c_noise, given))
     assert not torch.allclose(network(x, c_noise, conditions), network(x, c_noise, NOTHING), atol=1e-3)
+
+
+def test_as_much_is_dropped_as_was_asked_for_and_the_rest_makes_up_for_it() -> None:
+    dropout = draw_dropout(torch.Generator().manual_seed(0), num_images=4, probability=0.13, largest_layer=40_000)
+    assert dropout is not None
+
+    dropped = dropout.applied(torch.ones(4, 10_000, 2, 2), layer=0)
+
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.13, abs=0.01)
+    assert dropped[dropped > 0].unique().tolist() == pytest.approx([1 / 0.87])
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.01)

@@ -246,6 +246,8 @@ def test_relative_intervals_follow_the_configured_distribution_and_the_seed() ->
     assert float(log_sigma.std()) == pytest.approx(1.2, abs=0.03)
     assert 0 <= float(r.min()) < 0.001
     assert 0.299 < float(r.max()) <= 0.3001
+    assert r.quantile(torch.tensor([0.25, 0.5, 0.75])).tolist() == pytest.approx([0.075, 0.15, 0.225], abs=0.005)
+    assert abs(float(torch.corrcoef(torch.stack([log_sigma, r]))[0, 1])) < 4.5 / 20_000**0.5
     again, other = drawn(None), drawn(None, seed=1)
     assert torch.equal(again.noise, drawn(None).noise)
     assert not torch.equal(again.noise, other.noise)
@@ -271,12 +273,12 @@ def test_the_released_rule_is_the_absolute_one() -> None:
     assert quantiles.tolist() == pytest.approx([0.024, 0.068, 0.17, 0.64], rel=0.05)
 
 
-def test_an_interval_ends_where_it_should_at_its_bounds() -> None:
-    interval = RelativeInterval(kind="relative", r_min=0.1, r_max=0.2)
+def test_an_interval_ends_where_it_should_at_its_bounds_and_between() -> None:
+    interval = RelativeInterval(kind="relative", r_min=0.1, r_max=0.3)
 
-    ends = interval_end(interval, torch.ones(2), torch.tensor([0.0, 1.0]))
+    ends = interval_end(interval, torch.ones(3), torch.tensor([0.0, 0.25, 1.0]))
 
-    assert ends.tolist() == pytest.approx([0.9, 0.8])
+    assert ends.tolist() == pytest.approx([0.9, 0.85, 0.7])
 
 
 def test_the_preconditioned_denoiser_starts_at_unit_weighted_loss_at_every_noise_level() -> None:

@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from workers.contract.model import EDM, VE, VP, Sampler, trained_range, untrained_problems
+from workers.diffusion.conditions import Conditions
+from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.preconditioning import draw_sigma, loss_weight, scalings, vp_sigma, vp_time
 
 SIGMA_DATA = 0.5
@@ -43,6 +46,50 @@ def test_vp_scales_its_input_to_unit_variance_for_unit_data() -> None:
     c = scalings(VP_, 1.0, SIGMA)
 
     assert torch.allclose(c.in_**2 * (1 + SIGMA**2), torch.ones_like(SIGMA))
+
+
+@pytest.mark.parametrize(
+    ("config", "sigma", "told"),
+    [
+        (EDM_, math.e, 0.25),
+        (EDM_, math.e**-4, -1.0),
+        (VP_, float(vp_sigma(VP_, torch.tensor(0.1, dtype=torch.float64))), 99.9),
+        (VP_, float(vp_sigma(VP_, torch.tensor(1.0, dtype=torch.float64))), 999.0),
+        (VE_, 2.0, 0.0),
+        (VE_, 2 * math.e, 1.0),
+    ],
+)
+def test_the_network_is_told_the_noise_level_as_in_table_1(config: EDM | VP | VE, sigma: float, told: float) -> None:
+    c = scalings(config, SIGMA_DATA, torch.tensor([sigma], dtype=torch.float64))
+
+    assert float(c.noise) == pytest.approx(told, abs=1e-9)
+
+
+class Constant(torch.nn.Module):
+    """A network that answers 3 whatever it is given, and notes what that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor, noise: Tensor, conditions: Conditions) -> Tensor:
+        self.given.append((x, noise))
+        return torch.full_like(x, 3.0)
+
+
+@pytest.mark.parametrize("config", [EDM_, VP_, VE_], ids=["edm", "vp", "ve"])
+def test_the_denoiser_is_its_network_in_all_four_scalings(config: EDM | VP | VE) -> None:
+    network, sigma = Constant(), torch.tensor([0.05, 4.0])
+    x = torch.randn(2, 1, 4, 4)
+    c = scalings(config, SIGMA_DATA, sigma)
+    skip, out, in_ = (factor.view(2, 1, 1, 1) for factor in (c.skip, c.out, c.in_))
+
+    denoised = Denoiser(network, preconditioning=config, sigma_data=SIGMA_DATA)(x, sigma)
+
+    ((given, told),) = network.given
+    assert torch.allclose(given, in_ * x)
+    assert torch.equal(told, c.noise)
+    assert torch.allclose(denoised, skip * x + out * 3)
 
 
 def test_vp_time_inverts_vp_sigma() -> None:

@@ -147,6 +147,21 @@ def test_churn_acts_between_its_levels_only() -> None:
     assert not torch.allclose(churned, plain, atol=1e-3)
 
 
+def test_churn_adds_noise_of_its_own_scale() -> None:
+    """Latents of zero hold none: what the denoiser sees first is what takes sigma from 80 to 1.25 times that."""
+    seen: list[tuple[float, float]] = []
+
+    def watched(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        seen.append((float(x), float(sigma)))
+        return torch.zeros_like(x)
+
+    churn = Churn(amount=1.0, noise_scale=1.5, sigma_min=0.0, sigma_max=100.0)
+    zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    sample(watched, zero, Sampler(method="euler", steps=4, churn=churn), noise=lambda _: one)
+
+    assert seen[0] == pytest.approx((80 * math.sqrt(1.25**2 - 1) * 1.5, 80 * 1.25))
+
+
 @each_sampler
 def test_every_sampler_draws_from_a_mixture(sampler: Sampler) -> None:
     ring, latents = RingDenoiser(), normal(4000, 2)
