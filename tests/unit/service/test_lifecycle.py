@@ -47,7 +47,7 @@ POSSIBLE = [
     *((state, None) for state in JobState if state.is_terminal),
     (JobState.PAUSED, None),
 ]
-FLAGS = ("submitted", "trains", "restarts", "may_begin", "expired", "stalled", "overdue", "force", "between")
+FLAGS = ("submitted", "trains", "restarts", "waits", "may_begin", "expired", "stalled", "overdue", "force", "between")
 
 Law = Callable[[Facts, Action], None]
 
@@ -74,7 +74,10 @@ def _case(
     state: JobState, intent: Intent | None, engine_status: EngineStatus, verdict: Verdict | None, flags: int
 ) -> Facts:
     given = {flag: bool(flags >> place & 1) for place, flag in enumerate(FLAGS)}
-    return Facts(state=state, intent=intent, engine_status=engine_status, verdict=verdict, **given)
+    waiting_for = "1 GPU" if given.pop("waits") else None
+    return Facts(
+        state=state, intent=intent, engine_status=engine_status, verdict=verdict, waiting_for=waiting_for, **given
+    )
 
 
 def a_job_that_rests_or_queues_never_moves_by_itself(facts: Facts, action: Action) -> None:
@@ -290,6 +293,7 @@ CANCELLING = replace(RUNNING, state=JobState.CANCELLING, intent=Intent.CANCEL)
         (replace(RUNNING, expired=True, engine_status=EngineStatus.UNREACHABLE), Ask(Intent.EXPIRE)),
         (replace(RUNNING, stalled=True), Ask(Intent.RESTART)),
         (replace(RUNNING, stalled=True, engine_status=EngineStatus.UNREACHABLE), Wait()),
+        (replace(RUNNING, stalled=True, engine_status=EngineStatus.UNKNOWN), Wait()),
         (CANCELLING, Stop()),
         (replace(CANCELLING, engine_status=EngineStatus.UNREACHABLE), Wait()),
         (replace(CANCELLING, force=True), Fence()),
@@ -311,6 +315,12 @@ def test_workers_that_start_again_within_an_attempt_are_shown_as_recovering_and_
     assert isinstance(lost, Move)
     assert (lost.to, lost.reason, lost.closes) == (JobState.RECOVERING, "worker_lost", False)
     assert back == Move(JobState.RUNNING)
+
+
+def test_workers_that_wait_for_what_the_cluster_lacks_say_for_what_whatever_else_is_known() -> None:
+    waiting = decide(replace(RUNNING, trains=False, restarts=True, waiting_for="1 GPU"))
+
+    assert waiting == Move(JobState.RECOVERING, "waiting_for_resources", "it waits for 1 GPU")
 
 
 @pytest.mark.parametrize(
