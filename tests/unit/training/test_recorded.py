@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.support.trained import tiny_spec
+from workers.contract.data import DatasetManifest
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import Progress
 from workers.contract.spec import TrainSpec
@@ -16,8 +17,11 @@ from workers.tracking.background import Background
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.backend import versions
+from workers.training.checkpoint import restore_latest
 from workers.training.loop import run_training
 from workers.training.run import Ending, Run, RunRequests
+from workers.training.samples import draw_grid
+from workers.training.state import new_state
 from workers.training.world import World
 
 KEYS = JobKeys("job")
@@ -79,6 +83,23 @@ def test_what_it_ran_on_is_in_its_progress_and_the_memory_that_it_took_a_curve(
     assert [row["memory/peak_bytes"] for row in recorded_rows(store, KEYS, after=0).values()] == [
         progress.peak_memory_bytes
     ]
+
+
+def test_the_picture_beside_a_checkpoint_is_drawn_from_its_average_of_the_weights(tmp_path: Path) -> None:
+    store = MemoryStore.named("pictures")
+    spec = tiny_spec(sampler={"steps": 2})
+
+    run(spec, store, "memory://pictures", tmp_path)
+
+    manifest = DatasetManifest.model_validate_json(store.get(KEYS.dataset))
+    state = new_state(spec, manifest, torch.device("cpu"))
+    restore_latest(state, store, KEYS)
+    of_average, of_network = (
+        draw_grid(denoiser, spec, manifest, World.alone(torch.device("cpu")))
+        for denoiser in (state.ema, state.denoiser)
+    )
+    assert store.get(KEYS.sample(160)) == of_average
+    assert of_average != of_network
 
 
 def test_a_row_has_the_learning_rate_that_its_last_step_was_taken_with(tmp_path: Path) -> None:

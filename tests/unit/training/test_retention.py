@@ -10,7 +10,7 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.spec import TrainSpec
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
-from workers.training.checkpoint import save_checkpoint
+from workers.training.checkpoint import FencedError, save_checkpoint
 from workers.training.retention import remove_old_checkpoints
 from workers.training.snapshot import Snapshot
 
@@ -184,3 +184,19 @@ def test_two_groups_of_one_attempt_leave_no_checkpoint_that_lacks_a_file() -> No
         saved(one)
 
     assert committed_checkpoints(store, KEYS) == [KEYS.checkpoint(80, 1)]
+
+
+def test_an_attempt_that_is_superseded_while_it_uploads_commits_nothing() -> None:
+    class Superseded(Snapshot):
+        images_seen = 48
+
+        def files(self) -> Iterator[tuple[str, bytes]]:
+            yield "network.safetensors", b"weights"
+            store.put(KEYS.attempt(2).claim, b"{}")
+
+    store = MemoryStore()
+
+    with pytest.raises(FencedError):
+        save_checkpoint(Superseded(), store, KEYS, attempt=1, spec_sha256="0" * 64)
+
+    assert committed_checkpoints(store, KEYS) == []

@@ -1,6 +1,7 @@
 """What a job asks for reaches the network, the optimizer and the sampler."""
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, sample_order
 from workers.diffusion.conditions import NO_CLASS, Conditions
+from workers.diffusion.denoiser import Denoiser
+from workers.diffusion.ema import decays
 from workers.training.samples import draw_grid
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer, learning_rate
@@ -31,6 +34,9 @@ NETWORK = {
     "attention_resolutions": [8],
     "class_conditional": True,
 }
+
+
+MLP = {"kind": "mlp", "width": 16}
 
 
 @pytest.fixture
@@ -113,6 +119,73 @@ def test_the_optimizer_goes_by_the_schedule(images: ImageSet) -> None:
         assert [group["lr"] for group in state.optimizer.param_groups] == [expected]
 
 
+def test_adam_is_the_configured_one(images: ImageSet) -> None:
+    spec = spec_with(network=MLP, optimizer={"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6})
+
+    (group,) = new_state(spec, images.manifest, CPU).optimizer.param_groups
+
+    assert (group["betas"], group["eps"]) == ((0.8, 0.95), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("preconditioning", "low", "high"),
+    [
+        ({"kind": "edm", "p_mean": 1.0, "p_std": 0.01}, math.exp(0.95), math.exp(1.05)),
+        ({"kind": "vp", "beta_d": 2.0}, 0.0, math.sqrt(math.exp(1.1) - 1)),
+        ({"kind": "ve", "sigma_min": 1.0, "sigma_max": 1.3}, 1.0, 1.3),
+    ],
+    ids=["edm", "vp", "ve"],
+)
+def test_noise_levels_are_drawn_as_configured(
+    images: ImageSet, preconditioning: dict[str, Any], low: float, high: float
+) -> None:
+    sampler = {"sigma_min": 1.1, "sigma_max": 1.2}
+    spec = spec_with(network=MLP, preconditioning=preconditioning, sampler=sampler)
+
+    sigma = Trainer(new_state(spec, images.manifest, CPU), images, spec, ALONE).step().terms.sigma
+
+    assert low <= float(sigma.min()) < float(sigma.max()) <= high
+
+
+def test_labels_are_dropped_as_often_as_configured() -> None:
+    images = random_images(count=16, resolution=8, num_classes=2)
+    network, objective = MLP | {"class_conditional": True}, {"consistency": None, "label_dropout": 0.3}
+    cadence = {"log_images": 2000, "checkpoint_images": 2000}
+    spec = spec_with(network=network, objective=objective, batch_images=2000, duration_images=2000, cadence=cadence)
+
+    labels = told(spec, images)[0][1].labels
+
+    assert labels is not None
+    assert float((labels == NO_CLASS).float().mean()) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("initial_weights", [None, "/somewhere.safetensors"], ids=["untrained", "trained"])
+@pytest.mark.parametrize(
+    "ema",
+    [
+        {"kind": "exponential", "halflife_images": 24, "rampup_ratio": 0.5},
+        {"kind": "power", "relative_widths": [0.1, 0.2]},
+    ],
+    ids=["exponential", "power"],
+)
+def test_averages_follow_the_weights_by_the_images_seen(ema: dict[str, Any], initial_weights: str | None) -> None:
+    images = random_images(count=16, resolution=8)
+    spec = spec_with(network=MLP, ema=ema, initial_weights=initial_weights, objective={"consistency": None})
+    state = _moved(new_state(spec, images.manifest, CPU))
+    trainer = Trainer(state, images, spec, ALONE)
+    expected = [_weights(each) for each in state.averages]
+
+    for seen in (16, 32, 48, 64):
+        trainer.step()
+        shares = decays(spec.ema, batch_images=16, images_seen=seen, starts_trained=initial_weights is not None)
+        expected = [
+            share * average + (1 - share) * _weights(state.denoiser)
+            for share, average in zip(shares, expected, strict=True)
+        ]
+        for average, values in zip(state.averages, expected, strict=True):
+            assert torch.allclose(_weights(average), values, atol=1e-6)
+
+
 def test_edm2_weights_are_normalised_after_a_step() -> None:
     sizes = {"channels": 8, "channel_multipliers": [1, 2], "blocks_per_level": 1, "attention_resolutions": [4]}
     spec = spec_with(network={"kind": "edm2"} | sizes, optimizer={"learning_rate": 0.1})
@@ -157,6 +230,10 @@ def test_a_grid_of_a_stochastic_sampler_does_not_depend_on_how_it_is_split(
     whole, parts = (_pixels(draw_grid(state.ema, each, images.manifest, ALONE)) for each in (spec, split))
 
     assert np.abs(whole - parts).max() <= 1  # the order of sums differs, so a value may be rounded the other way
+
+
+def _weights(denoiser: Denoiser) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in denoiser.parameters()])
 
 
 def _pixels(png: bytes) -> Int[np.ndarray, "height width"]:
