@@ -26,6 +26,10 @@ from workers.training.checkpoint import DamagedCheckpointError
 
 def drawn(gallery: Gallery, job_id: str, **fields: Any) -> np.ndarray:
     gallery.run(job_id, "sample", archive="npz", **fields)
+    return images_of(gallery, job_id)
+
+
+def images_of(gallery: Gallery, job_id: str) -> np.ndarray:
     with np.load(io.BytesIO(gallery.file(job_id, "images.npz")), allow_pickle=False) as arrays:
         return arrays["images"]
 
@@ -61,7 +65,7 @@ def test_the_class_of_an_image_is_a_function_of_its_seed_too(classes: Gallery) -
     assert Sampled.model_validate_json(classes.result("zip")).classes == (1, 7)
 
 
-def test_guidance_moves_images_further_into_their_class(classes: Gallery) -> None:
+def test_guidance_reaches_what_is_drawn(classes: Gallery) -> None:
     plain = drawn(classes, "plain", num_images=2, classes=[3], sampler={"steps": 2})
     guided = drawn(classes, "guided", num_images=2, classes=[3], sampler={"steps": 2, "guidance": 4.0})
 
@@ -77,23 +81,31 @@ def test_a_zip_of_drawn_images_can_be_imported_again(classes: Gallery, tmp_path:
     assert (manifest.num_images, manifest.num_classes) == (12, 10)
 
 
-def test_a_job_that_left_goes_on_where_it_was(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sampler", [{"method": "heun", "steps": 2}, {"method": "ancestral", "steps": 2}], ids=["ode", "sde"]
+)
+def test_a_job_that_left_goes_on_where_it_was_and_draws_what_it_would_have(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, sampler: dict[str, Any]
+) -> None:
+    job = f"left-{sampler['method']}"
+    fields = {"num_images": 8, "pass_images": 3, "sampler": sampler, "archive": "npz"}
+    gallery.run(f"never-{job}", "sample", **fields)
     made: list[range] = []
     draw = SeededSampler.draw
     monkeypatch.setattr(
         SeededSampler, "draw", lambda seeded_sampler, seeds: made.append(seeds) or draw(seeded_sampler, seeds)
     )
-    fields = {"num_images": 8, "pass_images": 3, "sampler": {"steps": 2}}
 
-    left = gallery.run("left", "sample", looks=2, **fields)
-    ended = gallery.run("left", "sample", **fields)
-    again = gallery.run("left", "sample", **fields)
+    left = gallery.run(job, "sample", looks=2, **fields)
+    ended = gallery.run(job, "sample", **fields)
+    again = gallery.run(job, "sample", **fields)
 
     assert left.stopped
     assert left.images_seen == 6
     assert (ended.images_seen, again.images_seen, ended.stopped) == (8, 8, False)
     assert made == [range(0, 3), range(3, 6), range(6, 8)]
-    assert gallery.store.list(JobKeys("left").pieces) == []
+    assert gallery.store.list(JobKeys(job).pieces) == []
+    assert np.array_equal(images_of(gallery, job), images_of(gallery, f"never-{job}"))
 
 
 def test_the_grid_is_a_picture_of_the_first_images(gallery: Gallery) -> None:
