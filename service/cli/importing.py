@@ -52,7 +52,7 @@ def import_(
     `cdm results` then shows the digest to train with: --set 'dataset={kind: imported, digest: DIGEST}'.
     """
     channels = 1 if grey else 3
-    dataset = {"kind": format or _format(path), "path": path, "resolution": resolution, "channels": channels}
+    dataset = {"kind": format or format_of(path), "path": path, "resolution": resolution, "channels": channels}
     if sha256:
         dataset["sha256"] = sha256
     document = {"kind": "import", "dataset": dataset, "max_faulty_images": skip}
@@ -65,7 +65,12 @@ def import_(
     submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
-def _format(path: str) -> Format:
+def format_of(path: str) -> Format:
+    """What a path says of the format of the images there; of a folder here, what is in it says.
+
+    Raises:
+        CommandFailed: nothing says, or the folder cannot be read.
+    """
     place = Path(urlsplit(path).path) if "://" in path else Path(path).expanduser()
     if "://" not in path and place.is_dir():
         try:

@@ -88,7 +88,7 @@ def test_a_format_that_is_said_needs_no_guess(service: Service, tmp_path: Path) 
     ],
 )
 def test_the_format_of_a_file_is_told_by_its_name(path: str, expected: str) -> None:
-    assert importing._format(path) == expected
+    assert importing.format_of(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_the_format_of_a_folder_is_told_by_what_is_in_it(
     for file in files:
         (tmp_path / name / file).touch()
 
-    assert importing._format(str(tmp_path / name)) == expected
+    assert importing.format_of(str(tmp_path / name)) == expected
 
 
 def test_a_home_folder_is_known_by_its_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "photos").mkdir()
 
-    assert importing._format("~/photos") == "folder"
+    assert importing.format_of("~/photos") == "folder"
 
 
 def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "iterdir", refuse)
 
     with pytest.raises(CommandFailed, match=r"cannot read .*: Permission denied"):
-        importing._format(str(tmp_path))
+        importing.format_of(str(tmp_path))
 
 
 @pytest.mark.parametrize("path", ["photos", "photos.tar.gz", "photos.rar", "s3://bucket/photos"])
