@@ -14,7 +14,6 @@ from workers.contract.evaluation import Evaluation
 from workers.contract.features import Lite0
 from workers.evaluation.features import open_features
 from workers.evaluation.measures import compare_with_images
-from workers.training.world import World
 
 SMALL: dict[str, Any] = {
     **{"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2], "sampler": {"steps": 2}},
@@ -22,24 +21,22 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def gallery(tmp_path: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+def gallery(tmp_path: Path) -> Gallery:
     """A job trained on a CPU for a moment, whose checkpoints are drawn from and measured on the GPU."""
     np.savez(tmp_path / "images.npz", images=np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8))
     dataset = {"kind": "npz", "path": str(tmp_path / "images.npz"), "channels": 1}
-    gallery = Gallery(f"gpu-{tmp_path.name}", tmp_path, dataset=dataset)
-    monkeypatch.setattr("tests.support.drawn.World.alone", lambda _: World(0, 1, gpu))
-    return gallery
+    return Gallery(f"gpu-{tmp_path.name}", tmp_path, dataset=dataset)
 
 
-def evaluated(gallery: Gallery, job_id: str, **compute: Any) -> Evaluation:
-    gallery.run(job_id, "evaluate", **SMALL, compute={"accelerator": "gpu", **compute})
+def evaluated(gallery: Gallery, job_id: str, device: torch.device, **compute: Any) -> Evaluation:
+    gallery.run(job_id, "evaluate", device=device, **SMALL, compute={"accelerator": "gpu", **compute})
     return Evaluation.model_validate_json(gallery.result(job_id))
 
 
-def test_drift_does_not_depend_on_tensorfloat_or_bfloat16(gallery: Gallery) -> None:
-    whole = evaluated(gallery, "whole", tf32=False, deterministic=True)
+def test_drift_does_not_depend_on_tensorfloat_or_bfloat16(gallery: Gallery, gpu: torch.device) -> None:
+    whole = evaluated(gallery, "whole", gpu, tf32=False, deterministic=True)
 
-    rounded = evaluated(gallery, "rounded", tf32=True, precision="bfloat16", deterministic=True)
+    rounded = evaluated(gallery, "rounded", gpu, tf32=True, precision="bfloat16", deterministic=True)
 
     for name in ("loss", "gap_at_images", "gap_on_own_paths"):
         ours, theirs = ([level.mean for level in found.curves[name]] for found in (whole, rounded))
@@ -55,12 +52,11 @@ def test_features_are_those_of_a_cpu(gpu: torch.device) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_images_of_seeds_are_nearly_those_of_a_cpu(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_seeds_are_nearly_those_of_a_cpu(gallery: Gallery, gpu: torch.device) -> None:
     drawn = {}
-    for device, accelerator in ((torch.device("cuda", 0), "gpu"), (torch.device("cpu"), "cpu")):
-        monkeypatch.setattr("tests.support.drawn.World.alone", lambda _, at=device: World(0, 1, at))
+    for device, accelerator in ((gpu, "gpu"), (torch.device("cpu"), "cpu")):
         fields = {"num_images": 4, "archive": "npz", "sampler": {"steps": 3}}
-        gallery.run(accelerator, "sample", **fields, compute={"accelerator": accelerator, "tf32": False})
+        gallery.run(accelerator, "sample", device=device, **fields, compute={"accelerator": accelerator, "tf32": False})
         drawn[accelerator] = gallery.file(accelerator, "images.npz")
 
     ours, theirs = (np.load(io.BytesIO(data))["images"].astype(int) for data in drawn.values())

@@ -27,16 +27,26 @@ class Gallery:
         train_job(tiny_spec(**changes), self.store, JobKeys(TRAINED), cache=cache, every=80)
 
     def run(
-        self, name: str, kind: str, *, looks: int | None = None, spec: dict[str, Any] | None = None, **fields: Any
+        self,
+        name: str,
+        kind: str,
+        *,
+        looks: int | None = None,
+        device: torch.device | None = None,
+        spec: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> Ending:
-        """Run a job as one worker would, which looks after each piece; after so many `looks` it is asked to leave."""
+        """Run a job as one worker would, on the CPU unless told otherwise.
+
+        It looks after each piece; after so many `looks` it is asked to leave.
+        """
         drawing = {"checkpoint": {"job_id": TRAINED}, "compute": CPU}
         document = {"kind": kind, **(drawing if kind in ("sample", "evaluate") else {})}
         parsed, keys = parse_job(document | (spec or {}) | fields), JobKeys(name)
         self.store.put(keys.spec, parsed.model_dump_json().encode())
         prepare(parsed, keys, self.store, on_bytes=lambda *_: None)
         run = Run(f"memory://{self.name}", name, 1, str(self.cache))
-        world = World.alone(torch.device("cpu"))
+        world = World.alone(device or torch.device("cpu"))
         seen = itertools.count()
 
         def poll_requests() -> RunRequests:
