@@ -14,6 +14,7 @@ from service.client import Client
 from service.cluster import MemoryCluster
 from service.embedded.documents import Connection
 from service.embedded.folder import Folder
+from tests.support.clock import LeadingClock
 from tests.support.command import Command
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
@@ -40,8 +41,10 @@ class Service:
     cluster: MemoryCluster
     mlflow: FakeMlflow
     cdm: Command
+    clock: LeadingClock
 
     def submit(self, *arguments: str) -> str:
+        self.clock.advance(0.01)  # ids sort by the millisecond
         answer = self.cdm("submit", "smoke", "--json", *arguments)
         assert answer.code == 0, answer.err
         return str(answer.document["id"])
@@ -80,9 +83,10 @@ def served(cdm: Command, folder: Path, **changes: Any) -> Iterator[Service]:
         store = open_store(settings.store_url, public_endpoint=settings.store_public_endpoint)
     mlflow = FakeMlflow(runs={"run1": "RUNNING"})
     cluster = MemoryCluster(script)
-    app = create_app(settings, cluster=cluster, object_store=store, mlflow=mlflow.client())
+    clock = LeadingClock()
+    app = create_app(settings, cluster=cluster, object_store=store, mlflow=mlflow.client(), clock=clock)
     home = Folder.at(None)
     home.root.mkdir()
     with serving(app) as url, Client(url, KEY) as client, capture_logs():  # it shares its standard output with `cdm`
         Connection(url=url, api_key=KEY).write(home.connection)
-        yield Service(url, client, store, script, cluster, mlflow, cdm)
+        yield Service(url, client, store, script, cluster, mlflow, cdm, clock)

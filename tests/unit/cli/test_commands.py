@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -151,7 +150,6 @@ def test_the_command_says_of_which_release_it_is(cdm: Command) -> None:
 
 def test_a_job_may_be_named_by_the_beginning_of_its_id_or_as_the_latest(service: Service) -> None:
     first = service.submit()
-    time.sleep(0.002)  # ids sort by the millisecond
     latest = service.submit()
 
     def shown(name: str) -> Answer:
@@ -199,7 +197,6 @@ def test_a_training_leads_to_its_control_and_to_the_comparison_with_it(
 
 def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
     service.submit()
-    time.sleep(0.002)
     job = service.submit("--evaluate-every", "160", "--control", "edm")
     control = service.client.jobs.retrieve(job).control_job_id or ""
     service.worker(job)
