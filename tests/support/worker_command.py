@@ -24,8 +24,8 @@ KEYS = JobKeys("job")
 # Rows gather for seconds, in which all of a test may be over.
 TELLING_AT_ONCE = """
 import runpy
-from workers.tracking.background import Background
-Background.__init__.__kwdefaults__["every_seconds"] = 0.05
+from workers.tracking import reporter
+reporter.GATHER_SECONDS = 0.05
 runpy.run_module("workers", run_name="__main__")
 """
 PATIENCE_SECONDS = 240.0  # a run takes ten seconds on a quiet machine, ten times that on a busy one

@@ -33,7 +33,7 @@ class Background(Generic[Item, Batch]):
         deliver: Callable[[Batch], None],
         waiting: Backlog[Item, Batch],
         *,
-        every_seconds: float = 3.0,
+        every_seconds: float,
     ) -> None:
         """After a delivery items gather for `every_seconds`, unless there is a whole batch of them before."""
         self.name = name

@@ -14,6 +14,7 @@ from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, M
 from workers.tracking.heartbeat import Heartbeat
 from workers.tracking.journal import Journal
 
+GATHER_SECONDS = 3.0  # between two deliveries
 _CLOSE_SECONDS = 30.0
 _RECORD_SECONDS = 10.0
 
@@ -119,4 +120,4 @@ class Reporter:
 
 
 def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event, list[Event]]:
-    return Background(name, deliver, ItemBacklog(num_bytes))
+    return Background(name, deliver, ItemBacklog(num_bytes), every_seconds=GATHER_SECONDS)

@@ -13,7 +13,7 @@ from workers.contract.records import Progress
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
 from workers.storage.memory import MemoryStore
-from workers.tracking.background import Background
+from workers.tracking import reporter
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.backend import versions
@@ -40,7 +40,7 @@ def run(spec: TrainSpec, store: MemoryStore, store_url: str, cache: Path) -> End
 def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(Background.__init__.__kwdefaults__, "every_seconds", 3600.0)  # unless somebody waits for them
+    monkeypatch.setattr(reporter, "GATHER_SECONDS", 3600.0)  # unless somebody waits for them
     store, put, led_to = MemoryStore.named("recorded"), MemoryStore.put, dict[int, int]()
 
     def watched(self: MemoryStore, key: str, data: bytes) -> None:
