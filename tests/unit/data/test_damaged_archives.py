@@ -32,21 +32,12 @@ from tests.support.image_sets import (
     webdataset,
     zipped,
 )
+from tests.support.payload import Payload
 from tests.support.pictures import write_folder, write_zip
 from workers.contract.data import Dataset, FolderDataset
 from workers.data import DatasetError, errors, import_dataset, npz
 from workers.data.errors import Faults, ImageError
 from workers.storage.memory import MemoryStore
-
-
-class Payload:
-    """Touches a file if it is unpickled by somebody who believes it."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self._target),)
 
 
 def test_nothing_in_a_pickle_of_cifar_is_run(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from tests.support.payload import Payload
 from tests.support.uploads import UPLOAD, uploaded
 from workers.contract.document import SpecError
 from workers.contract.features import FID_SHA256, Features, Inception, Lite0
@@ -32,16 +32,6 @@ INCEPTION = {  # every 120th feature of the first image, by its size
         *(122.84308, 262.60425, 112.98372, 10.53387, 12.62859, 68.9968, 199.68111, 132.7807, 182.69107),
     ),
 }
-
-
-class Payload:
-    """Makes a folder if it is unpickled by somebody who believes it."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self._target),)
 
 
 def images(count: int, channels: int, size: int) -> Tensor:

@@ -1,7 +1,6 @@
 """Statistics as files: EDM's layout, and what is refused."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.payload import Payload
 from workers.contract.document import SpecError
 from workers.evaluation.statistics import Statistics
 
 MU, SIGMA = np.arange(3.0), np.diag([1.0, 2.0, 3.0])
-
-
-class Payload:
-    """Makes a folder if it is unpickled by somebody who believes it."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self._target),)
 
 
 def npz(**arrays: Any) -> bytes:
