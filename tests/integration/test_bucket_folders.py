@@ -1,17 +1,16 @@
 """Images that lie loose in a bucket, and sets of several files there, over a real S3 server."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from tests.support.archives import write_parquet, write_tar
 from tests.support.image_sets import CLASSES, LABELS, PNGS, folder, parquet, refusal, webdataset
 from tests.support.pictures import encoded, label_file, picture, write_folder
-from tests.support.seaweed import OUTSIDER, STRANGER, S3Server, seaweed
+from tests.support.seaweed import OUTSIDER, STRANGER, seaweed
 from workers.contract.data import Dataset
 from workers.data import DatasetError, buckets, files, import_images
 from workers.storage import open_store
@@ -31,20 +30,6 @@ OTHERS = {
     "__MACOSX/a/._2.png": b"resource fork",
 }
 PICTURES = {name: encoded(picture(number)) for number, name in enumerate(NAMES)}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with seaweed() as server:
-        yield server
-
-
-@pytest.fixture
-def place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder of a bucket that nobody used before, to which the environment has the key."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{server.bucket}/{uuid4()}"
 
 
 def put(place: str, content: Mapping[str, bytes]) -> str:

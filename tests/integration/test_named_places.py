@@ -1,9 +1,7 @@
 """Files of buckets that documents name: whoever may not read one learns which, and nothing is tried again for it."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from tests.support.edm_snapshots import write_snapshot
 from tests.support.published_networks import published
-from tests.support.seaweed import STRANGER, S3Server, seaweed
+from tests.support.seaweed import STRANGER
 from workers.contract.data import NpzDataset
 from workers.data import DatasetError, import_images
 from workers.jobs import convert
@@ -20,20 +18,6 @@ from workers.storage.memory import MemoryStore
 from workers.training.weights import read_weights
 
 _MOST_BYTES = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with seaweed() as server:
-        yield server
-
-
-@pytest.fixture
-def place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder of a bucket, to which the environment has the key."""
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{server.bucket}/{uuid4()}"
 
 
 def test_an_object_of_a_bucket_is_imported_and_what_cannot_be_read_is_named(

@@ -14,7 +14,7 @@ from service.uploads import usecases
 from tests.support.command import Command
 from tests.support.faulty_s3 import Weather, faulty_way_to
 from tests.support.plane import KEY
-from tests.support.seaweed import Seaweed, seaweed
+from tests.support.seaweed import Seaweed
 from tests.support.served import Service, served
 from tests.support.waiting import wait_until
 from workers.contract.data import FolderDataset, NpzDataset, ZipDataset
@@ -24,12 +24,6 @@ from workers.contract.keys import JobKeys, UploadKeys
 from workers.contract.spec import TrainSpec
 from workers.data import import_images
 from workers.storage import JobFiles, read_location
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Seaweed]:
-    with seaweed() as server:
-        yield server
 
 
 @pytest.fixture

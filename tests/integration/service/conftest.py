@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.cluster import MemoryCluster
+from service.database import Database, open_database
 from service.web.logs import configure_logging
 from tests.support.database_fixtures import (
     database_url,
@@ -19,7 +20,7 @@ from tests.support.database_fixtures import (
     replicas,
 )
 from tests.support.mail import inbox, mail
-from tests.support.plane import Plane, Script, plane_in
+from tests.support.plane import Plane, Script, Served, plane_in, served_in
 from workers.contract.evaluation import Evaluation
 
 __all__ = [
@@ -51,6 +52,19 @@ def script() -> Script:
 async def plane(tmp_path: Path, script: Script) -> AsyncIterator[Plane]:
     async with plane_in(tmp_path, cluster=MemoryCluster(script)) as plane:
         yield plane
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served_in(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An empty one, of the current release."""
+    async with open_database(database_url) as database:
+        yield database
 
 
 Find = Callable[..., Evaluation]

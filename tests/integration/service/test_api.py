@@ -1,7 +1,6 @@
 """The REST interface as a client without our SDK sees it."""
 
 import json
-from collections.abc import AsyncIterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from tests.support.submissions import SMOKE
 from tests.support.worker import Worker
 from workers.contract.keys import JobKeys
 from workers.storage.memory import MemoryStore
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served_in(tmp_path) as served:
-        yield served
 
 
 async def submitted(served: Served, **fields: Any) -> str:

@@ -1,8 +1,6 @@
 """Trainings with a control: two jobs or neither, and one comparison once both are evaluated."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.records import JobRecord
 from service.jobs.views import COMPARES, CONTROL_OF, JobCreate
-from tests.support.plane import ORIGIN, Plane, Served, served_in
+from tests.support.plane import ORIGIN, Plane, Served
 from tests.support.submissions import SMOKE
 from workers.contract.comparing import CompareSpec
 from workers.contract.merging import differences
@@ -20,12 +18,6 @@ from workers.contract.presets import PRESETS
 from workers.contract.spec import TrainSpec
 
 PAIRED: dict[str, Any] = {"evaluations": {"num_images": 100, "every_images": 1000}, "control": "edm"}
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served_in(tmp_path) as served:
-        yield served
 
 
 async def tick(plane: Plane) -> None:

@@ -1,24 +1,16 @@
 """What anybody may ask: whether the service is well, and its metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 
 from service.app import create_app
 from service.cluster import MemoryCluster
 from tests.support.fake_mlflow import FakeMlflow
-from tests.support.plane import Served, eventually, running, served_in, settings_in
+from tests.support.plane import Served, eventually, running, settings_in
 from workers.storage.memory import MemoryStore
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served_in(tmp_path) as served:
-        yield served
 
 
 async def unready(served: Served) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What has served its time is removed by one replica at a time, and all of it that can be."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -9,18 +8,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from service.database import Database, open_database
+from service.database import Database
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.measures import Measures
 from tests.support.clock import ManualClock
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(database_url) as database:
-        yield database
 
 
 def replica(database: Database, clock: ManualClock) -> Replica:

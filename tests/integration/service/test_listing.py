@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,12 +60,6 @@ def made(number: int) -> JobRecord:
         deleted_at=chance.choice([None, None, None, at]),
         owner=chance.choice([None, "bootstrap", "key_1"]),
     )
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(database_url) as database:
-        yield database
 
 
 async def test_pages_hold_what_fits_the_filters_newest_first(database: Database) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
-from service.database import Database, open_database
+from service.database import Database
 from service.database.tables import projects
 from service.identifiers import new_id
 from service.jobs import job_counts
@@ -40,12 +40,6 @@ async def measured(tmp_path: Path, script: Script, registry: CollectorRegistry) 
     cluster, store = MemoryCluster(script), FailingStore()
     async with plane_in(tmp_path, cluster=cluster, store=store, registry=registry) as plane:
         yield plane
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(database_url) as database:
-        yield database
 
 
 def spent(registry: CollectorRegistry, cause: str) -> float | None:

@@ -2,7 +2,6 @@
 
 import struct
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from tests.support.plane import KEY, Served, eventually, running, served_in, set
 from tests.support.problems import assert_problem, pointers
 from tests.support.submissions import SMOKE, trained
 from workers.storage.memory import MemoryStore
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with served_in(tmp_path) as served:
-        yield served
 
 
 async def test_every_wrong_field_is_named_at_once(served: Served) -> None:

@@ -1,6 +1,6 @@
 """Files that clients send: in parts, straight into a real S3 server, for their own project and for some days."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.support.clock import ManualClock
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.plane import KEY, Plane, Script, plane_in, running, served_in, settings_in
 from tests.support.problems import code
-from tests.support.seaweed import Seaweed, seaweed
+from tests.support.seaweed import Seaweed
 from workers.contract.data import NpzDataset
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import parse_job
@@ -29,12 +29,6 @@ from workers.data import import_images
 from workers.storage import ObjectStore, open_store
 
 PART = 700
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Seaweed]:
-    with seaweed() as server:
-        yield server
 
 
 @pytest.fixture
