@@ -28,7 +28,9 @@ def main() -> None:
             f"{error.format_message()} (see `{context.command_path if context else 'cdm'} --help`)",
             code=error.exit_code,
         )
-    except (CommandFailed, ClientError, StackError) as error:
+    except CommandFailed as error:
+        _fail(str(error), code=error.exit_code)
+    except (ClientError, StackError) as error:
         _fail(str(error), code=1)
     except OSError as error:
         _drop_output()

@@ -1,11 +1,11 @@
-"""`cdm convert`: what is done by the workers' code, in a process of its own, since this one knows no PyTorch."""
+"""`cdm convert`: what is done by a tool of the workers, since the service knows no PyTorch."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli.modules import require_pytorch, run_module
+from service.cli.modules import require_pytorch, tool
 
 
 def convert(
@@ -21,5 +21,6 @@ def convert(
     Nothing in the snapshot is executed. A job starts from the result by --set initial_weights=FILE.safetensors.
     """
     require_pytorch("converting")
-    options = (f"--output={output}", *(["--force"] if force else []))
-    raise typer.Exit(run_module("workers.jobs.convert", *options, "--", snapshot))
+    with tool("convert") as converting:
+        done = converting.convert(snapshot, output, force=force)
+    typer.echo(f"{output}: {done}")

@@ -1,29 +1,37 @@
-"""A training on this machine, as far as a command reads it: fetched with a key alone, laid out as in the store."""
+"""A training that tools read: a copy, fetched with a key alone and laid out as in the store, or the store's own folder.
+
+Both say where the folder is, which checkpoint is meant, and have what is to be read there.
+"""
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from service.cli.errors import CommandFailed
+from service.cli.best import chosen
+from service.cli.errors import CommandFailed, CommandMisused
 from service.client import Client
 from service.client.documents import as_json
 from service.jobs.result_views import Checkpoint
 from service.jobs.views import Job
 from service.metrics.views import MetricRow
-from workers.contract.keys import JobKeys
+from workers.contract.keys import JobKeys, split_spec_url
 from workers.storage.local import LocalStore
 
 
 @contextmanager
-def copied(client: Client, job: Job, checkpoints: Iterable[Checkpoint]) -> Iterator["Copy"]:
-    """What there is to know of a training with these checkpoints, in a temporary folder; of their files none so far."""
+def copied(client: Client, job: Job, checkpoints: Sequence[Checkpoint]) -> Iterator["Copy"]:
+    """What there is to know of a training with these checkpoints, in a temporary folder; of their files none so far.
+
+    There is one checkpoint at least.
+    """
+    store_url, _, _ = checkpoints[-1].uri.partition(f"/jobs/{job.id}/")
     try:
         with TemporaryDirectory(prefix="cdm-copy-") as name:
-            copy = Copy(client, job, Path(name))
+            copy = Copy(client, job, Path(name), store_url)
             copy.fetch_documents(checkpoints)
             yield copy
     except OSError as error:
@@ -34,7 +42,8 @@ def copied(client: Client, job: Job, checkpoints: Iterable[Checkpoint]) -> Itera
 class Copy:
     """The folder of a job in a store of its own, which grows by what is asked for."""
 
-    def __init__(self, client: Client, job: Job, root: Path) -> None:
+    def __init__(self, client: Client, job: Job, root: Path, store_url: str) -> None:
+        self.store_url = store_url  # of the job itself
         self._client, self._job, self._root = client, job, root
         self._store, self._keys = LocalStore(root), JobKeys(job.id)
 
@@ -54,9 +63,9 @@ class Copy:
                 self._job.id, place, images_seen=each.images_seen, attempt=each.attempt, files=()
             )
 
-    def images_seen(self, key: str) -> int:
-        """Of the checkpoint that a file is part of."""
-        return self._keys.of_checkpoint(key.rpartition("/")[0])[0]
+    def images_seen(self, at: int | None, best: str | None) -> int | None:
+        """At the checkpoint that `--at` or `--best` names; None: the newest."""
+        return chosen(self._client, self._job, at, best)
 
     def fetch_files(self, keys: Iterable[str]) -> None:
         """Files of checkpoints, by their keys; how far it is shows on standard error."""
@@ -89,6 +98,32 @@ class Copy:
             self._store.put(place, each.model_dump_json().encode())
         if images_seen in jobs.samples(self._job.id):
             self._store.put(keys.sample(images_seen), jobs.sample(self._job.id, images_seen=images_seen))
+
+
+class InStore:
+    """The folder of a job in a store that this machine reaches itself: nothing needs to be fetched."""
+
+    store_url = None
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def images_seen(self, at: int | None, best: str | None) -> int | None:
+        """At the checkpoint that `--at` names; None: the newest."""
+        if best is not None:
+            raise CommandMisused("--best asks a service, which knows the evaluations: give --at for a folder")
+        return at
+
+    def fetch_files(self, keys: Iterable[str]) -> None:
+        """They are there."""
+
+    def fetch_findings(self, images_seen: int) -> None:
+        """They are there."""
+
+
+def is_folder_of_job(place: str) -> bool:
+    """Whether this is `<store>/jobs/<id>`, and no name that a job may have."""
+    return split_spec_url(f"{place.rstrip('/')}/spec.json") is not None
 
 
 def _line(row: MetricRow) -> str:

@@ -1,13 +1,16 @@
-"""Commands that are done by code which this process does not import, in a process of its own."""
+"""Code that a command loads when it is needed: the workers' tools here, the service's in a process of its own."""
 
+import importlib
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 
 
 def require_pytorch(what: str) -> None:
@@ -18,24 +21,21 @@ def require_pytorch(what: str) -> None:
         )
 
 
-def run_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> int:
-    """Its exit code; `environment`: None is our own."""
-    return _run(module, arguments, environment, stdout=None).returncode
+@contextmanager
+def tool(name: str) -> Iterator[Any]:
+    """A module of `workers.tools`; what it refuses inside is CommandMisused. It loads PyTorch, which takes seconds."""
+    module = importlib.import_module(f"workers.tools.{name}")
+    refusal: type[Exception] = importlib.import_module("workers.jobs.failures").UsageError
+    try:
+        yield module
+    except refusal as error:
+        raise CommandMisused(str(error)) from None
 
 
-def lines_of_module(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> list[str]:
-    """What it prints. If it fails, it has said why on standard error, and this command ends with its exit code."""
-    done = _run(module, arguments, environment, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
-    return done.stdout.splitlines()
-
-
-def _run(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str] | None, *, stdout: int | None
-) -> "subprocess.CompletedProcess[str]":
+def run_module(module: str, *arguments: str, environment: Mapping[str, str]) -> int:
+    """Run it in a process with this environment; its exit code."""
     command = [sys.executable, "-P", "-m", module, *arguments]  # -P: what lies in the current folder is not meant
     try:
-        return subprocess.run(command, env=environment, stdout=stdout, text=True, check=False)
+        return subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -1,18 +1,17 @@
 """Files of buckets that documents name: whoever may not read one learns which, and nothing is tried again for it."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support.command import Answer, Command
 from tests.support.edm_snapshots import write_snapshot
 from tests.support.published_networks import published
 from tests.support.seaweed import STRANGER
 from workers.contract.data import NpzDataset
 from workers.data import DatasetError, import_images
-from workers.jobs import convert
 from workers.storage import open_store, read_location
 from workers.storage.memory import MemoryStore
 from workers.training.weights import read_weights
@@ -67,17 +66,14 @@ def test_a_snapshot_of_a_bucket_is_converted_under_its_own_name(
     open_store(place).put("other.pkl", b"<html>404</html>")
     output = tmp_path / "edm.safetensors"
 
-    def converted(source: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["convert", source, "-o", str(output), "--force"])
-        return convert.main()
+    def converted(source: str) -> Answer:
+        return Command(monkeypatch, capsys)("convert", source, "-o", str(output), "--force")
 
-    assert converted(f"{place}/edm.pkl") == 0
+    assert converted(f"{place}/edm.pkl").code == 0
     assert read_weights(output)[0].extra == {"source": "edm.pkl"}
-    said = {
-        source: (converted(source), capsys.readouterr().err) for source in (f"{place}/other.pkl", f"{place}/no.pkl")
-    }
-    assert said[f"{place}/other.pkl"][1].startswith(f"error: {place}/other.pkl: is not a snapshot")
-    assert said[f"{place}/no.pkl"] == (2, f"error: {place}/no.pkl: there is no such object\n")
+    other, missing = converted(f"{place}/other.pkl"), converted(f"{place}/no.pkl")
+    assert other.err.startswith(f"error: {place}/other.pkl: is not a snapshot")
+    assert missing == Answer(2, "", f"error: {place}/no.pkl: there is no such object\n")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +87,7 @@ def test_a_snapshot_of_a_bucket_is_converted_under_its_own_name(
 def test_a_snapshot_that_cannot_be_had_is_refused_with_the_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, words: str
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["convert", source, "-o", str(tmp_path / "edm.safetensors")])
+    answer = Command(monkeypatch, capsys)("convert", source, "-o", str(tmp_path / "edm.safetensors"))
 
-    assert convert.main() == 2
-    assert words in capsys.readouterr().err
+    assert answer.code == 2
+    assert words in answer.err

@@ -1,6 +1,5 @@
 """`cdm average` and `cdm export` with an API key alone, of a service whose S3 server lets in nobody else."""
 
-import json
 import os
 import subprocess
 import sys
@@ -23,14 +22,11 @@ from tests.support.seaweed import seaweed
 from tests.support.serving import serving
 from tests.support.trained import tiny_spec, train_job
 from tests.support.waiting import wait_until
-from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import CheckpointSource
-from workers.jobs.attempt import Job
-from workers.jobs.export import chosen, export
 from workers.sampling.handover import open_model
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.s3 import S3Store
+from workers.tools.export import chosen, export
 from workers.tracking.events import Grid, Metrics
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import Journal
@@ -161,8 +157,7 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
     assert done.returncode == 0, done.stderr
     assert "ema-0.100 at 32 images" in done.stdout
     assert fetched(done) == ["ema-0.100.safetensors at 32 images"]
-    job = Job(STORE_URL, keys.job_id, parse_job(json.loads(store.get(keys.spec))))
-    export(job, chosen(job, CheckpointSource(job_id=keys.job_id, average="ema-0.100"), by_store), by_store)
+    export(chosen(f"{STORE_URL}/{keys.root}", by_store, average="ema-0.100"), by_store)
     found, there = ({path.name: path.read_bytes() for path in each.iterdir()} for each in (by_key, by_store))
     assert found.keys() == there.keys()
     others = found.keys() - {"weights.safetensors", "requirements.txt"}  # a header in any order; of the process

@@ -6,24 +6,25 @@ import json
 from collections.abc import Iterator
 from copy import copy as copy_of
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support.command import Command
 from tests.support.drawn import TRAINED, Gallery
 from tests.support.findings import evaluation_of
 from workers.contract.jobs import parse_job
 from workers.contract.keys import JobKeys
 from workers.contract.model import Sampler
 from workers.contract.records import CheckpointRef
-from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
-from workers.jobs.attempt import Job
-from workers.jobs.export import chosen, export, main
+from workers.contract.sampling import ResolvedCheckpoint
 from workers.jobs.failures import UsageError
 from workers.sampling.handover import open_model
 from workers.sampling.network import Trained, load_checkpoint
 from workers.storage.memory import MemoryStore
+from workers.tools.export import chosen, export
 from workers.tracking.events import Metrics
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import Journal
@@ -31,18 +32,14 @@ from workers.tracking.journal import Journal
 SAMPLER = Sampler(steps=2)
 
 
-def job_of(gallery: Gallery) -> Job:
-    spec = parse_job(json.loads(gallery.store.get(JobKeys(TRAINED).spec)))
-    return Job(f"memory://{gallery.name}", TRAINED, spec)
+def folder_of(gallery: Gallery) -> str:
+    return f"memory://{gallery.name}/jobs/{TRAINED}"
 
 
-def wanted(**fields: object) -> CheckpointSource:
-    return CheckpointSource.model_validate({"job_id": TRAINED, **fields})
-
-
-def exported(gallery: Gallery, output: Path, **fields: object) -> ResolvedCheckpoint:
-    job = job_of(gallery)
-    return export(job, chosen(job, wanted(**fields), output), output)
+def exported(gallery: Gallery, output: Path, **wanted: Any) -> ResolvedCheckpoint:
+    choice = chosen(folder_of(gallery), output, **wanted)
+    export(choice, output)
+    return choice.source
 
 
 def test_an_exported_model_draws_what_a_sample_job_draws(gallery: Gallery, tmp_path: Path) -> None:
@@ -70,7 +67,9 @@ def test_the_folder_says_how_the_model_came_about(gallery: Gallery, tmp_path: Pa
     source = exported(gallery, tmp_path / "out", images_seen=80, average="ema-0.100")
 
     assert (source.images_seen, source.average) == (80, "ema-0.100")
-    assert parse_job(json.loads((tmp_path / "out/spec.json").read_text())) == job_of(gallery).spec
+    assert parse_job(json.loads((tmp_path / "out/spec.json").read_text())) == parse_job(
+        json.loads(gallery.store.get(JobKeys(TRAINED).spec))
+    )
     assert [each["images_seen"] for each in json.loads((tmp_path / "out/checkpoints.json").read_text())] == [80, 160]
     assert json.loads((tmp_path / "out/checkpoint.json").read_text())["images_seen"] == 80
     with (tmp_path / "out/metrics.csv").open() as file:
@@ -198,14 +197,56 @@ def test_nothing_is_written_over_and_nothing_is_left_of_what_cannot_be(gallery: 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_plan_says_which_object_has_the_weights_and_writes_nothing(
-    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = f"memory://{gallery.name}/jobs/{TRAINED}"
-    arguments = [place, "--at", "80", "--average", "ema-0.100", "--output", str(tmp_path / "out"), "--plan"]
-    monkeypatch.setattr("sys.argv", ["export", *arguments])
+def test_a_choice_says_which_object_has_the_weights_and_writes_nothing(gallery: Gallery, tmp_path: Path) -> None:
+    choice = chosen(folder_of(gallery), tmp_path / "out", images_seen=80, average="ema-0.100")
 
-    code = main()
-
-    assert (code, capsys.readouterr()) == (0, (f"{JobKeys(TRAINED).checkpoint(80, 1)}ema-0.100.safetensors\n", ""))
+    assert choice.weights == f"{JobKeys(TRAINED).checkpoint(80, 1)}ema-0.100.safetensors"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """One that knows of no service."""
+    monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
+    for name in ("CDM_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return Command(monkeypatch, capsys)
+
+
+def test_the_folder_of_a_job_is_exported_without_a_service(gallery: Gallery, cdm: Command, tmp_path: Path) -> None:
+    answer = cdm("export", f"{folder_of(gallery)}/", "--at", "80", "--output", str(tmp_path / "out"))
+
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == f"{tmp_path / 'out'}: ema-0.050 at 80 images; see its README.md\n"
+    assert (tmp_path / "out/weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--at", "7"), f"error: {TRAINED} has no checkpoint at 7 images; it has them at "),
+        (
+            ("--best", "eval/KD-ENL0"),
+            "error: --best asks a service, which knows the evaluations: ",
+        ),
+        (("--register", "faces"), "error: --register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is"),
+    ],
+)
+def test_what_cannot_be_had_of_a_folder_is_refused_in_one_line(
+    gallery: Gallery, cdm: Command, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    answer = cdm("export", folder_of(gallery), "--output", str(tmp_path / "out"), *options)
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith(words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_one_line(copy: Gallery, cdm: Command, tmp_path: Path) -> None:
+    weights = chosen(folder_of(copy), tmp_path / "out").weights
+    copy.store.put(weights, copy.store.get(weights)[:-1])
+
+    answer = cdm("export", folder_of(copy), "--output", str(tmp_path / "out"))
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith("error: ")

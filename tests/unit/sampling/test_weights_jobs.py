@@ -15,13 +15,11 @@ from workers.contract.data import DatasetManifest, NpzDataset
 from workers.contract.document import SpecError
 from workers.contract.evaluation import Evaluation, WeightsEvaluation
 from workers.contract.features import Lite0
-from workers.contract.jobs import read_job
 from workers.contract.keys import JobKeys
-from workers.contract.sampling import CheckpointSource, Sampled
+from workers.contract.sampling import Sampled
 from workers.data import import_dataset
 from workers.evaluation.features import open_features
-from workers.jobs.attempt import Job
-from workers.jobs.export import chosen, export
+from workers.tools.export import chosen, export
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2], "sampler": {"steps": 2}}
 
@@ -37,9 +35,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 @pytest.fixture(scope="module")
 def weights(small: Gallery) -> Path:
     """Of the last checkpoint."""
-    spec = read_job(small.store.get(JobKeys(TRAINED).spec))
-    job, output = Job(f"memory://{small.name}", TRAINED, spec), small.cache / "exported"
-    export(job, chosen(job, CheckpointSource(job_id=TRAINED), output), output)
+    output = small.cache / "exported"
+    export(chosen(f"memory://{small.name}/jobs/{TRAINED}", output), output)
     return output / "weights.safetensors"
 
 

@@ -9,13 +9,15 @@ import pytest
 import safetensors.torch
 import torch
 
+from tests.support.command import Command
 from tests.support.specs import smoke_spec
 from tests.support.trained import tiny_spec, train_job
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.data import import_dataset
-from workers.jobs import reconstruct
+from workers.jobs.failures import UsageError
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.local import LocalStore
+from workers.tools.average import planned, write
 from workers.training.state import new_state
 from workers.training.weights import read_weights
 
@@ -45,14 +47,12 @@ def finished(trained_once: Path, tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def rebuild(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Rebuild:
-    """Run the command; its code, output and errors."""
+    """Run the command on the folder of a job in a store; its code, output and errors."""
+    cdm = Command(monkeypatch, capsys)
 
     def run(*arguments: str, job: str = "job_1", output: str = "out.safetensors") -> tuple[int, str, str]:
-        place = [f"{tmp_path}/store/jobs/{job}", "--output", str(tmp_path / output)]
-        monkeypatch.setattr("sys.argv", ["reconstruct", *place, *arguments])
-        capsys.readouterr()
-        code = reconstruct.main()
-        return code, *capsys.readouterr()
+        answer = cdm("average", f"{tmp_path}/store/jobs/{job}", "--output", str(tmp_path / output), *arguments)
+        return answer.code, answer.out, answer.err
 
     return run
 
@@ -133,22 +133,21 @@ def test_where_several_attempts_passed_the_latest_counts(
     assert "from 1 of 10 stored averages" in out
 
 
-def test_a_plan_names_all_that_is_read_and_writes_nothing(
-    finished: LocalStore, rebuild: Rebuild, tmp_path: Path
-) -> None:
-    code, out, err = rebuild("--relative-width", "0.1", "--plan")
-    planned, stored = out.splitlines(), [key for key in finished.list(KEYS.checkpoints) if "/ema-" in key]
-    written_before = (tmp_path / "out.safetensors").exists()
-    for key in {*finished.list(KEYS.checkpoints)} - {*planned}:
+def test_a_plan_names_all_that_is_read_and_writes_nothing(finished: LocalStore, tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+
+    plan = planned(f"{tmp_path}/store/jobs/job_1", output, relative_width=0.1)
+    written_before = output.exists()
+    stored = [key for key in finished.list(KEYS.checkpoints) if "/ema-" in key]
+    for key in {*finished.list(KEYS.checkpoints)} - {*plan.keys}:
         if not key.endswith(MANIFEST):
             finished.delete(key)
+    said = write(plan, output)
 
-    rebuilt = rebuild("--relative-width", "0.1")
-
-    assert (code, err, written_before) == (0, "", False)
-    assert {*planned} < {*stored}
-    assert rebuilt[0] == 0
-    assert f"from {len(planned)} of {len(stored)} stored averages" in rebuilt[1]
+    assert not written_before
+    assert {*plan.keys} < {*stored}
+    assert f"from {len(plan.keys)} of {len(stored)} stored averages" in said
+    assert output.exists()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,6 @@ def test_a_poor_reconstruction_says_so_and_how_to_better_it(
         ),
         (("--relative-width", "0.1", "--at", "0"), {}, "--at: 0 is out of range"),
         (("--relative-width", "0.1"), {"job": "job_2"}, "cannot read the spec: jobs/job_2/spec.json"),
-        (("--relative-width", "0.1"), {"job": "job_1/checkpoints"}, ".*/checkpoints is not the folder of a job"),
         (
             ("--relative-width", "0.1"),
             {"output": "no/out.safetensors"},
@@ -202,6 +200,11 @@ def test_what_cannot_be_rebuilt_is_refused_in_one_line(
     assert err.count("\n") == 1
     assert re.match(f"error: {message}", err), err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_is_no_folder_of_a_job_is_refused(finished: LocalStore, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r".*/checkpoints is not the folder of a job"):
+        planned(f"{tmp_path}/store/jobs/job_1/checkpoints", tmp_path / "out.safetensors", relative_width=0.1)
 
 
 def test_a_job_without_power_function_averages_or_checkpoints_is_refused(store: LocalStore, rebuild: Rebuild) -> None:

@@ -14,17 +14,19 @@ from workers.contract.model import PowerFunctionAverage, average_names
 from workers.contract.records import CheckpointFile
 from workers.diffusion.ema import power_exponent
 from workers.diffusion.posthoc import Combination, Profile, combination
-from workers.jobs.attempt import Job
+from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints
+from workers.tools.refusals import refusals
 from workers.training.checkpoint import DamagedCheckpointError, read_file, read_manifest
 from workers.training.snapshot import average_file
 from workers.training.state import new_denoiser
-from workers.training.weights import save_weights
+from workers.training.weights import refuse_output, save_weights
 from workers.training.weights_header import WeightsHeader
 
 WIDEST = 0.28  # not included; the power function with gamma = 0 has 12^-0.5 = 0.289
+_POOR = 0.05  # relative error of the profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """Which stored averages make up a wanted one, and how well."""
+    """Which stored averages of a job make up a wanted one, and how well."""
 
+    job: Job
     stored: tuple[Stored, ...]
     wanted: Profile
     relative_width: float
@@ -55,13 +58,42 @@ class Reconstruction:
         pairs = zip(self.combination.coefficients, self.stored, strict=True)
         return tuple((coefficient, stored) for coefficient, stored in pairs if coefficient)
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of the objects that are read to carry it out, beside the job's documents."""
+        return tuple(stored.key for _, stored in self.parts)
 
-def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reconstruction:
+    @property
+    def warning(self) -> str | None:
+        """That it is a poor one, and what would make it better; None: it is good."""
+        return f"a poor reconstruction: {self._mend()}" if self.combination.relative_error > _POOR else None
+
+    def _mend(self) -> str:
+        """Between two checkpoints a profile has an end that no combination can have."""
+        times, wanted = sorted({stored.profile.images_seen for stored in self.stored}), self.wanted.images_seen
+        if wanted not in times:
+            nearest = min(times, key=lambda time: abs(time - wanted))
+            return f"there is no checkpoint at {wanted} images; the nearest is --at {nearest}"
+        return (
+            f"too few checkpoints ({len(times)}) for this width; choose one nearer to those of the job, or save more "
+            "often"
+        )
+
+
+@refusals()
+def planned(
+    folder: str, output: Path, *, relative_width: float, images_seen: int | None = None, force: bool = False
+) -> Reconstruction:
     """Find the best combination for the average of that width at `images_seen`; None: at the last checkpoint.
 
+    `folder`: `<store>/jobs/<id>`, of a job that keeps power-function averages (`ema.kind: power`). No weights are read.
+    `output`: the safetensors file it is meant for; `force`: which it may replace.
+
     Raises:
-        UsageError: there is nothing that it could be rebuilt from.
+        UsageError: there is nothing that it could be rebuilt from, or the output cannot be written.
     """
+    refuse_output(output, force=force)
+    job = job_in(folder)
     if not 0 < relative_width < WIDEST:
         raise UsageError(f"--relative-width: {relative_width:g} is out of range, must lie between 0 and {WIDEST}")
     config = job.training.ema
@@ -77,7 +109,7 @@ def planned(job: Job, *, relative_width: float, images_seen: int | None) -> Reco
         raise UsageError(f"--at: {images_seen} is out of range, the last checkpoint is at {last}")
     wanted = Profile(power_exponent(relative_width), images_seen or last)
     found = combination([each.profile for each in stored], wanted)
-    return Reconstruction(stored, wanted, relative_width, found)
+    return Reconstruction(job, stored, wanted, relative_width, found)
 
 
 def combined(
@@ -99,13 +131,16 @@ def combined(
     return {name: sums[name].to(tensor.dtype) if name in averaged else tensor for name, tensor in tensors.items()}
 
 
-def write(plan: Reconstruction, job: Job, output: Path) -> None:
+@refusals()
+def write(plan: Reconstruction, output: Path) -> str:
     """Carry it out, and write the network's tensors with a header that tells how to build it again.
 
+    Checkpoints are read and verified one file at a time. Returns, in words, what it is made of and how well.
+
     Raises:
-        UsageError: a checkpoint is damaged.
+        UsageError: a checkpoint is damaged, or the output cannot be written.
     """
-    spec, store = job.training, job.open_store()
+    job, spec, store = plan.job, plan.job.training, plan.job.open_store()
     images = DatasetManifest.model_validate_json(store.get(job.keys.dataset))
     with torch.device("meta"):
         denoiser = new_denoiser(spec, images)
@@ -121,6 +156,10 @@ def write(plan: Reconstruction, job: Job, output: Path) -> None:
         },
     )
     save_weights(output, combined(plan.parts, store, averaged=averaged), header)
+    return (
+        f"relative width {plan.relative_width:g} at {plan.wanted.images_seen} images, from {len(plan.parts)} of "
+        f"{len(plan.stored)} stored averages; relative error of the profile: {plan.combination.relative_error:.2g}"
+    )
 
 
 def _stored(job: Job, config: PowerFunctionAverage) -> tuple[Stored, ...]:

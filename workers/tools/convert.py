@@ -1,10 +1,5 @@
-"""Make a weights file of a snapshot of EDM or CDM: `python -m workers.jobs.convert SNAPSHOT.pkl -o FILE.safetensors`.
+"""Weights for jobs out of a published snapshot of EDM or CDM. A job starts from them by `initial_weights`."""
 
-A job starts from it by `initial_weights`. Nothing in the snapshot is executed.
-"""
-
-import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,30 +10,25 @@ from workers.contract.networks import ADM, EDM2, MLP, DDPMpp, NCSNpp, Network
 from workers.data.fetching import elsewhere, fetched
 from workers.networks.edm_pickle import SnapshotError
 from workers.networks.edm_snapshot import PublishedNetwork, read_snapshot
+from workers.tools.refusals import refusals
 from workers.training.weights import refuse_output, save_weights
 from workers.training.weights_header import WeightsHeader
 
-EXIT_USAGE = 2
 
+@refusals()
+def convert(source: str, output: Path, *, force: bool = False) -> str:
+    """Write the weights of a snapshot (a path, https://... or s3://...) to a safetensors file; return what they are of.
 
-def main() -> int:
-    """Run the command line; 0 = written, 2 = impossible, and one line says why."""
-    parser = argparse.ArgumentParser(prog="python -m workers.jobs.convert", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("snapshot", metavar="SNAPSHOT.pkl", help="network-snapshot-*.pkl; or https://..., s3://...")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors", help="what is written")
-    parser.add_argument("--force", action="store_true", help="replace the output if it is there already")
-    arguments = parser.parse_args()
-    try:
-        refuse_output(arguments.output, force=arguments.force)  # before the snapshot is read, which takes a while
-        with _on_this_machine(arguments.snapshot) as (path, name):
-            snapshot = read_snapshot(path)
-        save_weights(arguments.output, snapshot.tensors, _header(snapshot, name))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return EXIT_USAGE
-    sys.stdout.write(f"{arguments.output}: {_in_words(snapshot)}\n")
-    return 0
+    `force`: replace the output if it is there already. Nothing in the snapshot is executed.
+
+    Raises:
+        UsageError: it is no snapshot or cannot be had, or the output cannot be written.
+    """
+    refuse_output(output, force=force)  # before the snapshot is read, which takes a while
+    with _on_this_machine(source) as (path, name):
+        snapshot = read_snapshot(path)
+    save_weights(output, snapshot.tensors, _header(snapshot, name))
+    return _in_words(snapshot)
 
 
 @contextmanager
@@ -97,7 +87,3 @@ def _published_name(network: Network) -> str:
             return "MLP"
         case _:
             assert_never(network)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
