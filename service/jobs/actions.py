@@ -33,7 +33,7 @@ from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
-from service.jobs.store import Inside, JobStore
+from service.jobs.store import JobStore
 from service.settings import Settings
 from workers.contract.keys import JobKeys
 
@@ -79,11 +79,13 @@ class Actions:
             case _:
                 assert_never(action)
 
-    async def begin(self, job: JobRecord, *, lease: str | None = None, inside: Inside | None = None) -> bool:
-        """Write the next attempt down before anything is told of it, behind every number that was ever claimed.
+    async def begin(self, job: JobRecord, *, lease: str) -> bool:
+        """Write the next attempt down before anything is told of it."""
+        changed, attempt = await self.begun(job)
+        return await self._write(job, changed, attempt, event="attempt_started", lease=lease)
 
-        `inside` joins the transaction.
-        """
+    async def begun(self, job: JobRecord) -> tuple[JobRecord, AttemptRecord]:
+        """The job as its next attempt begins, which is numbered behind every number that was ever claimed."""
         now = self.clock()
         number = max(job.attempt, await self.objects.newest_claim(job.id)) + 1
         service = await self.installation.id()
@@ -97,7 +99,7 @@ class Actions:
             heard_at=None,
             advanced_at=None,
         )
-        return await self._write(job, changed, attempt, event="attempt_started", lease=lease, inside=inside)
+        return changed, attempt
 
     async def _engage(
         self, action: Submit | Adopt | Revoke | Stop | Fence, job: JobRecord, attempt: AttemptRecord, *, lease: str
@@ -189,17 +191,20 @@ class Actions:
         attempt: AttemptRecord | None = None,
         *,
         event: EventType = "state_changed",
-        lease: str | None,
-        inside: Inside | None = None,
+        lease: str,
     ) -> bool:
         attempts = [attempt] if attempt else []
         written = await self.store.apply(
-            job, changed, events=[event], at=self.clock(), changed_attempts=attempts, lease=lease, inside=inside
+            job, changed, events=[event], at=self.clock(), changed_attempts=attempts, lease=lease
         )
         if written:
-            self.measures.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
-            log.info("job.moved", job_id=job.id, state=changed.state, attempt=changed.attempt, reason=changed.reason)
+            self.moved(job, written, attempt)
         return written is not None
+
+    def moved(self, job: JobRecord, written: JobRecord, attempt: AttemptRecord | None) -> None:
+        """Tell operators of a move that has been written down."""
+        self.measures.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
+        log.info("job.moved", job_id=job.id, state=written.state, attempt=written.attempt, reason=written.reason)
 
 
 def _counted(job: JobRecord, attempt: AttemptRecord | None, move: Move) -> JobRecord:

@@ -13,7 +13,6 @@ from functools import partial
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database.leases import Replica
 from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
@@ -21,7 +20,7 @@ from service.identifiers import derived_id
 from service.jobs.controls import comparison_id, comparison_request, is_evaluated
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
-from service.jobs.store import JobStore, mark_evaluated
+from service.jobs.store import JobStore
 from service.jobs.usecases import Jobs
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
 from service.web.audit import Origin
@@ -95,16 +94,13 @@ class FollowUps:
         return [(images_seen, made_at[images_seen]) for images_seen in which(sorted(made_at))]
 
     async def _submit(self, job: JobRecord, spec: EvaluateSpec, images_seen: int, *, at: datetime) -> None:
-        async def written_down(connection: AsyncConnection) -> None:
-            await mark_evaluated(connection, job.id, images_seen)
-
         create = JobCreate(
             name=f"{job.name[:80]} at {images_seen:,}" if job.name else None,
             spec=spec,
             priority=Priority.LOW,
         ).model_copy(update={"labels": {OF_JOB: job.id, AT_IMAGES: str(images_seen)}})
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
-        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, follows=job.id, inside=written_down)
+        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, follows=job.id)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
 
     async def _compare(self, job: JobRecord) -> None:

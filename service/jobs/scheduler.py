@@ -1,6 +1,7 @@
 """The queue above Ray, which must not queue itself: it can neither order, nor explain, nor cancel what waits in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,9 +13,9 @@ from service.database.leases import LeaseLost, Replica
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
 from service.jobs.admission import admit_gangs
-from service.jobs.lifecycle import Intent, JobState
+from service.jobs.lifecycle import EventType, Intent, JobState
 from service.jobs.queueing import Admission, Holding, Waiting
-from service.jobs.records import JobRecord, QueuedJob, asked
+from service.jobs.records import AttemptRecord, JobRecord, QueuedJob, asked
 
 log = structlog.get_logger()
 
@@ -87,26 +88,47 @@ class Scheduler:
         if job is None or job.state is not JobState.QUEUED:
             return False
         try:
-            return await self.actions.begin(job, inside=self._confirm)
+            changed, attempt = await self.actions.begun(job)
         except StorageUnavailable as error:
             log.warning("job.postponed", job_id=job_id, error=error.detail)
             return False
+        return await self._write(job, changed, attempt, event="attempt_started")
 
     async def _preempt(self, job: JobRecord) -> None:
-        now = self.actions.clock()
-        changed = asked(job, Intent.PREEMPT, at=now, grace=self.actions.settings.stop_patience)
-        if await self.actions.store.apply(job, changed, events=["state_changed"], at=now, inside=self._confirm):
-            log.info("job.preempted", job_id=job.id)
+        changed = asked(job, Intent.PREEMPT, at=self.actions.clock(), grace=self.actions.settings.stop_patience)
+        await self._write(job, changed)
+
+    async def _write(
+        self,
+        job: JobRecord,
+        changed: JobRecord,
+        attempt: AttemptRecord | None = None,
+        *,
+        event: EventType = "state_changed",
+    ) -> bool:
+        attempts, now = [attempt] if attempt else [], self.actions.clock()
+        async with self._leading() as connection:
+            written = await self.actions.store.change(
+                connection, job, changed, events=[event], at=now, changed_attempts=attempts
+            )
+        if written:
+            self.actions.moved(job, written, attempt)
+        return written is not None
 
     async def _explain(self, why: Mapping[str, tuple[str, str]], queued: Sequence[QueuedJob]) -> None:
         """Say why jobs wait, where that is news."""
         said = {job.id: (job.reason, job.message) for job in queued}
         news = {job_id: reason for job_id, reason in why.items() if said.get(job_id) != reason}
         if news:
-            await self.actions.store.explain(news, inside=self._confirm)
+            async with self._leading() as connection:
+                await self.actions.store.explain(connection, news)
 
-    async def _confirm(self, connection: AsyncConnection) -> None:
-        await self.replica.confirm(connection, _LEASE)
+    @asynccontextmanager
+    async def _leading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that commits only while this replica is the one that schedules. Raises LeaseLost."""
+        async with self.actions.store.writing() as connection:
+            await self.replica.confirm(connection, _LEASE)
+            yield connection
 
 
 def _waiting(job: QueuedJob) -> Waiting:

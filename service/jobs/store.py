@@ -1,6 +1,7 @@
 """Jobs in the database. A job's change and the events that tell of it are one transaction."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,8 +18,6 @@ from service.jobs.records import AttemptRecord, EventRecord, JobRecord
 from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
 from service.jobs.usage import usage
 from service.jobs.usage_views import Usage
-
-Inside = Callable[[AsyncConnection], Awaitable[None]]  # what is to be part of the same transaction
 
 _THIS_JOB_LOCKED = THIS_JOB.with_for_update()
 _PASSING = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}  # or an event tells
@@ -45,18 +44,19 @@ class JobStore(JobLookup):
         async with self._database.reading() as connection:
             return await usage(connection, project, since=since, until=until)
 
-    async def create(
-        self, job: JobRecord, *, actor: str | None = None, inside: Inside | None = None
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction for changes of which all are made or none."""
+        return self._database.writing()
+
+    async def create(self, job: JobRecord) -> JobRecord | None:
+        """`insert` as a transaction of its own."""
+        async with self.writing() as connection:
+            return await self.insert(connection, job)
+
+    async def insert(
+        self, connection: AsyncConnection, job: JobRecord, *, actor: str | None = None
     ) -> JobRecord | None:
         """Write a new job down, and return it with its first event; None if there is one of this id."""
-        async with self._database.writing() as connection:
-            first = await self.insert(connection, job, actor=actor)
-            if first and inside:
-                await inside(connection)
-        return first
-
-    async def insert(self, connection: AsyncConnection, job: JobRecord, *, actor: str | None) -> JobRecord | None:
-        """`create` as a part of a transaction."""
         first = replace(job, event_sequence=1)
         if (await connection.execute(self._new, job_row(first))).rowcount == 0:
             return None
@@ -90,8 +90,26 @@ class JobStore(JobLookup):
         at: datetime,
         changed_attempts: Sequence[AttemptRecord] = (),
         lease: str | None = None,
+    ) -> JobRecord | None:
+        """`change` as a transaction of its own; of what changes nothing the database hears nothing."""
+        if changed == job and not events and not changed_attempts:
+            return changed
+        async with self.writing() as connection:
+            return await self.change(
+                connection, job, changed, events=events, at=at, changed_attempts=changed_attempts, lease=lease
+            )
+
+    async def change(
+        self,
+        connection: AsyncConnection,
+        job: JobRecord,
+        changed: JobRecord,
+        *,
+        events: Sequence[EventType] = (),
+        at: datetime,
+        changed_attempts: Sequence[AttemptRecord] = (),
+        lease: str | None = None,
         actor: str | None = None,
-        inside: Inside | None = None,
     ) -> JobRecord | None:
         """Write what `changed` has otherwise than `job`, and return it; None if the job has moved on meanwhile.
 
@@ -99,8 +117,6 @@ class JobStore(JobLookup):
         """
         changed = replace(changed, event_sequence=job.event_sequence + len(events))
         values = changed_row(job, changed)
-        if not values and not changed_attempts:
-            return changed
         unmoved = [jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt]
         if events:
             unmoved.append(jobs.c.event_sequence == job.event_sequence)
@@ -108,27 +124,22 @@ class JobStore(JobLookup):
             unmoved.append(jobs.c.lease_token == lease)
         if job.state.is_active and not changed.state.is_active:
             values |= _FREE
-        async with self._database.writing() as connection:
-            result = await connection.execute(update(jobs).where(*unmoved).values(values or {"id": job.id}))
-            if result.rowcount == 0:
-                return None
-            if "labels" in values:
-                await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
-                await _add_labels(connection, changed)
-            await self._write_attempts(connection, changed_attempts)
-            await self._append(connection, changed, events, actor=actor, at=at)
-            if inside:
-                await inside(connection)
+        result = await connection.execute(update(jobs).where(*unmoved).values(values or {"id": job.id}))
+        if result.rowcount == 0:
+            return None
+        if "labels" in values:
+            await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
+            await _add_labels(connection, changed)
+        await self._write_attempts(connection, changed_attempts)
+        await self._append(connection, changed, events, actor=actor, at=at)
         return changed
 
-    async def explain(self, waiting: Mapping[str, tuple[str, str]], *, inside: Inside) -> None:
+    async def explain(self, connection: AsyncConnection, waiting: Mapping[str, tuple[str, str]]) -> None:
         """Say why queued jobs wait, in a word and a text. No event: it changes often, and the job does not."""
         queued = (jobs.c.id == bindparam("job_id")) & (jobs.c.state == JobState.QUEUED)
         statement = update(jobs).where(queued).values(reason=bindparam("word"), message=bindparam("text"))
         rows = [{"job_id": job_id, "word": word, "text": text} for job_id, (word, text) in sorted(waiting.items())]
-        async with self._database.writing() as connection:
-            await inside(connection)
-            await connection.execute(statement, rows)
+        await connection.execute(statement, rows)
 
     async def hold(self, token: str, *, now: datetime, seconds: float) -> list[JobRecord]:
         """All active jobs that are now this token's for most of so long: those that it had, and that nobody had.

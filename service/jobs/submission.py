@@ -27,7 +27,7 @@ from service.jobs.plans import warnings
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import ResolvedSpec, evaluation_problems, imported_digest, resolve
-from service.jobs.store import Inside, JobStore, require_kept
+from service.jobs.store import JobStore, mark_evaluated, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
 from service.mlflow import Mlflow
@@ -68,11 +68,11 @@ class Submission:
         origin: Origin,
         job_id: str | None = None,
         follows: str | None = None,
-        inside: Inside | None = None,
     ) -> JobRecord:
         """Write a job down, to be run when its turn comes. A `job_id` that is there already is that job.
 
-        `follows`: the job that asked for this one, and has kept the uploads that it names.
+        `follows`: the training whose checkpoint this one evaluates, and which has kept the uploads that it names. That
+        the checkpoint has its evaluation is written down with it.
         """
         if job_id and (made := await self.store.find(job_id, project=origin.project)):
             return made  # the request was repeated
@@ -83,18 +83,15 @@ class Submission:
             _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         if request.control:
-            return await self._create_pair(job, request, resolved, origin, inside=inside)
+            control = await self._control(job, request, resolved, origin)
+            return await self._create(
+                replace(job, control_job_id=control.id, comparison_due=True), origin, control=control
+            )
         if source is None:
-            return await self._create(job, origin, inside=inside)
+            return await self._create(job, origin)
         await self._keep(source, job_id=job.id)
         job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
-
-        async def from_what_stays(connection: AsyncConnection) -> None:
-            if inside:
-                await inside(connection)
-            await require_kept(connection, source.job_id)
-
-        return await self._create(job, origin, inside=from_what_stays)
+        return await self._create(job, origin, reads=source.job_id, evaluated=source if follows else None)
 
     async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
         """What would become of a job; nothing is written down."""
@@ -142,11 +139,7 @@ class Submission:
         await self._keep(source)
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
             return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
-
-        async def from_what_stays(connection: AsyncConnection) -> None:
-            await require_kept(connection, parent.id)
-
-        created = await self._create(job, origin, inside=from_what_stays)
+        created = await self._create(job, origin, reads=parent.id)
         log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=source.images_seen)
         return created, forks.changes(before, forks.read_spec(job))
 
@@ -264,42 +257,49 @@ class Submission:
             queued_at=now,
         )
 
-    async def _create_pair(
-        self, job: JobRecord, request: JobCreate, resolved: ResolvedSpec, origin: Origin, *, inside: Inside | None
-    ) -> JobRecord:
-        """Both or neither."""
+    async def _control(self, job: JobRecord, request: JobCreate, resolved: ResolvedSpec, origin: Origin) -> JobRecord:
         wanted = control_request(request, cast(TrainSpec, resolved.spec), of=job.id)
         control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
         await self._keep_uploads(resolved, job_id=control.id)
-        await self.objects.save_spec(control.id, control.spec.encode())
+        return control
 
-        async def with_control(connection: AsyncConnection) -> None:
-            await self.store.insert(connection, control, actor=origin.actor)
-            await record_audit(connection, _entry(control, origin))
-            if inside:
-                await inside(connection)
+    async def _create(
+        self,
+        job: JobRecord,
+        origin: Origin,
+        *,
+        control: JobRecord | None = None,
+        reads: str | None = None,
+        evaluated: contract.CheckpointRef | None = None,
+    ) -> JobRecord:
+        """The documents first, without which a row could not run, and the copies last: `rebuild` makes a job of each.
 
-        job = replace(job, control_job_id=control.id, comparison_due=True)
-        created = await self._create(job, origin, inside=with_control)
-        await self._copy(control)
-        log.info("job.paired", job_id=created.id, control=created.control_job_id)
-        return created
-
-    async def _create(self, job: JobRecord, origin: Origin, *, inside: Inside | None = None) -> JobRecord:
-        """The document first, without which a row could not run, and the copy last: `rebuild` makes a job of each."""
-        await self.objects.save_spec(job.id, job.spec.encode())
-
-        async def audited(connection: AsyncConnection) -> None:
-            await record_audit(connection, _entry(job, origin))
-            if inside:
-                await inside(connection)
-
-        created = await self.store.create(job, actor=origin.actor, inside=audited)
+        It comes with its `control`, if the job that it `reads` stays, and with what it says of a checkpoint: or not at
+        all.
+        """
+        new = [control, job] if control else [job]
+        for one in new:
+            await self.objects.save_spec(one.id, one.spec.encode())
+        async with self.store.writing() as connection:
+            if created := await self._insert(connection, job, origin):
+                if control:
+                    await self._insert(connection, control, origin)
+                if evaluated:
+                    await mark_evaluated(connection, evaluated.job_id, evaluated.images_seen)
+                if reads:
+                    await require_kept(connection, reads)
         if created is None:
             return await self._twin(job.id, origin)
-        await self._copy(job)
-        log.info("job.submitted", job_id=job.id, project=job.project)
+        for one in new:
+            await self._copy(one)
+        log.info("job.submitted", job_id=job.id, project=job.project, control=job.control_job_id)
         self.wake(created)
+        return created
+
+    async def _insert(self, connection: AsyncConnection, job: JobRecord, origin: Origin) -> JobRecord | None:
+        created = await self.store.insert(connection, job, actor=origin.actor)
+        if created:
+            await record_audit(connection, _entry(job, origin))
         return created
 
     async def _copy(self, job: JobRecord) -> None:

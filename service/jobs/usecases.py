@@ -1,7 +1,7 @@
 """What clients can do with jobs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -21,7 +21,7 @@ from service.jobs import verbs
 from service.jobs.lifecycle import EventType
 from service.jobs.records import AttemptRecord, JobRecord
 from service.jobs.references import checkpoint_of
-from service.jobs.store import Inside, require_kept, unfinished_forks
+from service.jobs.store import require_kept, unfinished_forks
 from service.jobs.submission import Submission
 from service.jobs.usage_views import Usage
 from service.jobs.views import OURS, CancelRequest, JobUpdate
@@ -63,14 +63,14 @@ class Jobs(Submission):
         verbs.require(job, "retry")
         source = checkpoint_of(job)
 
-        async def from_what_stays(connection: AsyncConnection) -> None:
+        async def check(connection: AsyncConnection) -> None:
             if source:
                 await require_kept(connection, source.job_id)
 
         if source:
             await self._keep(source, job_id=job.id)
         retried = await self._change(
-            job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin, inside=from_what_stays
+            job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin, check=check
         )
         if source:  # again: what removes pins may have looked at the job before it was changed
             await self.objects.pin(source, at=self.clock(), job_id=job.id)
@@ -92,7 +92,7 @@ class Jobs(Submission):
             StateConflict: if they were to be removed.
         """
 
-        async def without_forks(connection: AsyncConnection) -> None:
+        async def check(connection: AsyncConnection) -> None:
             if "checkpoints" in purge and (forked := await unfinished_forks(connection, job_id)):
                 raise StateConflict(
                     f"{' and '.join(forked)} may still read its checkpoints: wait, or do not purge them"
@@ -101,7 +101,7 @@ class Jobs(Submission):
         def delete(job: JobRecord) -> JobRecord:
             return verbs.delete(job, at=self.clock(), purge=purge)
 
-        await self._change(job_id, delete, "delete", origin, inside=without_forks)
+        await self._change(job_id, delete, "delete", origin, check=check)
 
     async def update(self, job_id: str, request: JobUpdate, *, origin: Origin) -> JobRecord:
         """Change the fields that are given."""
@@ -165,22 +165,28 @@ class Jobs(Submission):
             return None
 
     async def _change(
-        self, job_id: str, verb: verbs.Verb, action: str, origin: Origin, *, inside: Inside | None = None
+        self,
+        job_id: str,
+        verb: verbs.Verb,
+        action: str,
+        origin: Origin,
+        *,
+        check: Callable[[AsyncConnection], Awaitable[None]] | None = None,
     ) -> JobRecord:
+        """Nothing is changed where `check` raises."""
         while True:  # again if the job moved between being read and being written
             job = await self.find(job_id, project=origin.project)
             check_if_match(origin.if_match, job.event_sequence)
             changed, now = verb(job), self.clock()
             if replace(changed, record_due=job.record_due) == job:
                 return job
-
-            async def audited(connection: AsyncConnection, at: datetime = now) -> None:
-                await record_audit(connection, origin.entry(f"job.{action}", at=at, target=job_id))
-                if inside:
-                    await inside(connection)
-
             event: EventType = "state_changed" if changed.state is not job.state else _EVENTS[action]
-            written = await self.store.apply(job, changed, events=[event], at=now, actor=origin.actor, inside=audited)
+            async with self.store.writing() as connection:
+                written = await self.store.change(connection, job, changed, events=[event], at=now, actor=origin.actor)
+                if written:
+                    await record_audit(connection, origin.entry(f"job.{action}", at=now, target=job_id))
+                if written and check:
+                    await check(connection)
             if written:
                 self.measures.moved(job, written, attempt_ended=False)
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)

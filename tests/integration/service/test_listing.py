@@ -178,10 +178,8 @@ async def test_why_jobs_wait_is_said_of_those_that_still_do(database: Database) 
     for job in (waiting, gone):
         await store.create(job)
 
-    async def nothing(_: object) -> None:
-        return
-
-    await store.explain({job.id: ("waiting_turn", "1 is before it") for job in (waiting, gone)}, inside=nothing)
+    async with store.writing() as connection:
+        await store.explain(connection, {job.id: ("waiting_turn", "1 is before it") for job in (waiting, gone)})
 
     said = {
         job.id: (job.reason, job.message) for job in [await store.find(waiting.id), await store.find(gone.id)] if job

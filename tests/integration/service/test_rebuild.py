@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
@@ -120,17 +119,18 @@ async def test_a_job_that_was_acknowledged_and_not_copied_since_is_there_again(s
 
 @pytest.mark.parametrize("pair", [{}, {"control": "edm", "evaluations": {}}])
 async def test_a_job_that_was_refused_at_the_last_moment_does_not_come_into_being(
-    site: Site, pair: dict[str, Any]
+    site: Site, pair: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its source was deleted, say, or the disk was full: whoever submitted it was told that there is none."""
 
-    async def refuse(_: AsyncConnection) -> None:
+    async def refuse(*_: object) -> None:
         raise JobGone("its source has just been deleted")
 
+    monkeypatch.setattr("service.jobs.submission.record_audit", refuse)
     async with site.plane() as plane:
         request = JobCreate.model_validate({"spec": PRESETS["smoke"], **pair})
         with pytest.raises(JobGone):
-            await plane.service.submit(request, origin=ORIGIN, inside=refuse)
+            await plane.service.submit(request, origin=ORIGIN)
     async with site.rebuilt() as plane:
         assert await plane.jobs.page(Filters(project="default"), limit=10) == []
 

@@ -51,13 +51,14 @@ async def test_a_change_that_is_not_committed_is_told_to_nobody(mail: Post) -> N
     job = await mail.job()
     await mail.delivered()
 
-    async def fail(_: object) -> None:
-        raise RuntimeError("in the middle")
+    async def fail() -> None:
+        async with mail.jobs.writing() as connection:
+            failed = replace(job, state=JobState.FAILED)
+            assert await mail.jobs.change(connection, job, failed, events=["state_changed"], at=mail.clock())
+            raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
-        await mail.jobs.apply(
-            job, replace(job, state=JobState.FAILED), events=["state_changed"], at=mail.clock(), inside=fail
-        )
+        await fail()
 
     assert await mail.delivered() == []
 
