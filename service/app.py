@@ -3,14 +3,15 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Unpack
 
 import structlog
 from fastapi import FastAPI
 
 from service.clock import Clock, utc_now
-from service.cluster import Cluster
 from service.datasets.routes import router as datasets_router
 from service.environment import SettingsRefused, settings_from_environment
 from service.jobs.checkpoints import router as checkpoints_router
@@ -18,8 +19,7 @@ from service.jobs.results import router as results_router
 from service.jobs.routes import router as jobs_router
 from service.keys.routes import router as keys_router
 from service.metrics.routes import router as metrics_router
-from service.mlflow import Mlflow
-from service.parts import open_parts
+from service.parts import Given, Parts, open_parts
 from service.settings import Settings
 from service.state import State, open_state
 from service.streams.routes import MODELS as MESSAGE_MODELS
@@ -34,7 +34,9 @@ from service.web.telemetry import Telemetry
 from service.web.tracing import open_tracing
 from service.webhooks.routes import messages as webhook_messages
 from service.webhooks.routes import router as webhooks_router
-from workers.storage import ObjectStore
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 log = structlog.get_logger()
 
@@ -52,40 +54,16 @@ _ROUTERS = (
 )
 
 
-def create_app(
-    settings: Settings,
-    *,
-    cluster: Cluster | None = None,
-    object_store: ObjectStore | None = None,
-    mlflow: Mlflow | None = None,
-    clock: Clock = utc_now,
-) -> FastAPI:
+def create_app(settings: Settings, *, clock: Clock = utc_now, **given: Unpack[Given]) -> FastAPI:
     """The service. What is not given is opened from the settings when it starts."""
     telemetry = Telemetry()
     tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with AsyncExitStack() as stack:
-            if tracing:
-                stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
-            opened = open_parts(
-                settings,
-                clock=clock,
-                cluster=cluster,
-                object_store=object_store,
-                mlflow=mlflow,
-                registry=telemetry.registry,
-            )
-            state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened)))
-            log.info("service.started")
-            yield state
-
+    opened = partial(open_parts, settings, clock=clock, registry=telemetry.registry, **given)
     app = DescribedApp(
         title="cdm-train",
         summary="Trains consistent diffusion models on a Ray cluster.",
         version="1",
-        lifespan=lifespan,
+        lifespan=partial(_lifespan, opened=opened, tracing=tracing),
         redoc_url=None,
         models=MESSAGE_MODELS,
         generate_unique_id_function=lambda route: route.name,
@@ -102,6 +80,18 @@ def create_app(
         limits=settings.requests,
     )
     return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    _: FastAPI, *, opened: Callable[[], AbstractAsyncContextManager[Parts]], tracing: "TracerProvider | None"
+) -> AsyncIterator[State]:
+    async with AsyncExitStack() as stack:
+        if tracing:
+            stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
+        state = await stack.enter_async_context(open_state(await stack.enter_async_context(opened())))
+        log.info("service.started")
+        yield state
 
 
 def create_app_from_environment() -> FastAPI:

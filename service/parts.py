@@ -1,10 +1,11 @@
 """Everything that runs behind the routes, opened once from the settings and handed down."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypedDict, Unpack
 
 from prometheus_client import CollectorRegistry
 
@@ -21,6 +22,7 @@ from service.jobs.aftercare import Aftercare
 from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
+from service.jobs.loop import Loop
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.pins import Pins
@@ -32,13 +34,21 @@ from service.jobs.sweep import Sweep
 from service.jobs.usecases import Jobs
 from service.mlflow import Mlflow
 from service.settings import Settings
+from service.streams.feed import Feed
 from service.uploads.objects import UploadObjects
 from service.uploads.usecases import Uploads
+from service.web.addresses import INSIDE, AddressGuard
 from service.web.idempotency_store import IdempotencyStore
+from service.web.outgoing import guarded_client
+from service.webhooks import sending
+from service.webhooks.deliverer import Deliverer
 from service.webhooks.outbox import enqueue
 from service.webhooks.queue import DeliveryQueue
 from workers.storage import ObjectStore, open_store
 
+_FEED_PAUSE_SECONDS = 0.05
+_FEED_SECONDS, _DELIVERY_SECONDS, _HOUSEKEEPING_SECONDS = 0.25, 1.0, 600.0
+_FOLLOWUP_SECONDS = 5.0
 _STORE_TIMEOUT_SECONDS = 10.0  # so that a look at a job outlasts a connection that has gone silent
 
 
@@ -56,15 +66,18 @@ class Parts:
     cluster: Cluster
     mlflow: Mlflow
     measures: Measures
+    feed: Feed
+    guard: AddressGuard
+    deliverer: Deliverer
 
-    def jobs(self, *, wake: Callable[[JobRecord], None]) -> Jobs:
-        """The use cases; `wake` is called with each job that was made or changed."""
+    @cached_property
+    def jobs(self) -> Jobs:
         return Jobs(
             store=self.store,
             objects=self.objects,
             cluster=self.cluster,
             clock=self.clock,
-            wake=wake,
+            wake=self.wake,
             local_paths=self.settings.local_paths,
             stop_patience=self.settings.stop_patience,
             mlflow=self.mlflow,
@@ -143,9 +156,49 @@ class Parts:
         }
         return Housekeeping(purges=purges, measures=self.measures, replica=self.replica, clock=self.clock)
 
-    def followups(self, jobs: Jobs) -> FollowUps:
-        """What follows trainings, submitted by these use cases."""
-        return FollowUps(store=self.store, objects=self.objects, jobs=jobs, replica=self.replica)
+    @cached_property
+    def followups(self) -> FollowUps:
+        return FollowUps(store=self.store, objects=self.objects, jobs=self.jobs, replica=self.replica)
+
+    @cached_property
+    def loops(self) -> dict[str, Loop]:
+        """By name; none of them runs yet."""
+        interval = self.settings.reconcile_interval_seconds
+        loops = (
+            Loop("scheduler", self._schedule, interval_seconds=interval),
+            Loop("reconciler", self.reconciler.tick, interval_seconds=interval),
+            Loop("aftercare", self.aftercare.tick, interval_seconds=interval),
+            Loop("purges", self.aftercare.purge, interval_seconds=interval),
+            Loop("tracking", self.aftercare.tend_runs, interval_seconds=interval),
+            Loop("experiments", self.aftercare.find_experiments, interval_seconds=interval),
+            Loop("followups", self.followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
+            Loop("sweep", self.sweep.tick, interval_seconds=self.settings.sweep_interval_seconds),
+            Loop("housekeeping", self.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
+            Loop("feed", self.feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),
+            Loop("webhooks", self.deliverer.tick, interval_seconds=_DELIVERY_SECONDS),
+        )
+        return {loop.name: loop for loop in loops}
+
+    def wake(self, job: JobRecord) -> None:
+        """Have the loops look at a job that was made or changed, or be awake when they start."""
+        self.loops["scheduler"].wake()
+        self.loops["feed"].wake()
+        if job.state.is_active:  # it looks at no others, and a look costs far more than a create
+            self.loops["reconciler"].wake()
+
+    async def _schedule(self) -> bool | None:
+        moved = await self.scheduler.tick()
+        if moved:
+            self.loops["reconciler"].wake()  # to submit what was admitted
+        return moved
+
+
+class Given(TypedDict, total=False):
+    """What a control plane works on, where that is not to be opened from its settings."""
+
+    cluster: Cluster
+    object_store: ObjectStore
+    mlflow: Mlflow
 
 
 @asynccontextmanager
@@ -153,34 +206,40 @@ async def open_parts(
     settings: Settings,
     *,
     clock: Clock,
-    cluster: Cluster | None = None,
-    object_store: ObjectStore | None = None,
-    mlflow: Mlflow | None = None,
     registry: CollectorRegistry | None = None,
+    **given: Unpack[Given],
 ) -> AsyncIterator[Parts]:
     """What is not given is opened from the settings."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url))
-        cluster = cluster or _cluster(settings)
+        cluster = given.get("cluster") or _cluster(settings)
         stack.push_async_callback(cluster.close)
-        mlflow = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
+        mlflow = given.get("mlflow") or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(mlflow.close)
-        object_store = object_store or open_store(
+        object_store = given.get("object_store") or open_store(
             settings.store_url,
             public_endpoint=settings.store_public_endpoint,
             read_timeout_seconds=_STORE_TIMEOUT_SECONDS,
         )
+        store = JobStore(database, on_event=enqueue)
+        guard = AddressGuard(networks=INSIDE if settings.allow_private_addresses else ())
+        client = await stack.enter_async_context(guarded_client(guard, timeout_seconds=sending.TIMEOUT_SECONDS))
+        deliverer = Deliverer(queue=DeliveryQueue(database), client=client, clock=clock)
+        stack.push_async_callback(deliverer.finish)
         yield Parts(
             settings=settings,
             clock=clock,
             database=database,
             replica=Replica(database=database, token=secrets.token_hex(8), clock=clock),
-            store=JobStore(database, on_event=enqueue),
+            store=store,
             objects=JobObjects(object_store, url=settings.store_url),
             object_store=object_store,
             cluster=cluster,
             mlflow=mlflow,
             measures=Measures(registry or CollectorRegistry()),
+            feed=Feed(store),
+            guard=guard,
+            deliverer=deliverer,
         )
 
 

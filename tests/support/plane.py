@@ -119,8 +119,8 @@ class Plane:
         self.jobs = parts.store
         self.objects = parts.objects
         self.aftercare = parts.aftercare
-        self.service = parts.jobs(wake=lambda _: None)
-        self.followups = parts.followups(self.service)
+        self.service = parts.jobs
+        self.followups = parts.followups
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond

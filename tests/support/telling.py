@@ -132,7 +132,7 @@ class Teller:
         return attempt is not None and attempt.submitted_at is not None
 
     async def _do(self, step: Step) -> None:
-        service, of = self.parts.jobs(wake=lambda _: None), job_id(step.job)
+        service, of = self.parts.jobs, job_id(step.job)
         match step.verb:
             case "submit":
                 request = JobCreate.model_validate({"spec": PRESETS["smoke"], **step.options})
