@@ -22,6 +22,7 @@ from service.jobs.aftercare import Aftercare
 from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
+from service.jobs.job_results import JobResults
 from service.jobs.loop import Loop
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
@@ -30,6 +31,7 @@ from service.jobs.reconciler import Reconciler
 from service.jobs.records import JobRecord
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore
+from service.jobs.submission import Submissions
 from service.jobs.sweep import Sweep
 from service.jobs.usecases import Jobs
 from service.mlflow import Mlflow
@@ -75,16 +77,29 @@ class Parts:
         return Jobs(
             store=self.store,
             objects=self.objects,
+            clock=self.clock,
+            wake=self.wake,
+            stop_patience=self.settings.stop_patience,
+            measures=self.measures,
+        )
+
+    @cached_property
+    def submissions(self) -> Submissions:
+        return Submissions(
+            store=self.store,
+            objects=self.objects,
             cluster=self.cluster,
             clock=self.clock,
             wake=self.wake,
             local_paths=self.settings.local_paths,
-            stop_patience=self.settings.stop_patience,
             mlflow=self.mlflow,
-            measures=self.measures,
             uploads=self.uploads.objects,
             s3_sources=self.settings.s3_sources,
         )
+
+    @cached_property
+    def results(self) -> JobResults:
+        return JobResults(store=self.store, objects=self.objects, cluster=self.cluster)
 
     @cached_property
     def uploads(self) -> Uploads:
@@ -158,7 +173,7 @@ class Parts:
 
     @cached_property
     def followups(self) -> FollowUps:
-        return FollowUps(store=self.store, objects=self.objects, jobs=self.jobs, replica=self.replica)
+        return FollowUps(store=self.store, objects=self.objects, submissions=self.submissions, replica=self.replica)
 
     @cached_property
     def loops(self) -> dict[str, Loop]:

@@ -8,6 +8,9 @@ from typing import TypedDict
 from service.database import Database
 from service.datasets.usecases import Datasets
 from service.jobs.gauges import BacklogGauges, JobGauges, ReplicaGauges
+from service.jobs.job_results import JobResults
+from service.jobs.lookup import JobLookup
+from service.jobs.submission import Submissions
 from service.jobs.usecases import Jobs
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
@@ -36,6 +39,9 @@ class State(TypedDict):
     database: Database
     authenticator: Authenticator
     jobs: Jobs
+    submissions: Submissions
+    job_lookup: JobLookup
+    job_results: JobResults
     keys: Keys
     metrics: Metrics
     streams: Streams
@@ -79,9 +85,18 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
                 clock=clock,
             ),
             jobs=parts.jobs,
+            submissions=parts.submissions,
+            job_lookup=parts.store,
+            job_results=parts.results,
             keys=keys,
             metrics=Metrics(mlflow=parts.mlflow),
-            streams=Streams(jobs=parts.jobs, feed=parts.feed, object_store=parts.object_store, mlflow_url=mlflow_url),
+            streams=Streams(
+                jobs=parts.store,
+                results=parts.results,
+                feed=parts.feed,
+                object_store=parts.object_store,
+                mlflow_url=mlflow_url,
+            ),
             webhooks=Webhooks(
                 store=WebhookStore(parts.database), guard=parts.guard, clock=clock, wake=loops["webhooks"].wake
             ),

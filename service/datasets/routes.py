@@ -9,7 +9,7 @@ from service.datasets.usecases import Datasets
 from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
 from service.errors import DatasetInUse, DatasetNotFound, StorageUnavailable
 from service.jobs.answers import Show
-from service.jobs.requests import Service as JobService
+from service.jobs.requests import Submitting
 from service.jobs.views import Job
 from service.web.audit import RequestOrigin
 from service.web.description import sent
@@ -41,12 +41,12 @@ async def create_dataset(
     _: Writer,
     body: DatasetCreate,
     datasets: Service,
-    jobs: JobService,
+    submissions: Submitting,
     origin: RequestOrigin,
     show: Show,
     ulid: ReservedUlid,
 ) -> Job:
-    record = await datasets.submit(body, jobs=jobs, origin=origin, job_id=ulid and f"job_{ulid}")
+    record = await datasets.submit(body, submissions=submissions, origin=origin, job_id=ulid and f"job_{ulid}")
     return show.created(record)
 
 

@@ -15,7 +15,7 @@ from service.jobs.dataset import note_dataset
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.jobs.usecases import Jobs
+from service.jobs.submission import Submissions
 from service.jobs.views import JobCreate
 from service.web.audit import Origin, record_audit
 from workers.contract.data import DatasetManifest
@@ -35,7 +35,9 @@ class Datasets:
     job_objects: JobObjects
     clock: Clock
 
-    async def submit(self, request: DatasetCreate, *, jobs: Jobs, origin: Origin, job_id: str | None) -> JobRecord:
+    async def submit(
+        self, request: DatasetCreate, *, submissions: Submissions, origin: Origin, job_id: str | None
+    ) -> JobRecord:
         """An import job.
 
         Raises:
@@ -45,7 +47,7 @@ class Datasets:
         options = request.model_dump(exclude={"dataset", "max_faulty_images"}, exclude_unset=True)
         create = JobCreate(spec=spec, **options)
         try:
-            return await jobs.submit(create, origin=origin, job_id=job_id)
+            return await submissions.submit(create, origin=origin, job_id=job_id)
         except InvalidRequest as error:
             ours = [Problem(one.pointer.removeprefix("/spec"), one.code, one.message) for one in error.problems]
             raise InvalidRequest(error.detail, problems=ours) from None

@@ -4,10 +4,10 @@ from fastapi.responses import StreamingResponse
 
 from service.errors import CheckpointNotFound, FileNotFound, JobGone, JobNotFound, StorageUnavailable
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
+from service.jobs.job_results import no_such_checkpoint
 from service.jobs.presentation import checkpoint_view
-from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, ReadableJob, Service
+from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, ReadableJob, Results
 from service.jobs.result_views import Checkpoint, CheckpointList
-from service.jobs.usecases import no_such_checkpoint
 from service.web.problems import documented
 from service.web.routers import v1_router
 from workers.contract.keys import MANIFEST
@@ -22,9 +22,9 @@ _WHICH = "`latest` is the newest there is. Where several attempts have left one 
     summary="List committed checkpoints, oldest first",
     responses=documented(JobNotFound, JobGone, StorageUnavailable),
 )
-async def list_checkpoints(job: ReadableJob, jobs: Service) -> CheckpointList:
-    found = await jobs.objects.checkpoints(job.id)
-    return CheckpointList(data=tuple(checkpoint_view(*one, objects=jobs.objects) for one in found))
+async def list_checkpoints(job: ReadableJob, results: Results) -> CheckpointList:
+    found = await results.objects.checkpoints(job.id)
+    return CheckpointList(data=tuple(checkpoint_view(*one, objects=results.objects) for one in found))
 
 
 @router.get(
@@ -34,9 +34,9 @@ async def list_checkpoints(job: ReadableJob, jobs: Service) -> CheckpointList:
     responses=documented(*_FOUND),
 )
 async def get_checkpoint(
-    job: ReadableJob, jobs: Service, images_seen: ImagesSeen, attempt: AttemptNumber = None
+    job: ReadableJob, results: Results, images_seen: ImagesSeen, attempt: AttemptNumber = None
 ) -> Checkpoint:
-    return checkpoint_view(*await jobs.checkpoint(job.id, images_seen, attempt), objects=jobs.objects)
+    return checkpoint_view(*await results.checkpoint(job.id, images_seen, attempt), objects=results.objects)
 
 
 @router.get(
@@ -49,18 +49,18 @@ async def get_checkpoint(
 )
 async def get_checkpoint_file(
     job: ReadableJob,
-    jobs: Service,
+    results: Results,
     images_seen: ImagesSeen,
     name: FileName,
     attempt: AttemptNumber = None,
     wanted: Range = None,
 ) -> StreamingResponse:
-    folder, manifest = await jobs.checkpoint(job.id, images_seen, attempt)
+    folder, manifest = await results.checkpoint(job.id, images_seen, attempt)
     names = [MANIFEST, *(file.name for file in manifest.files)]
     if name not in names:
         where = f"the checkpoint of {job.id} at {manifest.images_seen} images"
         raise FileNotFound(f"{where} has no file {name}: it has {', '.join(names)}")
     try:
-        return await handed_over(jobs.objects, folder + name, name=name, wanted=wanted)
+        return await handed_over(results.objects, folder + name, name=name, wanted=wanted)
     except FileNotFoundError:  # its training has removed it since
         raise no_such_checkpoint(job.id, images_seen, attempt) from None

@@ -21,7 +21,7 @@ from service.jobs.controls import comparison_id, comparison_request, is_evaluate
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
-from service.jobs.usecases import Jobs
+from service.jobs.submission import Submissions
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
 from service.web.audit import Origin
 from workers.contract.evaluation import EvaluateSpec
@@ -41,7 +41,7 @@ class FollowUps:
 
     store: JobStore
     objects: JobObjects
-    jobs: Jobs
+    submissions: Submissions
     replica: Replica
 
     async def tick(self) -> bool | None:
@@ -100,7 +100,7 @@ class FollowUps:
             priority=Priority.LOW,
         ).model_copy(update={"labels": {OF_JOB: job.id, AT_IMAGES: str(images_seen)}})
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
-        await self.jobs.submit(create, origin=_origin(job), job_id=job_id, follows=job.id)
+        await self.submissions.submit(create, origin=_origin(job), job_id=job_id, follows=job.id)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
 
     async def _compare(self, job: JobRecord) -> None:
@@ -112,7 +112,7 @@ class FollowUps:
         if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(job.project, OF_JOB, ids):
             return
         job_id = comparison_id(job, at=max(one.ended_at or one.created_at for one in pair))
-        await self.jobs.submit(comparison_request(job, control), origin=_origin(job), job_id=job_id)
+        await self.submissions.submit(comparison_request(job, control), origin=_origin(job), job_id=job_id)
         await self.store.comparison_done(job)  # whoever dies before this finds the same comparison at the next look
         log.info("followup.submitted", job_id=job.id, control=control.id, comparison=job_id)
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from service.cluster.base import Resources
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
+from service.errors import JobGone, JobNotFound
 from service.identifiers import first_id
 from service.jobs.lifecycle import JobState
 from service.jobs.queueing import Quota
@@ -94,6 +95,20 @@ class JobLookup:
         async with self._database.reading() as connection:
             row = (await connection.execute(THIS_JOB, {"job_id": job_id})).mappings().one_or_none()
         return job_of(row) if row and project in {None, row["project"]} else None
+
+    async def get(self, job_id: str, *, project: str) -> JobRecord:
+        """A job of this project.
+
+        Raises:
+            JobNotFound: there is none.
+            JobGone: it was deleted.
+        """
+        job = await self.find(job_id, project=project)
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        if job.deleted_at:
+            raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
+        return job
 
     async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
         """Newest first."""

@@ -9,13 +9,26 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from service.errors import CheckpointNotFound
 from service.jobs.lookup import JobLookup
 from service.jobs.objects import JobObjects
+from workers.contract.records import CheckpointRef
 
 log = structlog.get_logger()
 
 _GRACE = timedelta(minutes=10)  # who pins, at a submission or a retry, has said so in the database by then
 _GRACE_OF_UNKNOWN = timedelta(days=1)  # an older database may have been put back, and the job comes back by `rebuild`
+
+
+async def pin(objects: JobObjects, source: CheckpointRef, *, at: datetime, job_id: str | None = None) -> None:
+    """Keep a checkpoint for a job that is to read it, or for whoever forks it.
+
+    Raises:
+        CheckpointNotFound: its training has removed it.
+    """
+    if not await objects.pin(source, at=at, job_id=job_id):
+        where = f"no checkpoint at {source.images_seen} images any more"
+        raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,10 @@ from fastapi import Depends, Path, Query
 from pydantic import Field
 
 from service.errors import InvalidRequest
+from service.jobs.job_results import JobResults
+from service.jobs.lookup import JobLookup
 from service.jobs.records import JobRecord
+from service.jobs.submission import Submissions
 from service.jobs.usecases import Jobs
 from service.web.principal import Reader
 from service.web.routers import of_state
@@ -18,6 +21,9 @@ from workers.contract.document import Problem
 from workers.contract.records import FILE_NAME
 
 Service = Annotated[Jobs, of_state("jobs")]
+Submitting = Annotated[Submissions, of_state("submissions")]
+Lookup = Annotated[JobLookup, of_state("job_lookup")]
+Results = Annotated[JobResults, of_state("job_results")]
 MlflowUrl = Annotated[str, of_state("mlflow_url")]
 JobId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at submission")]
 Number = Annotated[int, Query(ge=0, lt=2**63)]
@@ -33,8 +39,8 @@ Purge = Annotated[
 ]
 
 
-async def _readable_job(job_id: JobId, jobs: Service, principal: Reader) -> JobRecord:
-    return await jobs.find(job_id, project=principal.project)
+async def _readable_job(job_id: JobId, jobs: Lookup, principal: Reader) -> JobRecord:
+    return await jobs.get(job_id, project=principal.project)
 
 
 ReadableJob = Annotated[JobRecord, Depends(_readable_job)]

@@ -18,7 +18,18 @@ from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.planning_views import MOST_QUEUED, Plan, Queue
 from service.jobs.presentation import job_view, queue_entry
-from service.jobs.requests import JobId, LabelFilter, ListedProject, MlflowUrl, OwnerFilter, Purge, ReadableJob, Service
+from service.jobs.requests import (
+    JobId,
+    LabelFilter,
+    ListedProject,
+    Lookup,
+    MlflowUrl,
+    OwnerFilter,
+    Purge,
+    ReadableJob,
+    Service,
+    Submitting,
+)
 from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.web.audit import RequestOrigin
@@ -55,7 +66,7 @@ _VERB = _TAGGED | documented(*_FOUND, StateConflict, PreconditionFailed, *EVERY_
 )
 async def create_job(
     body: JobCreate,
-    jobs: Service,
+    submissions: Submitting,
     origin: RequestOrigin,
     _: Writer,
     show: Show,
@@ -65,8 +76,8 @@ async def create_job(
 ) -> Job | Response:
     if dry_run:
         request.state.nothing_done = True
-        return _planned(await jobs.plan(body, origin=origin))
-    return show.created(await jobs.submit(body, origin=origin, job_id=reserved and f"job_{reserved}"))
+        return _planned(await submissions.plan(body, origin=origin))
+    return show.created(await submissions.submit(body, origin=origin, job_id=reserved and f"job_{reserved}"))
 
 
 def _planned(plan: Plan) -> Response:
@@ -75,7 +86,7 @@ def _planned(plan: Plan) -> Response:
 
 @router.get("/jobs", summary="List jobs, newest first")
 async def list_jobs(
-    jobs: Service,
+    jobs: Lookup,
     mlflow_url: MlflowUrl,
     project: ListedProject,
     owner: OwnerFilter,
@@ -97,13 +108,13 @@ async def list_jobs(
         archived=archived,
         before=read_cursor(cursor, kind="jobs"),
     )
-    page = page_of(await jobs.store.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
+    page = page_of(await jobs.page(filters, limit=limit + 1), limit=limit, kind="jobs", key=lambda job: job.id)
     return page.shown(JobPage, (job_view(job, mlflow_url=mlflow_url) for job in page.rows))
 
 
 @router.get("/jobs/{job_id}", summary="Show a job", responses=_TAGGED | documented(*_FOUND))
-async def get_job(job: ReadableJob, jobs: Service, show: Show) -> Job:
-    return show(job, queue_position=await jobs.store.queue_position(job))
+async def get_job(job: ReadableJob, jobs: Lookup, show: Show) -> Job:
+    return show(job, queue_position=await jobs.queue_position(job))
 
 
 @router.patch(
@@ -216,7 +227,7 @@ async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
 async def fork_job(
     job_id: JobId,
     body: ForkCreate,
-    jobs: Service,
+    submissions: Submitting,
     origin: RequestOrigin,
     _: Writer,
     show: Show,
@@ -226,14 +237,14 @@ async def fork_job(
 ) -> Fork | Response:
     if dry_run:
         request.state.nothing_done = True
-        return _planned(await jobs.plan_fork(job_id, body, origin=origin))
-    record, changes = await jobs.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
+        return _planned(await submissions.plan_fork(job_id, body, origin=origin))
+    record, changes = await submissions.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
     return Fork(job=show.created(record), changes=changes)
 
 
 @router.get("/queue", summary="The jobs that wait, in their order, and why")
-async def show_queue(jobs: Service, project: ListedProject) -> Queue:
-    waiting = await jobs.store.queue_of(project, limit=MOST_QUEUED)
+async def show_queue(jobs: Lookup, project: ListedProject) -> Queue:
+    waiting = await jobs.queue_of(project, limit=MOST_QUEUED)
     return Queue(data=tuple(queue_entry(job, position=position) for position, job in waiting))
 
 

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TypeVar, cast
 
 import structlog
@@ -13,23 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.clock import Clock
 from service.cluster import Cluster
-from service.errors import CheckpointNotFound, InvalidRequest, JobGone, JobNotFound, StorageUnavailable
+from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
 from service.identifiers import new_id
-from service.jobs import forks, priorities, verbs
+from service.jobs import forks, verbs
 from service.jobs.controls import control_id, control_request
 from service.jobs.costs import cost_key, estimate
 from service.jobs.lifecycle import JobState
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.paths import place_problems, request_problems
+from service.jobs.pins import pin
 from service.jobs.planning_views import Plan
 from service.jobs.plans import warnings
+from service.jobs.priorities import allowed_priority
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import ResolvedSpec, evaluation_problems, imported_digest, resolve
 from service.jobs.store import JobStore, mark_evaluated, require_kept
 from service.jobs.uploaded import upload_ids, upload_problems
-from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate, JobUpdate, Priority
+from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate
 from service.mlflow import Mlflow
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Origin, record_audit
@@ -46,8 +46,8 @@ _LONGEST_DOCUMENT = 64 << 10  # a page of a list has 200 of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """`wake` tells the loops that a job has changed. One of another project is not found."""
+class Submissions:
+    """How jobs are made; `wake` is called with each that was. One of another project is not found."""
 
     store: JobStore
     objects: JobObjects
@@ -55,9 +55,7 @@ class Submission:
     clock: Clock
     wake: Callable[[JobRecord], None]
     local_paths: bool
-    stop_patience: timedelta
     mlflow: Mlflow
-    measures: Measures
     uploads: UploadObjects
     s3_sources: Sequence[str] = ()
 
@@ -89,7 +87,7 @@ class Submission:
             )
         if source is None:
             return await self._create(job, origin)
-        await self._keep(source, job_id=job.id)
+        await pin(self.objects, source, at=self.clock(), job_id=job.id)
         job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
         return await self._create(job, origin, reads=source.job_id, evaluated=source if follows else None)
 
@@ -101,7 +99,7 @@ class Submission:
 
     async def plan_fork(self, job_id: str, request: ForkCreate, *, origin: Origin) -> Plan:
         """What would become of a fork; nothing is written down."""
-        parent = await self.find(job_id, project=origin.project)
+        parent = await self.store.get(job_id, project=origin.project)
         verbs.require(parent, "fork")
         request = await self._with_priority(request, project=origin.project)
         source = await self._fork_origin(parent, request.source, None)
@@ -125,7 +123,7 @@ class Submission:
         self, job_id: str, request: ForkCreate, *, origin: Origin, new_job_id: str | None = None
     ) -> tuple[JobRecord, tuple[Change, ...]]:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
-        parent = await self.find(job_id, project=origin.project)
+        parent = await self.store.get(job_id, project=origin.project)
         verbs.require(parent, "fork")
         before = forks.read_spec(parent)
         if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
@@ -136,7 +134,7 @@ class Submission:
         job = self._forked_job(create, source, origin, job_id=new_job_id)
         _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
-        await self._keep(source)
+        await pin(self.objects, source, at=self.clock())
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
             return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
         created = await self._create(job, origin, reads=parent.id)
@@ -165,15 +163,6 @@ class Submission:
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
         )
-
-    async def find(self, job_id: str, *, project: str) -> JobRecord:
-        """Raises JobNotFound, or JobGone if it was deleted."""
-        job = await self.store.find(job_id, project=project)
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
-        if job.deleted_at:
-            raise JobGone(f"{job_id} was deleted at {job.deleted_at.isoformat()}")
-        return job
 
     async def _fork_origin(self, parent: JobRecord, wanted: ForkSource, job_id: str | None) -> contract.CheckpointRef:
         """Where a fork of this id starts: from what its workers would find, if an earlier request has come so far."""
@@ -217,20 +206,14 @@ class Submission:
             raise InvalidRequest("the job names files or images that cannot be used", problems=problems)
         return replace(resolved, upload_ids=upload_ids(request))
 
-    async def _keep(self, source: contract.CheckpointRef, *, job_id: str | None = None) -> None:
-        if not await self.objects.pin(source, at=self.clock(), job_id=job_id):
-            where = f"no checkpoint at {source.images_seen} images any more"
-            raise CheckpointNotFound(f"{source.job_id} has {where}: take a newer one, if there is one")
-
     async def _keep_uploads(self, resolved: ResolvedSpec, *, job_id: str) -> None:
         for upload_id in resolved.upload_ids:
             await self.uploads.pin(upload_id, job_id)
 
     async def _with_priority(self, request: _Request, *, project: str) -> _Request:
-        return request.model_copy(update={"priority": await self._priority(request, project=project)})
-
-    async def _priority(self, request: JobCreate | JobUpdate | ForkCreate, *, project: str) -> Priority:
-        return priorities.within(request, await self.store.max_priority(project), project=project)
+        return request.model_copy(
+            update={"priority": await allowed_priority(request, project=project, store=self.store)}
+        )
 
     def _new_job(self, request: JobCreate, resolved: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), resolved.model_dump_json()
@@ -309,7 +292,7 @@ class Submission:
 
     async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
         """What the same request made at the same time, with its own document: the one just saved may be another."""
-        made = await self.find(job_id, project=origin.project)
+        made = await self.store.get(job_id, project=origin.project)
         await self.objects.save_spec(made.id, made.spec.encode())
         return made
 

@@ -1,33 +1,27 @@
-"""What clients can do with jobs."""
+"""What clients can do with the jobs that there are; how they come into being is in `submission.py`."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import (
-    AttemptNotFound,
-    CheckpointNotFound,
-    InvalidRequest,
-    SampleNotFound,
-    StateConflict,
-    StorageUnavailable,
-)
+from service.clock import Clock
+from service.errors import InvalidRequest, StateConflict
 from service.jobs import verbs
 from service.jobs.lifecycle import EventType
-from service.jobs.records import AttemptRecord, JobRecord
+from service.jobs.measures import Measures
+from service.jobs.objects import JobObjects
+from service.jobs.pins import pin
+from service.jobs.priorities import allowed_priority
+from service.jobs.records import JobRecord
 from service.jobs.references import checkpoint_of
-from service.jobs.store import require_kept, unfinished_forks
-from service.jobs.submission import Submission
+from service.jobs.store import JobStore, require_kept, unfinished_forks
 from service.jobs.usage_views import Usage
 from service.jobs.views import OURS, CancelRequest, JobUpdate
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match
-from workers.contract import records as contract
 from workers.contract.document import Problem
 
 log = structlog.get_logger()
@@ -35,8 +29,15 @@ _A_MONTH = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Jobs(Submission):
-    """The use cases."""
+class Jobs:
+    """The use cases of jobs that there are. `wake` is called with each that was changed."""
+
+    store: JobStore
+    objects: JobObjects
+    clock: Clock
+    wake: Callable[[JobRecord], None]
+    stop_patience: timedelta
+    measures: Measures
 
     async def cancel(self, job_id: str, request: CancelRequest, *, origin: Origin) -> JobRecord:
         """End a job that waits, or have one that runs leave."""
@@ -59,7 +60,7 @@ class Jobs(Submission):
         Raises:
             CheckpointNotFound: it is.
         """
-        job = await self.find(job_id, project=origin.project)
+        job = await self.store.get(job_id, project=origin.project)
         verbs.require(job, "retry")
         source = checkpoint_of(job)
 
@@ -68,7 +69,7 @@ class Jobs(Submission):
                 await require_kept(connection, source.job_id)
 
         if source:
-            await self._keep(source, job_id=job.id)
+            await pin(self.objects, source, at=self.clock(), job_id=job.id)
         retried = await self._change(
             job_id, lambda job: verbs.retry(job, at=self.clock()), "retry", origin, check=check
         )
@@ -107,7 +108,7 @@ class Jobs(Submission):
         """Change the fields that are given."""
         given = request.model_dump(include=request.model_fields_set)
         if "priority" in given:
-            given["priority"] = (await self._priority(request, project=origin.project)).rank
+            given["priority"] = (await allowed_priority(request, project=origin.project, store=self.store)).rank
 
         def update(job: JobRecord) -> JobRecord:
             labels = _relabelled(job, request.labels) if "labels" in given else job.labels
@@ -124,46 +125,6 @@ class Jobs(Submission):
             raise InvalidRequest("there is no such time", problems=[problem])
         return await self.store.usage(project, since=begin, until=end)
 
-    async def attempt(self, job: JobRecord, number: int | None) -> AttemptRecord:
-        """An attempt of a job, by default the latest."""
-        found = await self.store.attempt(job.id, job.attempt if number is None else number)
-        if found is None:
-            raise AttemptNotFound(f"{job.id} has no attempt {number}; its latest is {job.attempt}")
-        return found
-
-    async def attempts(self, job: JobRecord) -> list[tuple[AttemptRecord, contract.Progress | None]]:
-        """All of a job, oldest first, and the last word of each; None while the object store is away."""
-        found = await self.store.attempts(job.id)
-        return list(zip(found, await asyncio.gather(*map(self._last_word, found)), strict=True))
-
-    async def sample(self, job_id: str, images_seen: int | Literal["latest"]) -> bytes:
-        """A sample grid as PNG."""
-        if images_seen == "latest":
-            drawn = await self.objects.samples(job_id)
-            if not drawn:
-                raise SampleNotFound(f"{job_id} has drawn no samples yet; they come with its checkpoints")
-            images_seen = drawn[-1]
-        png = await self.objects.sample(job_id, images_seen)
-        if png is None:
-            raise SampleNotFound(f"{job_id} has no sample grid at {images_seen} images")
-        return png
-
-    async def checkpoint(
-        self, job_id: str, images_seen: int | Literal["latest"], attempt: int | None
-    ) -> tuple[str, contract.CheckpointManifest]:
-        """Folder and manifest of a committed checkpoint; by default that of the last attempt that left one there."""
-        wanted = None if images_seen == "latest" else images_seen
-        found = await self.objects.checkpoint(job_id, images_seen=wanted, attempt=attempt)
-        if found is None:
-            raise no_such_checkpoint(job_id, images_seen, attempt)
-        return found
-
-    async def _last_word(self, attempt: AttemptRecord) -> contract.Progress | None:
-        try:
-            return await self.objects.progress(attempt.job_id, attempt.number)
-        except StorageUnavailable:
-            return None
-
     async def _change(
         self,
         job_id: str,
@@ -175,7 +136,7 @@ class Jobs(Submission):
     ) -> JobRecord:
         """Nothing is changed where `check` raises."""
         while True:  # again if the job moved between being read and being written
-            job = await self.find(job_id, project=origin.project)
+            job = await self.store.get(job_id, project=origin.project)
             check_if_match(origin.if_match, job.event_sequence)
             changed, now = verb(job), self.clock()
             if replace(changed, record_due=job.record_due) == job:
@@ -207,15 +168,6 @@ def _relabelled(job: JobRecord, wanted: Mapping[str, str]) -> dict[str, str]:
         problems = [Problem(f"/labels/{key}", "reserved", reason) for key in changed]
         raise InvalidRequest("these labels cannot be changed", problems=problems)
     return {**wanted, **ours}
-
-
-def no_such_checkpoint(job_id: str, images_seen: int | Literal["latest"], attempt: int | None) -> CheckpointNotFound:
-    """Also of one that was there a moment ago: a training removes old ones (`cadence.keep_last`)."""
-    of_attempt = "" if attempt is None else f" of attempt {attempt}"
-    if images_seen == "latest":
-        return CheckpointNotFound(f"{job_id} has no checkpoint{of_attempt} yet; they come as it trains")
-    where = f"no checkpoint{of_attempt} at {images_seen} images, or none any more"
-    return CheckpointNotFound(f"{job_id} has {where}: its list says which it keeps")
 
 
 _EVENTS: dict[str, EventType] = {

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.errors import TooManyStreams
-from service.jobs.logs import LogReader
+from service.jobs.job_results import JobResults
+from service.jobs.lookup import JobLookup
 from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.result_views import Log
-from service.jobs.usecases import Jobs
 from service.streams.events import event_messages
 from service.streams.feed import Feed
 from service.streams.logs import Place, log_messages
@@ -25,7 +25,8 @@ MAX_STREAMS, MAX_OF_PROJECT = 1000, 250  # of one process
 class Streams:
     """The streams of one process."""
 
-    jobs: Jobs
+    jobs: JobLookup
+    results: JobResults
     feed: Feed
     object_store: ObjectStore
     mlflow_url: str
@@ -60,12 +61,12 @@ class Streams:
     async def logs(self, job: JobRecord, last_id: str | None, *, source: str, attempt: int | None) -> Messages:
         """Raises AttemptNotFound if there is none of this number."""
         if attempt is not None:
-            await self.jobs.attempt(job, attempt)
+            await self.results.attempt(job, attempt)
 
-        reader = LogReader(self.jobs.objects, self.jobs.cluster)
+        reader = self.results.log_reader()
 
         async def read_piece(place: Place) -> Log:
-            record = await self.jobs.attempt(job, place.attempt)
+            record = await self.results.attempt(job, place.attempt)
             return await reader.read(record, source=place.source, offset=place.offset)
 
         return log_messages(
@@ -92,11 +93,11 @@ class Streams:
 
     def _reader(self, job: JobRecord) -> Callable[[], Awaitable[JobRecord | None]]:
         async def read() -> JobRecord | None:
-            return await self.jobs.store.find(job.id)
+            return await self.jobs.find(job.id)
 
         return read
 
     async def _show(self, job: JobRecord) -> str:
         """As `GET /v1/jobs/{id}` shows it."""
-        position = await self.jobs.store.queue_position(job)
+        position = await self.jobs.queue_position(job)
         return job_view(job, mlflow_url=self.mlflow_url, queue_position=position).model_dump_json()

@@ -120,12 +120,13 @@ class Plane:
         self.objects = parts.objects
         self.aftercare = parts.aftercare
         self.service = parts.jobs
+        self.submissions = parts.submissions
         self.followups = parts.followups
 
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond
         request = JobCreate.model_validate({"name": name, "spec": PRESETS["smoke"], **fields})
-        return (await self.service.submit(request, origin=ORIGIN)).id
+        return (await self.submissions.submit(request, origin=ORIGIN)).id
 
     async def settle(self) -> None:
         """Look until nothing moves, and once more: what a driver does in between is seen."""
@@ -143,7 +144,7 @@ class Plane:
         return job_id
 
     async def job(self, job_id: str) -> JobRecord:
-        return await self.service.find(job_id, project="default")
+        return await self.jobs.get(job_id, project="default")
 
     async def events(self, job_id: str) -> list[str]:
         """The types of all its events; those of moves name the state, too."""

@@ -136,7 +136,7 @@ class Teller:
         match step.verb:
             case "submit":
                 request = JobCreate.model_validate({"spec": PRESETS["smoke"], **step.options})
-                await service.submit(request, origin=ORIGIN, job_id=of)
+                await self.parts.submissions.submit(request, origin=ORIGIN, job_id=of)
             case "cancel":
                 await service.cancel(of, CancelRequest(**step.options), origin=ORIGIN)
             case "delete":

@@ -5,31 +5,26 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 import httpx2
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.clock import utc_now
 from service.cluster import MemoryCluster
 from service.database import Database
 from service.identifiers import new_id
+from service.jobs.job_results import JobResults
 from service.jobs.lifecycle import JobState
 from service.jobs.loop import Loop
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord, ended, new_attempt
 from service.jobs.store import JobStore
-from service.jobs.usecases import Jobs
-from service.mlflow import Mlflow
 from service.streams.feed import Feed
 from service.streams.routes import router
 from service.streams.shutdown import on_termination
 from service.streams.usecases import Streams
-from service.uploads.objects import UploadObjects
 from service.web.principal import Principal
 from service.web.problems import install_problems
 from service.web.requests import RequestMiddleware
@@ -171,26 +166,17 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
     async def idle(_: object) -> int:
         return 0
 
-    uses = Jobs(
-        store=jobs,
-        objects=JobObjects(objects, url="memory://"),
-        cluster=MemoryCluster(idle),
-        clock=utc_now,
-        wake=lambda _: None,
-        local_paths=False,
-        stop_patience=timedelta(seconds=90),
-        mlflow=Mlflow("http://mlflow"),
-        measures=Measures(CollectorRegistry()),
-        uploads=UploadObjects(objects),
-    )
+    results = JobResults(store=jobs, objects=JobObjects(objects, url="memory://"), cluster=MemoryCluster(idle))
     feed = Feed(jobs)
-    streams = Streams(jobs=uses, feed=feed, object_store=objects, mlflow_url="http://mlflow", **changes)
+    streams = Streams(
+        jobs=jobs, results=results, feed=feed, object_store=objects, mlflow_url="http://mlflow", **changes
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with Loop("feed", feed.tick, interval_seconds=0.05).running():
             with on_termination(feed.close):
-                yield {"jobs": uses, "streams": streams}
+                yield {"job_lookup": jobs, "streams": streams}
 
     app = FastAPI(lifespan=lifespan)
     install_problems(app)

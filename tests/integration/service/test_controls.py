@@ -81,10 +81,10 @@ async def test_what_a_crash_left_in_the_store_is_of_the_same_pair_when_the_reque
     with monkeypatch.context() as broken:
         broken.setattr("service.jobs.submission.record_audit", die)
         with pytest.raises(LookupError):
-            await plane.service.submit(request, origin=ORIGIN, job_id=reserved)
+            await plane.submissions.submit(request, origin=ORIGIN, job_id=reserved)
     plane.clock.advance(5)
 
-    job = await plane.service.submit(request, origin=ORIGIN, job_id=reserved)
+    job = await plane.submissions.submit(request, origin=ORIGIN, job_id=reserved)
 
     assert sorted(await plane.objects.job_ids()) == sorted([reserved, job.control_job_id or ""])
 

@@ -30,7 +30,7 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
 ) -> None:
     url = postgres_databases.migrated()
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=url) as plane:
-        importing = await plane.service.submit(JobCreate(spec=parse_job(IMPORT)), origin=ORIGIN)
+        importing = await plane.submissions.submit(JobCreate(spec=parse_job(IMPORT)), origin=ORIGIN)
         await plane.settle()
         bring(plane.store, importing.id, ONE)
         plane.worker(importing.id).outcome("succeeded", at=plane.clock())
@@ -41,7 +41,7 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
             found = await real(store, connection, *args, **named)
             if not submitted:
                 request = JobCreate.model_validate({"spec": TRAINING})
-                submitted.append(await plane.service.submit(request, origin=ORIGIN))
+                submitted.append(await plane.submissions.submit(request, origin=ORIGIN))
             return found
 
         monkeypatch.setattr(DatasetStore, moment, interrupted)
@@ -53,7 +53,7 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
             refused = False
         await plane.parts.housekeeping.tick()
 
-        training = await plane.service.find(submitted[0].id, project="default")
+        training = await plane.jobs.get(submitted[0].id, project="default")
         assert training.dataset == ONE
         assert len(plane.store.list(dataset_folder(ONE))) == 3
         assert refused is (moment == "forget")

@@ -265,7 +265,7 @@ async def begun(plane: Plane, *, project: str = "default") -> str:
     """An import that its driver is at."""
     plane.clock.advance(0.01)
     request = JobCreate.model_validate({"spec": parse_job(IMPORT)})
-    job = await plane.service.submit(request, origin=replace(ORIGIN, project=project))
+    job = await plane.submissions.submit(request, origin=replace(ORIGIN, project=project))
     await plane.settle()
     return job.id
 

@@ -120,7 +120,7 @@ async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_
     because = "only trainings can, and it is a job of kind sample; possible: archive, delete"
 
     with pytest.raises(StateConflict, match=f"cannot fork; {because}") as fork:
-        await plane.service.fork(drawn_id, ForkCreate(), origin=ORIGIN)
+        await plane.submissions.fork(drawn_id, ForkCreate(), origin=ORIGIN)
     with pytest.raises(StateConflict, match=f"cannot replay; {because}") as replay:
         await plane.service.replay(drawn_id, origin=ORIGIN)
 
@@ -150,7 +150,7 @@ async def test_a_drawing_and_the_deletion_of_its_checkpoints_do_not_both_happen(
         for _ in range(5):
             job_id = await trained(plane)
             create = JobCreate.model_validate({"spec": drawing(job_id)})
-            submit = plane.service.submit(create, origin=ORIGIN)
+            submit = plane.submissions.submit(create, origin=ORIGIN)
             delete = plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
 
             submitted, deleted = await asyncio.gather(submit, delete, return_exceptions=True)
@@ -169,12 +169,12 @@ async def test_of_two_equal_submissions_at_once_the_one_that_is_made_keeps_its_o
     async def resolved_late(*args: Any, **named: Any) -> ResolvedSpec:
         """While it looked, the same request has been carried out, and a checkpoint has come."""
         monkeypatch.undo()
-        await plane.service.submit(create, origin=ORIGIN, job_id=twin)
+        await plane.submissions.submit(create, origin=ORIGIN, job_id=twin)
         plane.worker(job_id).checkpoint(160, at=plane.clock())
         return await resolve(*args, **named)
 
     monkeypatch.setattr("service.jobs.submission.resolve", resolved_late)
-    made = await plane.service.submit(create, origin=ORIGIN, job_id=twin)
+    made = await plane.submissions.submit(create, origin=ORIGIN, job_id=twin)
 
     assert json.loads(made.spec)["checkpoint"]["images_seen"] == 100
     assert plane.store.get(JobKeys(twin).spec).decode() == made.spec

@@ -236,7 +236,7 @@ async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> Non
 
 async def test_a_fork_is_evaluated_behind_the_next_multiple_as_its_parent_would_be(plane: Plane) -> None:
     parent = await followed(plane, 200, every_images=100)
-    fork, _ = await plane.service.fork(parent, ForkCreate(), origin=ORIGIN)
+    fork, _ = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN)
     await plane.settle()
     for images_seen in (260, 310):
         plane.worker(fork.id).checkpoint(images_seen, at=plane.clock())

@@ -50,7 +50,7 @@ async def test_every_attempt_says_what_its_time_went_for(tmp_path: Path, script:
 
 
 async def useful_seconds(plane: Plane, job_id: str) -> list[float | None]:
-    found = await plane.service.attempts(await plane.job(job_id))
+    found = await plane.parts.results.attempts(await plane.job(job_id))
     ledgers = [attempt_view(attempt, word).ledger for attempt, word in found]
     return [ledger and ledger.useful for ledger in ledgers]
 

@@ -99,7 +99,7 @@ async def test_a_pin_of_an_earlier_release_says_no_time_and_goes_later(plane: Pl
 
 async def test_what_a_fork_starts_from_stays_though_the_fork_is_cancelled(plane: Plane) -> None:
     trained = await training(plane)
-    fork, _ = await plane.service.fork(trained, ForkCreate(), origin=ORIGIN)
+    fork, _ = await plane.submissions.fork(trained, ForkCreate(), origin=ORIGIN)
     await plane.cancel(fork.id)
 
     await looked(plane)

@@ -130,7 +130,7 @@ async def test_a_job_that_was_refused_at_the_last_moment_does_not_come_into_bein
     async with site.plane() as plane:
         request = JobCreate.model_validate({"spec": PRESETS["smoke"], **pair})
         with pytest.raises(JobGone):
-            await plane.service.submit(request, origin=ORIGIN)
+            await plane.submissions.submit(request, origin=ORIGIN)
     async with site.rebuilt() as plane:
         assert await plane.jobs.page(Filters(project="default"), limit=10) == []
 

@@ -42,11 +42,11 @@ async def ended_with_checkpoint(plane: Plane) -> str:
 
 async def test_a_repeated_submission_leaves_the_copy_of_what_has_become_of_the_job(plane: Plane) -> None:
     job_id = new_id("job", at=plane.clock())
-    await plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id)
+    await plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id)
     await plane.cancel(job_id)
     await plane.aftercare.tick()
 
-    repeated = await plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id)
+    repeated = await plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id)
 
     assert (repeated.state, copy_of(plane, job_id).state) == ("cancelled", "cancelled")
 
@@ -54,7 +54,9 @@ async def test_a_repeated_submission_leaves_the_copy_of_what_has_become_of_the_j
 async def test_of_two_equal_submissions_at_once_one_is_made_and_its_copy_is_right(plane: Plane) -> None:
     job_id = new_id("job", at=plane.clock())
 
-    one, other = await asyncio.gather(*(plane.service.submit(CREATE, origin=ORIGIN, job_id=job_id) for _ in range(2)))
+    one, other = await asyncio.gather(
+        *(plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id) for _ in range(2))
+    )
     await plane.aftercare.tick()
 
     assert one.id == other.id == job_id
@@ -66,10 +68,10 @@ async def test_a_repeated_fork_is_the_first_one_whatever_checkpoint_is_the_newes
     parent = await plane.started()
     plane.worker(parent).checkpoint(100, at=plane.clock())
     fork, child = ForkCreate(), new_id("job", at=plane.clock())
-    first = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+    first = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
     plane.worker(parent).checkpoint(160, at=plane.clock())
 
-    repeated = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+    repeated = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
 
     assert repeated == (replace(first[0], record_due=repeated[0].record_due), first[1])
     assert (await plane.job(child)).parent_images == 100
@@ -107,11 +109,11 @@ async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_
         fork, child = ForkCreate(overrides={"seed": 7}), new_id("job", at=plane.clock())
         store.refused = "/spec.json"
         with pytest.raises(StorageUnavailable):
-            await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+            await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
         store.refused = None
         plane.worker(parent).checkpoint(160, at=plane.clock())
 
-        made, changes = await plane.service.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+        made, changes = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
 
         assert [change.pointer for change in changes] == ["/seed"]
         assert made.parent_images == origin_in(store, child).images_seen == 100
@@ -146,7 +148,7 @@ async def test_of_two_equal_forks_at_once_that_choose_otherwise_the_job_is_what_
     plane.worker(parent).checkpoint(160, at=plane.clock())
     monkeypatch.setattr(plane.objects, "save_origin", outrun)
 
-    made, _ = await plane.service.fork(parent, ForkCreate(), origin=ORIGIN, new_job_id=child)
+    made, _ = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN, new_job_id=child)
 
     assert made.parent_images == origin_in(plane.store, child).images_seen == 100
     assert (await plane.job(child)).parent_images == 100
@@ -233,7 +235,7 @@ async def test_a_heartbeat_while_its_copy_is_saved_makes_no_second_one(plane: Pl
 
 async def test_who_may_not_see_a_job_is_told_nothing_of_its_forks(plane: Plane) -> None:
     parent = await ended_with_checkpoint(plane)
-    await plane.service.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
+    await plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
 
     with pytest.raises(StateConflict):
         await plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
@@ -247,7 +249,7 @@ async def test_a_fork_and_the_deletion_of_its_checkpoints_do_not_both_happen(
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
         for _ in range(10):
             parent = await ended_with_checkpoint(plane)
-            fork = plane.service.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
+            fork = plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
             delete = plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
 
             forked, deleted = await asyncio.gather(fork, delete, return_exceptions=True)

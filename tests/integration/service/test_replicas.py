@@ -72,7 +72,7 @@ async def replica(
 async def submitted(parts: Parts, **fields: Any) -> str:
     cast("ManualClock", parts.clock).advance(0.01)  # ids sort by the millisecond
     request = JobCreate.model_validate({"spec": PRESETS["smoke"], **fields})
-    return (await parts.jobs.submit(request, origin=ORIGIN)).id
+    return (await parts.submissions.submit(request, origin=ORIGIN)).id
 
 
 @pytest.mark.parametrize("skew", [0.0, 45.0, 3600.0], ids=["same-time", "within-the-lease", "an-hour"])

@@ -53,7 +53,7 @@ async def request(plane: Plane, pointer: str) -> JobCreate:
 
 async def problem(plane: Plane, wanted: JobCreate) -> Problem:
     with pytest.raises(InvalidRequest) as refused:
-        await plane.service.submit(wanted, origin=ORIGIN)
+        await plane.submissions.submit(wanted, origin=ORIGIN)
     [found] = refused.value.problems
     return found
 
@@ -82,7 +82,7 @@ async def test_an_upload_is_taken_in_every_field_that_names_a_file_once_all_of_i
     torn = await problem(plane, wanted)
     send(plane)
 
-    job = await plane.service.submit(wanted, origin=ORIGIN)
+    job = await plane.submissions.submit(wanted, origin=ORIGIN)
 
     assert absent == theirs == Problem(pointer, "not_found", f"there is no upload {ID}")
     assert (torn.pointer, torn.message) == (
@@ -117,7 +117,7 @@ async def test_everything_that_is_wrong_is_said_at_once(plane: Plane) -> None:
 
 async def test_a_job_that_has_ended_lets_it_go(plane: Plane) -> None:
     send(plane, expires_at=later(plane, hours=1))
-    job_id = (await plane.service.submit(await request(plane, "/spec/initial_weights"), origin=ORIGIN)).id
+    job_id = (await plane.submissions.submit(await request(plane, "/spec/initial_weights"), origin=ORIGIN)).id
     plane.clock.advance(2 * 3600)
 
     assert await is_kept(plane)
@@ -180,7 +180,7 @@ async def test_a_fork_starts_from_a_checkpoint_and_needs_no_weights_that_have_ex
     plane.clock.advance(2 * 3600)
     assert not await is_kept(plane)
 
-    fork, changes = await plane.service.fork(parent, ForkCreate(), origin=ORIGIN)
+    fork, changes = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN)
 
     assert changes == ()
     assert f'"initial_weights":"{UPLOAD}"' in fork.spec, "it goes on as what began from weights"

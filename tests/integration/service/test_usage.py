@@ -42,7 +42,7 @@ async def started(plane: Plane, *, owner: str = "Tess", project: str = "default"
     plane.clock.advance(1)
     request = JobCreate.model_validate({"spec": PRESETS["smoke"], **fields})
     origin = replace(ORIGIN, owner=owner.lower(), owner_name=owner, project=project)
-    job_id = (await plane.service.submit(request, origin=origin)).id
+    job_id = (await plane.submissions.submit(request, origin=origin)).id
     await plane.settle()
     return job_id
 
