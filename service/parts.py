@@ -27,12 +27,14 @@ from service.jobs.loop import Loop
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.pins import Pins
+from service.jobs.purges import Purges
 from service.jobs.reconciler import Reconciler
 from service.jobs.records import JobRecord
 from service.jobs.scheduler import Scheduler
 from service.jobs.store import JobStore
 from service.jobs.submission import Submissions
 from service.jobs.sweep import Sweep
+from service.jobs.tracking import Tracking
 from service.jobs.usecases import Jobs
 from service.mlflow import Mlflow
 from service.settings import Settings
@@ -147,13 +149,16 @@ class Parts:
 
     @cached_property
     def aftercare(self) -> Aftercare:
-        return Aftercare(
-            store=self.store,
-            objects=self.objects,
-            cluster=self.cluster,
-            mlflow=self.mlflow,
-            replica=self.replica,
-            clock=self.clock,
+        return Aftercare(store=self.store, objects=self.objects, cluster=self.cluster, clock=self.clock)
+
+    @cached_property
+    def purges(self) -> Purges:
+        return Purges(store=self.store, objects=self.objects, replica=self.replica, clock=self.clock)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        return Tracking(
+            store=self.store, objects=self.objects, mlflow=self.mlflow, replica=self.replica, clock=self.clock
         )
 
     @cached_property
@@ -183,9 +188,9 @@ class Parts:
             Loop("scheduler", self._schedule, interval_seconds=interval),
             Loop("reconciler", self.reconciler.tick, interval_seconds=interval),
             Loop("aftercare", self.aftercare.tick, interval_seconds=interval),
-            Loop("purges", self.aftercare.purge, interval_seconds=interval),
-            Loop("tracking", self.aftercare.tend_runs, interval_seconds=interval),
-            Loop("experiments", self.aftercare.find_experiments, interval_seconds=interval),
+            Loop("purges", self.purges.tick, interval_seconds=interval),
+            Loop("tracking", self.tracking.tick, interval_seconds=interval),
+            Loop("experiments", self.tracking.find_experiments, interval_seconds=interval),
             Loop("followups", self.followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
             Loop("sweep", self.sweep.tick, interval_seconds=self.settings.sweep_interval_seconds),
             Loop("housekeeping", self.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),

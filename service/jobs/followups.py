@@ -5,8 +5,7 @@ Which evaluations have been submitted is written down in the transaction that su
 evaluated or compared, so none is missed and none comes twice, however many replicas look and whoever dies in between.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,9 +14,10 @@ import structlog
 from pydantic import ValidationError
 
 from service.database.leases import Replica
-from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailable
+from service.errors import CheckpointNotFound, InvalidRequest
 from service.identifiers import derived_id
 from service.jobs.controls import comparison_id, comparison_request, is_evaluated
+from service.jobs.due import alone_if_due, each_due
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
@@ -30,7 +30,7 @@ from workers.contract.spec import TrainSpec
 log = structlog.get_logger()
 
 ACTOR = "service"
-_AT_A_TIME = 8  # each lists the checkpoints of its job in the store
+_AT_A_TIME = 8  # each lists the checkpoints of its job: however many are due, requests find the store free
 # It has been removed to make room; so has a file; an earlier release took a document that is none.
 _NEVER_MORE = (CheckpointNotFound, InvalidRequest, ValidationError)
 
@@ -46,30 +46,12 @@ class FollowUps:
 
     async def tick(self) -> bool | None:
         """Look once, one replica at a time, at all trainings that may have a new checkpoint or are to be compared."""
-        if await self.store.with_evaluations_due(limit=1) or await self.store.with_comparison_due(limit=1):
-            return False if await self.replica.alone("followups", self._look) else None
-        return False
+        finds = self.store.with_evaluations_due, self.store.with_comparison_due
+        return await alone_if_due(self.replica, "followups", self._look, *finds)
 
     async def _look(self) -> None:
-        await self._each(self.store.with_evaluations_due, self._follow)
-        await self._each(self.store.with_comparison_due, self._compare)
-
-    async def _each(
-        self, found: Callable[..., Awaitable[list[JobRecord]]], work: Callable[[JobRecord], Awaitable[None]]
-    ) -> None:
-        """A few side by side: however many are due, requests find the store free."""
-        after = ""
-        while some := await found(after=after, limit=_AT_A_TIME):
-            await asyncio.gather(*(self._isolated(work, job) for job in some))
-            after = some[-1].id
-
-    async def _isolated(self, work: Callable[[JobRecord], Awaitable[None]], job: JobRecord) -> None:
-        try:
-            await work(job)
-        except StorageUnavailable as error:
-            log.info("followup.postponed", job_id=job.id, error=str(error))
-        except Exception:
-            log.exception("followup.failed", job_id=job.id)
+        await each_due(self.store.with_evaluations_due, self._follow, at_a_time=_AT_A_TIME, told_as="followup")
+        await each_due(self.store.with_comparison_due, self._compare, at_a_time=_AT_A_TIME, told_as="followup")
 
     async def _follow(self, job: JobRecord) -> None:
         wanted = EvaluateEach.model_validate_json(job.evaluations or "{}")

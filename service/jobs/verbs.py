@@ -110,7 +110,7 @@ def restore(job: JobRecord) -> JobRecord:
 
 
 def replay(job: JobRecord, *, at: datetime) -> JobRecord:
-    """Have MLflow brought what it lacks of the job, out of the object store (see `aftercare.py`)."""
+    """Have MLflow brought what it lacks of the job, out of the object store (see `tracking.py`)."""
     require(job, "replay", mend="its workers still tell MLflow: wait until it has ended")
     return replace(job, mlflow_due_until=at + MLFLOW_DUE, record_due=True)
 

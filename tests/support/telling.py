@@ -91,9 +91,9 @@ class Teller:
             parts.scheduler.tick,
             parts.reconciler.tick,
             parts.aftercare.tick,
-            parts.aftercare.purge,
-            parts.aftercare.tend_runs,
-            parts.aftercare.find_experiments,
+            parts.purges.tick,
+            parts.tracking.tick,
+            parts.tracking.find_experiments,
             parts.sweep.tick,
         )
         if await condition():

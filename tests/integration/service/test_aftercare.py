@@ -33,8 +33,8 @@ async def ended(plane: Plane, script: Script, status: str = "succeeded", reason:
 
 async def looked_after(plane: Plane) -> None:
     await plane.aftercare.tick()
-    await plane.aftercare.tend_runs()
-    await plane.aftercare.find_experiments()
+    await plane.parts.tracking.tick()
+    await plane.parts.tracking.find_experiments()
 
 
 async def test_the_engines_log_is_copied_when_the_driver_has_said_its_last(plane: Plane, script: Script) -> None:
@@ -187,11 +187,11 @@ async def test_a_job_that_runs_has_its_page_in_mlflow_while_the_curves_of_others
 
     await ended(plane, script)
     running = await plane.started()
-    monkeypatch.setattr(plane.aftercare.mlflow, "run_of", run_of)
-    completing = asyncio.create_task(plane.aftercare.tend_runs())
+    monkeypatch.setattr(plane.parts.tracking.mlflow, "run_of", run_of)
+    completing = asyncio.create_task(plane.parts.tracking.tick())
     await begun.wait()
 
-    await plane.aftercare.find_experiments()
+    await plane.parts.tracking.find_experiments()
 
     assert (await plane.job(running)).mlflow_experiment_id == "7"
     go_on.set()
@@ -208,8 +208,8 @@ async def test_a_replica_that_does_not_do_the_work_reads_none_of_it(
     question = AsyncMock(side_effect=getattr(plane.jobs, due))
     monkeypatch.setattr(JobStore, due, question)
 
-    await plane.aftercare.tend_runs()
-    await plane.aftercare.purge()
+    await plane.parts.tracking.tick()
+    await plane.parts.purges.tick()
 
     assert question.await_args_list == [call(limit=1)]
 
@@ -220,9 +220,9 @@ async def test_a_replica_says_that_another_tells_mlflow(plane: Plane, script: Sc
     other = replace(plane.parts.replica, token="other")
     assert await other.hold("tracking")
 
-    assert await plane.aftercare.tend_runs() is None
-    assert await replace(plane.aftercare, replica=other).tend_runs() is False
-    assert await plane.aftercare.tend_runs() is False, "nothing is left to be told"
+    assert await plane.parts.tracking.tick() is None
+    assert await replace(plane.parts.tracking, replica=other).tick() is False
+    assert await plane.parts.tracking.tick() is False, "nothing is left to be told"
 
 
 async def test_mlflow_is_given_up_after_days(plane: Plane, script: Script) -> None:

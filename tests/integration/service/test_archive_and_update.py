@@ -62,7 +62,7 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
     plane.store.put(keys.attempt(1).log_chunk("driver", 0), b"log")
 
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints", "logs"))
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     with pytest.raises(JobGone) as caught:
         await plane.job(job_id)
@@ -83,7 +83,7 @@ async def test_whatever_a_deleted_job_has_measured_and_handed_over_goes_when_tha
     plane.store.put(model, b"weights")
 
     await plane.service.delete(job_id, origin=ORIGIN, purge=("exports", "metrics"))
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     assert {rows, model}.isdisjoint(plane.store.list(keys.root))
     assert await plane.jobs.with_purge_due() == []
@@ -108,7 +108,7 @@ async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
     plane.store.delete(f"{keys.checkpoint(160, 1)}{MANIFEST}")
     assert plane.store.list(keys.checkpoints) == [weights]
 
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     assert plane.store.list(keys.checkpoints) == []
     assert await plane.jobs.with_purge_due() == []
@@ -132,12 +132,12 @@ async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas
 
     monkeypatch.setattr(plane.store, "delete", slowly)
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
-    purging = asyncio.create_task(plane.aftercare.purge())
+    purging = asyncio.create_task(plane.parts.purges.tick())
     await eventually(has_begun, what="the purge has begun")
     num_begun = len(deleted)
 
     other = replace(plane.parts.replica, token="another replica")
-    await replace(plane.aftercare, replica=other).purge()
+    await replace(plane.parts.purges, replica=other).tick()
     await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN)
     await plane.aftercare.tick()
 

@@ -72,7 +72,7 @@ async def test_what_was_found_is_listed_by_images_seen_and_what_cannot_be_read_i
 @pytest.mark.parametrize("kind", ["sample", "evaluate"])
 async def test_mlflow_hears_nothing_of_a_job_that_is_no_training(plane: Plane, script: Script, kind: str) -> None:
     job_id = await trained(plane)
-    await plane.aftercare.tend_runs()
+    await plane.parts.tracking.tick()
     plane.mlflow.runs.clear()
 
     drawn_id = await drawn(plane, script, job_id, kind)
@@ -92,7 +92,7 @@ async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has
     plane.store.put(evaluation, find(job_id, 160, drawn_id, FD=1.5).model_dump_json().encode())
 
     await plane.service.delete(drawn_id, origin=ORIGIN, purge=("results",))
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     keys = JobKeys(drawn_id)
     assert plane.store.list(keys.results) == plane.store.list(keys.pieces) == []
@@ -138,7 +138,7 @@ async def test_checkpoints_are_not_purged_while_something_may_still_be_drawn_fro
         await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
     await plane.cancel(waiting)
     await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     assert plane.store.list(JobKeys(job_id).checkpoints) == []
 

@@ -161,7 +161,7 @@ async def test_what_cannot_be_purged_keeps_nothing_else_from_it(plane: Plane, sc
     assert deleted
     await plane.jobs.apply(deleted, replace(deleted, purge_due=("of a later release",)), at=plane.clock())
 
-    await plane.aftercare.purge()
+    await plane.parts.purges.tick()
 
     assert plane.store.list(JobKeys(good).samples) == []
     assert [job.id for job in await plane.jobs.with_purge_due()] == [bad]

@@ -308,9 +308,9 @@ async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow
     plane.worker(job_id).outcome("succeeded", at=plane.clock())
     await plane.settle()
     others = [replace(plane.parts.replica, token=f"replica {number}") for number in range(3)]
-    replicas = [replace(plane.aftercare, mlflow=mlflow, replica=replica) for replica in others]
+    replicas = [replace(plane.parts.tracking, mlflow=mlflow, replica=replica) for replica in others]
 
-    await asyncio.gather(*(replica.tend_runs() for replica in replicas))
+    await asyncio.gather(*(replica.tick() for replica in replicas))
 
     (run,) = MlflowClient(url).search_runs(
         [str((await plane.job(job_id)).mlflow_experiment_id)], f"tags.`cdm.job_id` = '{job_id}'"
@@ -322,18 +322,18 @@ async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow
 async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks(plane: Plane, tmp_path: Path) -> None:
     [port] = free_ports(1)
     mlflow = Mlflow(f"http://127.0.0.1:{port}")
-    aftercare = replace(plane.aftercare, mlflow=mlflow)
+    tracking = replace(plane.parts.tracking, mlflow=mlflow)
     job_id = await plane.started()
     Journal(plane.store, JobKeys(job_id), 1).deliver(list(AN_HOUR))
     plane.worker(job_id).outcome("succeeded", at=plane.clock())
     await plane.settle()
     with mlflow_server(folder_in(tmp_path, "lost"), port):
-        await aftercare.tend_runs()
+        await tracking.tick()
         before = await plane.job(job_id)
 
     with mlflow_server(folder_in(tmp_path, "new"), port) as url:
         await plane.service.replay(job_id, origin=ORIGIN)
-        await aftercare.tend_runs()
+        await tracking.tick()
         after = await plane.job(job_id)
 
         assert after.mlflow_run_id not in {None, "run1", before.mlflow_run_id}
