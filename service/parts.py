@@ -19,6 +19,7 @@ from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
+from service.jobs.evidence import Limits
 from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
@@ -128,12 +129,17 @@ class Parts:
         return Installation(self.store, self.objects)
 
     @cached_property
+    def limits(self) -> Limits:
+        return Limits(retries=self.settings.retries, watch=self.settings.watch)
+
+    @cached_property
     def actions(self) -> Actions:
         return Actions(
             store=self.store,
             objects=self.objects,
             cluster=self.cluster,
             settings=self.settings,
+            limits=self.limits,
             clock=self.clock,
             installation=self.installation,
             measures=self.measures,
@@ -141,11 +147,29 @@ class Parts:
 
     @cached_property
     def scheduler(self) -> Scheduler:
-        return Scheduler(actions=self.actions, replica=self.replica, max_active_jobs=self.settings.max_active_jobs)
+        return Scheduler(
+            store=self.store,
+            cluster=self.cluster,
+            clock=self.clock,
+            actions=self.actions,
+            replica=self.replica,
+            stop_patience=self.settings.stop_patience,
+            max_active_jobs=self.settings.max_active_jobs,
+        )
 
     @cached_property
     def reconciler(self) -> Reconciler:
-        return Reconciler(actions=self.actions, replica=self.replica, lease_seconds=self.settings.lease_seconds)
+        return Reconciler(
+            store=self.store,
+            objects=self.objects,
+            cluster=self.cluster,
+            clock=self.clock,
+            measures=self.measures,
+            limits=self.limits,
+            actions=self.actions,
+            replica=self.replica,
+            lease_seconds=self.settings.lease_seconds,
+        )
 
     @cached_property
     def aftercare(self) -> Aftercare:

@@ -48,13 +48,10 @@ class Actions:
     objects: JobObjects
     cluster: Cluster
     settings: Settings
+    limits: Limits
     clock: Clock
     installation: Installation
     measures: Measures
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(retries=self.settings.retries, watch=self.settings.watch)
 
     async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None, *, lease: str) -> bool:
         """True if the job moved, and may want another look at once.

@@ -13,14 +13,27 @@ from datetime import datetime
 
 import structlog
 
+from service.clock import Clock
+from service.cluster import Cluster
 from service.cluster.base import ClusterUnreachable, Run
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.actions import Actions
-from service.jobs.evidence import UNDER_WAY, Observed, Unreachable, facts_of, is_silent, is_stalled, tracking_delay
+from service.jobs.evidence import (
+    UNDER_WAY,
+    Limits,
+    Observed,
+    Unreachable,
+    facts_of,
+    is_silent,
+    is_stalled,
+    tracking_delay,
+)
 from service.jobs.lifecycle import decide
+from service.jobs.measures import Measures
+from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
-from service.jobs.store import LASTING
+from service.jobs.store import LASTING, JobStore
 from workers.contract.records import Progress
 
 log = structlog.get_logger()
@@ -33,6 +46,12 @@ class Reconciler:
     A look that takes longer than `patience_seconds` goes on behind the next ones.
     """
 
+    store: JobStore
+    objects: JobObjects
+    cluster: Cluster
+    clock: Clock
+    measures: Measures
+    limits: Limits
     actions: Actions
     replica: Replica
     lease_seconds: float
@@ -43,8 +62,7 @@ class Reconciler:
         """One look at every active job that nobody else has, side by side; True if one moved."""
         # A lease outlasts what is done under it, and runs already while the database takes its time to grant it.
         until = asyncio.get_running_loop().time() + LASTING * self.lease_seconds
-        store, now = self.actions.store, self.actions.clock()
-        jobs = await store.hold(self.replica.token, now=now, seconds=self.lease_seconds)
+        jobs = await self.store.hold(self.replica.token, now=self.clock(), seconds=self.lease_seconds)
         if not (begun := [self._begin(job, until=until) for job in jobs if job.id not in self._looks]):
             return False
         done, _ = await asyncio.wait(begun, timeout=self.patience_seconds)
@@ -68,32 +86,31 @@ class Reconciler:
             async with asyncio.timeout_at(until):
                 moved = await self._reconcile(job, lease=self.replica.token)
         except StorageUnavailable as error:
-            self.actions.measures.looked("postponed")
+            self.measures.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
         except TimeoutError:
-            self.actions.measures.looked("postponed")
+            self.measures.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error="a look at it took too long")
         except Exception:
-            self.actions.measures.looked("failed")
+            self.measures.looked("failed")
             log.exception("job.reconcile_failed", job_id=job.id)
         else:
-            self.actions.measures.looked("done")
+            self.measures.looked("done")
             return moved
         await self._release(job.id)  # another replica may fare better
         return False
 
     async def _release(self, job_id: str | None = None) -> None:
         with suppress(DatabaseUnavailable):  # then the lease runs out
-            await self.actions.store.release(self.replica.token, job_id)
+            await self.store.release(self.replica.token, job_id)
 
     async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
-        attempt = await self.actions.store.attempt(job.id, job.attempt) if job.attempt else None
+        attempt = await self.store.attempt(job.id, job.attempt) if job.attempt else None
         observed = await self._observe(job, attempt)
         noted = await self._note(job, observed, lease=lease)
         if noted is None:
             return True  # it has moved on, or is somebody else's by now
-        now, limits = self.actions.clock(), self.actions.limits
-        action = decide(facts_of(noted, attempt, observed, now=now, limits=limits))
+        action = decide(facts_of(noted, attempt, observed, now=self.clock(), limits=self.limits))
         moved = False
         try:
             moved = await self.actions.perform(action, noted, attempt, lease=lease)
@@ -111,19 +128,18 @@ class Reconciler:
         run: Run | Unreachable | None
         session = None
         try:
-            run = await self.actions.cluster.find(attempt.submission_id)
-            session = await self.actions.cluster.session() if run is None else None
+            run = await self.cluster.find(attempt.submission_id)
+            session = await self.cluster.session() if run is None else None
         except ClusterUnreachable as error:
             run = Unreachable(str(error))
-        objects, number = self.actions.objects, attempt.number
-        outcome = await objects.outcome(job.id, number)
-        progress = await objects.progress(job.id, number)
-        claimed = progress is not None or await objects.is_claimed(attempt)
+        outcome = await self.objects.outcome(job.id, attempt.number)
+        progress = await self.objects.progress(job.id, attempt.number)
+        claimed = progress is not None or await self.objects.is_claimed(attempt)
         return Observed(run=run, session=session, outcome=outcome, progress=progress, claimed=claimed)
 
     async def _note(self, job: JobRecord, observed: Observed, *, lease: str) -> JobRecord | None:
         """Write down what was seen, so that it can be shown even when the place it came from is down."""
-        now = self.actions.clock()
+        now = self.clock()
         changed = _with_signs_of_life(job, observed, at=now)
         if isinstance(observed.run, Unreachable):
             changed = with_condition(changed, "BackendReachable", status=False, message=observed.run.message, at=now)
@@ -137,12 +153,12 @@ class Reconciler:
             delay = tracking_delay(observed.progress)
             changed = with_condition(changed, "TrackingCurrent", status=delay is None, message=delay, at=now)
         if observed.progress and changed.state in UNDER_WAY:  # what is made to leave for it has not got on by that
-            stalled = is_stalled(changed, now=now, limits=self.actions.limits)
+            stalled = is_stalled(changed, now=now, limits=self.limits)
             changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)
         events = condition_events(job, changed)
-        noted = await self.actions.store.apply(job, changed, events=events, at=now, lease=lease)
+        noted = await self.store.apply(job, changed, events=events, at=now, lease=lease)
         if noted:  # only one replica writes this down, so it is counted once
-            self.actions.measures.heard(job, noted)
+            self.measures.heard(job, noted)
         return noted
 
 

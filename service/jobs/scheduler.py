@@ -8,6 +8,8 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.clock import Clock
+from service.cluster import Cluster
 from service.cluster.base import NOTHING, Capacity, ClusterUnreachable, Resources
 from service.database.leases import LeaseLost, Replica
 from service.errors import StorageUnavailable
@@ -16,6 +18,7 @@ from service.jobs.admission import admit_gangs
 from service.jobs.lifecycle import EventType, Intent, JobState
 from service.jobs.queueing import Admission, Holding, Waiting
 from service.jobs.records import AttemptRecord, JobRecord, QueuedJob, asked
+from service.jobs.store import JobStore
 
 log = structlog.get_logger()
 
@@ -27,13 +30,17 @@ _LEASE = "scheduler"
 class Scheduler:
     """Starts what has its turn, and has the lower classes make room."""
 
+    store: JobStore
+    cluster: Cluster
+    clock: Clock
     actions: Actions
     replica: Replica
+    stop_patience: timedelta
     max_active_jobs: int
 
     async def tick(self) -> bool | None:
         """One look at the queue; True if a job left it, None if another replica looks."""
-        if not await self.actions.store.queue(limit=1):
+        if not await self.store.queue(limit=1):
             return False
         if not await self.replica.hold(_LEASE):
             return None
@@ -45,8 +52,8 @@ class Scheduler:
 
     async def _look(self) -> bool | None:
         try:
-            await self.actions.cluster.probe()
-            capacity = await self.actions.cluster.capacity()
+            await self.cluster.probe()
+            capacity = await self.cluster.capacity()
         except ClusterUnreachable as error:
             queued = await self._contenders(NOTHING)
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
@@ -54,7 +61,7 @@ class Scheduler:
         if not await self.replica.hold(_LEASE):  # an engine may take longer to answer than the lease lasts
             return None
         queued = await self._contenders(capacity.total)
-        active = await self.actions.store.active()
+        active = await self.store.active()
         admission = await self._admission(queued, active, capacity)
         moved = await self._carry_out(admission, {job.id: job for job in active})
         await self._explain(
@@ -63,16 +70,16 @@ class Scheduler:
         return moved
 
     async def _contenders(self, total: Resources) -> list[QueuedJob]:
-        return await self.actions.store.contenders(most=_MOST_OF_PROJECT, total=total)
+        return await self.store.contenders(most=_MOST_OF_PROJECT, total=total)
 
     async def _admission(self, queued: list[QueuedJob], active: list[JobRecord], capacity: Capacity) -> Admission:
         return admit_gangs(
             [_waiting(job) for job in queued],
             [_holding(job) for job in active],
             capacity=capacity,
-            quotas=await self.actions.store.quotas(),
+            quotas=await self.store.quotas(),
             max_active_jobs=self.max_active_jobs,
-            now=self.actions.clock(),
+            now=self.clock(),
         )
 
     async def _carry_out(self, admission: Admission, active: Mapping[str, JobRecord]) -> bool:
@@ -84,7 +91,7 @@ class Scheduler:
         return moved
 
     async def _start(self, job_id: str) -> bool:
-        job = await self.actions.store.find(job_id)
+        job = await self.store.find(job_id)
         if job is None or job.state is not JobState.QUEUED:
             return False
         try:
@@ -95,7 +102,7 @@ class Scheduler:
         return await self._write(job, changed, attempt, event="attempt_started")
 
     async def _preempt(self, job: JobRecord) -> None:
-        changed = asked(job, Intent.PREEMPT, at=self.actions.clock(), grace=self.actions.settings.stop_patience)
+        changed = asked(job, Intent.PREEMPT, at=self.clock(), grace=self.stop_patience)
         await self._write(job, changed)
 
     async def _write(
@@ -106,9 +113,9 @@ class Scheduler:
         *,
         event: EventType = "state_changed",
     ) -> bool:
-        attempts, now = [attempt] if attempt else [], self.actions.clock()
+        attempts, now = [attempt] if attempt else [], self.clock()
         async with self._leading() as connection:
-            written = await self.actions.store.change(
+            written = await self.store.change(
                 connection, job, changed, events=[event], at=now, changed_attempts=attempts
             )
         if written:
@@ -121,12 +128,12 @@ class Scheduler:
         news = {job_id: reason for job_id, reason in why.items() if said.get(job_id) != reason}
         if news:
             async with self._leading() as connection:
-                await self.actions.store.explain(connection, news)
+                await self.store.explain(connection, news)
 
     @asynccontextmanager
     async def _leading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits only while this replica is the one that schedules. Raises LeaseLost."""
-        async with self.actions.store.writing() as connection:
+        async with self.store.writing() as connection:
             await self.replica.confirm(connection, _LEASE)
             yield connection
 
