@@ -22,9 +22,8 @@ from service.cli.text import (
     table,
     why,
 )
-from service.jobs.planning_views import Plan, QueueEntry
+from service.jobs.planning_views import Plan, QueueEntry, Used
 from service.jobs.result_views import Attempt
-from service.jobs.usage_views import Used
 from service.jobs.views import Change, Condition, EvaluateEach, Job
 from workers.contract.jobs import AnySpec
 from workers.contract.records import Progress

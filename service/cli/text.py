@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from service.cli.hints import command
-from service.jobs.planning_views import QueueEntry
+from service.jobs.planning_views import QueueEntry, Used
 from service.jobs.result_views import Attempt
-from service.jobs.usage_views import Used
 from service.jobs.views import Job
 from workers.contract.records import Progress
 from workers.contract.spec import Cadence

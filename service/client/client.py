@@ -15,8 +15,7 @@ from service.client.paths import path_to
 from service.client.retries import Policy, Timing
 from service.client.uploads import Uploads
 from service.client.webhooks import Webhooks
-from service.jobs.planning_views import PresetList, Queue, QueueEntry
-from service.jobs.usage_views import Usage
+from service.jobs.planning_views import PresetList, Queue, QueueEntry, Usage
 from service.keys.views import AuditPage, AuditRow
 from service.web.views import Readiness, View
 from workers.contract.spec import TrainSpec

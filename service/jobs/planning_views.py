@@ -1,7 +1,8 @@
-"""What clients see before a job runs: documents to start from, what would become of one, and who waits."""
+"""What clients see before a job runs, and of all that have run: documents to start from, what would become of one, who
+waits, and who has had how much of the cluster."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -68,3 +69,22 @@ class Queue(View):
     """The jobs of a project that wait, or of all; positions count those of all projects."""
 
     data: tuple[QueueEntry, ...]
+
+
+class Used(View):
+    """What the jobs of one principal in a project held of one kind of worker."""
+
+    project: str
+    created_by: Annotated[str | None, Field(description="Whose jobs, as jobs themselves say it; null: not known")]
+    created_by_name: str | None
+    accelerator: Literal["cpu", "gpu"]
+    jobs: Annotated[int, Field(description="That held workers in that time, also if they were removed since")]
+    worker_seconds: Annotated[float, Field(description="Of `gpu`: GPU-seconds, one GPU to a worker")]
+
+
+class Usage(View):
+    """Of a project, or of all: GPUs before CPUs, and who had most first."""
+
+    since: datetime
+    until: datetime
+    data: tuple[Used, ...]

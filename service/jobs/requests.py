@@ -1,19 +1,23 @@
-"""What the routes of jobs take from a request.
+"""What the routes of jobs take from a request, and how they answer one about a job.
 
 What is given to `Depends` is a coroutine even where it waits for nothing: plain functions are run in threads.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path, Query, Response
 from pydantic import Field
 
 from service.errors import InvalidRequest
 from service.jobs.job_results import JobResults
 from service.jobs.lookup import JobLookup
+from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.submission import Submissions
 from service.jobs.usecases import Jobs
+from service.jobs.views import Job
+from service.web.etags import etag
 from service.web.principal import Reader
 from service.web.routers import of_state
 from service.web.views import PLAIN_TEXT, Scope
@@ -82,3 +86,26 @@ async def _labels(
 
 
 LabelFilter = Annotated[tuple[tuple[str, str], ...], Depends(_labels)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Shows a job, and sends its `ETag`; of one that was created also where it is."""
+
+    mlflow_url: str
+    response: Response
+
+    def __call__(self, job: JobRecord, *, queue_position: int | None = None) -> Job:
+        self.response.headers["ETag"] = etag(job.event_sequence)
+        return job_view(job, mlflow_url=self.mlflow_url, queue_position=queue_position)
+
+    def created(self, job: JobRecord) -> Job:
+        self.response.headers["Location"] = f"/v1/jobs/{job.id}"
+        return self(job)
+
+
+async def _shown(mlflow_url: MlflowUrl, response: Response) -> Shown:
+    return Shown(mlflow_url, response)
+
+
+Show = Annotated[Shown, Depends(_shown)]

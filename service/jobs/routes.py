@@ -13,10 +13,9 @@ from service.errors import (
     StateConflict,
     StorageUnavailable,
 )
-from service.jobs.answers import Show
 from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
-from service.jobs.planning_views import MOST_QUEUED, Plan, Queue
+from service.jobs.planning_views import MOST_QUEUED, Plan, Queue, Usage
 from service.jobs.presentation import job_view, queue_entry
 from service.jobs.requests import (
     JobId,
@@ -28,9 +27,9 @@ from service.jobs.requests import (
     Purge,
     ReadableJob,
     Service,
+    Show,
     Submitting,
 )
-from service.jobs.usage_views import Usage
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.web.audit import RequestOrigin
 from service.web.description import sent

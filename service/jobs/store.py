@@ -14,10 +14,10 @@ from service.database.tables import attempts, events, installation, job_labels, 
 from service.errors import JobGone
 from service.jobs.lifecycle import EventType, JobState
 from service.jobs.lookup import ACTIVE, COLUMNS, THIS_JOB, UNFINISHED, JobLookup
+from service.jobs.planning_views import Usage
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord
 from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_row
 from service.jobs.usage import usage
-from service.jobs.usage_views import Usage
 
 _THIS_JOB_LOCKED = THIS_JOB.with_for_update()
 _PASSING = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}  # or an event tells

@@ -16,19 +16,17 @@ from service.errors import CheckpointNotFound, InvalidRequest, StorageUnavailabl
 from service.identifiers import new_id
 from service.jobs import forks, verbs
 from service.jobs.controls import control_id, control_request
-from service.jobs.costs import cost_key, estimate
+from service.jobs.files import place_problems, request_problems, upload_ids, upload_problems
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
-from service.jobs.paths import place_problems, request_problems
 from service.jobs.pins import pin
 from service.jobs.planning_views import Plan
-from service.jobs.plans import warnings
+from service.jobs.plans import cost_key, estimate, warnings
 from service.jobs.priorities import allowed_priority
 from service.jobs.rebuild import record_of
 from service.jobs.records import JobRecord
 from service.jobs.references import ResolvedSpec, evaluation_problems, imported_digest, resolve
 from service.jobs.store import JobStore, mark_evaluated, require_kept
-from service.jobs.uploaded import upload_ids, upload_problems
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate
 from service.mlflow import Mlflow
 from service.uploads.objects import UploadObjects

@@ -10,7 +10,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from service.database.tables import Instant, attempts, jobs
-from service.jobs.usage_views import Usage, Used
+from service.jobs.planning_views import Usage, Used
 
 
 async def usage(connection: AsyncConnection, project: str | None, *, since: datetime, until: datetime) -> Usage:

@@ -14,11 +14,11 @@ from service.jobs.lifecycle import EventType
 from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.pins import pin
+from service.jobs.planning_views import Usage
 from service.jobs.priorities import allowed_priority
 from service.jobs.records import JobRecord
 from service.jobs.references import checkpoint_of
 from service.jobs.store import JobStore, require_kept, unfinished_forks
-from service.jobs.usage_views import Usage
 from service.jobs.views import OURS, CancelRequest, JobUpdate
 from service.web.audit import Origin, record_audit
 from service.web.etags import check_if_match

@@ -11,8 +11,8 @@ from sqlalchemy import Table, insert, text
 from service.database import Database, open_database
 from service.database.tables import attempts, events, job_labels, jobs
 from service.identifiers import new_id
-from service.jobs.costs import cost_key
 from service.jobs.lifecycle import EventType, JobState
+from service.jobs.plans import cost_key
 from service.jobs.records import JobRecord, new_attempt
 from service.jobs.rows import event_row, job_row
 from workers.contract.presets import PRESETS

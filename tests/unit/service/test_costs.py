@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.jobs.costs import cost_key, estimate
+from service.jobs.plans import cost_key, estimate
 from service.jobs.records import JobRecord
 from tests.support.jobs import SPEC, job, progress
 from workers.contract.jobs import AnySpec, parse_job

@@ -1,12 +1,17 @@
-"""Whether the paths of a job can be right, where this process sees the same file system as the workers."""
+"""Which files a request for a job names, and whether they can be right.
+
+Paths are looked at where this process sees the same file system as the workers; uploads are to be whole, and of the
+same project.
+"""
 
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import assert_never
 
-from service.jobs.named import DATASET, OWN_WEIGHTS, dataset_path, named_files
 from service.jobs.views import JobCreate
+from service.uploads.objects import UploadObjects
 from workers.contract.data import (
     IMAGE_SUFFIXES,
     BuiltinDataset,
@@ -20,10 +25,67 @@ from workers.contract.data import (
     ZipDataset,
 )
 from workers.contract.document import Problem
+from workers.contract.files import INITIAL_WEIGHTS, WEIGHTS, files_of, measuring_files
 from workers.contract.importing import ImportSpec
-from workers.contract.locations import bucket_and_key, is_bucket_folder, is_in_a_store_here, is_path
+from workers.contract.jobs import AnySpec
+from workers.contract.locations import bucket_and_key, is_bucket_folder, is_in_a_store_here, is_path, uploaded_id
 from workers.contract.spec import TrainSpec
 from workers.storage import key_in
+
+DATASET = "/spec/dataset/path"
+OWN_WEIGHTS = (f"/spec{INITIAL_WEIGHTS}", f"/spec{WEIGHTS}")  # may be a job's of the same project
+
+
+def named_files(request: JobCreate) -> dict[str, str]:
+    """Every file beside the data set that a worker would read for it, and for evaluations that follow, and tell of."""
+    wanted = request.evaluations
+    following = measuring_files(wanted.features, wanted.reference) if wanted else {}
+    return {f"/spec{pointer}": location for pointer, location in files_of(request.spec).items()} | {
+        f"/evaluations{pointer}": location for pointer, location in following.items()
+    }
+
+
+def dataset_path(spec: AnySpec) -> str | None:
+    """Where the images lie, if they are to be imported from somewhere."""
+    dataset = spec.dataset if isinstance(spec, TrainSpec | ImportSpec) else None
+    return None if dataset is None or isinstance(dataset, BuiltinDataset | ImportedDataset) else dataset.path
+
+
+async def upload_problems(
+    request: JobCreate, *, project: str, uploads: UploadObjects, now: datetime, held_by: str | None
+) -> list[Problem]:
+    """Which cannot be read, and why. What the job `held_by` keeps may have expired."""
+    problems = []
+    for pointer, upload_id in _uploads(request).items():
+        mend = "upload the file again"
+        if pointer == DATASET:
+            mend += ', or name what was imported of it by its digest: "kind": "imported"'
+        record = await uploads.find(upload_id)
+        if record is None or record.project != project:
+            reason = f"there is no upload {upload_id}"
+        elif record.expires_at <= now and held_by not in await uploads.jobs(upload_id):
+            reason = f"{upload_id} has expired; {mend}"
+        elif missing := await uploads.missing(upload_id, record):
+            lacks = f"{len(missing)} of its {len(record.part_sizes)} parts have not come yet"
+            reason = f"{upload_id} is not whole: {lacks}; send them first"
+        else:
+            continue
+        problems.append(Problem(pointer, "not_found", reason))
+    return problems
+
+
+def upload_ids(request: JobCreate) -> tuple[str, ...]:
+    """Of all that the job reads, and the evaluations that follow it."""
+    return tuple(dict.fromkeys(_uploads(request).values()))
+
+
+def _uploads(request: JobCreate) -> dict[str, str]:
+    """The ids of those that it names, by the field that names each."""
+    path = dataset_path(request.spec)
+    locations = named_files(request) | ({DATASET: path} if path else {})
+    found = {pointer: uploaded_id(location) for pointer, location in locations.items()}
+    return {pointer: upload_id for pointer, upload_id in found.items() if upload_id}
+
 
 _UNREADABLE_ZIP = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError)  # of a later version; with odd names
 
