@@ -19,13 +19,13 @@ from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
+from service.jobs.counters import Counters
 from service.jobs.evidence import Limits
 from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping
 from service.jobs.installation import Installation
 from service.jobs.job_results import JobResults
 from service.jobs.loop import Loop
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.pins import Pins
 from service.jobs.purges import Purges
@@ -70,7 +70,7 @@ class Parts:
     object_store: ObjectStore
     cluster: Cluster
     mlflow: Mlflow
-    measures: Measures
+    counters: Counters
     feed: Feed
     guard: AddressGuard
     deliverer: Deliverer
@@ -83,7 +83,7 @@ class Parts:
             clock=self.clock,
             wake=self.wake,
             stop_patience=self.settings.stop_patience,
-            measures=self.measures,
+            counters=self.counters,
         )
 
     @cached_property
@@ -142,7 +142,7 @@ class Parts:
             limits=self.limits,
             clock=self.clock,
             installation=self.installation,
-            measures=self.measures,
+            counters=self.counters,
         )
 
     @cached_property
@@ -164,7 +164,7 @@ class Parts:
             objects=self.objects,
             cluster=self.cluster,
             clock=self.clock,
-            measures=self.measures,
+            counters=self.counters,
             limits=self.limits,
             actions=self.actions,
             replica=self.replica,
@@ -198,7 +198,7 @@ class Parts:
             "pins": Pins(store=self.store, objects=self.objects).purge,
             "deliveries": DeliveryQueue(self.database).purge,
         }
-        return Housekeeping(purges=purges, measures=self.measures, replica=self.replica, clock=self.clock)
+        return Housekeeping(purges=purges, counters=self.counters, replica=self.replica, clock=self.clock)
 
     @cached_property
     def followups(self) -> FollowUps:
@@ -280,7 +280,7 @@ async def open_parts(
             object_store=object_store,
             cluster=cluster,
             mlflow=mlflow,
-            measures=Measures(registry or CollectorRegistry()),
+            counters=Counters(registry or CollectorRegistry()),
             feed=Feed(store),
             guard=guard,
             deliverer=deliverer,

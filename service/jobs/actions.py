@@ -10,6 +10,7 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
+from service.jobs.counters import Counters
 from service.jobs.evidence import Limits, failures_in_a_row, never_began, signature, taken
 from service.jobs.installation import Installation
 from service.jobs.lifecycle import (
@@ -29,7 +30,6 @@ from service.jobs.lifecycle import (
     Wait,
     conclude,
 )
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
@@ -51,7 +51,7 @@ class Actions:
     limits: Limits
     clock: Clock
     installation: Installation
-    measures: Measures
+    counters: Counters
 
     async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None, *, lease: str) -> bool:
         """True if the job moved, and may want another look at once.
@@ -200,7 +200,7 @@ class Actions:
 
     def moved(self, job: JobRecord, written: JobRecord, attempt: AttemptRecord | None) -> None:
         """Tell operators of a move that has been written down."""
-        self.measures.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
+        self.counters.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
         log.info("job.moved", job_id=job.id, state=written.state, attempt=written.attempt, reason=written.reason)
 
 

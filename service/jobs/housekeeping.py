@@ -10,7 +10,7 @@ import structlog
 from service.clock import Clock
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
-from service.jobs.measures import Measures
+from service.jobs.counters import Counters
 
 log = structlog.get_logger()
 
@@ -29,7 +29,7 @@ class Housekeeping:
     """
 
     purges: Mapping[str, Purge]
-    measures: Measures
+    counters: Counters
     replica: Replica
     clock: Clock
 
@@ -42,8 +42,8 @@ class Housekeeping:
             try:
                 await purge(now=self.clock())
             except (DatabaseUnavailable, StorageUnavailable) as error:
-                self.measures.purge_failed(name)
+                self.counters.purge_failed(name)
                 log.info("housekeeping.postponed", purge=name, error=error.detail)
             except Exception:
-                self.measures.purge_failed(name)
+                self.counters.purge_failed(name)
                 log.exception("housekeeping.failed", purge=name)

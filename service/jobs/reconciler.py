@@ -19,6 +19,7 @@ from service.cluster.base import ClusterUnreachable, Run
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.actions import Actions
+from service.jobs.counters import Counters
 from service.jobs.evidence import (
     UNDER_WAY,
     Limits,
@@ -30,7 +31,6 @@ from service.jobs.evidence import (
     tracking_delay,
 )
 from service.jobs.lifecycle import decide
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
 from service.jobs.store import LASTING, JobStore
@@ -50,7 +50,7 @@ class Reconciler:
     objects: JobObjects
     cluster: Cluster
     clock: Clock
-    measures: Measures
+    counters: Counters
     limits: Limits
     actions: Actions
     replica: Replica
@@ -86,16 +86,16 @@ class Reconciler:
             async with asyncio.timeout_at(until):
                 moved = await self._reconcile(job, lease=self.replica.token)
         except StorageUnavailable as error:
-            self.measures.looked("postponed")
+            self.counters.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
         except TimeoutError:
-            self.measures.looked("postponed")
+            self.counters.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error="a look at it took too long")
         except Exception:
-            self.measures.looked("failed")
+            self.counters.looked("failed")
             log.exception("job.reconcile_failed", job_id=job.id)
         else:
-            self.measures.looked("done")
+            self.counters.looked("done")
             return moved
         await self._release(job.id)  # another replica may fare better
         return False
@@ -158,7 +158,7 @@ class Reconciler:
         events = condition_events(job, changed)
         noted = await self.store.apply(job, changed, events=events, at=now, lease=lease)
         if noted:  # only one replica writes this down, so it is counted once
-            self.measures.heard(job, noted)
+            self.counters.heard(job, noted)
         return noted
 
 

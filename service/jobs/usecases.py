@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.clock import Clock
 from service.errors import InvalidRequest, StateConflict
 from service.jobs import verbs
+from service.jobs.counters import Counters
 from service.jobs.lifecycle import EventType
-from service.jobs.measures import Measures
 from service.jobs.objects import JobObjects
 from service.jobs.pins import pin
 from service.jobs.planning_views import Usage
@@ -37,7 +37,7 @@ class Jobs:
     clock: Clock
     wake: Callable[[JobRecord], None]
     stop_patience: timedelta
-    measures: Measures
+    counters: Counters
 
     async def cancel(self, job_id: str, request: CancelRequest, *, origin: Origin) -> JobRecord:
         """End a job that waits, or have one that runs leave."""
@@ -149,7 +149,7 @@ class Jobs:
                 if written and check:
                     await check(connection)
             if written:
-                self.measures.moved(job, written, attempt_ended=False)
+                self.counters.moved(job, written, attempt_ended=False)
                 log.info("job.asked", action=action, job_id=job_id, state=written.state, actor=origin.actor)
                 self.wake(written)
                 return written

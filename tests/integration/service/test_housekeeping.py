@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from service.database import Database
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.jobs.counters import Counters
 from service.jobs.housekeeping import Housekeeping
-from service.jobs.measures import Measures
 from tests.support.clock import ManualClock
 
 
@@ -43,7 +43,7 @@ async def test_a_purge_that_fails_is_told_and_keeps_no_other_from_its_turn(
     purges = {"pins": fails, "uploads": works}
     registry = CollectorRegistry()
     housekeeping = Housekeeping(
-        purges=purges, measures=Measures(registry), replica=replica(database, clock), clock=clock
+        purges=purges, counters=Counters(registry), replica=replica(database, clock), clock=clock
     )
     with capture_logs() as logs:
         assert not await housekeeping.tick()
@@ -63,7 +63,7 @@ async def test_nothing_is_removed_while_another_replica_is_at_it(database: Datab
 
     ours = replica(database, clock)
     housekeeping = Housekeeping(
-        purges={"uploads": works}, measures=Measures(CollectorRegistry()), replica=ours, clock=clock
+        purges={"uploads": works}, counters=Counters(CollectorRegistry()), replica=ours, clock=clock
     )
     assert await replace(ours, token="theirs").hold("housekeeping")
 

@@ -15,9 +15,9 @@ from service.database import Database
 from service.database.tables import projects
 from service.identifiers import new_id
 from service.jobs import job_counts
+from service.jobs.counters import Counters
 from service.jobs.gauges import BacklogGauges, JobGauges
 from service.jobs.lifecycle import JobState
-from service.jobs.measures import Measures
 from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
 from service.webhooks.gauges import DeliveryGauges
@@ -342,7 +342,7 @@ def test_what_a_job_has_run_before_it_made_room_is_no_wait(started_after: timede
     registry = CollectorRegistry()
     waiting = job(0, JobState.QUEUED, started_at=START + started_after)
 
-    Measures(registry).moved(
+    Counters(registry).moved(
         waiting,
         replace(waiting, state=JobState.STARTING, started_at=START + timedelta(hours=3)),
         attempt_ended=False,

@@ -20,7 +20,7 @@ _LOOKS = ("done", "postponed", "failed")
 PURGES = ("idempotency_keys", "uploads", "datasets", "pins", "deliveries")
 
 
-class Measures:
+class Counters:
     """Counters and histograms of one control plane."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
