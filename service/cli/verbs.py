@@ -1,7 +1,6 @@
 """What a job can be asked: `cdm cancel`, `pause`, `resume`, `retry`, `archive` and so on."""
 
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -12,18 +11,7 @@ from service.cli.errors import CommandFailed
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.client import Client
-from service.jobs.views import Job
-
-
-class Part(StrEnum):
-    """Of what a job leaves in the object store."""
-
-    CHECKPOINTS = "checkpoints"
-    SAMPLES = "samples"
-    LOGS = "logs"
-    RESULTS = "results"
-    METRICS = "metrics"
-    EXPORTS = "exports"
+from service.jobs.views import Job, JobPart
 
 
 @on_service
@@ -99,7 +87,8 @@ def delete(
     client: Client,
     job: JobName,
     purge: Annotated[
-        list[Part], typer.Option("--purge", help="Remove this from the object store, too; may be given several times.")
+        list[JobPart],
+        typer.Option("--purge", help="Remove this from the object store, too; may be given several times."),
     ] = [],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -112,7 +101,7 @@ def delete(
     found = find(client, job)
     parts = [part.value for part in dict.fromkeys(purge)]
     what = f"{found.id}{f' ({found.name})' if found.name else ''}{', with its ' if parts else ''}{' and '.join(parts)}"
-    kept = [part.value for part in Part if part.value not in parts]
+    kept = [part.value for part in JobPart if part.value not in parts]
     left = f"; what {', '.join(kept)} it has left stay in the object store" if kept else ""
     unless = f"{left} unless --purge names them" if kept else ""
     if not yes:

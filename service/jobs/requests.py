@@ -16,7 +16,7 @@ from service.jobs.presentation import job_view
 from service.jobs.records import JobRecord
 from service.jobs.submission import Submissions
 from service.jobs.usecases import Jobs
-from service.jobs.views import Job
+from service.jobs.views import Job, JobPart
 from service.web.etags import etag
 from service.web.principal import Reader
 from service.web.routers import of_state
@@ -38,7 +38,7 @@ Source = Annotated[
     str, Query(pattern=r"^(driver|engine|rank-\d{4})$", description="Which process: driver, rank-0000 ...")
 ]
 Purge = Annotated[
-    tuple[Literal["checkpoints", "samples", "logs", "results", "metrics", "exports"], ...],
+    tuple[JobPart, ...],
     Query(description="What to remove from the object store"),
 ]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
@@ -177,6 +178,17 @@ class JobUpdate(Changes):
     ] = Field(default_factory=dict)
     priority: WantedPriority = Priority.NORMAL
     max_runtime_seconds: MaxRuntime = None
+
+
+class JobPart(StrEnum):
+    """Of what a job leaves in the object store."""
+
+    CHECKPOINTS = "checkpoints"
+    SAMPLES = "samples"
+    LOGS = "logs"
+    RESULTS = "results"
+    METRICS = "metrics"
+    EXPORTS = "exports"
 
 
 class CancelRequest(Document):
