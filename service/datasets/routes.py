@@ -10,7 +10,7 @@ from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
 from service.errors import DatasetInUse, DatasetNotFound, StorageUnavailable
 from service.jobs.requests import Show, Submitting
 from service.jobs.views import Job
-from service.web.audit import RequestOrigin
+from service.web.audit import CurrentRequester
 from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -41,11 +41,11 @@ async def create_dataset(
     body: DatasetCreate,
     datasets: Service,
     submissions: Submitting,
-    origin: RequestOrigin,
+    requester: CurrentRequester,
     show: Show,
     ulid: ReservedUlid,
 ) -> Job:
-    record = await datasets.submit(body, submissions=submissions, origin=origin, job_id=ulid and f"job_{ulid}")
+    record = await datasets.submit(body, submissions=submissions, requester=requester, job_id=ulid and f"job_{ulid}")
     return show.created(record)
 
 
@@ -75,5 +75,5 @@ async def get_dataset(digest: DatasetDigest, datasets: Service, reader: Reader) 
     description="Its bytes go when no other project has the same images, and no running import can be about to.",
     responses=documented(*_FOUND, DatasetInUse),
 )
-async def delete_dataset(digest: DatasetDigest, datasets: Service, origin: RequestOrigin, _: Writer) -> None:
-    await datasets.remove(digest, origin=origin)
+async def delete_dataset(digest: DatasetDigest, datasets: Service, requester: CurrentRequester, _: Writer) -> None:
+    await datasets.remove(digest, requester=requester)

@@ -17,7 +17,7 @@ from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from service.jobs.submission import Submissions
 from service.jobs.views import JobCreate
-from service.web.audit import Origin, record_audit
+from service.web.audit import Requester, record_audit
 from workers.contract.data import DatasetManifest
 from workers.contract.document import Problem
 from workers.contract.importing import ImportReport, ImportSpec
@@ -36,7 +36,7 @@ class Datasets:
     clock: Clock
 
     async def submit(
-        self, request: DatasetCreate, *, submissions: Submissions, origin: Origin, job_id: str | None
+        self, request: DatasetCreate, *, submissions: Submissions, requester: Requester, job_id: str | None
     ) -> JobRecord:
         """An import job.
 
@@ -47,7 +47,7 @@ class Datasets:
         options = request.model_dump(exclude={"dataset", "max_faulty_images"}, exclude_unset=True)
         create = JobCreate(spec=spec, **options)
         try:
-            return await submissions.submit(create, origin=origin, job_id=job_id)
+            return await submissions.submit(create, requester=requester, job_id=job_id)
         except InvalidRequest as error:
             ours = [Problem(one.pointer.removeprefix("/spec"), one.code, one.message) for one in error.problems]
             raise InvalidRequest(error.detail, problems=ours) from None
@@ -75,22 +75,22 @@ class Datasets:
         """What its import has said, if there was one whose results are still there."""
         return await self.objects.report(dataset.job.id) if dataset.job.deleted_at is None else None
 
-    async def remove(self, digest: str, *, origin: Origin) -> None:
+    async def remove(self, digest: str, *, requester: Requester) -> None:
         """The project has it no more. Its bytes go when no project has it, and no job can be about to bring it again.
 
         Raises:
             DatasetInUse: jobs learn from it, or are measured by it.
         """
-        await self.find(digest, project=origin.project)
+        await self.find(digest, project=requester.project)
         async with self.store.database.writing() as connection:
-            await self.store.forget(connection, digest, project=origin.project)
-            if users := await self.store.users(connection, digest, project=origin.project):
+            await self.store.forget(connection, digest, project=requester.project)
+            if users := await self.store.users(connection, digest, project=requester.project):
                 named = " and ".join(users[:3]) + (" and others" if len(users) > 3 else "")
                 raise DatasetInUse(f"{named} learned from it, were measured by it, or will: delete them first")
-            entry = origin.entry("dataset.delete", at=self.clock(), target=digest, status=204)
+            entry = requester.entry("dataset.delete", at=self.clock(), target=digest, status=204)
             await record_audit(connection, entry)
         await self.objects.mark_unwanted(digest)
-        log.info("dataset.forgotten", digest=digest, project=origin.project)
+        log.info("dataset.forgotten", digest=digest, project=requester.project)
 
     async def purge(self, *, now: datetime) -> int:  # noqa: ARG002 (how old they are does not matter)
         """Remove what no project has any more; how many objects that were.

@@ -23,7 +23,7 @@ from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
 from service.jobs.submission import Submissions
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, JobCreate, Priority
-from service.web.audit import Origin
+from service.web.audit import Requester
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.spec import TrainSpec
 
@@ -82,7 +82,7 @@ class FollowUps:
             priority=Priority.LOW,
         ).model_copy(update={"labels": {OF_JOB: job.id, AT_IMAGES: str(images_seen)}})
         job_id = derived_id("job", at=at, of=f"{job.id} at {images_seen}")
-        await self.submissions.submit(create, origin=_origin(job), job_id=job_id, follows=job.id)
+        await self.submissions.submit(create, requester=_requester(job), job_id=job_id, follows=job.id)
         log.info("followup.submitted", job_id=job.id, images_seen=images_seen, evaluation=job_id)
 
     async def _compare(self, job: JobRecord) -> None:
@@ -94,13 +94,13 @@ class FollowUps:
         if not all(map(is_evaluated, pair)) or await self.store.labelled_unfinished(job.project, OF_JOB, ids):
             return
         job_id = comparison_id(job, at=max(one.ended_at or one.created_at for one in pair))
-        await self.submissions.submit(comparison_request(job, control), origin=_origin(job), job_id=job_id)
+        await self.submissions.submit(comparison_request(job, control), requester=_requester(job), job_id=job_id)
         await self.store.comparison_done(job)  # whoever dies before this finds the same comparison at the next look
         log.info("followup.submitted", job_id=job.id, control=control.id, comparison=job_id)
 
 
-def _origin(job: JobRecord) -> Origin:
-    return Origin(
+def _requester(job: JobRecord) -> Requester:
+    return Requester(
         actor=ACTOR,
         owner=job.owner,
         owner_name=job.owner_name,

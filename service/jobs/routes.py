@@ -31,7 +31,7 @@ from service.jobs.requests import (
     Submitting,
 )
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
-from service.web.audit import RequestOrigin
+from service.web.audit import CurrentRequester
 from service.web.description import sent
 from service.web.etags import documented_if_match
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
@@ -66,7 +66,7 @@ _VERB = _TAGGED | documented(*_FOUND, StateConflict, PreconditionFailed, *EVERY_
 async def create_job(
     body: JobCreate,
     submissions: Submitting,
-    origin: RequestOrigin,
+    requester: CurrentRequester,
     _: Writer,
     show: Show,
     reserved: ReservedUlid,
@@ -75,8 +75,8 @@ async def create_job(
 ) -> Job | Response:
     if dry_run:
         request.state.nothing_done = True
-        return _planned(await submissions.plan(body, origin=origin))
-    return show.created(await submissions.submit(body, origin=origin, job_id=reserved and f"job_{reserved}"))
+        return _planned(await submissions.plan(body, requester=requester))
+    return show.created(await submissions.submit(body, requester=requester, job_id=reserved and f"job_{reserved}"))
 
 
 def _planned(plan: Plan) -> Response:
@@ -126,11 +126,11 @@ async def update_job(
     job_id: JobId,
     body: JobUpdate,
     jobs: Service,
-    origin: RequestOrigin,
+    requester: CurrentRequester,
     _: Writer,
     show: Show,
 ) -> Job:
-    return show(await jobs.update(job_id, body, origin=origin))
+    return show(await jobs.update(job_id, body, requester=requester))
 
 
 @router.delete(
@@ -140,8 +140,8 @@ async def update_job(
     dependencies=_CHANGE,
     responses=documented(*_FOUND, StateConflict, PreconditionFailed),
 )
-async def delete_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, purge: Purge = ()) -> None:
-    await jobs.delete(job_id, origin=origin, purge=tuple(sorted(set(purge))))
+async def delete_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, purge: Purge = ()) -> None:
+    await jobs.delete(job_id, requester=requester, purge=tuple(sorted(set(purge))))
 
 
 @router.post(
@@ -150,12 +150,12 @@ async def delete_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
 async def cancel_job(
     job_id: JobId,
     jobs: Service,
-    origin: RequestOrigin,
+    requester: CurrentRequester,
     _: Writer,
     show: Show,
     body: Annotated[CancelRequest | None, Body()] = None,
 ) -> Job:
-    return show(await jobs.cancel(job_id, body or CancelRequest(), origin=origin))
+    return show(await jobs.cancel(job_id, body or CancelRequest(), requester=requester))
 
 
 @router.post(
@@ -164,13 +164,13 @@ async def cancel_job(
     dependencies=_POST + _CHANGE,
     responses=_VERB,
 )
-async def pause_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.pause(job_id, origin=origin))
+async def pause_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.pause(job_id, requester=requester))
 
 
 @router.post("/jobs/{job_id}/resume", summary="Queue a paused job again", dependencies=_POST + _CHANGE, responses=_VERB)
-async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.resume(job_id, origin=origin))
+async def resume_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.resume(job_id, requester=requester))
 
 
 @router.post(
@@ -179,15 +179,15 @@ async def resume_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wri
     dependencies=_POST + _CHANGE,
     responses=_VERB | documented(*_FOUND, CheckpointNotFound, StorageUnavailable),
 )
-async def retry_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.retry(job_id, origin=origin))
+async def retry_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.retry(job_id, requester=requester))
 
 
 @router.post(
     "/jobs/{job_id}/archive", summary="Take a job out of the usual lists", dependencies=_POST + _CHANGE, responses=_VERB
 )
-async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.archive(job_id, origin=origin))
+async def archive_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.archive(job_id, requester=requester))
 
 
 @router.post(
@@ -196,8 +196,8 @@ async def archive_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
     dependencies=_POST + _CHANGE,
     responses=_VERB,
 )
-async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.restore(job_id, origin=origin))
+async def restore_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.restore(job_id, requester=requester))
 
 
 @router.post(
@@ -206,8 +206,8 @@ async def restore_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Wr
     dependencies=_POST + _CHANGE,
     responses=_VERB,
 )
-async def replay_job(job_id: JobId, jobs: Service, origin: RequestOrigin, _: Writer, show: Show) -> Job:
-    return show(await jobs.replay(job_id, origin=origin))
+async def replay_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
+    return show(await jobs.replay(job_id, requester=requester))
 
 
 @router.post(
@@ -227,7 +227,7 @@ async def fork_job(
     job_id: JobId,
     body: ForkCreate,
     submissions: Submitting,
-    origin: RequestOrigin,
+    requester: CurrentRequester,
     _: Writer,
     show: Show,
     reserved: ReservedUlid,
@@ -236,8 +236,10 @@ async def fork_job(
 ) -> Fork | Response:
     if dry_run:
         request.state.nothing_done = True
-        return _planned(await submissions.plan_fork(job_id, body, origin=origin))
-    record, changes = await submissions.fork(job_id, body, origin=origin, new_job_id=reserved and f"job_{reserved}")
+        return _planned(await submissions.plan_fork(job_id, body, requester=requester))
+    record, changes = await submissions.fork(
+        job_id, body, requester=requester, new_job_id=reserved and f"job_{reserved}"
+    )
     return Fork(job=show.created(record), changes=changes)
 
 

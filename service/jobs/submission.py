@@ -30,7 +30,7 @@ from service.jobs.store import JobStore, mark_evaluated, require_kept
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate
 from service.mlflow import Mlflow
 from service.uploads.objects import UploadObjects
-from service.web.audit import AuditEntry, Origin, record_audit
+from service.web.audit import AuditEntry, Requester, record_audit
 from workers.contract import records as contract
 from workers.contract.curves import is_of_checkpoints
 from workers.contract.document import Problem
@@ -61,7 +61,7 @@ class Submissions:
         self,
         request: JobCreate,
         *,
-        origin: Origin,
+        requester: Requester,
         job_id: str | None = None,
         follows: str | None = None,
     ) -> JobRecord:
@@ -70,39 +70,39 @@ class Submissions:
         `follows`: the training whose checkpoint this one evaluates, and which has kept the uploads that it names. That
         the checkpoint has its evaluation is written down with it.
         """
-        if job_id and (made := await self.store.find(job_id, project=origin.project)):
+        if job_id and (made := await self.store.find(job_id, project=requester.project)):
             return made  # the request was repeated
-        request = await self._with_priority(request, project=origin.project)
-        resolved = await self._resolved(request, project=origin.project, follows=follows)
-        job, source = self._new_job(request, resolved.spec, origin, job_id=job_id), resolved.source
+        request = await self._with_priority(request, project=requester.project)
+        resolved = await self._resolved(request, project=requester.project, follows=follows)
+        job, source = self._new_job(request, resolved.spec, requester, job_id=job_id), resolved.source
         if follows is None:  # what follows a training was bounded with it
             _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         if request.control:
-            control = await self._control(job, request, resolved, origin)
+            control = await self._control(job, request, resolved, requester)
             return await self._create(
-                replace(job, control_job_id=control.id, comparison_due=True), origin, control=control
+                replace(job, control_job_id=control.id, comparison_due=True), requester, control=control
             )
         if source is None:
-            return await self._create(job, origin)
+            return await self._create(job, requester)
         await pin(self.objects, source, at=self.clock(), job_id=job.id)
         job = replace(job, parent_job_id=source.job_id, parent_images=source.images_seen)
-        return await self._create(job, origin, reads=source.job_id, evaluated=source if follows else None)
+        return await self._create(job, requester, reads=source.job_id, evaluated=source if follows else None)
 
-    async def plan(self, request: JobCreate, *, origin: Origin) -> Plan:
+    async def plan(self, request: JobCreate, *, requester: Requester) -> Plan:
         """What would become of a job; nothing is written down."""
-        request = await self._with_priority(request, project=origin.project)
-        spec = (await self._resolved(request, project=origin.project)).spec
-        return await self._planned(self._new_job(request, spec, origin, job_id=None), request, spec)
+        request = await self._with_priority(request, project=requester.project)
+        spec = (await self._resolved(request, project=requester.project)).spec
+        return await self._planned(self._new_job(request, spec, requester, job_id=None), request, spec)
 
-    async def plan_fork(self, job_id: str, request: ForkCreate, *, origin: Origin) -> Plan:
+    async def plan_fork(self, job_id: str, request: ForkCreate, *, requester: Requester) -> Plan:
         """What would become of a fork; nothing is written down."""
-        parent = await self.store.get(job_id, project=origin.project)
+        parent = await self.store.get(job_id, project=requester.project)
         verbs.require(parent, "fork")
-        request = await self._with_priority(request, project=origin.project)
+        request = await self._with_priority(request, project=requester.project)
         source = await self._fork_origin(parent, request.source, None)
         create, _ = await self._fork_request(parent, request, source)
-        job = self._forked_job(create, source, origin, job_id=None)
+        job = self._forked_job(create, source, requester, job_id=None)
         return await self._planned(job, create, create.spec)
 
     async def _planned(self, job: JobRecord, request: JobCreate, spec: AnySpec) -> Plan:
@@ -118,24 +118,24 @@ class Submissions:
         )
 
     async def fork(
-        self, job_id: str, request: ForkCreate, *, origin: Origin, new_job_id: str | None = None
+        self, job_id: str, request: ForkCreate, *, requester: Requester, new_job_id: str | None = None
     ) -> tuple[JobRecord, tuple[Change, ...]]:
         """A new job that goes on from a checkpoint of this one, and in what its document differs."""
-        parent = await self.store.get(job_id, project=origin.project)
+        parent = await self.store.get(job_id, project=requester.project)
         verbs.require(parent, "fork")
         before = forks.read_spec(parent)
-        if new_job_id and (made := await self.store.find(new_job_id, project=origin.project)):  # it was repeated
+        if new_job_id and (made := await self.store.find(new_job_id, project=requester.project)):  # it was repeated
             return made, forks.changes(before, forks.read_spec(made))
-        request = await self._with_priority(request, project=origin.project)
+        request = await self._with_priority(request, project=requester.project)
         source = await self._fork_origin(parent, request.source, new_job_id)
         create, resolved = await self._fork_request(parent, request, source)
-        job = self._forked_job(create, source, origin, job_id=new_job_id)
+        job = self._forked_job(create, source, requester, job_id=new_job_id)
         _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
         await pin(self.objects, source, at=self.clock())
         if await self.objects.save_origin(job.id, source) != source:  # the same request was quicker, and chose another
-            return await self.fork(job_id, request, origin=origin, new_job_id=job.id)
-        created = await self._create(job, origin, reads=parent.id)
+            return await self.fork(job_id, request, requester=requester, new_job_id=job.id)
+        created = await self._create(job, requester, reads=parent.id)
         log.info("job.forked", job_id=job.id, parent=parent.id, checkpoint=source.images_seen)
         return created, forks.changes(before, forks.read_spec(job))
 
@@ -153,10 +153,10 @@ class Submissions:
             raise forks.explained(error, request) from None
 
     def _forked_job(
-        self, create: JobCreate, source: contract.CheckpointRef, origin: Origin, *, job_id: str | None
+        self, create: JobCreate, source: contract.CheckpointRef, requester: Requester, *, job_id: str | None
     ) -> JobRecord:
         return replace(
-            self._new_job(create, create.spec, origin, job_id=job_id),
+            self._new_job(create, create.spec, requester, job_id=job_id),
             parent_job_id=source.job_id,
             parent_images=source.images_seen,
             evaluated_images=source.images_seen,
@@ -213,13 +213,13 @@ class Submissions:
             update={"priority": await allowed_priority(request, project=project, store=self.store)}
         )
 
-    def _new_job(self, request: JobCreate, resolved: AnySpec, origin: Origin, *, job_id: str | None) -> JobRecord:
+    def _new_job(self, request: JobCreate, resolved: AnySpec, requester: Requester, *, job_id: str | None) -> JobRecord:
         now, spec = self.clock(), resolved.model_dump_json()
         return JobRecord(
             id=job_id or new_id("job", at=now),
-            project=origin.project,
-            owner=origin.owner,
-            owner_name=origin.owner_name,
+            project=requester.project,
+            owner=requester.owner,
+            owner_name=requester.owner_name,
             name=request.name,
             labels=request.labels,
             priority=request.priority.rank,
@@ -238,16 +238,18 @@ class Submissions:
             queued_at=now,
         )
 
-    async def _control(self, job: JobRecord, request: JobCreate, resolved: ResolvedSpec, origin: Origin) -> JobRecord:
+    async def _control(
+        self, job: JobRecord, request: JobCreate, resolved: ResolvedSpec, requester: Requester
+    ) -> JobRecord:
         wanted = control_request(request, cast(TrainSpec, resolved.spec), of=job.id)
-        control = self._new_job(wanted, wanted.spec, origin, job_id=control_id(job.id))
+        control = self._new_job(wanted, wanted.spec, requester, job_id=control_id(job.id))
         await self._keep_uploads(resolved, job_id=control.id)
         return control
 
     async def _create(
         self,
         job: JobRecord,
-        origin: Origin,
+        requester: Requester,
         *,
         control: JobRecord | None = None,
         reads: str | None = None,
@@ -262,25 +264,25 @@ class Submissions:
         for one in new:
             await self.objects.save_spec(one.id, one.spec.encode())
         async with self.store.writing() as connection:
-            if created := await self._insert(connection, job, origin):
+            if created := await self._insert(connection, job, requester):
                 if control:
-                    await self._insert(connection, control, origin)
+                    await self._insert(connection, control, requester)
                 if evaluated:
                     await mark_evaluated(connection, evaluated.job_id, evaluated.images_seen)
                 if reads:
                     await require_kept(connection, reads)
         if created is None:
-            return await self._twin(job.id, origin)
+            return await self._twin(job.id, requester)
         for one in new:
             await self._copy(one)
         log.info("job.submitted", job_id=job.id, project=job.project, control=job.control_job_id)
         self.wake(created)
         return created
 
-    async def _insert(self, connection: AsyncConnection, job: JobRecord, origin: Origin) -> JobRecord | None:
-        created = await self.store.insert(connection, job, actor=origin.actor)
+    async def _insert(self, connection: AsyncConnection, job: JobRecord, requester: Requester) -> JobRecord | None:
+        created = await self.store.insert(connection, job, actor=requester.actor)
         if created:
-            await record_audit(connection, _entry(job, origin))
+            await record_audit(connection, _entry(job, requester))
         return created
 
     async def _copy(self, job: JobRecord) -> None:
@@ -288,9 +290,9 @@ class Submissions:
         with suppress(StorageUnavailable):
             await self.objects.save_first_record(job.id, record_of(replace(job, event_sequence=1), []))
 
-    async def _twin(self, job_id: str, origin: Origin) -> JobRecord:
+    async def _twin(self, job_id: str, requester: Requester) -> JobRecord:
         """What the same request made at the same time, with its own document: the one just saved may be another."""
-        made = await self.store.get(job_id, project=origin.project)
+        made = await self.store.get(job_id, project=requester.project)
         await self.objects.save_spec(made.id, made.spec.encode())
         return made
 
@@ -307,5 +309,5 @@ def _require_short(job: JobRecord) -> None:
         raise InvalidRequest("the document is too long", problems=[problem])
 
 
-def _entry(job: JobRecord, origin: Origin) -> AuditEntry:
-    return origin.entry("job.create", at=job.created_at, target=job.id, status=201, after=job.spec)
+def _entry(job: JobRecord, requester: Requester) -> AuditEntry:
+    return requester.entry("job.create", at=job.created_at, target=job.id, status=201, after=job.spec)

@@ -24,7 +24,7 @@ from service.keys.views import (
     ProjectCreate,
     ProjectPage,
 )
-from service.web.audit import RequestOrigin
+from service.web.audit import CurrentRequester
 from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.instants import InstantField
@@ -51,9 +51,9 @@ _POST = [Depends(documented_idempotency_key)]
     responses=sent(201, "Location") | documented(*EVERY_POST, ProjectExists),
 )
 async def create_project(
-    _: Admin, body: ProjectCreate, keys: Service, origin: RequestOrigin, response: Response
+    _: Admin, body: ProjectCreate, keys: Service, requester: CurrentRequester, response: Response
 ) -> Project:
-    project = await keys.create_project(body, origin=origin)
+    project = await keys.create_project(body, requester=requester)
     response.headers["Location"] = f"/v1/projects/{project.name}"
     return project
 
@@ -75,8 +75,10 @@ async def get_project(_: Admin, name: Name, keys: Service) -> Project:
 @router.patch(
     "/projects/{name}", summary="Change a project's limits", responses=documented(*WITH_BODY, ProjectNotFound)
 )
-async def change_project(_: Admin, name: Name, body: ProjectChange, keys: Service, origin: RequestOrigin) -> Project:
-    return await keys.change_project(name, body, origin=origin)
+async def change_project(
+    _: Admin, name: Name, body: ProjectChange, keys: Service, requester: CurrentRequester
+) -> Project:
+    return await keys.change_project(name, body, requester=requester)
 
 
 @router.post(
@@ -87,9 +89,9 @@ async def change_project(_: Admin, name: Name, body: ProjectChange, keys: Servic
     responses=sent(201, "Location") | documented(*EVERY_POST, IdempotencyAnswerNotKept),
 )
 async def create_api_key(
-    admin: Admin, body: ApiKeyCreate, keys: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+    admin: Admin, body: ApiKeyCreate, keys: Service, requester: CurrentRequester, ulid: ReservedUlid, response: Response
 ) -> NewApiKey:
-    key = await keys.create_key(body, project=admin.project, origin=origin, reserved_ulid=ulid)
+    key = await keys.create_key(body, project=admin.project, requester=requester, reserved_ulid=ulid)
     response.headers["Location"] = f"/v1/api-keys/{key.id}"
     response.headers["Cache-Control"] = "no-store"  # no Idempotency-Key keeps the secret either
     return key
@@ -122,8 +124,8 @@ async def get_api_key(_: Admin, key_id: KeyId, keys: Service) -> ApiKey:
     description="It stops working within five seconds.",
     responses=documented(ApiKeyNotFound),
 )
-async def revoke_api_key(_: Admin, key_id: KeyId, keys: Service, origin: RequestOrigin) -> None:
-    await keys.revoke_key(key_id, origin=origin)
+async def revoke_api_key(_: Admin, key_id: KeyId, keys: Service, requester: CurrentRequester) -> None:
+    await keys.revoke_key(key_id, requester=requester)
 
 
 @router.get("/audit", summary="Who changed what, newest first")

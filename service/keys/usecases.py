@@ -8,7 +8,7 @@ from service.identifiers import new_id
 from service.keys.store import KeyStore
 from service.keys.views import ApiKey, ApiKeyCreate, NewApiKey, Project, ProjectChange, ProjectCreate
 from service.web.api_keys import SHOWN_CHARACTERS, new_secret, sha256_of
-from service.web.audit import Origin, record_audit
+from service.web.audit import Requester, record_audit
 from workers.contract.document import Problem
 
 
@@ -19,7 +19,7 @@ class Keys:
     store: KeyStore
     clock: Clock
 
-    async def create_project(self, request: ProjectCreate, *, origin: Origin) -> Project:
+    async def create_project(self, request: ProjectCreate, *, requester: Requester) -> Project:
         """Make room for another group of jobs."""
         now = self.clock()
         project = Project(**request.model_dump(), created_at=now)
@@ -27,7 +27,7 @@ class Keys:
             if not await self.store.add_project(connection, project):
                 raise ProjectExists(f"there is a project {project.name} already")
             after = project.model_dump_json()
-            entry = origin.entry("project.create", at=now, target=project.name, status=201, after=after)
+            entry = requester.entry("project.create", at=now, target=project.name, status=201, after=after)
             await record_audit(connection, entry)
         return project
 
@@ -38,7 +38,7 @@ class Keys:
             raise ProjectNotFound(f"there is no project {name!r}")
         return found
 
-    async def change_project(self, name: str, change: ProjectChange, *, origin: Origin) -> Project:
+    async def change_project(self, name: str, change: ProjectChange, *, requester: Requester) -> Project:
         """Set what is given. Jobs that have a higher priority keep it."""
         async with self.store.database.writing() as connection:
             found = await self.store.project(connection, name, for_change=True)
@@ -48,12 +48,12 @@ class Keys:
             if changed != found:
                 await self.store.set_quotas(connection, changed)
                 before, after = found.model_dump_json(), changed.model_dump_json()
-                entry = origin.entry("project.change", at=self.clock(), target=name, before=before, after=after)
+                entry = requester.entry("project.change", at=self.clock(), target=name, before=before, after=after)
                 await record_audit(connection, entry)
         return changed
 
     async def create_key(
-        self, request: ApiKeyCreate, *, project: str, origin: Origin, reserved_ulid: str | None
+        self, request: ApiKeyCreate, *, project: str, requester: Requester, reserved_ulid: str | None
     ) -> NewApiKey:
         """A new key and its secret. Repeated after a crash it makes no second one; the first one's secret is lost."""
         now = self.clock()
@@ -73,10 +73,10 @@ class Keys:
             last_used_at=None,
             key=secret,
         )
-        await self._add_key(key, origin=origin)
+        await self._add_key(key, requester=requester)
         return key
 
-    async def _add_key(self, new: NewApiKey, *, origin: Origin) -> None:
+    async def _add_key(self, new: NewApiKey, *, requester: Requester) -> None:
         key = ApiKey.model_validate(new.model_dump(exclude={"key"}))
         async with self.store.database.writing() as connection:
             if await self.store.project(connection, key.project) is None:
@@ -89,7 +89,7 @@ class Keys:
                     location=f"/v1/api-keys/{key.id}",
                 )
             after = key.model_dump_json()
-            entry = origin.entry("api_key.create", at=key.created_at, target=key.id, status=201, after=after)
+            entry = requester.entry("api_key.create", at=key.created_at, target=key.id, status=201, after=after)
             await record_audit(connection, entry)
 
     async def find_key(self, key_id: str) -> ApiKey:
@@ -99,7 +99,7 @@ class Keys:
             raise ApiKeyNotFound(f"there is no API key {key_id!r}")
         return found
 
-    async def revoke_key(self, key_id: str, *, origin: Origin) -> None:
+    async def revoke_key(self, key_id: str, *, requester: Requester) -> None:
         """Within seconds nothing is opened by it any more. Revoking it again changes nothing."""
         now = self.clock()
         async with self.store.database.writing() as connection:
@@ -109,5 +109,5 @@ class Keys:
             if found.revoked_at is None:
                 await self.store.revoke(connection, key_id, at=now)
                 before = found.model_dump_json()
-                entry = origin.entry("api_key.revoke", at=now, target=key_id, status=204, before=before)
+                entry = requester.entry("api_key.revoke", at=now, target=key_id, status=204, before=before)
                 await record_audit(connection, entry)

@@ -9,7 +9,7 @@ from service.errors import StorageUnavailable, UploadInUse, UploadNotFound, Uplo
 from service.settings import Settings
 from service.uploads.usecases import LINK_SECONDS, Uploads
 from service.uploads.views import Sources, Upload, UploadCreate, UploadPage, UploadPart, UploadPartList
-from service.web.audit import RequestOrigin
+from service.web.audit import CurrentRequester
 from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -47,11 +47,11 @@ async def show_sources(_: Reader, uploads: Service, settings: Annotated[Settings
     | documented(*EVERY_POST, UploadQuotaExceeded, UploadsImpossible, StorageUnavailable),
 )
 async def create_upload(
-    _: Writer, body: UploadCreate, uploads: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+    _: Writer, body: UploadCreate, uploads: Service, requester: CurrentRequester, ulid: ReservedUlid, response: Response
 ) -> Upload:
-    upload_id = await uploads.create(body, origin=origin, reserved_ulid=ulid)
+    upload_id = await uploads.create(body, requester=requester, reserved_ulid=ulid)
     response.headers["Location"] = f"/v1/uploads/{upload_id}"
-    return await _shown(upload_id, await uploads.find(upload_id, project=origin.project), uploads)
+    return await _shown(upload_id, await uploads.find(upload_id, project=requester.project), uploads)
 
 
 @router.get(
@@ -97,8 +97,8 @@ async def list_parts(upload_id: UploadId, uploads: Service, writer: Writer, resp
     summary="Remove an upload before it expires",
     responses=documented(*_FOUND, UploadInUse),
 )
-async def delete_upload(upload_id: UploadId, uploads: Service, origin: RequestOrigin, _: Writer) -> None:
-    await uploads.remove(upload_id, origin=origin)
+async def delete_upload(upload_id: UploadId, uploads: Service, requester: CurrentRequester, _: Writer) -> None:
+    await uploads.remove(upload_id, requester=requester)
 
 
 async def _shown(upload_id: str, record: UploadRecord, uploads: Uploads) -> Upload:

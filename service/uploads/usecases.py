@@ -13,7 +13,7 @@ from service.identifiers import first_id, new_id
 from service.settings import UploadLimits
 from service.uploads.objects import UploadObjects
 from service.uploads.views import UploadCreate
-from service.web.audit import Origin, record_audit
+from service.web.audit import Requester, record_audit
 from workers.contract.document import Problem
 from workers.contract.locations import upload_location, uploaded_id
 from workers.contract.uploads import UploadRecord
@@ -35,7 +35,7 @@ class Uploads:
     limits: UploadLimits
     readers: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
 
-    async def create(self, request: UploadCreate, *, origin: Origin, reserved_ulid: str | None) -> str:
+    async def create(self, request: UploadCreate, *, requester: Requester, reserved_ulid: str | None) -> str:
         """Make room for a file, and return the id; nothing of it is there yet. Repeated, it is the same one.
 
         Raises:
@@ -52,19 +52,21 @@ class Uploads:
             )
         now = self.clock()
         upload_id = f"upl_{reserved_ulid}" if reserved_ulid else new_id("upl", at=now)
-        await self._require_room(request.num_bytes, upload_id=upload_id, project=origin.project)
+        await self._require_room(request.num_bytes, upload_id=upload_id, project=requester.project)
         record = UploadRecord(
             **request.model_dump(),
-            project=origin.project,
+            project=requester.project,
             part_bytes=PART_BYTES,
             created_at=now,
             expires_at=now + timedelta(hours=self.limits.keep_hours),
         )
         async with self.database.writing() as connection:  # an upload that nobody answers for must not be
-            entry = origin.entry("upload.create", at=now, target=upload_id, status=201, after=record.model_dump_json())
+            entry = requester.entry(
+                "upload.create", at=now, target=upload_id, status=201, after=record.model_dump_json()
+            )
             await record_audit(connection, entry)
         if await self.objects.create(upload_id, record):
-            log.info("upload.created", upload_id=upload_id, project=origin.project, num_bytes=request.num_bytes)
+            log.info("upload.created", upload_id=upload_id, project=requester.project, num_bytes=request.num_bytes)
         return upload_id
 
     async def _require_room(self, num_bytes: int, *, upload_id: str, project: str) -> None:
@@ -104,18 +106,18 @@ class Uploads:
             raise UploadNotFound(f"there is no upload {upload_id}")
         return record
 
-    async def remove(self, upload_id: str, *, origin: Origin) -> None:
+    async def remove(self, upload_id: str, *, requester: Requester) -> None:
         """Before its time, or after it if jobs have kept it.
 
         Raises:
             UploadInUse: jobs may still read it.
         """
-        record = await self._find(upload_id, project=origin.project)
+        record = await self._find(upload_id, project=requester.project)
         if waiting := await self._read_by(upload_id):
             raise UploadInUse(f"{' and '.join(waiting[:3])} may still read it: wait, or cancel")
         async with self.database.writing() as connection:
             before = record.model_dump_json()
-            entry = origin.entry("upload.delete", at=self.clock(), target=upload_id, status=204, before=before)
+            entry = requester.entry("upload.delete", at=self.clock(), target=upload_id, status=204, before=before)
             await record_audit(connection, entry)
         await self.objects.remove(upload_id)
 

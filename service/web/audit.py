@@ -1,8 +1,8 @@
 """Who changed what: one row for every change, written in the transaction that makes it.
 
-A use case takes the `Origin` of the request and calls `record_audit` on the connection it writes with. So a change and
-its row are committed together or not at all, wherever the process dies, and what changes nothing (a refusal, a repeated
-cancel, a replayed answer) leaves no row. The one refusal that is kept is 403, someone reaching for what is not theirs:
+A use case takes the `Requester` and calls `record_audit` on the connection it writes with. So a change and its row are
+committed together or not at all, wherever the process dies, and what changes nothing (a refusal, a repeated cancel, a
+replayed answer) leaves no row. The one refusal that is kept is 403, someone reaching for what is not theirs:
 there is no change to go with, and `RefusalAuditMiddleware` writes it before it is answered. 401 is not kept, or
 strangers could fill the database; the log and the metrics count it.
 """
@@ -58,8 +58,8 @@ _NEW_ENTRY = insert(audit)  # made once: making it takes half as long as running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a change comes from; what a use case has to know of the request that asks for it.
+class Requester:
+    """Who asks for a change, and by which request: what a use case has to know of it.
 
     Jobs that are made are the owner's: the actor's, or where the service acts by itself, whose job it does that for.
     """
@@ -101,10 +101,10 @@ class Origin:
         )
 
 
-def _origin(scope: Scope) -> Origin:
+def _requester(scope: Scope) -> Requester:
     state = scope["state"]
     principal, versions = cast(Principal, state["principal"]), Headers(scope=scope).getlist("if-match")
-    return Origin(
+    return Requester(
         actor=principal.id,
         owner=principal.id,
         owner_name=principal.name,
@@ -117,11 +117,11 @@ def _origin(scope: Scope) -> Origin:
     )
 
 
-async def _origin_of(request: Request) -> Origin:
-    return _origin(request.scope)
+async def _requester_of(request: Request) -> Requester:
+    return _requester(request.scope)
 
 
-RequestOrigin = Annotated[Origin, Depends(_origin_of)]
+CurrentRequester = Annotated[Requester, Depends(_requester_of)]
 
 
 async def record_audit(connection: AsyncConnection, entry: AuditEntry) -> None:
@@ -162,7 +162,7 @@ class RefusalAuditMiddleware:
             raise
 
     async def _note(self, scope: Scope) -> None:
-        entry = _origin(scope).entry(REFUSED, at=self._clock(), target=None, status=Forbidden.status)
+        entry = _requester(scope).entry(REFUSED, at=self._clock(), target=None, status=Forbidden.status)
         is_kept = await self._kept.take(entry.actor)
         try:
             if is_kept:

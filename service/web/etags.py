@@ -21,7 +21,7 @@ async def documented_if_match(
         str | None, Header(alias="If-Match", description="ETag of the state this change is meant for; absent = any")
     ] = None,
 ) -> None:
-    """For the description of routes: use cases find the header in the `Origin` of the request."""
+    """For the description of routes: use cases find the header in the `Requester` of the request."""
 
 
 _TAG = re.compile(r'"[\x21\x23-\x7e]*"')

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Response
 
 from service.errors import DeliveryNotFound, IdempotencyAnswerNotKept, TooManyWebhooks, WebhookNotFound
-from service.web.audit import RequestOrigin
+from service.web.audit import CurrentRequester
 from service.web.description import sent
 from service.web.idempotency import ReservedUlid, documented_idempotency_key
 from service.web.pagination import CursorParameter, LimitParameter, page_of, read_cursor
@@ -59,9 +59,14 @@ _DELIVERY = (WebhookNotFound, DeliveryNotFound)
     responses=sent(201, "Location") | documented(*EVERY_POST, TooManyWebhooks, IdempotencyAnswerNotKept),
 )
 async def create_webhook(
-    _: Member, body: WebhookCreate, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+    _: Member,
+    body: WebhookCreate,
+    webhooks: Service,
+    requester: CurrentRequester,
+    ulid: ReservedUlid,
+    response: Response,
 ) -> NewWebhook:
-    webhook = await webhooks.create(body, origin=origin, reserved_ulid=ulid)
+    webhook = await webhooks.create(body, requester=requester, reserved_ulid=ulid)
     response.headers["Location"] = f"/v1/webhooks/{webhook.id}"
     response.headers["Cache-Control"] = "no-store"  # no Idempotency-Key keeps the secret either
     return _new_webhook_view(webhook)
@@ -84,14 +89,14 @@ async def get_webhook(member: Member, webhook_id: WebhookId, webhooks: Service) 
 
 @router.patch("/webhooks/{webhook_id}", summary="Change a webhook", responses=documented(*WITH_BODY, WebhookNotFound))
 async def change_webhook(
-    _: Member, webhook_id: WebhookId, body: WebhookUpdate, webhooks: Service, origin: RequestOrigin
+    _: Member, webhook_id: WebhookId, body: WebhookUpdate, webhooks: Service, requester: CurrentRequester
 ) -> Webhook:
-    return _webhook_view(await webhooks.change(webhook_id, body, origin=origin))
+    return _webhook_view(await webhooks.change(webhook_id, body, requester=requester))
 
 
 @router.delete("/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", responses=_FOUND)
-async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, origin: RequestOrigin) -> None:
-    await webhooks.remove(webhook_id, origin=origin)
+async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, requester: CurrentRequester) -> None:
+    await webhooks.remove(webhook_id, requester=requester)
 
 
 @router.post(
@@ -102,9 +107,9 @@ async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, or
     responses=documented(*EVERY_POST, WebhookNotFound),
 )
 async def ping_webhook(
-    _: Member, webhook_id: WebhookId, webhooks: Service, origin: RequestOrigin, ulid: ReservedUlid
+    _: Member, webhook_id: WebhookId, webhooks: Service, requester: CurrentRequester, ulid: ReservedUlid
 ) -> Delivery:
-    return _delivery_view(await webhooks.ping(webhook_id, origin=origin, reserved_ulid=ulid))
+    return _delivery_view(await webhooks.ping(webhook_id, requester=requester, reserved_ulid=ulid))
 
 
 @router.get("/webhooks/{webhook_id}/deliveries", summary="What was sent, newest first, for 30 days", responses=_FOUND)
@@ -138,9 +143,9 @@ async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: Deliv
     responses=documented(*EVERY_POST, *_DELIVERY),
 )
 async def replay_delivery(
-    _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, origin: RequestOrigin
+    _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, requester: CurrentRequester
 ) -> Delivery:
-    return _delivery_view(await webhooks.replay(webhook_id, delivery_id, origin=origin))
+    return _delivery_view(await webhooks.replay(webhook_id, delivery_id, requester=requester))
 
 
 messages = APIRouter(tags=["webhooks"])  # what receivers are asked: only for the description

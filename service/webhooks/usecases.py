@@ -7,7 +7,7 @@ from service.clock import Clock
 from service.errors import DeliveryNotFound, IdempotencyAnswerNotKept, InvalidRequest, TooManyWebhooks, WebhookNotFound
 from service.identifiers import new_id
 from service.web.addresses import AddressGuard, AddressRefused
-from service.web.audit import Origin, record_audit
+from service.web.audit import Requester, record_audit
 from service.webhooks.records import DeliveryRecord, WebhookRecord
 from service.webhooks.signatures import new_secret
 from service.webhooks.store import WebhookStore
@@ -26,13 +26,13 @@ class Webhooks:
     clock: Clock
     wake: Callable[[], None] = lambda: None
 
-    async def create(self, request: WebhookCreate, *, origin: Origin, reserved_ulid: str | None) -> WebhookRecord:
+    async def create(self, request: WebhookCreate, *, requester: Requester, reserved_ulid: str | None) -> WebhookRecord:
         """A new webhook and its secret. Repeated after a crash it makes no second one; the secret is lost then."""
-        await self._check(request.url, project=origin.project)
+        await self._check(request.url, project=requester.project)
         now = self.clock()
         webhook = WebhookRecord(
             id=f"whk_{reserved_ulid}" if reserved_ulid else new_id("whk", at=now),
-            project=origin.project,
+            project=requester.project,
             url=request.url,
             event_types=request.event_types,
             secret=new_secret(),
@@ -45,9 +45,9 @@ class Webhooks:
                     "the webhook was created, and its secret is lost: delete it and create another",
                     location=f"/v1/webhooks/{webhook.id}",
                 )
-            if await self.store.count(connection, project=origin.project) > MAX_WEBHOOKS:
+            if await self.store.count(connection, project=requester.project) > MAX_WEBHOOKS:
                 raise TooManyWebhooks(f"a project may have {MAX_WEBHOOKS}: delete one first")
-            entry = origin.entry("webhook.create", at=now, target=webhook.id, status=201, after=_audited(webhook))
+            entry = requester.entry("webhook.create", at=now, target=webhook.id, status=201, after=_audited(webhook))
             await record_audit(connection, entry)
         return webhook
 
@@ -56,41 +56,43 @@ class Webhooks:
             found = await self.store.find(connection, webhook_id, project=project)
         return _there(found, webhook_id)
 
-    async def change(self, webhook_id: str, request: WebhookUpdate, *, origin: Origin) -> WebhookRecord:
+    async def change(self, webhook_id: str, request: WebhookUpdate, *, requester: Requester) -> WebhookRecord:
         """Change the fields that are given."""
         given = request.model_dump(include=request.model_fields_set)
         if "url" in given:
-            await self._check(request.url, project=origin.project)
+            await self._check(request.url, project=requester.project)
         async with self.store.database.writing() as connection:
-            found = _there(await self.store.find(connection, webhook_id, project=origin.project), webhook_id)
+            found = _there(await self.store.find(connection, webhook_id, project=requester.project), webhook_id)
             changed = replace(found, **given)
             if changed != found:
                 await self.store.change(connection, changed)
                 before, after = _audited(found), _audited(changed)
-                entry = origin.entry("webhook.change", at=self.clock(), target=webhook_id, before=before, after=after)
+                entry = requester.entry(
+                    "webhook.change", at=self.clock(), target=webhook_id, before=before, after=after
+                )
                 await record_audit(connection, entry)
         return changed
 
-    async def remove(self, webhook_id: str, *, origin: Origin) -> None:
+    async def remove(self, webhook_id: str, *, requester: Requester) -> None:
         """With its deliveries; what is on its way may still arrive."""
         async with self.store.database.writing() as connection:
-            found = _there(await self.store.find(connection, webhook_id, project=origin.project), webhook_id)
+            found = _there(await self.store.find(connection, webhook_id, project=requester.project), webhook_id)
             await self.store.remove(connection, webhook_id)
-            entry = origin.entry(
+            entry = requester.entry(
                 "webhook.delete", at=self.clock(), target=webhook_id, status=204, before=_audited(found)
             )
             await record_audit(connection, entry)
 
-    async def ping(self, webhook_id: str, *, origin: Origin, reserved_ulid: str | None) -> DeliveryRecord:
+    async def ping(self, webhook_id: str, *, requester: Requester, reserved_ulid: str | None) -> DeliveryRecord:
         """Have a message sent that is about no job."""
         now = self.clock()
         new = f"dlv_{reserved_ulid}" if reserved_ulid else new_id("dlv", at=now)
         async with self.store.database.writing() as connection:
-            _there(await self.store.find(connection, webhook_id, project=origin.project), webhook_id)
+            _there(await self.store.find(connection, webhook_id, project=requester.project), webhook_id)
             ping = DeliveryRecord(id=new, webhook_id=webhook_id, created_at=now, due_at=now)
             await self.store.add_delivery(connection, ping)
             found = await self.store.delivery(connection, new, webhook_id=webhook_id)
-            await record_audit(connection, origin.entry("webhook.ping", at=now, target=webhook_id, status=202))
+            await record_audit(connection, requester.entry("webhook.ping", at=now, target=webhook_id, status=202))
         self.wake()
         return found or ping
 
@@ -100,15 +102,15 @@ class Webhooks:
             found = await self.store.delivery(connection, delivery_id, webhook_id=webhook_id)
         return _delivery_there(found, webhook_id, delivery_id)
 
-    async def replay(self, webhook_id: str, delivery_id: str, *, origin: Origin) -> DeliveryRecord:
+    async def replay(self, webhook_id: str, delivery_id: str, *, requester: Requester) -> DeliveryRecord:
         """Have a message sent again, under its id, as if it had never been."""
         now = self.clock()
         async with self.store.database.writing() as connection:
-            _there(await self.store.find(connection, webhook_id, project=origin.project), webhook_id)
+            _there(await self.store.find(connection, webhook_id, project=requester.project), webhook_id)
             found = await self.store.delivery(connection, delivery_id, webhook_id=webhook_id)
             delivery = _delivery_there(found, webhook_id, delivery_id)
             fresh = await self.store.again(connection, delivery, at=now)
-            await record_audit(connection, origin.entry("webhook.replay", at=now, target=delivery_id, status=202))
+            await record_audit(connection, requester.entry("webhook.replay", at=now, target=delivery_id, status=202))
         self.wake()
         return fresh
 

@@ -16,7 +16,7 @@ from service.keys.routes import router as keys_router
 from service.keys.store import KeyStore
 from service.keys.usecases import Keys
 from service.settings import Requests
-from service.web.audit import RequestOrigin, record_audit
+from service.web.audit import CurrentRequester, record_audit
 from service.web.auth import Authenticator
 from service.web.description import DescribedApp
 from service.web.idempotency import ReservedUlid
@@ -125,14 +125,14 @@ async def gate(
 def _add_things(opened: Gate) -> None:
     @opened.app.post("/v1/things", status_code=201)
     async def make(
-        body: Thing, writer: Writer, origin: RequestOrigin, ulid: ReservedUlid, response: Response
+        body: Thing, writer: Writer, requester: CurrentRequester, ulid: ReservedUlid, response: Response
     ) -> dict[str, Any]:
         thing = f"thing_{ulid}" if ulid else new_id("thing", at=opened.clock())
         is_new = thing not in opened.made
         opened.made.append(thing)
         if is_new:
             async with opened.database.writing() as connection:
-                entry = origin.entry("thing.make", at=opened.clock(), target=thing, status=201, after=body.name)
+                entry = requester.entry("thing.make", at=opened.clock(), target=thing, status=201, after=body.name)
                 await record_audit(connection, entry)
         if body.breaks:
             raise RuntimeError("broken after the commit")

@@ -19,7 +19,7 @@ from service.jobs.records import JobRecord
 from service.jobs.views import CancelRequest, JobCreate
 from service.parts import Parts, open_parts
 from service.settings import Settings
-from service.web.audit import Origin
+from service.web.audit import Requester
 from tests.support.clock import ManualClock
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
@@ -83,7 +83,7 @@ class Script:
         self._ends[submission_id].set_exception(error)
 
 
-ORIGIN = Origin(
+REQUESTER = Requester(
     actor="tester",
     owner="tester",
     owner_name="Tess",
@@ -126,7 +126,7 @@ class Plane:
     async def submit(self, name: str | None = None, **fields: Any) -> str:
         self.clock.advance(0.01)  # ids sort by the millisecond
         request = JobCreate.model_validate({"name": name, "spec": PRESETS["smoke"], **fields})
-        return (await self.submissions.submit(request, origin=ORIGIN)).id
+        return (await self.submissions.submit(request, requester=REQUESTER)).id
 
     async def settle(self) -> None:
         """Look until nothing moves, and once more: what a driver does in between is seen."""
@@ -153,7 +153,7 @@ class Plane:
         return [event.state if event.type == "state_changed" else event.type for event in found]
 
     async def cancel(self, job_id: str, **how: Any) -> JobRecord:
-        return await self.service.cancel(job_id, CancelRequest(**how), origin=ORIGIN)
+        return await self.service.cancel(job_id, CancelRequest(**how), requester=REQUESTER)
 
     def worker(self, job_id: str, attempt: int = 1) -> Worker:
         return Worker(self.store, job_id, attempt)

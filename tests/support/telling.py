@@ -21,7 +21,7 @@ from service.jobs.views import CancelRequest, JobCreate
 from service.parts import Parts
 from tests.support.clock import ManualClock
 from tests.support.drivers import job_id
-from tests.support.plane import ORIGIN
+from tests.support.plane import REQUESTER
 from tests.support.stories import Step, Story
 from workers.contract.presets import PRESETS
 
@@ -136,17 +136,17 @@ class Teller:
         match step.verb:
             case "submit":
                 request = JobCreate.model_validate({"spec": PRESETS["smoke"], **step.options})
-                await self.parts.submissions.submit(request, origin=ORIGIN, job_id=of)
+                await self.parts.submissions.submit(request, requester=REQUESTER, job_id=of)
             case "cancel":
-                await service.cancel(of, CancelRequest(**step.options), origin=ORIGIN)
+                await service.cancel(of, CancelRequest(**step.options), requester=REQUESTER)
             case "delete":
-                await service.delete(of, origin=ORIGIN, **step.options)
+                await service.delete(of, requester=REQUESTER, **step.options)
             case "pause":
-                await service.pause(of, origin=ORIGIN)
+                await service.pause(of, requester=REQUESTER)
             case "resume":
-                await service.resume(of, origin=ORIGIN)
+                await service.resume(of, requester=REQUESTER)
             case "retry":
-                await service.retry(of, origin=ORIGIN)
+                await service.retry(of, requester=REQUESTER)
             case _:
                 raise LookupError(step.verb)
 

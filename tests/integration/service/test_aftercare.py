@@ -15,7 +15,7 @@ from service.jobs.rebuild import read_record
 from service.jobs.store import JobStore
 from service.jobs.views import JobUpdate
 from tests.support.jobs import progress
-from tests.support.plane import ORIGIN, Plane, Script, eventually, until_run
+from tests.support.plane import REQUESTER, Plane, Script, eventually, until_run
 from workers.contract.keys import JobKeys
 
 
@@ -99,7 +99,7 @@ async def test_however_many_copies_are_due_others_find_the_store_free(
 ) -> None:
     """It has 32 threads, and here it takes whatever is put and does not answer."""
     for _ in range(40):
-        await plane.service.update(await plane.submit(), JobUpdate(name="new"), origin=ORIGIN)
+        await plane.service.update(await plane.submit(), JobUpdate(name="new"), requester=REQUESTER)
     assert len(await plane.jobs.with_record_due()) == 40
     answer, hanging, put = threading.Event(), list[str](), plane.store.put
 
@@ -142,7 +142,7 @@ async def test_labels_that_were_changed_while_it_ran_are_those_of_the_mlflow_run
     said = progress(mlflow_run_id="run1", versions={"torch": "9.1"})
     await plane.jobs.apply(job, replace(job, progress=said), at=plane.clock())
     labels = JobUpdate(labels={"rate": "1e-3"})
-    await plane.service.update(job_id, labels, origin=ORIGIN)
+    await plane.service.update(job_id, labels, requester=REQUESTER)
 
     await looked_after(plane)
 
@@ -203,7 +203,7 @@ async def test_a_replica_that_does_not_do_the_work_reads_none_of_it(
     plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch, lease: str, due: str
 ) -> None:
     job_id = await ended(plane, script)
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("logs",))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("logs",))
     assert await replace(plane.parts.replica, token="other").hold(lease)
     question = AsyncMock(side_effect=getattr(plane.jobs, due))
     monkeypatch.setattr(JobStore, due, question)
@@ -244,7 +244,7 @@ async def test_mlflow_is_told_again_when_somebody_asks(plane: Plane, script: Scr
     await looked_after(plane)
 
     plane.mlflow.down = False
-    asked = await plane.service.replay(job_id, origin=ORIGIN)
+    asked = await plane.service.replay(job_id, requester=REQUESTER)
     await looked_after(plane)
 
     assert (asked.state, asked.mlflow_due_until) == ("succeeded", plane.clock() + timedelta(days=2))
@@ -258,7 +258,7 @@ async def test_a_run_that_mlflow_has_lost_is_no_longer_shown(plane: Plane, scrip
     await looked_after(plane)
 
     plane.mlflow.runs.clear()
-    await plane.service.replay(job_id, origin=ORIGIN)
+    await plane.service.replay(job_id, requester=REQUESTER)
     await looked_after(plane)
 
     job = await plane.job(job_id)
@@ -268,7 +268,7 @@ async def test_a_run_that_mlflow_has_lost_is_no_longer_shown(plane: Plane, scrip
 
 async def test_a_job_that_is_tried_again_is_not_closed_in_mlflow_meanwhile(plane: Plane, script: Script) -> None:
     job_id = await ended(plane, script, "failed", "data_error")
-    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.service.retry(job_id, requester=REQUESTER)
     await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "RUNNING"}

@@ -13,7 +13,7 @@ from service.errors import InvalidRequest, JobGone, PreconditionFailed, StateCon
 from service.jobs.lookup import Filters
 from service.jobs.views import OF_JOB, JobUpdate
 from service.web.etags import etag
-from tests.support.plane import ORIGIN, Plane, eventually, served_in
+from tests.support.plane import REQUESTER, Plane, eventually, served_in
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.presets import PRESETS
 
@@ -44,11 +44,11 @@ async def test_an_archived_job_is_shown_only_among_the_archived(plane: Plane) ->
     job_id = await ended(plane)
     usual, archived = Filters(project="default"), Filters(project="default", archived=True)
 
-    await plane.service.archive(job_id, origin=ORIGIN)
+    await plane.service.archive(job_id, requester=REQUESTER)
     assert await plane.jobs.page(usual, limit=10) == []
     assert [job.id for job in await plane.jobs.page(archived, limit=10)] == [job_id]
 
-    await plane.service.restore(job_id, origin=ORIGIN)
+    await plane.service.restore(job_id, requester=REQUESTER)
     assert [job.id for job in await plane.jobs.page(usual, limit=10)] == [job_id]
     assert (await plane.events(job_id))[-2:] == ["archived", "restored"]
 
@@ -61,7 +61,7 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
     plane.store.put(keys.brought("https://example.org/weights"), b"that it began from")
     plane.store.put(keys.attempt(1).log_chunk("driver", 0), b"log")
 
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints", "logs"))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints", "logs"))
     await plane.parts.purges.tick()
 
     with pytest.raises(JobGone) as caught:
@@ -82,7 +82,7 @@ async def test_whatever_a_deleted_job_has_measured_and_handed_over_goes_when_tha
     plane.store.put(rows, b"{}")
     plane.store.put(model, b"weights")
 
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("exports", "metrics"))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("exports", "metrics"))
     await plane.parts.purges.tick()
 
     assert {rows, model}.isdisjoint(plane.store.list(keys.root))
@@ -93,7 +93,7 @@ async def test_a_job_that_has_not_ended_is_not_deleted(plane: Plane) -> None:
     job_id = await plane.started()
 
     with pytest.raises(StateConflict) as caught:
-        await plane.service.delete(job_id, origin=ORIGIN, purge=())
+        await plane.service.delete(job_id, requester=REQUESTER, purge=())
 
     assert caught.value.extra == {"current_state": "running", "allowed": ["cancel", "fork", "pause"]}
 
@@ -104,7 +104,7 @@ async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
     keys = JobKeys(job_id)
     weights = f"{keys.checkpoint(160, 1)}weights.safetensors"
     plane.store.put(weights, b"weights")
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
     plane.store.delete(f"{keys.checkpoint(160, 1)}{MANIFEST}")
     assert plane.store.list(keys.checkpoints) == [weights]
 
@@ -131,14 +131,14 @@ async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas
         return bool(deleted)
 
     monkeypatch.setattr(plane.store, "delete", slowly)
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
     purging = asyncio.create_task(plane.parts.purges.tick())
     await eventually(has_begun, what="the purge has begun")
     num_begun = len(deleted)
 
     other = replace(plane.parts.replica, token="another replica")
     await replace(plane.parts.purges, replica=other).tick()
-    await plane.service.update(other_id, JobUpdate(name="renamed"), origin=ORIGIN)
+    await plane.service.update(other_id, JobUpdate(name="renamed"), requester=REQUESTER)
     await plane.aftercare.tick()
 
     assert len(deleted) == num_begun
@@ -153,7 +153,7 @@ async def test_fields_that_are_given_are_changed_and_no_others(plane: Plane) -> 
     before = await plane.job(job_id)
 
     changed = await plane.service.update(
-        job_id, JobUpdate.model_validate({"name": "new name", "priority": "high"}), origin=ORIGIN
+        job_id, JobUpdate.model_validate({"name": "new name", "priority": "high"}), requester=REQUESTER
     )
 
     assert changed == replace(before, name="new name", priority=2, event_sequence=2, record_due=True)
@@ -168,7 +168,7 @@ async def test_the_labels_that_the_service_gave_a_job_stay_and_can_be_sent_as_th
 
     async def with_labels(**labels: str) -> Mapping[str, str]:
         update = JobUpdate.model_validate({"labels": labels})
-        return (await plane.service.update(job_id, update, origin=ORIGIN)).labels
+        return (await plane.service.update(job_id, update, requester=REQUESTER)).labels
 
     assert await with_labels() == given
     assert await with_labels(team="vision") == given | {"team": "vision"}
@@ -184,36 +184,36 @@ async def test_of_two_who_change_what_they_read_the_second_is_told(plane: Plane)
     job_id = await plane.submit()
     tag = etag((await plane.job(job_id)).event_sequence)
 
-    await plane.service.update(job_id, JobUpdate(name="first"), origin=replace(ORIGIN, if_match=tag))
+    await plane.service.update(job_id, JobUpdate(name="first"), requester=replace(REQUESTER, if_match=tag))
     with pytest.raises(PreconditionFailed):
-        await plane.service.update(job_id, JobUpdate(name="second"), origin=replace(ORIGIN, if_match=tag))
+        await plane.service.update(job_id, JobUpdate(name="second"), requester=replace(REQUESTER, if_match=tag))
 
     assert (await plane.job(job_id)).name == "first"
 
 
 async def test_a_verb_and_a_removal_that_are_meant_for_another_state_are_refused(plane: Plane) -> None:
     job_id = await plane.submit()
-    seen = replace(ORIGIN, if_match=etag((await plane.job(job_id)).event_sequence))
-    await plane.service.update(job_id, JobUpdate(name="by another"), origin=ORIGIN)
+    seen = replace(REQUESTER, if_match=etag((await plane.job(job_id)).event_sequence))
+    await plane.service.update(job_id, JobUpdate(name="by another"), requester=REQUESTER)
 
     for change in (plane.service.pause, plane.service.resume, partial(plane.service.delete, purge=())):
         with pytest.raises(PreconditionFailed):
-            await change(job_id, origin=seen)
+            await change(job_id, requester=seen)
 
     assert (await plane.job(job_id)).state == "queued"
-    now = replace(ORIGIN, if_match=etag((await plane.job(job_id)).event_sequence))
-    assert (await plane.service.pause(job_id, origin=now)).state == "paused"
+    now = replace(REQUESTER, if_match=etag((await plane.job(job_id)).event_sequence))
+    assert (await plane.service.pause(job_id, requester=now)).state == "paused"
 
 
 async def test_a_change_that_changes_nothing_is_no_event(plane: Plane) -> None:
     job_id = await ended(plane)
     name = JobUpdate(name="name")
-    await plane.service.archive(job_id, origin=ORIGIN)
-    await plane.service.update(job_id, name, origin=ORIGIN)
+    await plane.service.archive(job_id, requester=REQUESTER)
+    await plane.service.update(job_id, name, requester=REQUESTER)
     await plane.aftercare.tick()
     events = await plane.events(job_id)
 
-    await plane.service.archive(job_id, origin=ORIGIN)
-    await plane.service.update(job_id, name, origin=ORIGIN)
+    await plane.service.archive(job_id, requester=REQUESTER)
+    await plane.service.update(job_id, name, requester=REQUESTER)
 
     assert await plane.events(job_id) == events

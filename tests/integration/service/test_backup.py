@@ -30,7 +30,7 @@ from service.webhooks.usecases import Webhooks
 from service.webhooks.views import WebhookCreate
 from tests.support.clock import ManualClock
 from tests.support.fresh_databases import Databases, PostgresDatabases
-from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import REQUESTER, Plane, Script, plane_in, until_run
 from tests.support.postgres import binaries
 from workers.storage.memory import MemoryStore
 
@@ -104,7 +104,7 @@ async def test_a_database_of_before_learns_what_has_become_of_jobs_since(site: S
         await plane.settle()
         await trains(plane, lost, 1)
         untouched = await plane.submit(name="as it was", labels={"team": "x"})
-        await plane.service.pause(untouched, origin=ORIGIN)
+        await plane.service.pause(untouched, requester=REQUESTER)
         await plane.aftercare.tick()
         site.save()
         before = await plane.job(untouched)
@@ -114,7 +114,7 @@ async def test_a_database_of_before_learns_what_has_become_of_jobs_since(site: S
         for job_id in (cancelled, deleted):
             await plane.cancel(job_id, mode="now")
         await plane.settle()
-        await plane.service.delete(deleted, origin=ORIGIN, purge=())
+        await plane.service.delete(deleted, requester=REQUESTER, purge=())
         later = await plane.submit()
         await plane.settle()
         await plane.aftercare.tick()
@@ -198,13 +198,16 @@ async def test_keys_webhooks_projects_and_the_audit_are_there_again(site: Site) 
     async with site.plane() as plane:
         keys = Keys(store=KeyStore(plane.parts.database), clock=plane.clock)
         await keys.store.ensure_default_project(now=plane.clock())
-        await keys.create_project(ProjectCreate(name="vision", max_workers=4), origin=ORIGIN)
+        await keys.create_project(ProjectCreate(name="vision", max_workers=4), requester=REQUESTER)
         made = await keys.create_key(
-            ApiKeyCreate(scopes=(Scope.READ,), project="vision"), project="default", origin=ORIGIN, reserved_ulid=None
+            ApiKeyCreate(scopes=(Scope.READ,), project="vision"),
+            project="default",
+            requester=REQUESTER,
+            reserved_ulid=None,
         )
         guard = AddressGuard(networks=INSIDE)
         hooks = Webhooks(store=WebhookStore(plane.parts.database), guard=guard, clock=plane.clock)
-        hook = await hooks.create(WebhookCreate(url="http://127.0.0.1:9/"), origin=ORIGIN, reserved_ulid=None)
+        hook = await hooks.create(WebhookCreate(url="http://127.0.0.1:9/"), requester=REQUESTER, reserved_ulid=None)
         site.save()
 
     site.put_back()

@@ -10,7 +10,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.records import JobRecord
 from service.jobs.views import COMPARES, CONTROL_OF, JobCreate
-from tests.support.plane import ORIGIN, Plane, Served
+from tests.support.plane import REQUESTER, Plane, Served
 from tests.support.submissions import SMOKE
 from workers.contract.comparing import CompareSpec
 from workers.contract.merging import differences
@@ -81,10 +81,10 @@ async def test_what_a_crash_left_in_the_store_is_of_the_same_pair_when_the_reque
     with monkeypatch.context() as broken:
         broken.setattr("service.jobs.submission.record_audit", die)
         with pytest.raises(LookupError):
-            await plane.submissions.submit(request, origin=ORIGIN, job_id=reserved)
+            await plane.submissions.submit(request, requester=REQUESTER, job_id=reserved)
     plane.clock.advance(5)
 
-    job = await plane.submissions.submit(request, origin=ORIGIN, job_id=reserved)
+    job = await plane.submissions.submit(request, requester=REQUESTER, job_id=reserved)
 
     assert sorted(await plane.objects.job_ids()) == sorted([reserved, job.control_job_id or ""])
 
@@ -147,7 +147,7 @@ async def test_a_pair_of_which_one_failed_is_compared_when_that_has_been_retried
     await tick(plane)
     assert await plane.jobs.with_comparison_due() == [], "nobody looks at the two meanwhile"
 
-    await plane.service.retry(control.id, origin=ORIGIN)
+    await plane.service.retry(control.id, requester=REQUESTER)
     await plane.settle()
     plane.worker(control.id, 2).checkpoint(320, at=plane.clock())
     plane.worker(control.id, 2).outcome("succeeded", at=plane.clock())
@@ -170,7 +170,7 @@ async def test_a_pair_is_looked_at_when_both_have_succeeded_and_no_sooner(plane:
     assert (await plane.job(job.id)).state is JobState.CANCELLED
     assert await plane.jobs.with_comparison_due() == []
 
-    await plane.service.retry(job.id, origin=ORIGIN)
+    await plane.service.retry(job.id, requester=REQUESTER)
     await plane.settle()
     assert await plane.jobs.with_comparison_due() == []
     plane.worker(job.id, 2).outcome("succeeded", at=plane.clock())
@@ -184,7 +184,7 @@ async def test_one_whose_control_was_deleted_is_not_waited_for(plane: Plane) -> 
     await trained(plane, job)
     await plane.cancel(control.id)
     await plane.settle()
-    await plane.service.delete(control.id, origin=ORIGIN, purge=())
+    await plane.service.delete(control.id, requester=REQUESTER, purge=())
 
     await tick(plane)
 

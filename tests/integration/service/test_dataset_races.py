@@ -12,7 +12,7 @@ from service.errors import DatasetInUse
 from service.jobs.views import JobCreate
 from tests.integration.service.test_datasets import IMPORT, ONE, bring
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import ORIGIN, Script, plane_in
+from tests.support.plane import REQUESTER, Script, plane_in
 from workers.contract.jobs import parse_job
 from workers.contract.keys import dataset_folder
 from workers.contract.presets import PRESETS
@@ -30,7 +30,7 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
 ) -> None:
     url = postgres_databases.migrated()
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=url) as plane:
-        importing = await plane.submissions.submit(JobCreate(spec=parse_job(IMPORT)), origin=ORIGIN)
+        importing = await plane.submissions.submit(JobCreate(spec=parse_job(IMPORT)), requester=REQUESTER)
         await plane.settle()
         bring(plane.store, importing.id, ONE)
         plane.worker(importing.id).outcome("succeeded", at=plane.clock())
@@ -41,12 +41,12 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
             found = await real(store, connection, *args, **named)
             if not submitted:
                 request = JobCreate.model_validate({"spec": TRAINING})
-                submitted.append(await plane.submissions.submit(request, origin=ORIGIN))
+                submitted.append(await plane.submissions.submit(request, requester=REQUESTER))
             return found
 
         monkeypatch.setattr(DatasetStore, moment, interrupted)
         try:
-            await plane.parts.datasets.remove(ONE, origin=ORIGIN)
+            await plane.parts.datasets.remove(ONE, requester=REQUESTER)
         except DatasetInUse as error:
             refused = submitted[0].id in error.detail
         else:

@@ -13,7 +13,7 @@ from service.cluster import MemoryCluster
 from service.errors import DatasetNotFound
 from service.jobs.rebuild import rebuild
 from service.jobs.views import JobCreate
-from tests.support.plane import ORIGIN, Plane, Script, Served, eventually, plane_in, served_in
+from tests.support.plane import REQUESTER, Plane, Script, Served, eventually, plane_in, served_in
 from tests.support.problems import code
 from tests.support.submissions import SMOKE
 from tests.support.worker import Worker
@@ -265,7 +265,7 @@ async def begun(plane: Plane, *, project: str = "default") -> str:
     """An import that its driver is at."""
     plane.clock.advance(0.01)
     request = JobCreate.model_validate({"spec": parse_job(IMPORT)})
-    job = await plane.submissions.submit(request, origin=replace(ORIGIN, project=project))
+    job = await plane.submissions.submit(request, requester=replace(REQUESTER, project=project))
     await plane.settle()
     return job.id
 
@@ -280,7 +280,7 @@ async def brought(plane: Plane, digest: str, *, project: str = "default") -> str
 
 
 async def remove(plane: Plane, digest: str, *, project: str = "default") -> None:
-    await plane.parts.datasets.remove(digest, origin=replace(ORIGIN, project=project))
+    await plane.parts.datasets.remove(digest, requester=replace(REQUESTER, project=project))
 
 
 async def left_of(plane: Plane, digest: str) -> list[str]:
@@ -341,7 +341,7 @@ async def test_a_job_that_failed_before_it_had_any_images_may_have_them_when_it_
     await plane.aftercare.tick()
     failed = (await plane.job(job_id)).dataset
 
-    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.service.retry(job_id, requester=REQUESTER)
     await plane.settle()
     bring(plane.store, job_id, ONE)
     plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())

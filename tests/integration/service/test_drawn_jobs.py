@@ -16,7 +16,7 @@ from service.jobs.lifecycle import JobState
 from service.jobs.references import ResolvedSpec, resolve
 from service.jobs.views import ForkCreate, JobCreate
 from tests.integration.service.conftest import Find
-from tests.support.plane import ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import REQUESTER, Plane, Script, plane_in, until_run
 from workers.contract.keys import RESULT, JobKeys
 
 
@@ -91,7 +91,7 @@ async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has
     evaluation = JobKeys(job_id).evaluation(160, 1, drawn_id)
     plane.store.put(evaluation, find(job_id, 160, drawn_id, FD=1.5).model_dump_json().encode())
 
-    await plane.service.delete(drawn_id, origin=ORIGIN, purge=("results",))
+    await plane.service.delete(drawn_id, requester=REQUESTER, purge=("results",))
     await plane.parts.purges.tick()
 
     keys = JobKeys(drawn_id)
@@ -108,7 +108,7 @@ async def test_a_job_that_draws_from_weights_may_be_tried_again_without_any_chec
     await plane.cancel(drawn_id)
     await plane.settle()
 
-    again = await plane.service.retry(drawn_id, origin=ORIGIN)
+    again = await plane.service.retry(drawn_id, requester=REQUESTER)
 
     assert (again.state, again.parent_job_id) == (JobState.QUEUED, None)
 
@@ -120,9 +120,9 @@ async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_
     because = "only trainings can, and it is a job of kind sample; possible: archive, delete"
 
     with pytest.raises(StateConflict, match=f"cannot fork; {because}") as fork:
-        await plane.submissions.fork(drawn_id, ForkCreate(), origin=ORIGIN)
+        await plane.submissions.fork(drawn_id, ForkCreate(), requester=REQUESTER)
     with pytest.raises(StateConflict, match=f"cannot replay; {because}") as replay:
-        await plane.service.replay(drawn_id, origin=ORIGIN)
+        await plane.service.replay(drawn_id, requester=REQUESTER)
 
     for refused in (fork, replay):
         assert refused.value.extra == {"current_state": "succeeded", "allowed": ["archive", "delete"]}
@@ -135,9 +135,9 @@ async def test_checkpoints_are_not_purged_while_something_may_still_be_drawn_fro
     waiting = await plane.submit(spec=drawing(job_id))
 
     with pytest.raises(StateConflict, match=f"{waiting} may still read its checkpoints"):
-        await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+        await plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
     await plane.cancel(waiting)
-    await plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
     await plane.parts.purges.tick()
 
     assert plane.store.list(JobKeys(job_id).checkpoints) == []
@@ -150,8 +150,8 @@ async def test_a_drawing_and_the_deletion_of_its_checkpoints_do_not_both_happen(
         for _ in range(5):
             job_id = await trained(plane)
             create = JobCreate.model_validate({"spec": drawing(job_id)})
-            submit = plane.submissions.submit(create, origin=ORIGIN)
-            delete = plane.service.delete(job_id, origin=ORIGIN, purge=("checkpoints",))
+            submit = plane.submissions.submit(create, requester=REQUESTER)
+            delete = plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
 
             submitted, deleted = await asyncio.gather(submit, delete, return_exceptions=True)
 
@@ -169,12 +169,12 @@ async def test_of_two_equal_submissions_at_once_the_one_that_is_made_keeps_its_o
     async def resolved_late(*args: Any, **named: Any) -> ResolvedSpec:
         """While it looked, the same request has been carried out, and a checkpoint has come."""
         monkeypatch.undo()
-        await plane.submissions.submit(create, origin=ORIGIN, job_id=twin)
+        await plane.submissions.submit(create, requester=REQUESTER, job_id=twin)
         plane.worker(job_id).checkpoint(160, at=plane.clock())
         return await resolve(*args, **named)
 
     monkeypatch.setattr("service.jobs.submission.resolve", resolved_late)
-    made = await plane.submissions.submit(create, origin=ORIGIN, job_id=twin)
+    made = await plane.submissions.submit(create, requester=REQUESTER, job_id=twin)
 
     assert json.loads(made.spec)["checkpoint"]["images_seen"] == 100
     assert plane.store.get(JobKeys(twin).spec).decode() == made.spec

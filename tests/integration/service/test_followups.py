@@ -13,7 +13,7 @@ from service.jobs.followups import due
 from service.jobs.lifecycle import JobState
 from service.jobs.records import JobRecord
 from service.jobs.views import AT_IMAGES, OF_JOB, EvaluateEach, ForkCreate, JobCreate
-from tests.support.plane import ORIGIN, Plane, eventually, served_in
+from tests.support.plane import REQUESTER, Plane, eventually, served_in
 from workers.contract.evaluation import EvaluateSpec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.presets import PRESETS
@@ -137,7 +137,7 @@ async def test_trainings_that_have_yet_to_begin_are_not_looked_at(
         return list_(prefix)
 
     monkeypatch.setattr(plane.store, "list", noted)
-    await plane.service.pause(waiting[0], origin=ORIGIN)
+    await plane.service.pause(waiting[0], requester=REQUESTER)
     await tick(plane)
     assert listed == []
 
@@ -227,7 +227,7 @@ async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> Non
     await tick(plane)
     assert await plane.jobs.with_evaluations_due() == []
 
-    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.service.retry(job_id, requester=REQUESTER)
     plane.worker(job_id).checkpoint(200, at=plane.clock())
     await tick(plane)
 
@@ -236,7 +236,7 @@ async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> Non
 
 async def test_a_fork_is_evaluated_behind_the_next_multiple_as_its_parent_would_be(plane: Plane) -> None:
     parent = await followed(plane, 200, every_images=100)
-    fork, _ = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN)
+    fork, _ = await plane.submissions.fork(parent, ForkCreate(), requester=REQUESTER)
     await plane.settle()
     for images_seen in (260, 310):
         plane.worker(fork.id).checkpoint(images_seen, at=plane.clock())

@@ -11,7 +11,7 @@ from service.cluster import MemoryCluster
 from service.errors import CheckpointNotFound, InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.views import EvaluateEach, ForkCreate
-from tests.support.plane import ORIGIN, Plane, Script, plane_in
+from tests.support.plane import REQUESTER, Plane, Script, plane_in
 from workers.contract.document import problems_of
 from workers.contract.features import FID_SHA256
 from workers.contract.keys import MANIFEST, JobKeys
@@ -29,7 +29,7 @@ async def forked(plane: Plane, parent: str, **request: Any) -> tuple[str, list[s
     """The new job's id, and where its document differs."""
     fork = ForkCreate.model_validate(request)
     plane.clock.advance(0.01)
-    job, changes = await plane.submissions.fork(parent, fork, origin=ORIGIN)
+    job, changes = await plane.submissions.fork(parent, fork, requester=REQUESTER)
     return job.id, [change.pointer for change in changes]
 
 
@@ -66,7 +66,7 @@ async def test_a_plan_of_a_fork_counts_what_is_left_and_writes_nothing_down(plan
     plane.worker(parent).progress(at=plane.clock(), images_seen=200)
     await plane.settle()
 
-    plan = await plane.submissions.plan_fork(parent, ForkCreate(), origin=ORIGIN)
+    plan = await plane.submissions.plan_fork(parent, ForkCreate(), requester=REQUESTER)
 
     assert plan.estimate.seconds == (320 - 200) / 10
     assert any(parent in warning for warning in plan.warnings)

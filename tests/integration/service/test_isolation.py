@@ -13,7 +13,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import ClusterUnreachable, Run, RunStatus
 from service.jobs.reconciler import Reconciler
 from service.jobs.views import OF_JOB
-from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import DEADLINE_SECONDS, REQUESTER, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 
 
@@ -156,7 +156,7 @@ async def test_what_cannot_be_purged_keeps_nothing_else_from_it(plane: Plane, sc
     bad, good = await ended(plane, script), await ended(plane, script)
     for job_id in (bad, good):
         plane.store.put(JobKeys(job_id).sample(160), b"png")
-        await plane.service.delete(job_id, origin=ORIGIN, purge=("samples",))
+        await plane.service.delete(job_id, requester=REQUESTER, purge=("samples",))
     deleted = await plane.jobs.find(bad)
     assert deleted
     await plane.jobs.apply(deleted, replace(deleted, purge_due=("of a later release",)), at=plane.clock())

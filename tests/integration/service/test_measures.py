@@ -22,7 +22,7 @@ from service.jobs.records import JobRecord, with_condition
 from service.jobs.store import JobStore
 from service.webhooks.gauges import DeliveryGauges
 from tests.support.mail import Post
-from tests.support.plane import ORIGIN, FailingStore, Plane, Script, plane_in, until_run
+from tests.support.plane import REQUESTER, FailingStore, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.contract.records import Progress
@@ -127,7 +127,7 @@ async def test_a_job_that_is_cancelled_in_the_queue_has_ended_too(measured: Plan
     job_id = await measured.submit()
 
     await measured.cancel(job_id)
-    await measured.service.archive(job_id, origin=ORIGIN)
+    await measured.service.archive(job_id, requester=REQUESTER)
 
     assert registry.get_sample_value("cdm_jobs_ended_total", {"state": "cancelled"}) == 1
     assert registry.get_sample_value("cdm_queue_wait_seconds_count") == 0

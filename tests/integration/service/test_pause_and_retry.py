@@ -7,7 +7,7 @@ from service.errors import StateConflict
 from service.jobs.lifecycle import Intent
 from service.jobs.records import asked
 from tests.support.leaving import leaves_well, left
-from tests.support.plane import ORIGIN, Plane, Script, until_run
+from tests.support.plane import REQUESTER, Plane, Script, until_run
 
 
 async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_when_resumed(
@@ -15,7 +15,7 @@ async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_wh
 ) -> None:
     job_id = await plane.started()
     leaves_well(plane, script, job_id)
-    assert (await plane.service.pause(job_id, origin=ORIGIN)).state == "pausing"
+    assert (await plane.service.pause(job_id, requester=REQUESTER)).state == "pausing"
     await left(plane, job_id)
     paused = await plane.job(job_id)
     assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
@@ -24,7 +24,7 @@ async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_wh
     await plane.settle()
     assert (await plane.job(job_id)).state == "paused"
 
-    assert (await plane.service.resume(job_id, origin=ORIGIN)).state == "queued"
+    assert (await plane.service.resume(job_id, requester=REQUESTER)).state == "queued"
     await plane.settle()
 
     resumed = await plane.job(job_id)
@@ -37,7 +37,7 @@ async def test_a_paused_job_frees_its_workers_and_goes_on_from_its_checkpoint_wh
 async def test_a_queued_job_can_be_paused_and_keeps_nothing_busy(plane: Plane) -> None:
     job_id = await plane.submit()
 
-    assert (await plane.service.pause(job_id, origin=ORIGIN)).state == "paused"
+    assert (await plane.service.pause(job_id, requester=REQUESTER)).state == "paused"
     await plane.settle()
 
     assert plane.cluster.submission_ids == []
@@ -45,7 +45,7 @@ async def test_a_queued_job_can_be_paused_and_keeps_nothing_busy(plane: Plane) -
 
 async def test_a_job_that_fails_while_it_is_being_paused_has_failed(plane: Plane) -> None:
     job_id = await plane.started()
-    await plane.service.pause(job_id, origin=ORIGIN)
+    await plane.service.pause(job_id, requester=REQUESTER)
     plane.worker(job_id).outcome("failed", at=plane.clock(), reason="non_finite_loss")
     await plane.settle()
 
@@ -54,7 +54,7 @@ async def test_a_job_that_fails_while_it_is_being_paused_has_failed(plane: Plane
 
 async def test_a_paused_job_can_be_cancelled(plane: Plane, script: Script) -> None:
     job_id = await plane.started()
-    await plane.service.pause(job_id, origin=ORIGIN)
+    await plane.service.pause(job_id, requester=REQUESTER)
     await left(plane, job_id)
 
     assert (await plane.cancel(job_id)).state == "cancelled"
@@ -88,7 +88,7 @@ async def test_a_failed_job_is_tried_again_from_its_checkpoint_with_fresh_budget
     await plane.settle()
     assert (await plane.job(job_id)).state == "failed"
 
-    assert (await plane.service.retry(job_id, origin=ORIGIN)).ended_at is None
+    assert (await plane.service.retry(job_id, requester=REQUESTER)).ended_at is None
     await plane.settle()
 
     job = await plane.job(job_id)
@@ -107,7 +107,7 @@ async def test_a_retry_after_a_fence_is_behind_it(plane: Plane, script: Script) 
     plane.clock.advance(1)
     await plane.settle()
 
-    await plane.service.retry(job_id, origin=ORIGIN)
+    await plane.service.retry(job_id, requester=REQUESTER)
     await plane.settle()
 
     assert (await plane.job(job_id)).attempt == 3
@@ -120,4 +120,4 @@ async def test_a_job_that_succeeded_is_not_tried_again(plane: Plane) -> None:
     await plane.settle()
 
     with pytest.raises(StateConflict):
-        await plane.service.retry(job_id, origin=ORIGIN)
+        await plane.service.retry(job_id, requester=REQUESTER)

@@ -5,7 +5,7 @@ import pytest
 from service.errors import CheckpointNotFound, JobGone
 from service.jobs import submission
 from service.jobs.views import ForkCreate
-from tests.support.plane import ORIGIN, Plane
+from tests.support.plane import REQUESTER, Plane
 from workers.contract.keys import MANIFEST, JobKeys
 
 LONG, DAY = 600.0, 86400.0
@@ -57,7 +57,7 @@ async def test_a_job_that_failed_keeps_its_checkpoint_for_a_retry_until_it_is_de
 
     await looked(plane)
     assert holders(plane, trained) == [failed]
-    await plane.service.delete(failed, origin=ORIGIN, purge=())
+    await plane.service.delete(failed, requester=REQUESTER, purge=())
     await looked(plane)
 
     assert holders(plane, trained) == []
@@ -99,7 +99,7 @@ async def test_a_pin_of_an_earlier_release_says_no_time_and_goes_later(plane: Pl
 
 async def test_what_a_fork_starts_from_stays_though_the_fork_is_cancelled(plane: Plane) -> None:
     trained = await training(plane)
-    fork, _ = await plane.submissions.fork(trained, ForkCreate(), origin=ORIGIN)
+    fork, _ = await plane.submissions.fork(trained, ForkCreate(), requester=REQUESTER)
     await plane.cancel(fork.id)
 
     await looked(plane)
@@ -113,7 +113,7 @@ async def test_a_cancelled_job_that_is_tried_again_keeps_its_checkpoint_again(pl
     await plane.cancel(cancelled)
     await looked(plane)
 
-    await plane.service.retry(cancelled, origin=ORIGIN)
+    await plane.service.retry(cancelled, requester=REQUESTER)
     await looked(plane)
 
     assert holders(plane, trained) == [cancelled]
@@ -126,6 +126,6 @@ async def test_a_cancelled_job_is_not_tried_again_once_its_checkpoint_has_gone(p
     plane.store.delete(JobKeys(trained).checkpoint(100, 1) + MANIFEST)
 
     with pytest.raises(CheckpointNotFound, match="no checkpoint at 100 images any more"):
-        await plane.service.retry(cancelled, origin=ORIGIN)
+        await plane.service.retry(cancelled, requester=REQUESTER)
 
     assert (await plane.job(cancelled)).state == "cancelled"

@@ -17,7 +17,7 @@ from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
 from service.jobs.views import JobCreate
 from tests.support.clock import ManualClock
-from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in, until_run
+from tests.support.plane import DEADLINE_SECONDS, REQUESTER, Plane, Script, plane_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
@@ -130,7 +130,7 @@ async def test_a_job_that_was_refused_at_the_last_moment_does_not_come_into_bein
     async with site.plane() as plane:
         request = JobCreate.model_validate({"spec": PRESETS["smoke"], **pair})
         with pytest.raises(JobGone):
-            await plane.submissions.submit(request, origin=ORIGIN)
+            await plane.submissions.submit(request, requester=REQUESTER)
     async with site.rebuilt() as plane:
         assert await plane.jobs.page(Filters(project="default"), limit=10) == []
 
@@ -201,10 +201,10 @@ async def test_what_had_ended_is_as_it_was(site: Site, script: Script) -> None:
         done = await plane.started()
         await succeed(plane, script, done)
         paused = await plane.submit()
-        await plane.service.pause(paused, origin=ORIGIN)
+        await plane.service.pause(paused, requester=REQUESTER)
         archived = await plane.submit()
         await plane.cancel(archived)
-        await plane.service.archive(archived, origin=ORIGIN)
+        await plane.service.archive(archived, requester=REQUESTER)
         await plane.aftercare.tick()
     async with site.rebuilt() as plane:
         await plane.settle()
@@ -218,7 +218,7 @@ async def test_a_deleted_job_stays_deleted(site: Site) -> None:
     async with site.plane() as plane:
         job_id = await plane.submit()
         await plane.cancel(job_id)
-        await plane.service.delete(job_id, origin=ORIGIN, purge=())
+        await plane.service.delete(job_id, requester=REQUESTER, purge=())
         await plane.aftercare.tick()
     async with site.rebuilt() as plane:
         with pytest.raises(JobGone):
@@ -277,7 +277,7 @@ async def test_a_copy_is_read_as_it_was_written(site: Site) -> None:
     async with site.plane() as plane:
         job_id = await plane.started(max_runtime_seconds=60, labels={"a": "b"})
         plane.cluster.reachable = False
-        await plane.service.pause(job_id, origin=ORIGIN)
+        await plane.service.pause(job_id, requester=REQUESTER)
         await plane.settle()
         job, attempts = await plane.job(job_id), await plane.jobs.attempts(job_id)
 

@@ -17,7 +17,7 @@ from service.identifiers import new_id
 from service.jobs.rebuild import read_record
 from service.jobs.records import JobRecord
 from service.jobs.views import ForkCreate, JobCreate
-from tests.support.plane import DEADLINE_SECONDS, ORIGIN, Plane, Script, plane_in
+from tests.support.plane import DEADLINE_SECONDS, REQUESTER, Plane, Script, plane_in
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointRef
@@ -25,7 +25,7 @@ from workers.storage import ObjectStore
 from workers.storage.memory import MemoryStore
 
 CREATE = JobCreate(spec=PRESETS["smoke"])
-STRANGER = replace(ORIGIN, project="other")
+STRANGER = replace(REQUESTER, project="other")
 
 
 def copy_of(plane: Plane, job_id: str) -> JobRecord:
@@ -42,11 +42,11 @@ async def ended_with_checkpoint(plane: Plane) -> str:
 
 async def test_a_repeated_submission_leaves_the_copy_of_what_has_become_of_the_job(plane: Plane) -> None:
     job_id = new_id("job", at=plane.clock())
-    await plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id)
+    await plane.submissions.submit(CREATE, requester=REQUESTER, job_id=job_id)
     await plane.cancel(job_id)
     await plane.aftercare.tick()
 
-    repeated = await plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id)
+    repeated = await plane.submissions.submit(CREATE, requester=REQUESTER, job_id=job_id)
 
     assert (repeated.state, copy_of(plane, job_id).state) == ("cancelled", "cancelled")
 
@@ -55,7 +55,7 @@ async def test_of_two_equal_submissions_at_once_one_is_made_and_its_copy_is_righ
     job_id = new_id("job", at=plane.clock())
 
     one, other = await asyncio.gather(
-        *(plane.submissions.submit(CREATE, origin=ORIGIN, job_id=job_id) for _ in range(2))
+        *(plane.submissions.submit(CREATE, requester=REQUESTER, job_id=job_id) for _ in range(2))
     )
     await plane.aftercare.tick()
 
@@ -68,10 +68,10 @@ async def test_a_repeated_fork_is_the_first_one_whatever_checkpoint_is_the_newes
     parent = await plane.started()
     plane.worker(parent).checkpoint(100, at=plane.clock())
     fork, child = ForkCreate(), new_id("job", at=plane.clock())
-    first = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+    first = await plane.submissions.fork(parent, fork, requester=REQUESTER, new_job_id=child)
     plane.worker(parent).checkpoint(160, at=plane.clock())
 
-    repeated = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+    repeated = await plane.submissions.fork(parent, fork, requester=REQUESTER, new_job_id=child)
 
     assert repeated == (replace(first[0], record_due=repeated[0].record_due), first[1])
     assert (await plane.job(child)).parent_images == 100
@@ -109,11 +109,11 @@ async def test_a_fork_that_failed_half_way_is_repeated_from_the_checkpoint_that_
         fork, child = ForkCreate(overrides={"seed": 7}), new_id("job", at=plane.clock())
         store.refused = "/spec.json"
         with pytest.raises(StorageUnavailable):
-            await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+            await plane.submissions.fork(parent, fork, requester=REQUESTER, new_job_id=child)
         store.refused = None
         plane.worker(parent).checkpoint(160, at=plane.clock())
 
-        made, changes = await plane.submissions.fork(parent, fork, origin=ORIGIN, new_job_id=child)
+        made, changes = await plane.submissions.fork(parent, fork, requester=REQUESTER, new_job_id=child)
 
         assert [change.pointer for change in changes] == ["/seed"]
         assert made.parent_images == origin_in(store, child).images_seen == 100
@@ -148,7 +148,7 @@ async def test_of_two_equal_forks_at_once_that_choose_otherwise_the_job_is_what_
     plane.worker(parent).checkpoint(160, at=plane.clock())
     monkeypatch.setattr(plane.objects, "save_origin", outrun)
 
-    made, _ = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN, new_job_id=child)
+    made, _ = await plane.submissions.fork(parent, ForkCreate(), requester=REQUESTER, new_job_id=child)
 
     assert made.parent_images == origin_in(plane.store, child).images_seen == 100
     assert (await plane.job(child)).parent_images == 100
@@ -235,12 +235,12 @@ async def test_a_heartbeat_while_its_copy_is_saved_makes_no_second_one(plane: Pl
 
 async def test_who_may_not_see_a_job_is_told_nothing_of_its_forks(plane: Plane) -> None:
     parent = await ended_with_checkpoint(plane)
-    await plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
+    await plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), requester=REQUESTER)
 
     with pytest.raises(StateConflict):
-        await plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
+        await plane.service.delete(parent, requester=REQUESTER, purge=("checkpoints",))
     with pytest.raises(JobNotFound):
-        await plane.service.delete(parent, origin=STRANGER, purge=("checkpoints",))
+        await plane.service.delete(parent, requester=STRANGER, purge=("checkpoints",))
 
 
 async def test_a_fork_and_the_deletion_of_its_checkpoints_do_not_both_happen(
@@ -249,8 +249,8 @@ async def test_a_fork_and_the_deletion_of_its_checkpoints_do_not_both_happen(
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
         for _ in range(10):
             parent = await ended_with_checkpoint(plane)
-            fork = plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), origin=ORIGIN)
-            delete = plane.service.delete(parent, origin=ORIGIN, purge=("checkpoints",))
+            fork = plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), requester=REQUESTER)
+            delete = plane.service.delete(parent, requester=REQUESTER, purge=("checkpoints",))
 
             forked, deleted = await asyncio.gather(fork, delete, return_exceptions=True)
 

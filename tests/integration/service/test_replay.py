@@ -24,7 +24,7 @@ from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.jobs import job, progress
 from tests.support.mlflow_server import mlflow_server
-from tests.support.plane import ORIGIN, Plane
+from tests.support.plane import REQUESTER, Plane
 from tests.support.ray_head import free_ports
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys
@@ -332,7 +332,7 @@ async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks
         before = await plane.job(job_id)
 
     with mlflow_server(folder_in(tmp_path, "new"), port) as url:
-        await plane.service.replay(job_id, origin=ORIGIN)
+        await plane.service.replay(job_id, requester=REQUESTER)
         await tracking.tick()
         after = await plane.job(job_id)
 

@@ -21,7 +21,7 @@ from tests.support.clock import ManualClock
 from tests.support.endurance import Endurance, freeze
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import PostgresDatabases
-from tests.support.plane import DEADLINE_SECONDS, ORIGIN, eventually, settings_in
+from tests.support.plane import DEADLINE_SECONDS, REQUESTER, eventually, settings_in
 from tests.support.worker import Worker
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
@@ -72,7 +72,7 @@ async def replica(
 async def submitted(parts: Parts, **fields: Any) -> str:
     cast("ManualClock", parts.clock).advance(0.01)  # ids sort by the millisecond
     request = JobCreate.model_validate({"spec": PRESETS["smoke"], **fields})
-    return (await parts.submissions.submit(request, origin=ORIGIN)).id
+    return (await parts.submissions.submit(request, requester=REQUESTER)).id
 
 
 @pytest.mark.parametrize("skew", [0.0, 45.0, 3600.0], ids=["same-time", "within-the-lease", "an-hour"])

@@ -17,7 +17,7 @@ from service.jobs.loop import Loop
 from service.jobs.reasons import CIRCUMSTANCES
 from service.jobs.views import JobCreate
 from tests.support.jobs import SPEC
-from tests.support.plane import ORIGIN, Plane, Script, eventually, plane_in, served_in, until_run
+from tests.support.plane import REQUESTER, Plane, Script, eventually, plane_in, served_in, until_run
 from workers.contract.keys import JobKeys
 from workers.contract.merging import merged
 from workers.contract.spec import TrainSpec, parse_spec
@@ -195,7 +195,7 @@ async def test_a_project_waits_for_its_own_quota_and_for_nobody_elses(
     await limit(plane, "default", **quota)
     first, second = await submitted(plane, 2), await submitted(plane, 2)
     request = JobCreate(spec=of(2))
-    other = (await plane.submissions.submit(request, origin=replace(ORIGIN, project="other"))).id
+    other = (await plane.submissions.submit(request, requester=replace(REQUESTER, project="other"))).id
     await plane.settle()
     assert await state_and_reason(plane, first, second) == [("starting", None), ("queued", "waiting_quota")]
     neighbour = await plane.jobs.find(other)
@@ -338,7 +338,7 @@ async def test_a_project_with_hundreds_of_jobs_that_cannot_start_holds_up_no_oth
 ) -> None:
     sized(2)
     await crowd_with_impossible_jobs(plane)
-    small = await plane.submissions.submit(JobCreate(spec=of(2)), origin=replace(ORIGIN, project="other"))
+    small = await plane.submissions.submit(JobCreate(spec=of(2)), requester=replace(REQUESTER, project="other"))
 
     await plane.settle()
 

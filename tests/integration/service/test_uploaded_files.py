@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import InvalidRequest, UploadInUse
 from service.jobs.views import ForkCreate, JobCreate
-from tests.support.plane import ORIGIN, Plane
+from tests.support.plane import REQUESTER, Plane
 from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.document import Problem
 from workers.contract.keys import UploadKeys
@@ -53,7 +53,7 @@ async def request(plane: Plane, pointer: str) -> JobCreate:
 
 async def problem(plane: Plane, wanted: JobCreate) -> Problem:
     with pytest.raises(InvalidRequest) as refused:
-        await plane.submissions.submit(wanted, origin=ORIGIN)
+        await plane.submissions.submit(wanted, requester=REQUESTER)
     [found] = refused.value.problems
     return found
 
@@ -82,7 +82,7 @@ async def test_an_upload_is_taken_in_every_field_that_names_a_file_once_all_of_i
     torn = await problem(plane, wanted)
     send(plane)
 
-    job = await plane.submissions.submit(wanted, origin=ORIGIN)
+    job = await plane.submissions.submit(wanted, requester=REQUESTER)
 
     assert absent == theirs == Problem(pointer, "not_found", f"there is no upload {ID}")
     assert (torn.pointer, torn.message) == (
@@ -91,7 +91,7 @@ async def test_an_upload_is_taken_in_every_field_that_names_a_file_once_all_of_i
     )
     assert pinned(plane) == [job.id]
     with pytest.raises(UploadInUse, match=job.id):
-        await plane.parts.uploads.remove(ID, origin=ORIGIN)
+        await plane.parts.uploads.remove(ID, requester=REQUESTER)
 
 
 @pytest.mark.parametrize("pointer", FIELDS)
@@ -117,7 +117,7 @@ async def test_everything_that_is_wrong_is_said_at_once(plane: Plane) -> None:
 
 async def test_a_job_that_has_ended_lets_it_go(plane: Plane) -> None:
     send(plane, expires_at=later(plane, hours=1))
-    job_id = (await plane.submissions.submit(await request(plane, "/spec/initial_weights"), origin=ORIGIN)).id
+    job_id = (await plane.submissions.submit(await request(plane, "/spec/initial_weights"), requester=REQUESTER)).id
     plane.clock.advance(2 * 3600)
 
     assert await is_kept(plane)
@@ -167,7 +167,7 @@ async def test_a_training_that_is_deleted_keeps_nothing_for_evaluations(plane: P
     plane.clock.advance(2 * 3600)
     assert await is_kept(plane)
 
-    await plane.service.delete(trained, origin=ORIGIN, purge=())
+    await plane.service.delete(trained, requester=REQUESTER, purge=())
 
     assert not await is_kept(plane)
 
@@ -180,7 +180,7 @@ async def test_a_fork_starts_from_a_checkpoint_and_needs_no_weights_that_have_ex
     plane.clock.advance(2 * 3600)
     assert not await is_kept(plane)
 
-    fork, changes = await plane.submissions.fork(parent, ForkCreate(), origin=ORIGIN)
+    fork, changes = await plane.submissions.fork(parent, ForkCreate(), requester=REQUESTER)
 
     assert changes == ()
     assert f'"initial_weights":"{UPLOAD}"' in fork.spec, "it goes on as what began from weights"

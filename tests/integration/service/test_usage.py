@@ -11,7 +11,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.errors import InvalidRequest
 from service.jobs.views import JobCreate
-from tests.support.plane import ORIGIN, Plane, Script, Served, plane_in, served_in, until_run
+from tests.support.plane import REQUESTER, Plane, Script, Served, plane_in, served_in, until_run
 from tests.support.problems import code
 from workers.contract.presets import PRESETS
 
@@ -41,8 +41,8 @@ async def used(plane: Plane, project: str | None = "default", **when: object) ->
 async def started(plane: Plane, *, owner: str = "Tess", project: str = "default", **fields: object) -> str:
     plane.clock.advance(1)
     request = JobCreate.model_validate({"spec": PRESETS["smoke"], **fields})
-    origin = replace(ORIGIN, owner=owner.lower(), owner_name=owner, project=project)
-    job_id = (await plane.submissions.submit(request, origin=origin)).id
+    requester = replace(REQUESTER, owner=owner.lower(), owner_name=owner, project=project)
+    job_id = (await plane.submissions.submit(request, requester=requester)).id
     await plane.settle()
     return job_id
 
@@ -65,7 +65,7 @@ async def test_workers_count_from_the_submission_of_each_attempt_to_its_end(plan
 
     await ended(plane, job_id, attempt=again)
     plane.clock.advance(HOURS)
-    await plane.service.delete(job_id, origin=ORIGIN, purge=())
+    await plane.service.delete(job_id, requester=REQUESTER, purge=())
 
     assert again == 2
     assert await used(plane) == {"Tess cpu": (1, pytest.approx(2 * 2, abs=0.1))}
