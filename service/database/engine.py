@@ -92,7 +92,7 @@ async def open_database(
             stack.callback(file.dispose)
             database = Database(file)
             await _migrate(database)
-            await _free_leases(database)
+            await free_leases(database)  # nobody else may have the file open
         else:
             server = partial(open_postgres, url, idle_seconds=idle_seconds, patience_seconds=patience_seconds)
             async with server(migrating=True) as engine:
@@ -106,8 +106,8 @@ async def _migrate(database: Database) -> None:
         await connection.run_sync(upgrade)
 
 
-async def _free_leases(database: Database) -> None:
-    """Whoever held some is gone, since nobody else may have the file open: no need to wait until they are over."""
+async def free_leases(database: Database) -> None:
+    """Whoever held some is gone: no need to wait until they are over."""
     async with database.writing() as connection:
         await connection.execute(delete(leases))
         held = update(jobs).where(jobs.c.lease_token.is_not(None))

@@ -54,7 +54,9 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
     """Write down what the object store knows and the database does not; of how many jobs, and which cannot be read.
 
     That is jobs that it lacks, and, after an older database was put back, what has become since of those that it has.
+    No replica may be running: those that had jobs when the database was copied are gone.
     """
+    await store.release_all()
     restored, unreadable = 0, list[str]()
 
     async def restore(job_id: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Insert, Update, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.database import Database
+from service.database import Database, free_leases
 from service.database.tables import attempts, events, installation, job_labels, jobs
 from service.errors import JobGone
 from service.jobs.lifecycle import EventType, JobState
@@ -165,6 +165,10 @@ class JobStore(JobLookup):
         given = given & (jobs.c.id == job_id) if job_id else given
         async with self._database.writing() as connection:
             await connection.execute(update(jobs).where(given).values(_FREE))
+
+    async def release_all(self) -> None:
+        """Give back what anybody held: of a database whose replicas are gone."""
+        await free_leases(self._database)
 
     async def restore(
         self, job: JobRecord, found: Sequence[AttemptRecord], *, known: JobRecord | None, at: datetime

@@ -174,6 +174,7 @@ async def test_even_a_database_that_learned_nothing_takes_no_number_twice_and_en
 
     site.put_back()
     async with site.plane() as plane:
+        plane.clock.advance(2 * plane.settings.lease_seconds)  # those of the copy, which no rebuild has freed
         await plane.settle()
         assert (await plane.job(job_id)).attempt == 3
         assert site.cluster.submission_ids == [f"{job_id}-a{number}" for number in (1, 2, 3)]
