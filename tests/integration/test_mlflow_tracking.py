@@ -215,10 +215,10 @@ def test_what_was_found_of_a_checkpoint_joins_its_training(client: MlflowClient)
     run, at = new_run("job_found"), datetime(2026, 11, 1, tzinfo=UTC)
     run.deliver([*rows(64, 128), Ended("FINISHED")])
 
-    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, at, {"grid.png": png()})
-    add_to_run("job_nobody", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, at, {})
+    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0-1k": 3.5}, at, {"grid.png": png()})
+    add_to_run("job_nobody", "s3://cdm", 64, {"eval/FD-ENL0-1k": 3.5}, at, {})
 
-    (point,) = client.get_metric_history(run.run_id, "eval/FD-ENL0")
+    (point,) = client.get_metric_history(run.run_id, "eval/FD-ENL0-1k")
     assert (point.step, point.value, point.timestamp) == (64, 3.5, int(at.timestamp() * 1000))
     assert client.get_run(run.run_id).info.status == "FINISHED"
     assert any("evaluation_grid" in path for path in pictures_of(client, run))
@@ -229,6 +229,6 @@ def test_an_evaluation_does_not_fail_with_mlflow(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_ports(1)[0]}")
 
-    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0": 3.5}, datetime.now(UTC), {})
+    add_to_run("job_found", "s3://cdm", 64, {"eval/FD-ENL0-1k": 3.5}, datetime.now(UTC), {})
 
     assert "cdm replay job_found" in capsys.readouterr().out

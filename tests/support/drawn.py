@@ -1,9 +1,11 @@
 """Jobs on a trained one in this process: what they draw, measure and leave."""
 
+import io
 import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tests.support.trained import tiny_spec, train_job
@@ -59,3 +61,9 @@ class Gallery:
 
     def file(self, job_id: str, name: str) -> bytes:
         return self.store.get(JobKeys(job_id).results + name)
+
+    def images(self, job_id: str) -> np.ndarray:
+        """What a sample job has put into a NumPy archive: uint8 [images, height, width, channels]."""
+        with np.load(io.BytesIO(self.file(job_id, "images.npz")), allow_pickle=False) as arrays:
+            found: np.ndarray = arrays["images"]
+            return found

@@ -132,7 +132,10 @@ class Measure(Document):
     standard_error: Annotated[float | None, Field(description="Of the value; null: not known from one block")] = None
     floor: Annotated[
         float | None,
-        Field(description="What chance alone makes: as many training images, half of them at most, beside the others"),
+        Field(
+            description="What chance alone makes: as many training images, half of them at most, beside the others; a "
+            "Fréchet distance, whose bias goes by the numbers of images, as of the numbers that were compared"
+        ),
     ] = None
 
     @property

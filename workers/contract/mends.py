@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from workers.contract.merging import UNION_FIELDS
-from workers.contract.spelling import closest
+from workers.contract.spelling import closest, did_you_mean
 
 _USUAL_NAMES = {"lr": "learning_rate", "lambda": "weight", "gpus": "workers"}  # elsewhere, of fields unlike these
 _LARGEST = 2**63  # that is written out
@@ -42,7 +42,7 @@ def mend_of(detail: Any, *, title: str) -> str:
             return f"say which {detail['ctx']['discriminator']} it is"
         case "union_tag_invalid":
             tags = [tag.strip("'") for tag in detail["ctx"]["expected_tags"].split(", ")]
-            return f"must be one of {', '.join(tags)}{_did_you_mean(closest(detail['ctx']['tag'], tags))}"
+            return f"must be one of {', '.join(tags)}{did_you_mean(detail['ctx']['tag'], tags)}"
         case "dict_type" | "model_type" | "model_attributes_type":
             return _of_no_object(detail["input"], _documents_at(detail["loc"], title))
         case "int_type" | "int_from_float":
@@ -54,7 +54,7 @@ def mend_of(detail: Any, *, title: str) -> str:
 def _of_unknown(written: str, documents: list[type[BaseModel]]) -> str:
     known = {name for document in documents for name in document.model_fields}
     meant = usual if (usual := _USUAL_NAMES.get(written)) in known else closest(written, sorted(known))
-    return f"unknown field{_did_you_mean(meant) or '; remove it or check its spelling'}"
+    return f"unknown field; {f'did you mean {meant}?' if meant else 'remove it or check its spelling'}"
 
 
 def _of_no_object(given: Any, documents: list[type[BaseModel]]) -> str:
@@ -70,10 +70,6 @@ def _of_no_integer(given: Any) -> str:
     if isinstance(given, float) and given.is_integer() and abs(given) < _LARGEST:
         return f"must be a whole number: write it as {int(given)}"
     return "must be a whole number"
-
-
-def _did_you_mean(meant: str | None) -> str:
-    return f"; did you mean {meant}?" if meant else ""
 
 
 def _documents_at(location: Any, title: str) -> list[type[BaseModel]]:

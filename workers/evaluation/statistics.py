@@ -23,7 +23,7 @@ _ASYMMETRY = 1e-6  # of the largest element; sums in another order differ by les
 class Statistics:
     """What the Fréchet distance sees of a set of features."""
 
-    count: int | None  # of images; None: the file did not say
+    count: int | None  # of images; None: a file does not say
     mean: Float64[Tensor, " dimensions"]
     covariance: Float64[Tensor, "dimensions dimensions"]  # of the sample: sums are divided by count - 1
     known_factor: Float64[Tensor, "dimensions images"] | None = None  # F with F F^T = the covariance, of few images
@@ -66,12 +66,12 @@ class Statistics:
 
     @classmethod
     def from_npz(cls, data: bytes) -> "Statistics":
-        """Read EDM's layout: `mu` and `sigma`; and `count`, which others do not write. No pickle in it is run.
+        """Read EDM's layout: `mu` and `sigma`. No pickle in it is run.
 
         Raises:
             SpecError: it is no such file, or holds what no features have.
         """
-        mean, covariance, count = _arrays(data)
+        mean, covariance = _arrays(data)
         dimensions = len(mean) if mean.ndim == 1 else 0
         if not dimensions or covariance.shape != (dimensions, dimensions):
             shapes = f"{[*mean.shape]} and {[*covariance.shape]}"
@@ -82,24 +82,18 @@ class Statistics:
             raise SpecError("sigma is not symmetric, so it is no covariance")
         if (np.diagonal(covariance) < 0).any():
             raise SpecError("sigma has a negative variance on its diagonal, so it is no covariance")
-        return cls(count, torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2))
+        return cls(None, torch.from_numpy(mean), torch.from_numpy((covariance + covariance.T) / 2))
 
 
-def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray, int | None]:
+def _arrays(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     try:
         with ZipFile(io.BytesIO(data)) as archive:
             require_whole(archive, most_bytes=_MAX_BYTES)  # NumPy reads to no end, where checksums are compared
         with np.load(io.BytesIO(data), allow_pickle=False) as loaded:
-            found = {name: np.asarray(loaded[name]) for name in loaded.files if name in ("mu", "sigma", "count")}
+            found = {name: np.asarray(loaded[name]) for name in loaded.files if name in ("mu", "sigma")}
     except Exception as error:  # noqa: BLE001 - there is nothing that a damaged archive may not raise
         raise SpecError(f"not a NumPy archive of numbers: {error}") from None
     wrong = [name for name in ("mu", "sigma") if name not in found or found[name].dtype.kind != "f"]
     if wrong:
         raise SpecError(f"it has no array of floating-point numbers {wrong[0]!r}; EDM's layout is mu and sigma")
-    return found["mu"].astype(np.float64), found["sigma"].astype(np.float64), _count(found.get("count"))
-
-
-def _count(array: np.ndarray | None) -> int | None:
-    if array is None or array.dtype.kind not in "iu" or array.ndim:
-        return None
-    return int(array)
+    return found["mu"].astype(np.float64), found["sigma"].astype(np.float64)

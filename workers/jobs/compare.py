@@ -1,5 +1,6 @@
 """A comparison job: a training beside its control, as a page."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import structlog
 
 from workers.contract.comparing import CompareSpec, Comparison
-from workers.contract.curves import LOWER_IS_BETTER, full_protocol, is_alike
+from workers.contract.curves import LOWER_IS_BETTER, EvaluationProtocol, full_protocol, is_alike
 from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import GRID, RESULT, JobKeys
@@ -78,7 +79,7 @@ def _conclude(
         and len(devices) <= 1
         and all(name.startswith(_MAY_DIFFER) and name not in _ARITHMETIC for name in differences),
         devices=tuple(sorted(devices)),
-        protocol={"features": last.features, **full_protocol(last), "num_reference": last.num_reference},
+        protocol=_common_protocol(last, control.evaluations),
         pairs=found,
         conclusions=tuple(conclusions(job.side, control.side, found)),
         files=(REPORT, PLOT),
@@ -96,6 +97,16 @@ def _conclude(
 def _differences(job: TrainSpec, control: TrainSpec) -> dict[str, tuple[Any, Any]]:
     found = differences(control.model_dump(mode="json"), job.model_dump(mode="json"))
     return {".".join(place): (theirs, ours) for place, theirs, ours in found}
+
+
+def _common_protocol(last: Evaluation, others: Sequence[Evaluation]) -> EvaluationProtocol:
+    """How the last evaluation was made, as far as the control's like it was made so, too."""
+    theirs = max((each for each in others if is_alike(each, last)), key=lambda each: each.ended_at, default=last)
+    ours, theirs_too = (
+        {"features": each.features, **full_protocol(each), "num_reference": each.num_reference}
+        for each in (last, theirs)
+    )
+    return {name: value for name, value in ours.items() if theirs_too[name] == value}
 
 
 def _pictures(store: ObjectStore, job: Training, control: Training, last: Evaluation) -> Pictures:

@@ -28,7 +28,8 @@ _OUT_OF_MEMORY = (
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
 )
 _NO_GPU = "No CUDA GPUs are available"  # one that has fallen off the bus
-_FAULTS_OF_CODE = ("device-side assert", "no kernel image", "invalid device ordinal")  # on any GPU
+# What CUDA says of a GPU that has failed; all else that it refuses (an address, an argument) fails on any GPU.
+_FAILED_GPU = ("ECC error", "unspecified launch failure", "unknown error", "hardware stack error", "NVLink")
 _BROKEN_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL", "gloo")
 _MENDS = {"train": "lower compute.microbatch_images or batch_images, or add compute.workers"}
 _MEND = "lower pass_images"
@@ -84,7 +85,7 @@ def _is_failed_gpu(error: BaseException) -> bool:
     """Whether CUDA gave up on a GPU (memory that ECC cannot correct, an Xid), which another one may not do."""
     return any(
         _NO_GPU in str(cause)
-        or (isinstance(cause, torch.AcceleratorError) and not any(words in str(cause) for words in _FAULTS_OF_CODE))
+        or (isinstance(cause, torch.AcceleratorError) and any(words in str(cause) for words in _FAILED_GPU))
         for cause in _causes(error)
     )
 

@@ -66,5 +66,7 @@ def _check_start(
         else:
             bring_from_the_web(spec, keys, store, on_bytes=on_bytes)
             check_initial_weights(spec, images, JobFiles(store, keys))
-    except ValueError as error:
+    except SpecError:
+        raise
+    except ValueError as error:  # the document of its parent is one that this release cannot read
         raise SpecError(str(error)) from error

@@ -98,7 +98,7 @@ def _compare_with_reference(plan: EvaluationPlan) -> _ComparedWithReference:
         job_files = JobFiles(plan.store, plan.keys)
         statistics, digest = read_statistics(spec.reference, dimensions=plan.extractor.dimensions, job_files=job_files)
         return _ComparedWithReference(
-            compare_with_statistics(spec.features, drawn, statistics, device=device), digest, statistics.count, None
+            compare_with_statistics(spec.features, drawn, statistics, device=device), digest, None, None
         )
     if plan.images is None:
         raise ValueError("reference: there is nothing to measure by")

@@ -11,15 +11,16 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 
 from workers.contract.curves import what_differs
 from workers.contract.data import DatasetManifest
-from workers.contract.document import SpecError
+from workers.contract.document import SpecError, problems_of
 from workers.contract.evaluation import Evaluation
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.model import effective_sigma_data
 from workers.contract.records import CheckpointFile, CheckpointManifest
-from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint, Subject
+from workers.contract.sampling import CheckpointSource, ResolvedCheckpoint
 from workers.contract.spec import TrainSpec
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
@@ -76,6 +77,8 @@ def chosen(folder: str, output: Path, *, images_seen: int | None = None, average
         source = find_source(store, trained, wanted)
     except SpecError as error:  # its field is one of a document, which nobody has written here
         raise UsageError(error.reason) from None
+    except ValidationError as error:
+        raise UsageError("; ".join(map(str, problems_of(error)))) from None
     manifest = read_manifest(store, source.folder)
     return Choice(
         job=job,
@@ -210,7 +213,7 @@ def _card(choice: Choice, evaluations: Sequence[Evaluation], versions: Mapping[s
     size = f"{images.resolution}x{images.resolution}, {images.channels} channels"
     here = [each for each in evaluations if each.checkpoint.images_seen == manifest.images_seen]
     ran_on = f" Trained with {', '.join(f'{name} {each}' for name, each in versions.items())}." if versions else ""
-    drawn_from = Subject.of(source.job_id, spec, images).averages[0]
+    drawn_from = choice.trained.subject.averages[0]
     grid = f"\n\n`{GRID_FILE}` was drawn at this checkpoint from the average `{drawn_from}`." if has_grid else ""
     return f"""# {source.job_id} at {manifest.images_seen:,} images
 

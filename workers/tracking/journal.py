@@ -6,6 +6,7 @@ from typing import assert_never
 import structlog
 
 from workers.contract.keys import AttemptKeys, JobKeys
+from workers.contract.metric_rows import rows_of
 from workers.storage import ObjectStore
 from workers.storage.job_folder import attempt_numbers, newest_attempt
 from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
@@ -76,16 +77,16 @@ def recorded_rows(store: ObjectStore, job: JobKeys, *, after: int) -> dict[int, 
 def recorded_values(store: ObjectStore, job: JobKeys) -> dict[int, dict[str, float]]:
     """All that was ever measured, by images seen; of two values of one name the later attempt's.
 
-    Beside `recorded_rows` these are how long checkpoints took. The time is that of the steps, where there is one.
+    Beside `recorded_rows` these are how long checkpoints took. Rows that cannot be read are left out. The time is that
+    of the steps, where there is one.
     """
     values: dict[int, dict[str, float]] = {}
     for number in attempt_numbers(store, job):
         for key in store.list(job.attempt(number).metrics):
-            for row in map(json.loads, store.get(key).splitlines()):
-                there = values.setdefault(row.pop("images_seen"), {})
-                if not _is_of_steps(row):
-                    row["time"] = there.get("time", row["time"])
-                there |= row
+            for row in filter(None, rows_of(store.get(key))):
+                there = values.setdefault(row.images_seen, {})
+                time = row.time if _is_of_steps(row.values) else there.get("time", row.time)
+                there |= {**row.values, "time": time}
     return values
 
 

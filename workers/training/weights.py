@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.document import SpecError, in_field
-from workers.contract.model import EDM
+from workers.contract.model import effective_sigma_data
 from workers.contract.networks import EDM2
 from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
@@ -99,9 +99,8 @@ def check_initial_weights(spec: TrainSpec, images: DatasetManifest | None, job_f
         return
     with in_field("initial_weights"):
         header = read_header(spec.initial_weights, job_files=job_files)
-    given = spec.preconditioning.sigma_data if isinstance(spec.preconditioning, EDM) else None
     measured = images.sigma_data if images else header.sigma_data
-    reason = denoiser_difference(header, spec, sigma_data=measured if given is None else given)
+    reason = denoiser_difference(header, spec, sigma_data=effective_sigma_data(spec.preconditioning, measured))
     if reason := reason or (images_difference(header, spec, images) if images else None):
         raise SpecError(reason)
 

@@ -86,9 +86,9 @@ async def test_a_fork_can_start_from_the_checkpoint_where_a_curve_is_lowest(plan
 
 async def test_what_was_measured_of_a_checkpoint_speaks_for_no_later_one(plane: Plane) -> None:
     parent = await with_checkpoints(plane)
-    plane.mlflow.curves["eval/KD-ENL0"] = {100: 0.4, 150: 0.1, 200: 0.3}
+    plane.mlflow.curves["eval/KD-ENL0-1k"] = {100: 0.4, 150: 0.1, 200: 0.3}
 
-    child, _ = await forked(plane, parent, source={"best": "eval/KD-ENL0"})
+    child, _ = await forked(plane, parent, source={"best": "eval/KD-ENL0-1k"})
 
     assert origin_of(plane, child)[1] == 200
 

@@ -21,12 +21,11 @@ def npz(**arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_a_published_file_has_its_mean_and_covariance() -> None:
     written = Statistics.of(torch.randn(50, 4))
 
-    read = Statistics.from_npz(npz(mu=written.mean.numpy(), sigma=written.covariance.numpy(), count=np.array(50)))
+    read = Statistics.from_npz(npz(mu=written.mean.numpy(), sigma=written.covariance.numpy()))
 
-    assert read.count == 50
     assert torch.equal(read.mean, written.mean)
     assert torch.allclose(read.covariance, written.covariance, rtol=1e-14, atol=0)
 

@@ -105,6 +105,8 @@ def test_a_gpu_that_fails_is_the_hardwares_fault(error: Exception) -> None:
         (ValueError("Connection closed by peer"), Reason.INTERNAL),
         (RuntimeError("shapes differ"), Reason.INTERNAL),
         (torch.AcceleratorError("CUDA error: device-side assert triggered"), Reason.INTERNAL),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), Reason.INTERNAL),
+        (torch.AcceleratorError("CUDA error: invalid configuration argument"), Reason.INTERNAL),
     ],
 )
 def test_other_failures_keep_their_reason(error: Exception, reason: Reason) -> None:

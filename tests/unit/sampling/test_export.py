@@ -226,7 +226,7 @@ def test_the_folder_of_a_job_is_exported_without_a_service(gallery: Gallery, cdm
     [
         (("--at", "7"), f"error: {TRAINED} has no checkpoint at 7 images; it has them at "),
         (
-            ("--best", "eval/KD-ENL0"),
+            ("--best", "eval/KD-ENL0-1k"),
             "error: --best asks a service, which knows the evaluations: ",
         ),
         (("--register", "faces"), "error: --register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is"),

@@ -26,12 +26,7 @@ from workers.training.checkpoint import DamagedCheckpointError
 
 def drawn(gallery: Gallery, job_id: str, **fields: Any) -> np.ndarray:
     gallery.run(job_id, "sample", archive="npz", **fields)
-    return images_of(gallery, job_id)
-
-
-def images_of(gallery: Gallery, job_id: str) -> np.ndarray:
-    with np.load(io.BytesIO(gallery.file(job_id, "images.npz")), allow_pickle=False) as arrays:
-        return arrays["images"]
+    return gallery.images(job_id)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +100,7 @@ def test_a_job_that_left_goes_on_where_it_was_and_draws_what_it_would_have(
     assert (ended.images_seen, again.images_seen, ended.stopped) == (8, 8, False)
     assert made == [range(0, 3), range(3, 6), range(6, 8)]
     assert gallery.store.list(JobKeys(job).pieces) == []
-    assert np.array_equal(images_of(gallery, job), images_of(gallery, f"never-{job}"))
+    assert np.array_equal(gallery.images(job), gallery.images(f"never-{job}"))
 
 
 def test_the_grid_is_a_picture_of_the_first_images(gallery: Gallery) -> None:

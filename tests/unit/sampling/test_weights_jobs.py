@@ -1,6 +1,5 @@
 """Sample and evaluation jobs of a file of weights: what they draw and find is what they would of its checkpoint."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +48,12 @@ def dataset(gallery: Gallery) -> dict[str, str]:
     return {"kind": "imported", "digest": manifest.digest}
 
 
-def images(gallery: Gallery, job_id: str) -> np.ndarray:
-    with np.load(io.BytesIO(gallery.file(job_id, "images.npz")), allow_pickle=False) as arrays:
-        return arrays["images"]
-
-
 def test_a_file_draws_what_its_checkpoint_draws_with_the_sampler_of_the_training(small: Gallery, weights: Path) -> None:
     small.run("by-checkpoint", "sample", archive="npz", num_images=4)
     small.run("by-file", "sample", archive="npz", num_images=4, **of(weights))
 
     drawn = Sampled.model_validate_json(small.result("by-file"))
-    assert np.array_equal(images(small, "by-file"), images(small, "by-checkpoint"))
+    assert np.array_equal(small.images("by-file"), small.images("by-checkpoint"))
     assert drawn.sampler == Sampled.model_validate_json(small.result("by-checkpoint")).sampler
     assert drawn.weights
     assert (drawn.checkpoint, drawn.checkpoint_seal, drawn.weights.location) == (None, None, str(weights))

@@ -1,4 +1,4 @@
-"""Which attempt is the newest."""
+"""What a job has left: its newest attempt and its checkpoints."""
 
 from workers.contract.keys import JobKeys
 from workers.storage.job_folder import newest_attempt
