@@ -61,7 +61,7 @@ class Ours:
 
     runs: dict[str, str | None]
 
-    async def find(self, job_id: str, *, project: str) -> JobRecord:
+    async def get(self, job_id: str, *, project: str) -> JobRecord:
         if project != "ours" or job_id not in self.runs:
             raise JobNotFound(f"there is no job {job_id!r}")
         return job(id=job_id, mlflow_run_id=self.runs[job_id])
@@ -75,7 +75,7 @@ async def client_of(url: str, runs: dict[str, str | None]) -> AsyncIterator[http
     principal = Principal(id="key_1", project="ours", scopes=frozenset({Scope.READ}))
 
     async def with_state(scope: Any, receive: Any, send: Any) -> None:
-        state = {"jobs": Ours(runs), "metrics": Metrics(mlflow=mlflow), "principal": principal}
+        state = {"job_lookup": Ours(runs), "metrics": Metrics(mlflow=mlflow), "principal": principal}
         await app({**scope, "state": state}, receive, send)
 
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(with_state), base_url="http://cdm.test") as client:

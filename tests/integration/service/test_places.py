@@ -239,7 +239,7 @@ async def test_nor_does_the_path_of_a_store_that_is_a_folder_or_of_what_holds_it
     assert wrong == {"/spec/dataset/path": "lies in the store of the service itself; bring a file of your own"}
 
 
-LONG = "/a" * 100_000
+LONG = "/a" * 30_000  # of which a body has room for one
 DRAWN, MEASURED = drawing("sample", "job_1"), drawing("evaluate", "job_1")
 
 
