@@ -134,7 +134,9 @@ class Drivers:
             self._claim(job)
 
     def _is_late(self, job: Job) -> bool:
-        return self._story.lives.get(_names(job), LIFE) == ("wait",)
+        """It was to wait, or was submitted once more when its life was over: the engine gets to it in the end."""
+        life = self._story.lives.get(_names(job), LIFE)
+        return life == ("wait",) or self._acts_done[job.submission_id] >= len(life)
 
     def _worker(self, job: Job) -> Worker:
         number, attempt = _names(job)
