@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypedDict, Unpack
+from typing import TypedDict
 
 from prometheus_client import CollectorRegistry
 
@@ -19,10 +19,10 @@ from service.datasets.store import DatasetStore
 from service.datasets.usecases import Datasets
 from service.jobs.actions import Actions
 from service.jobs.aftercare import Aftercare
-from service.jobs.counters import Counters
+from service.jobs.counters import Counters, PurgeName
 from service.jobs.evidence import Limits
 from service.jobs.followups import FollowUps
-from service.jobs.housekeeping import Housekeeping
+from service.jobs.housekeeping import Housekeeping, Purge
 from service.jobs.installation import Installation
 from service.jobs.job_results import JobResults
 from service.jobs.loop import Loop
@@ -191,7 +191,7 @@ class Parts:
 
     @cached_property
     def housekeeping(self) -> Housekeeping:
-        purges = {
+        purges: dict[PurgeName, Purge] = {
             "idempotency_keys": IdempotencyStore(self.database).purge,
             "uploads": self.uploads.purge,
             "datasets": self.datasets.purge,
@@ -251,16 +251,18 @@ async def open_parts(
     *,
     clock: Clock,
     registry: CollectorRegistry | None = None,
-    **given: Unpack[Given],
+    cluster: Cluster | None = None,
+    object_store: ObjectStore | None = None,
+    mlflow: Mlflow | None = None,
 ) -> AsyncIterator[Parts]:
     """What is not given is opened from the settings."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings.database_url))
-        cluster = given.get("cluster") or _cluster(settings)
+        cluster = cluster or _cluster(settings)
         stack.push_async_callback(cluster.close)
-        mlflow = given.get("mlflow") or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
+        mlflow = mlflow or Mlflow(settings.mlflow_url, headers=settings.mlflow_headers)
         stack.push_async_callback(mlflow.close)
-        object_store = given.get("object_store") or open_store(
+        object_store = object_store or open_store(
             settings.store_url,
             public_endpoint=settings.store_public_endpoint,
             read_timeout_seconds=_STORE_TIMEOUT_SECONDS,

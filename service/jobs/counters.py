@@ -4,7 +4,7 @@ Labels are closed lists: never names of jobs, users or projects. All their value
 counter that begins at one was never seen to rise.
 """
 
-from typing import get_args
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -17,7 +17,7 @@ from workers.contract.records import TimeBreakdown
 _SPANS = (1, 5, 15, 60, 300, 600, 1800, 3600, 4 * 3600, 24 * 3600)
 _NOBODY = "nobody"
 _LOOKS = ("done", "postponed", "failed")
-PURGES = ("idempotency_keys", "uploads", "datasets", "pins", "deliveries")
+PurgeName = Literal["idempotency_keys", "uploads", "datasets", "pins", "deliveries"]
 
 
 class Counters:
@@ -59,7 +59,7 @@ class Counters:
                 self._spent.labels(name, accelerator)
         for result in _LOOKS:
             self._looks.labels(result)
-        for purge in PURGES:
+        for purge in get_args(PurgeName):
             self._purges.labels(purge)
 
     def moved(self, before: JobRecord, after: JobRecord, *, attempt_ended: bool) -> None:
@@ -91,8 +91,8 @@ class Counters:
         """Somebody looked at an active job: `done`, `postponed`, `failed`."""
         self._looks.labels(result).inc()
 
-    def purge_failed(self, purge: str) -> None:
-        """What had served its time could not be removed: one of `PURGES`."""
+    def purge_failed(self, purge: PurgeName) -> None:
+        """What had served its time could not be removed."""
         self._purges.labels(purge).inc()
 
 

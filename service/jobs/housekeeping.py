@@ -10,7 +10,7 @@ import structlog
 from service.clock import Clock
 from service.database.leases import Replica
 from service.errors import DatabaseUnavailable, StorageUnavailable
-from service.jobs.counters import Counters
+from service.jobs.counters import Counters, PurgeName
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ class Housekeeping:
     What two remove at a time, one may remove after it was brought anew.
     """
 
-    purges: Mapping[str, Purge]
+    purges: Mapping[PurgeName, Purge]
     counters: Counters
     replica: Replica
     clock: Clock
