@@ -52,9 +52,32 @@ class _Metric(BaseModel):
         return Point(images_seen=self.step, value=finite(self.value), time_ms=self.timestamp)
 
 
-class _History(BaseModel):
-    metrics: tuple[_Metric, ...] = ()
+class _Page(BaseModel):
     next_page_token: str | None = None
+
+
+class _History(_Page):
+    metrics: tuple[_Metric, ...] = ()
+
+
+class _Step(BaseModel):
+    step: int = 0
+
+
+class _Steps(_Page):
+    metrics: tuple[_Step, ...] = ()
+
+
+class _Latest(BaseModel):
+    metrics: tuple[_Metric, ...] = ()
+
+
+class _LatestRun(BaseModel):
+    data: _Latest = _Latest()
+
+
+class _LatestAnswer(BaseModel):
+    run: _LatestRun
 
 
 class _Tag(BaseModel):
@@ -68,7 +91,6 @@ class _RunInfo(BaseModel):
 
 
 class _RunData(BaseModel):
-    metrics: tuple[_Metric, ...] = ()
     tags: tuple[_Tag, ...] = ()
 
 
@@ -102,6 +124,7 @@ class _NotFound(MlflowUnavailable):
 
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
+_PageOf = TypeVar("_PageOf", bound=_Page)
 
 
 class Mlflow:
@@ -123,20 +146,20 @@ class Mlflow:
 
     async def latest(self, run_id: str) -> dict[str, Point]:
         """The last point of every curve of a run, by key."""
-        metrics = (await self._run(run_id)).data.metrics
+        metrics = (await self._get(_LatestAnswer, "runs/get", {"run_id": run_id})).run.data.metrics
         return {metric.key: metric.point() for metric in sorted(metrics, key=lambda one: one.key)}
 
     async def history(self, run_id: str, key: str) -> list[Point]:
         """All points of one curve by images seen, one at each: the last one measured, if an attempt went back."""
-        found = [metric.point() async for page in self._pages(run_id, key) for metric in page]
+        found = [metric.point() async for page in self._pages(_History, run_id, key) for metric in page.metrics]
         found.sort(key=lambda point: point.time_ms)
         last = {point.images_seen: point for point in found}
         return [last[images_seen] for images_seen in sorted(last)]
 
     async def steps(self, run_id: str, key: str) -> AsyncIterator[list[int]]:
         """Where a curve has points, page by page."""
-        async for page in self._pages(run_id, key):
-            yield [metric.step for metric in page]
+        async for page in self._pages(_Steps, run_id, key):
+            yield [metric.step for metric in page.metrics]
 
     async def experiment_of(self, run_id: str) -> str:
         """The id of the experiment that a run belongs to; its page needs both."""
@@ -189,12 +212,12 @@ class Mlflow:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _pages(self, run_id: str, key: str) -> AsyncIterator[tuple[_Metric, ...]]:
+    async def _pages(self, kind: type[_PageOf], run_id: str, key: str) -> AsyncIterator[_PageOf]:
         """The points of a curve, in the order that they came in."""
         query = {"run_id": run_id, "metric_key": key, "max_results": str(self._page_size)}
         while True:
-            page = await self._get(_History, "metrics/get-history", query)
-            yield page.metrics
+            page = await self._get(kind, "metrics/get-history", query)
+            yield page
             if not page.next_page_token:
                 return
             query["page_token"] = page.next_page_token
