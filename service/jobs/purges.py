@@ -31,7 +31,7 @@ class Purges:
         return await alone_if_due(self.replica, "purges", self._purge_due, self.store.with_purge_due)
 
     async def _purge_due(self) -> None:
-        await each_due(self.store.with_purge_due, self._purge, at_a_time=1, told_as="aftercare")
+        await each_due(self.store.with_purge_due, self._purge, at_a_time=1, told_as="purge")
 
     async def _purge(self, job: JobRecord) -> None:
         for part in job.purge_due:

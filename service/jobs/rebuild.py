@@ -6,7 +6,7 @@ better counts: an attempt that was claimed exists, whatever the copy says.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import MISSING, asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -68,8 +68,16 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
             return False
 
     for some in some_at_a_time(await objects.job_ids()):
-        restored += sum(await asyncio.gather(*map(restore, some)))
+        restored += await _sum_of(map(restore, some))
     return restored, sorted(unreadable)
+
+
+async def _sum_of(each: Iterable[Coroutine[Any, Any, bool]]) -> int:
+    """How many came true; what failed is raised when all are over, so that none goes on behind it."""
+    done = await asyncio.gather(*each, return_exceptions=True)
+    if failed := next((one for one in done if isinstance(one, BaseException)), None):
+        raise failed
+    return sum(one is True for one in done)
 
 
 async def _restored(job_id: str, store: JobStore, objects: JobObjects, *, now: datetime) -> bool:

@@ -57,15 +57,18 @@ class Reconciler:
     lease_seconds: float
     patience_seconds: float = 5.0
     _looks: dict[str, asyncio.Task[bool]] = field(init=False, default_factory=dict)  # under way, by job
+    _in_vain: set[str] = field(init=False, default_factory=set)  # jobs with which another replica may fare better
 
     async def tick(self) -> bool:
         """One look at every active job that nobody else has, side by side; True if one moved."""
         # A lease outlasts what is done under it, and runs already while the database takes its time to grant it.
         until = asyncio.get_running_loop().time() + LASTING * self.lease_seconds
         jobs = await self.store.hold(self.replica.token, now=self.clock(), seconds=self.lease_seconds)
-        if not (begun := [self._begin(job, until=until) for job in jobs if job.id not in self._looks]):
-            return False
-        done, _ = await asyncio.wait(begun, timeout=self.patience_seconds)
+        for _ in self._looks:
+            self.counters.looked("postponed")
+        begun = [self._begin(job, until=until) for job in jobs if job.id not in self._looks]
+        done = (await asyncio.wait(begun, timeout=self.patience_seconds))[0] if begun else set()
+        await self._give_back()
         return any(look.result() for look in done)
 
     async def finish(self) -> None:
@@ -74,7 +77,8 @@ class Reconciler:
             for look in looks:
                 look.cancel()
             await asyncio.wait(looks)
-        await self._release()
+        with suppress(DatabaseUnavailable):  # then the leases run out
+            await self.store.release(self.replica.token)
 
     def _begin(self, job: JobRecord, *, until: float) -> asyncio.Task[bool]:
         look = self._looks[job.id] = asyncio.create_task(self._isolated(job, until=until))
@@ -88,8 +92,7 @@ class Reconciler:
         except StorageUnavailable as error:
             self.counters.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
-        except TimeoutError:
-            self.counters.looked("postponed")
+        except TimeoutError:  # it has been counted at each tick
             log.warning("job.postponed", job_id=job.id, error="a look at it took too long")
         except Exception:
             self.counters.looked("failed")
@@ -97,12 +100,14 @@ class Reconciler:
         else:
             self.counters.looked("done")
             return moved
-        await self._release(job.id)  # another replica may fare better
+        self._in_vain.add(job.id)
         return False
 
-    async def _release(self, job_id: str | None = None) -> None:
-        with suppress(DatabaseUnavailable):  # then the lease runs out
-            await self.store.release(self.replica.token, job_id)
+    async def _give_back(self) -> None:
+        if self._in_vain:
+            with suppress(DatabaseUnavailable):  # then the leases run out
+                await self.store.release(self.replica.token, frozenset(self._in_vain))
+            self._in_vain.clear()
 
     async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
         attempt = await self.store.attempt(job.id, job.attempt) if job.attempt else None
@@ -118,7 +123,7 @@ class Reconciler:
             observed = replace(observed, run=Unreachable(str(error)))
             await self._note(noted, observed, lease=lease)
         if isinstance(observed.run, Unreachable):
-            await self._release(job.id)  # another replica may reach it
+            self._in_vain.add(job.id)
         return moved
 
     async def _observe(self, job: JobRecord, attempt: AttemptRecord | None) -> Observed:

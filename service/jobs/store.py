@@ -1,6 +1,6 @@
 """Jobs in the database. A job's change and the events that tell of it are one transaction."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -159,10 +159,10 @@ class JobStore(JobLookup):
         held = jobs.c.state.in_(ACTIVE) & ours & (jobs.c.lease_until >= lasting)
         return await self._jobs(select(*COLUMNS).where(held).order_by(jobs.c.id))
 
-    async def release(self, token: str, job_id: str | None = None) -> None:
-        """Give back what is held under this token: a job, or all."""
+    async def release(self, token: str, job_ids: Collection[str] | None = None) -> None:
+        """Give back what is held under this token: these jobs, or all."""
         given = jobs.c.lease_token == token
-        given = given & (jobs.c.id == job_id) if job_id else given
+        given = given & jobs.c.id.in_(job_ids) if job_ids is not None else given
         async with self._database.writing() as connection:
             await connection.execute(update(jobs).where(given).values(_FREE))
 

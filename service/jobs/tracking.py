@@ -49,11 +49,11 @@ class Tracking:
         For a loop of its own: who watches a job does not wait for the curves of others.
         """
         found = await self.store.with_experiment_due()
-        await each(found, self._find_experiment, at_a_time=_QUESTIONS_AT_A_TIME, told_as="aftercare")
+        await each(found, self._find_experiment, at_a_time=_QUESTIONS_AT_A_TIME, told_as="tracking")
         return False
 
     async def _complete_due(self) -> None:
-        await each_due(self.store.with_mlflow_due, self._complete_run, at_a_time=_RUNS_AT_A_TIME, told_as="aftercare")
+        await each_due(self.store.with_mlflow_due, self._complete_run, at_a_time=_RUNS_AT_A_TIME, told_as="tracking")
 
     async def _find_experiment(self, job: JobRecord) -> None:
         experiment_id = await self.mlflow.experiment_of(job.mlflow_run_id or "")

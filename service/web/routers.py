@@ -44,7 +44,12 @@ async def _declared_query(request: Request) -> None:
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in declared]
     if unknown:
         problems = [
-            Problem(f"/query/{name}", "unknown_parameter", f"unknown parameter{did_you_mean(name, declared)}")
-            for name in unknown[:MOST_PROBLEMS]
+            # Looking for what was meant takes a while; and no more are shown.
+            Problem(
+                f"/query/{name}",
+                "unknown_parameter",
+                f"unknown parameter{did_you_mean(name, declared) if number < MOST_PROBLEMS else ''}",
+            )
+            for number, name in enumerate(unknown)
         ]
         raise InvalidRequest("the path has no such parameter", problems=problems)

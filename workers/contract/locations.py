@@ -42,7 +42,7 @@ def of_a_file(location: str) -> str:
 def beside_the_images(location: str) -> str:
     """As `of_a_file`, of a file that is no data set; one in a store that is a folder or memory, too.
 
-    A service opens of those no more than its own (`service/jobs/paths.py`); others are for jobs that are run by hand.
+    A service opens of those no more than its own (`service/jobs/files.py`); others are for jobs that are run by hand.
     """
     if is_unprotected(location):
         raise _refused("anybody on the way could change what comes by http://: give https://, or upload the file")

@@ -168,7 +168,7 @@ class StoreMachine(RuleBasedStateMachine):
         for row in self.rows.values():
             if row.token == token and (hand is None or hand.id == row.job.id):
                 row.token = row.until = None
-        self.run(self.store.release(token, hand and hand.id))
+        self.run(self.store.release(token, hand and {hand.id}))
 
     @rule(
         project=st.sampled_from(["default", "other"]),
