@@ -77,17 +77,22 @@ async def test_a_look_that_fails_is_counted_and_others_are_looked_at(
     assert (await plane.job(bad)).state == "succeeded", "its lease was given back"
 
 
-async def test_a_look_that_gets_no_answer_holds_up_no_other(plane: Plane, cluster: Poisoned) -> None:
+async def test_a_look_that_gets_no_answer_holds_up_no_other_and_is_counted_all_the_while(
+    plane: Plane, cluster: Poisoned, registry: CollectorRegistry
+) -> None:
     bad, good = await plane.started(), await plane.started()
     cluster.poison, cluster.error = bad, None
     reconciler = replace(plane.parts.reconciler, patience_seconds=0.01)
     await reconciler.tick()
     plane.worker(good).outcome("succeeded", at=plane.clock())
+    ticks = 0
 
     async with asyncio.timeout(DEADLINE_SECONDS):
         while (await plane.job(good)).state != "succeeded":
             await reconciler.tick()
+            ticks += 1
 
+    assert registry.get_sample_value("cdm_job_looks_total", {"result": "postponed"}) == ticks
     assert cluster.times == 1, "it is not asked again while the answer may come"
     await reconciler.finish()
     cluster.poison = None
