@@ -1,6 +1,6 @@
 """Which checkpoint of a training is the best, by its evaluations."""
 
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.client import Client
 from service.jobs.views import Job
@@ -9,14 +9,19 @@ from workers.contract.curves import LOWER_IS_BETTER, curve_points, is_best_where
 
 def chosen(client: Client, training: Job, at: int | None, best: str | None) -> int | None:
     """Images seen at the checkpoint that `--at` or `--best` names; None: the newest."""
+    require_one(at, best)
     if best is None:
         return at
-    if at is not None:
-        raise CommandFailed("--at and --best name two checkpoints: give one of them")
     if not is_of_checkpoints(best) or not is_best_where_lowest(best):
         measures = ", ".join(LOWER_IS_BETTER)
         raise CommandFailed(f"--best {best}: name a curve of evaluations, as eval/KD-ENL0-1k, of one of {measures}")
     return _lowest(client, training, best)
+
+
+def require_one(at: int | None, best: str | None) -> None:
+    """Raises CommandMisused: both name a checkpoint."""
+    if at is not None and best is not None:
+        raise CommandMisused("--at and --best name two checkpoints: give one of them")
 
 
 def _lowest(client: Client, training: Job, curve: str) -> int:

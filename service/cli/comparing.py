@@ -109,11 +109,12 @@ def _check_name(name: str) -> None:
 
 
 def _digest(request: JobCreate) -> str:
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    """Of what it says, without what it leaves out: a later release has more fields."""
+    return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 class _Study:
-    """The jobs of a study: the same request makes the same job, however often and late it is given.
+    """The jobs of a study: a request that is given again, however late, finds the job that it made.
 
     It is known by what was asked for here: a file of this machine that is sent has another name each time.
     """

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ def find_training(client: Client, name: str) -> tuple[Job, TrainSpec]:
 
 def find_comparison(client: Client, training: Job) -> Job | None:
     """That with its control, once it is submitted."""
-    return next(client.jobs.list(labels={COMPARES: training.id}, kind="compare"), None)
+    found = (client.jobs.list(labels={COMPARES: training.id}, kind="compare", archived=each) for each in (None, True))
+    return next(chain(*found), None)
 
 
 def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:

@@ -122,7 +122,7 @@ class InStore:
 
 
 def is_folder_of_job(place: str) -> bool:
-    """Whether this is `<store>/jobs/<id>`, and no name that a job may have."""
+    """Whether this is `<store>/jobs/<id>`; a job whose name has this form is named by its id."""
     return split_spec_url(f"{place.rstrip('/')}/spec.json") is not None
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 from service.cli import details, documents, inheritance, sending, values
+from service.cli.best import require_one
 from service.cli.connection import find
 from service.cli.errors import CommandFailed
 from service.cli.id_prefixes import whole_digest
@@ -54,8 +55,7 @@ def fork(
     other and is evaluated as that is, unless told otherwise; --label KEY- leaves a label out. Of a job without a
     checkpoint, `cdm submit --like` makes another.
     """
-    if at is not None and best is not None:
-        raise CommandFailed("--at and --best name two checkpoints: give one of them")
+    require_one(at, best)
     parent = find(client, job, kind="train")
     if at is not None:
         _require_checkpoint(client, parent, at)

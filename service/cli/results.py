@@ -9,7 +9,7 @@ import typer
 
 from service.cli import findings, text
 from service.cli.connection import find, find_comparison
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
@@ -40,7 +40,7 @@ def images(
 ) -> None:
     """Fetch images that a job has drawn: the newest, or others."""
     if every and at is not None:
-        raise CommandFailed("--at and --all: give one of them")
+        raise CommandMisused("--at and --all: give one of them")
     found = find(client, job, kind="train")
     samples = grids(client, found)
     if at is not None and at not in samples:

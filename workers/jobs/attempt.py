@@ -56,11 +56,12 @@ def open_job(location: str, default_store: str) -> Job:
     place = split_spec_url(location)
     if place:
         store_url, job_id = _as_url(place[0]), place[1]
-        return Job(store_url, job_id, _parsed(location, _read(lambda: open_store(store_url).get(JobKeys(job_id).spec))))
+        document = _read(location, lambda: open_store(store_url).get(JobKeys(job_id).spec))
+        return Job(store_url, job_id, _parsed(location, document))
     path = Path(location)
     if not is_job_id(path.stem):
         raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
-    return Job(_as_url(default_store), path.stem, _parsed(location, _read(path.read_bytes)))
+    return Job(_as_url(default_store), path.stem, _parsed(location, _read(location, path.read_bytes)))
 
 
 def known_of(store: ObjectStore, keys: JobKeys) -> tuple[str | None, dict[str, str]]:
@@ -140,11 +141,11 @@ def _as_url(store: str) -> str:
     return store if urlsplit(store).scheme else Path(store).absolute().as_uri()
 
 
-def _read(read: Callable[[], bytes]) -> bytes:
+def _read(location: str, read: Callable[[], bytes]) -> bytes:
     try:
         return read()
     except STORE_ERRORS as error:
-        raise UsageError(f"cannot read the spec: {error}") from None
+        raise UsageError(f"cannot read the spec at {location}: {error}") from None
 
 
 def _parsed(location: str, document: bytes) -> AnySpec:

@@ -30,12 +30,18 @@ _MOST_BYTES = 64 << 30  # several times the largest network there is
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], header: WeightsHeader) -> None:
-    """Write a weights file, or leave what was there: it is written beside its place and moved there."""
+    """Write a weights file, or leave what was there: it is written beside its place and moved there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
     try:
         safetensors.torch.save_file(whole, temporary, metadata=header.to_metadata())
         os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -134,6 +134,11 @@ def test_a_write_that_fails_leaves_what_was_there(path: Path) -> None:
     assert [*path.parent.iterdir()] == [path]
 
 
+def test_a_place_that_takes_nothing_is_said_as_one(path: Path, tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(OSError, match="cannot write .*gone/w.safetensors"):
+        save_weights(path.parent / "gone" / "w.safetensors", tensors, HEADER)
+
+
 def test_of_a_damaged_file_no_tensor_is_read(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
