@@ -135,7 +135,7 @@ def test_a_write_that_fails_leaves_what_was_there(path: Path) -> None:
 
 
 def test_a_place_that_takes_nothing_is_said_as_one(path: Path, tensors: dict[str, Tensor]) -> None:
-    with pytest.raises(OSError, match="cannot write .*gone/w.safetensors"):
+    with pytest.raises(OSError, match=r"cannot write .*gone/w\.safetensors"):
         save_weights(path.parent / "gone" / "w.safetensors", tensors, HEADER)
 
 
