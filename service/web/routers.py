@@ -44,7 +44,7 @@ async def _declared_query(request: Request) -> None:
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in declared]
     if unknown:
         problems = [
-            # Looking for what was meant takes a while; and no more are shown.
+            # Only so many are shown, and looking for what was meant takes a while.
             Problem(
                 f"/query/{name}",
                 "unknown_parameter",

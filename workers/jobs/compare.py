@@ -30,7 +30,7 @@ from workers.training.start import read_origin
 log = structlog.get_logger()
 
 REPORT, PLOT = "report.html", "report.png"
-# Neither these decide which images and noise a pair sees nor by which arithmetic, but for some of `compute`.
+# A pair may differ in these: they decide neither which images and noise it sees, nor the arithmetic, but for three.
 _MAY_DIFFER = ("objective.consistency", "compute.", "cadence.")
 _ARITHMETIC = ("compute.precision", "compute.tf32", "compute.compile")
 
@@ -101,12 +101,12 @@ def _differences(job: TrainSpec, control: TrainSpec) -> dict[str, tuple[Any, Any
 
 def _common_protocol(last: Evaluation, others: Sequence[Evaluation]) -> EvaluationProtocol:
     """How the last evaluation was made, as far as the control's like it was made so, too."""
-    theirs = max((each for each in others if is_alike(each, last)), key=lambda each: each.ended_at, default=last)
-    ours, theirs_too = (
+    other = max((each for each in others if is_alike(each, last)), key=lambda each: each.ended_at, default=last)
+    ours, theirs = (
         {"features": each.features, **full_protocol(each), "num_reference": each.num_reference}
-        for each in (last, theirs)
+        for each in (last, other)
     )
-    return {name: value for name, value in ours.items() if theirs_too[name] == value}
+    return {name: value for name, value in ours.items() if theirs[name] == value}
 
 
 def _pictures(store: ObjectStore, job: Training, control: Training, last: Evaluation) -> Pictures:
