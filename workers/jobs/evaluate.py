@@ -90,9 +90,9 @@ def run_evaluation(run: Run, spec: EvaluateSpec, runner: PieceRunner) -> Ending:
     store, device, cache = runner.store, runner.world.device, Path(run.cache_folder)
     source = open_source(store, run.keys, resolved_source(store, run.keys), dataset=spec.dataset)
     denoiser, seal = load_source(source, spec.compute, device)
-    denoiser.register_forward_hook(lambda *_: runner.beat())
+    denoiser.register_forward_hook(lambda *_: runner.watchdog.beat())  # a piece may take longer than a watchdog waits
     extractor = open_features(spec.features, device=device, job_files=JobFiles(store, run.keys))
-    extractor.each_pass(runner.beat)
+    extractor.each_pass(runner.watchdog.beat)
     plan = EvaluationPlan(
         spec,
         run.keys,

@@ -39,7 +39,7 @@ def run_sampling(run: Run, spec: SampleSpec, runner: PieceRunner) -> Ending:
     store, device = runner.store, runner.world.device
     source = open_source(store, run.keys, resolved_source(store, run.keys))
     denoiser, seal = load_source(source, spec.compute, device)
-    denoiser.register_forward_hook(lambda *_: runner.beat())
+    denoiser.register_forward_hook(lambda *_: runner.watchdog.beat())  # a piece may take longer than a watchdog waits
     known = None
     if spec.inpainting:
         known = read_known_pixels(spec.inpainting, source.shape, device, JobFiles(store, run.keys))

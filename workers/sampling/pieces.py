@@ -58,10 +58,6 @@ class PieceRunner:
             self._report(pieces, missing[first + self.world.size :])
         return not self._leaves(at_once=True)  # all are there before anybody reads them
 
-    def beat(self) -> None:
-        """Something has been computed: a piece may take longer than a watchdog waits."""
-        self.watchdog.beats += 1
-
     def _leaves(self, *, at_once: bool = False) -> bool:
         """The same in every process. Asking takes a moment, so it is done every two seconds at most.
 

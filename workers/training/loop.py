@@ -153,7 +153,6 @@ class _Loop:
             self.recorder.checkpoint(self.state, is_urgent=is_urgent)
 
     def _draw_grid(self) -> None:
-        with self.watchdog.paused():
-            png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world)
+        png = draw_grid(self.state.ema, self.spec, self.images.manifest, self.world, on_pass=self.watchdog.beat)
         if self.recorder:
             self.recorder.grid(self.state.images_seen, png)

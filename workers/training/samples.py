@@ -1,6 +1,8 @@
 """The picture that goes with a checkpoint: a grid of images drawn from the same latents every time."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -20,10 +22,18 @@ _COLUMNS = 8
 _MAX_ROWS = 10
 
 
-def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, world: World) -> bytes:
+def draw_grid(
+    denoiser: Denoiser,
+    spec: TrainSpec,
+    images: DatasetManifest,
+    world: World,
+    *,
+    on_pass: Callable[[], object] = lambda: None,
+) -> bytes:
     """Draw a grid as PNG: a row per class (the first ten), or eight rows without classes.
 
     The work is shared over all processes; each image is a function of the seed and its own place in the grid.
+    `on_pass` is called after each pass through the network: a grid may take longer than a step.
     """
     conditional = spec.network.class_conditional
     rows = min(images.num_classes, _MAX_ROWS) if conditional else _COLUMNS
@@ -32,10 +42,24 @@ def draw_grid(denoiser: Denoiser, spec: TrainSpec, images: DatasetManifest, worl
     mine = [(world.rank + k * world.size) % total for k in range(per_process)]  # beyond the end: drawn twice, dropped
     size = spec.batch_images // spec.shares(world.size)  # what training has room for, sampling has
     chunks = [mine[first : first + size] for first in range(0, per_process, size)]
-    with torch.compiler.set_stance("force_eager"):  # a few evaluations are not worth one more shape to compile for
+    with _each_pass(denoiser, on_pass), torch.compiler.set_stance("force_eager"):  # few passes: not worth compiling for
         parts = [_drawn(denoiser, spec, images, chunk, world) for chunk in chunks]
     drawn = world.collected(torch.cat(parts))[:total]
     return grid_png(to_uint8(drawn).cpu(), _COLUMNS)
+
+
+@contextmanager
+def _each_pass(denoiser: Denoiser, on_pass: Callable[[], object]) -> Iterator[None]:
+    def passed(_module: object, _inputs: object, drawn: Tensor) -> None:
+        if drawn.is_cuda:  # which is asked for all passes at once, and waited for at the end
+            torch.cuda.synchronize(drawn.device)
+        on_pass()
+
+    hook = denoiser.register_forward_hook(passed)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _drawn(

@@ -68,6 +68,10 @@ class Watchdog:
         finally:
             self._is_paused = False
 
+    def beat(self) -> None:
+        """Something has been computed within a step that may take long."""
+        self.beats += 1
+
     def is_hung(self, passed_seconds: float) -> bool:
         """Take a look, so long after the one before."""
         seen = (self.images_seen, self.beats)

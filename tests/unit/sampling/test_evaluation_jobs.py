@@ -27,6 +27,7 @@ from workers.sampling.evaluation_results import read_statistics
 from workers.sampling.pieces import Piece, PieceRunner
 from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
+from workers.training.watchdog import Watchdog
 
 SMALL = {"num_images": 12, "pass_images": 8, "drift_images": 6, "timeline_steps": [2, 3], "sampler": {"steps": 2}}
 
@@ -274,8 +275,8 @@ def test_held_out_images_that_are_none_or_do_not_suit_are_refused(small: Gallery
 
 
 def test_slow_pieces_are_no_hung_worker(small: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    beats: list[int] = []
-    monkeypatch.setattr(PieceRunner, "beat", lambda runner: beats.append(runner.done))
+    beats: list[int | None] = []
+    monkeypatch.setattr(Watchdog, "beat", lambda watchdog: beats.append(watchdog.images_seen))
 
     evaluated(small, "slow", num_images=8)
 

@@ -217,6 +217,18 @@ def test_guidance_changes_the_grid(images: ImageSet) -> None:
     assert plain == draw_grid(state.ema, spec, images.manifest, ALONE)
 
 
+def test_each_pass_for_a_grid_is_a_sign_of_life(images: ImageSet) -> None:
+    spec = spec_with(sampler={"method": "euler", "steps": 3}, objective={"consistency": None})
+    state = new_state(spec, images.manifest, CPU)
+    split = spec.model_copy(update={"compute": spec.compute.model_copy(update={"microbatch_images": 4})})
+    passes = []
+
+    draw_grid(state.ema, split, images.manifest, ALONE, on_pass=lambda: passes.append(1))
+    draw_grid(state.ema, split, images.manifest, ALONE)
+
+    assert len(passes) == 3 * 80 // 4, "three steps for each four of ten rows of eight images, and of one grid alone"
+
+
 @pytest.mark.parametrize(
     "sampler", [{"method": "ancestral", "steps": 3}, {"churn": {}, "steps": 3}], ids=["sde", "churn"]
 )
