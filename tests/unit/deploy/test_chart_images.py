@@ -29,3 +29,11 @@ def test_images_of_others_come_from_a_mirror_by_their_whole_names() -> None:
     mirrored = {"images.postgres.repository": "mirror.example.org/postgres", "images.registry": "registry.example.org"}
 
     assert _images(**mirrored)["postgres"] == {"mirror.example.org/postgres:17-alpine"}
+
+
+def test_another_build_of_a_groups_image_is_of_the_same_release() -> None:
+    documents = rendered("production", **{"images.worker.tag": "0.2.0"})
+
+    (image,) = {container["image"] for container in pods(documents)["ray-h100"]["spec"]["containers"]}
+
+    assert image == "registry.example.org/ml/cdm-train/worker:0.2.0-cuda"

@@ -33,11 +33,12 @@ namespace: {{ .root.Release.Namespace }}
 labels: {{- include "cdm.labels" . | nindent 2 }}
 {{- end }}
 
+{{/* "image" by its name in the values; "tagSuffix" of another build of it, of the same release. */}}
 {{- define "cdm.image" -}}
 {{- $images := .root.Values.images -}}
 {{- $image := get $images .image -}}
 {{- $registry := ternary $images.registry "" (has .image (list "service" "worker" "mlflow")) -}}
-{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ .tagSuffix | default "" }}
 {{- end }}
 
 {{/* What all pods have: "user" is who runs in them, "placement" where; "account" a service account of its own. */}}
@@ -80,10 +81,10 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* What all containers have: "name", and "image" by its name in the values, or whole as "imageName". */}}
+{{/* What all containers have: "name", and what "cdm.image" asks for. */}}
 {{- define "cdm.container" -}}
 name: {{ .name | default .component }}
-image: {{ if .imageName }}{{ .imageName }}{{ else }}{{ include "cdm.image" . }}{{ end }}
+image: {{ include "cdm.image" . }}
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
 securityContext: {{- include "cdm.containerSecurity" . | nindent 2 }}
 {{- with .environment }}
