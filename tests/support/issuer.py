@@ -28,6 +28,7 @@ class Issuer:
     keys: dict[str, Key] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     down: bool = False
+    called: str | None = None  # the issuer that its discovery names; None: itself
     gate: Event = field(default_factory=Event)
 
     def add_key(self, name: str, kind: str = "RSA") -> None:
@@ -51,7 +52,7 @@ class Issuer:
     def answer(self, path: str) -> dict[str, Any] | None:
         self.requests.append(path)
         if path == "/.well-known/openid-configuration":
-            return {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
+            return {"issuer": self.called or self.url, "jwks_uri": f"{self.url}/keys"}
         return {"keys": [key.as_dict(private=False) for key in self.keys.values()]} if path == "/keys" else None
 
 

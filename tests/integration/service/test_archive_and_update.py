@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import InvalidRequest, JobGone, PreconditionFailed, StateConflict
 from service.jobs.lookup import Filters
+from service.jobs.records import JobRecord
 from service.jobs.views import OF_JOB, JobUpdate
 from service.web.etags import etag
 from tests.support.plane import REQUESTER, Plane, eventually, served_in
@@ -23,6 +24,21 @@ async def ended(plane: Plane) -> str:
     plane.worker(job_id).outcome("succeeded", at=plane.clock())
     await plane.settle()
     return job_id
+
+
+async def failed(plane: Plane) -> str:
+    job_id = await plane.started()
+    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
+    await plane.settle()
+    return job_id
+
+
+async def again_and_ended(plane: Plane, job_id: str) -> None:
+    """By a second attempt."""
+    await plane.service.retry(job_id, requester=REQUESTER)
+    await plane.settle()
+    plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())
+    await plane.settle()
 
 
 async def test_what_is_refused_says_what_else_could_be_done(tmp_path: Path) -> None:
@@ -76,16 +92,19 @@ async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane)
 
 
 async def test_whatever_a_deleted_job_has_measured_and_handed_over_goes_when_that_was_asked_for(plane: Plane) -> None:
-    job_id = await ended(plane)
+    job_id = await failed(plane)
     keys = JobKeys(job_id)
-    rows, model = f"{keys.attempt(1).metrics}0.jsonl", f"{keys.export(160, 'ema')}model.safetensors"
-    plane.store.put(rows, b"{}")
-    plane.store.put(model, b"weights")
+    await again_and_ended(plane, job_id)
+    model = f"{keys.export(160, 'ema')}model.safetensors"
+    lines = [f"{keys.attempt(number).metrics}0.jsonl" for number in (1, 2)]
+    lines += [keys.attempt(number).log_chunk("driver", 0) for number in (1, 2)]
+    for key in (model, *lines):
+        plane.store.put(key, b"{}")
 
-    await plane.service.delete(job_id, requester=REQUESTER, purge=("exports", "metrics"))
+    await plane.service.delete(job_id, requester=REQUESTER, purge=("exports", "metrics", "logs"))
     await plane.parts.purges.tick()
 
-    assert {rows, model}.isdisjoint(plane.store.list(keys.root))
+    assert {*lines, model}.isdisjoint(plane.store.list(keys.root))
     assert await plane.jobs.with_purge_due() == []
 
 
@@ -189,6 +208,26 @@ async def test_of_two_who_change_what_they_read_the_second_is_told(plane: Plane)
         await plane.service.update(job_id, JobUpdate(name="second"), requester=replace(REQUESTER, if_match=tag))
 
     assert (await plane.job(job_id)).name == "first"
+
+
+async def test_a_change_is_not_made_to_a_job_that_moved_while_it_was_being_written(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await plane.submit()
+    seen = replace(REQUESTER, if_match=etag((await plane.job(job_id)).event_sequence))
+    get = plane.service.store.get
+
+    async def overtaken(job_id: str, *, project: str) -> JobRecord:
+        monkeypatch.undo()
+        job = await get(job_id, project=project)
+        await plane.service.update(job_id, JobUpdate(name="by another"), requester=REQUESTER)
+        return job
+
+    monkeypatch.setattr(plane.service.store, "get", overtaken)
+    with pytest.raises(PreconditionFailed):
+        await plane.service.pause(job_id, requester=seen)
+
+    assert (await plane.job(job_id)).state == "queued"
 
 
 async def test_a_verb_and_a_removal_that_are_meant_for_another_state_are_refused(plane: Plane) -> None:

@@ -293,6 +293,7 @@ async def test_the_bytes_go_with_the_last_project_that_has_them(plane: Plane) ->
     await brought(plane, ONE)
     await brought(plane, ONE, project="other")
     await brought(plane, OTHER)
+    await plane.aftercare.tick()  # now all three jobs are known to have one
 
     await remove(plane, ONE)
     kept = await left_of(plane, ONE)

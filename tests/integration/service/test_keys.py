@@ -48,6 +48,11 @@ async def test_a_key_is_shown_once_and_opens_its_project_until_it_is_revoked(doo
     assert (await door.api.get("/v1/api-keys")).json()["data"] == []
     [revoked] = (await door.api.get("/v1/api-keys", params={"revoked": True})).json()["data"]
     assert revoked["revoked_at"] is not None
+    assert (await door.api.delete(created.headers["Location"])).status_code == 204
+    assert (await door.api.get("/v1/api-keys", params={"revoked": True})).json()["data"] == [revoked]
+    [row] = [row for row in await door.audit() if row["action"] == "api_key.revoke"]
+    assert row["target"] == revoked["id"]
+    assert await door.audit(project="vision") == []  # an admin of the default project did all of it
 
 
 async def test_only_the_hash_of_a_key_is_kept(door: Gate) -> None:

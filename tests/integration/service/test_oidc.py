@@ -218,6 +218,13 @@ async def test_while_the_provider_is_down_known_keys_serve_and_unknown_ones_are_
     assert code(await shown(door, idp.token(door.clock.now))) == (503, "identity_provider_unavailable")
 
 
+async def test_keys_that_another_issuer_publishes_are_not_even_asked_for(door: Gate, idp: Issuer) -> None:
+    idp.called = "https://elsewhere.example.org"
+
+    assert code(await shown(door, idp.token(door.clock.now))) == (503, "identity_provider_unavailable")
+    assert idp.requests == ["/.well-known/openid-configuration"]
+
+
 @pytest.mark.parametrize(
     ("claims", "scopes_claim", "is_admin"),
     [

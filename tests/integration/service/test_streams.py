@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
+from service.clock import utc_now
 from service.database import Database, open_database
 from service.database.tables import events
 from service.errors import DatabaseUnavailable
@@ -119,6 +120,17 @@ async def test_events_that_were_lost_bring_the_whole_job_again(live: Watched, da
     message = await live.first(f"/v1/jobs/{job.id}/events/stream", last_id="0")
 
     assert (message.event, message.id) == ("reset", "2")
+
+
+async def test_what_happened_after_the_end_is_told_before_the_stream_ends(live: Watched) -> None:
+    job = await live.moved(await live.job(), JobState.SUCCEEDED)
+    await live.jobs.apply(job, job, events=["archived"], at=utc_now())
+
+    seen = await live.all(f"/v1/jobs/{job.id}/events/stream", last_id="1")
+
+    assert [message.event for message in seen] == ["state_changed", "archived", "end"]
+    seen = await live.all(f"/v1/jobs/{job.id}/events/stream", last_id="2")
+    assert [message.event for message in seen] == ["archived", "end"]
 
 
 async def test_a_retried_job_is_told_of_again(live: Watched) -> None:

@@ -109,6 +109,14 @@ async def test_webhooks_are_of_a_project_and_need_both_scopes(mail: Post) -> Non
     ):
         assert code(answer) == (404, "webhook_not_found")
     assert code(await mail.api.get(f"{url}/deliveries/dlv_none")) == (404, "delivery_not_found")
+    body = {"url": webhook["url"], "event_types": ["failed"]}
+    of_theirs = (await mail.api.post("/v1/webhooks", json=body, headers=theirs)).json()
+    through_theirs = f"/v1/webhooks/{of_theirs['id']}/deliveries/{ping['id']}"
+    for answer in (
+        await mail.api.get(through_theirs, headers=theirs),
+        await mail.api.post(f"{through_theirs}/replay", headers=theirs),
+    ):
+        assert code(answer) == (404, "delivery_not_found")
     for scope, missing in (("jobs:read", "jobs:write"), ("jobs:write", "jobs:read")):
         refused = await mail.api.get("/v1/webhooks", headers=mail.door.using(await mail.door.new_key(scope)))
         assert code(refused) == (403, "forbidden")

@@ -78,6 +78,7 @@ async def test_a_place_within_a_chunk_is_found_and_one_before_a_gap_waits_for_wh
     store.end += 7
     store.append("third\n")
     reader = reader_of(store)
+    assert not (await reader.read(OVER, source="driver", offset=0)).complete, "what is behind the gap is still to come"
 
     within = await reader.read(RUNS, source="driver", offset=2)
     waits = await reader.read(RUNS, source="driver", offset=within.next_offset)
