@@ -11,7 +11,7 @@ import sys
 from threading import Event
 
 from workers.environment import imports_to_stay
-from workers.jobs.attempt import open_job
+from workers.jobs.attempt import Job, UnreadableSpecError, open_job, refuse
 from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.logs import configure_logging
 
@@ -28,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     configure_logging()
     try:
-        job = open_job(arguments.spec, arguments.store)
+        job = _opened(arguments)
         with imports_to_stay():  # seconds; what is wrong with the arguments has been said by now
             from workers.jobs.driver import run_here, run_on_ray
         run = run_on_ray if os.environ.get("RAY_ADDRESS") else run_here
@@ -41,6 +41,15 @@ def main() -> int:
         return EXIT_CLAIM_REFUSED
     sys.stdout.write(f"{outcome.status} at {outcome.images_seen} images {outcome.message}".rstrip() + "\n")
     return EXIT_FAILED if outcome.status == "failed" else 0
+
+
+def _opened(arguments: argparse.Namespace) -> Job:
+    try:
+        return open_job(arguments.spec, arguments.store)
+    except UnreadableSpecError as error:
+        if arguments.attempt is not None:
+            refuse(error.job, arguments.attempt, str(error))
+        raise
 
 
 if __name__ == "__main__":

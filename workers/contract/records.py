@@ -124,6 +124,11 @@ class Reason(StrEnum):
     WORKERS_LOST = "workers_lost"
     INTERNAL = "internal"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Reason | None":
+        """A word of another release: its message says what happened, and the attempt has failed all the same."""
+        return cls.INTERNAL if isinstance(value, str) else None
+
 
 OutcomeStatus = Literal["succeeded", "stopped", "failed"]
 

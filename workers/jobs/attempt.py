@@ -15,7 +15,7 @@ from workers.contract.document import problems_of
 from workers.contract.jobs import AnySpec, parse_job, read_job
 from workers.contract.keys import JobKeys, is_job_id, split_spec_url
 from workers.contract.reading import read_document
-from workers.contract.records import Claim, Outcome
+from workers.contract.records import Claim, Outcome, Reason
 from workers.contract.spec import TrainSpec
 from workers.contract.tracking import description
 from workers.jobs.failures import ClaimRefusedError, UsageError
@@ -25,16 +25,25 @@ from workers.storage.job_folder import newest_attempt
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A job whose spec lies in a store."""
+class StoredJob:
+    """Where a job lies."""
 
     store_url: str
     job_id: str
-    spec: AnySpec
 
     @property
     def keys(self) -> JobKeys:
         return JobKeys(self.job_id)
+
+    def open_store(self) -> ObjectStore:
+        return open_store(self.store_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Job(StoredJob):
+    """A job whose spec lies in a store."""
+
+    spec: AnySpec
 
     @property
     def training(self) -> TrainSpec:
@@ -43,21 +52,30 @@ class Job:
             raise UsageError(f"{self.job_id} is a job of kind {self.spec.kind}; this is about trainings")
         return self.spec
 
-    def open_store(self) -> ObjectStore:
-        return open_store(self.store_url)
+
+class UnreadableSpecError(UsageError):
+    """A job is there whose document these workers cannot read: the service that took it may be of another release."""
+
+    def __init__(self, job: StoredJob, problem: str) -> None:
+        super().__init__(problem)
+        self.job = job
 
 
 def open_job(location: str, default_store: str) -> Job:
     """Read the job at `<store>/jobs/<id>/spec.json`; a spec anywhere else becomes the job of its file name in a store.
 
     Raises:
-        UsageError: there is no such document, or it is not a valid spec (every wrong field is named).
+        UnreadableSpecError: the document of a job in a store is not a valid spec (every wrong field is named).
+        UsageError: nor is a document elsewhere, or there is none.
     """
     place = split_spec_url(location)
     if place:
         store_url, job_id = _as_url(place[0]), place[1]
         document = _read(location, lambda: open_store(store_url).get(JobKeys(job_id).spec))
-        return Job(store_url, job_id, _parsed(location, document))
+        try:
+            return Job(store_url, job_id, _parsed(location, document))
+        except UsageError as error:
+            raise UnreadableSpecError(StoredJob(store_url, job_id), str(error)) from None
     path = Path(location)
     if not is_job_id(path.stem):
         raise UsageError(f"{path.name}: a file that is to be a job is named in letters, digits, - and _; rename it")
@@ -115,7 +133,7 @@ def place_spec(job: Job) -> None:
             )
 
 
-def claim_attempt(job: Job, number: int | None) -> int:
+def claim_attempt(job: StoredJob, number: int | None) -> int:
     """Take an attempt, the next one if no number is given, so that nobody else runs it.
 
     Raises:
@@ -132,9 +150,26 @@ def claim_attempt(job: Job, number: int | None) -> int:
     return attempt
 
 
-def conclude(job: Job, attempt: int, outcome: Outcome) -> None:
+def conclude(job: StoredJob, attempt: int, outcome: Outcome) -> None:
     """Write the last record of an attempt."""
     job.open_store().put(job.keys.attempt(attempt).outcome, outcome.model_dump_json(indent=2).encode())
+
+
+def refuse(job: StoredJob, attempt: int, problem: str) -> None:
+    """Say why this attempt cannot be: an attempt that ends without a word is repeated.
+
+    Raises:
+        ClaimRefusedError: somebody else runs it.
+    """
+    outcome = Outcome(
+        status="failed",
+        reason=Reason.INVALID_SPEC,
+        message=f"these workers cannot read the job's document; is the service of another release? {problem}",
+        images_seen=0,
+        mlflow_run_id=None,
+        ended_at=datetime.now(UTC),
+    )
+    conclude(job, claim_attempt(job, attempt), outcome)
 
 
 def _as_url(store: str) -> str:
