@@ -2,10 +2,12 @@
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 import safetensors.torch
 import structlog
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
@@ -93,17 +95,20 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> None:
 
 
 def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
-    """What a committed checkpoint says it consists of.
+    """What a committed checkpoint says it consists of. One of a later release may say more.
 
     Raises:
         DamagedCheckpointError: it cannot be read.
     """
     try:
         data = store.get(folder + MANIFEST)
-        manifest = CheckpointManifest.model_validate_json(data)
+        manifest = CheckpointManifest.model_validate_json(data, extra="ignore")
+        if manifest.seal is None:  # those of before had none, and no fields that are unknown now
+            CheckpointManifest.model_validate_json(data)
     except (FileNotFoundError, ValidationError) as error:
         raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
-    if data != (_sealed(manifest) if manifest.seal else _as_written(manifest)):  # those of before had no seal
+    document = from_json(data)
+    if data != to_json(document, indent=2) or document.pop("seal", None) not in {None, _seal(document)}:
         raise DamagedCheckpointError(f"{MANIFEST} has {len(data)} bytes that are not those written")
     return manifest
 
@@ -136,10 +141,9 @@ def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
 
 
 def _sealed(manifest: CheckpointManifest) -> bytes:
-    text = manifest.model_dump_json(exclude={"seal"}, exclude_unset=True)
-    return _as_written(manifest.model_copy(update={"seal": hashlib.sha256(text.encode()).hexdigest()}))
+    document = manifest.model_dump(mode="json", exclude={"seal"})
+    return to_json(document | {"seal": _seal(document)}, indent=2)
 
 
-def _as_written(manifest: CheckpointManifest) -> bytes:
-    """Without fields that it does not have because they were not invented yet."""
-    return manifest.model_dump_json(indent=2, exclude_unset=True).encode()
+def _seal(document: dict[str, Any]) -> str:
+    return hashlib.sha256(to_json(document)).hexdigest()

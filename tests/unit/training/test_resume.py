@@ -2,6 +2,7 @@
 
 import json
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import from_json, to_json
 
 from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
@@ -194,6 +196,24 @@ def test_a_checkpoint_from_before_manifests_were_sealed_is_used(images: ImageSet
 
     store.put(folder + MANIFEST, unsealed.replace(b'"attempt": 1', b'"attempt":  1'))
     assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
+
+
+def test_a_checkpoint_of_a_later_release_that_says_more_is_used(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    state.images_seen = 16
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    [folder] = committed_checkpoints(store, KEYS)
+    document = from_json(store.get(folder + MANIFEST)) | {"novel": 1e-5}
+    del document["seal"]
+    document["seal"] = sha256(to_json(document)).hexdigest()
+    sealed = to_json(document, indent=2)
+    store.put(folder + MANIFEST, sealed)
+
+    assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) == folder
+
+    for damaged in (sealed.replace(b"1e-5", b"2e-5"), sealed.replace(b'"seal"', b'"sial"')):
+        store.put(folder + MANIFEST, damaged)
+        assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
 
 
 def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
