@@ -17,8 +17,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
 
 from workers.contract.compute import Workers
+from workers.contract.document import SpecError
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import rank_log
+from workers.data import DatasetError
 from workers.data.scratch import scratch_folder
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
@@ -34,6 +36,7 @@ from workers.training.world import World, collective_seconds
 log = structlog.get_logger()
 
 _RESIZE_SECONDS = 60.0  # at least, between two groups of other sizes
+_REFUSAL = "refusal"
 _WATCHDOGS_FIRST_SECONDS = 30  # the watchdogs of those that wait for a frozen worker also tell where they stood
 
 
@@ -49,6 +52,7 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     Ray Train has asked for them, and nobody can tell from here whether there is one. `ControllerWatch` says so.
 
     Raises:
+        DatasetError, SpecError: a worker that works alone refuses what it was given.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
@@ -76,6 +80,8 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
         except ray.train.TrainingFailedError as error:
             store, keys = open_store(run.store_url), run.keys.attempt(run.attempt)
             raise _cause(error, lambda rank: why_hung(store, keys, rank)) from error
+    if refusal := result.return_value.get(_REFUSAL):
+        raise refusal
     return Ending(**result.return_value)
 
 
@@ -95,7 +101,21 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
             return requests | poller.new_requests() if poller else requests
 
         work = WORK[config["kind"]]
-        return asdict(work(run, world, poll_requests=poll_requests, on_hang=end_log))
+        return returned(lambda: work(run, world, poll_requests=poll_requests, on_hang=end_log), world)
+
+
+def returned(work: Callable[[], Ending], world: World) -> dict[str, Any]:
+    """What a worker lets Ray know of its work: how it ended, or what a worker that is alone refuses.
+
+    Ray repeats whatever raises, hours of it, to have it refused again. Where there are several workers they raise: Ray
+    then ends those that would wait for the one.
+    """
+    try:
+        return asdict(work())
+    except (DatasetError, SpecError) as refusal:
+        if world.size > 1:
+            raise
+        return {_REFUSAL: refusal}
 
 
 class _DrainNotices:

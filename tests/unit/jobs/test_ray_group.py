@@ -1,29 +1,36 @@
 """A group of workers is asked of Ray Train whatever the cluster has by now: its autoscaler waits to be asked."""
 
+from collections.abc import Callable
 from threading import Event
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import ray
+import torch
 from ray.train import ScalingConfig
 
 from tests.support.specs import smoke_spec
+from workers.contract.document import SpecError
+from workers.data import DatasetError
 from workers.jobs import ray_group
-from workers.jobs.ray_group import run_group
+from workers.jobs.ray_group import returned, run_group
 from workers.jobs.signals import Signals
 from workers.training.run import Ending, Run
+from workers.training.world import World
 
 
 class Trained:
     """In place of Ray Train's trainer: knows which group it was asked for, and is done at once."""
 
     asked: ScalingConfig
+    returned: ClassVar[dict[str, object]] = {"images_seen": 320}
 
     def __init__(self, *_: object, scaling_config: ScalingConfig, **__: object) -> None:
         Trained.asked = scaling_config
 
     def fit(self) -> SimpleNamespace:
-        return SimpleNamespace(return_value={"images_seen": 320})
+        return SimpleNamespace(return_value=self.returned)
 
 
 @pytest.fixture
@@ -42,3 +49,30 @@ def test_a_first_job_asks_for_nodes_that_are_not_there_yet() -> None:
 
     assert ending == Ending(320)
     assert (Trained.asked.num_workers, Trained.asked.use_gpu) == (4, True)
+
+
+REFUSALS = [DatasetError("cat/0.png: is no image"), SpecError("it is not there", field="origin")]
+
+
+def refusing(refusal: Exception) -> Callable[[], Ending]:
+    def refuse() -> Ending:
+        raise refusal
+
+    return refuse
+
+
+@pytest.mark.usefixtures("no_nodes")
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document"])
+def test_what_a_worker_alone_refuses_is_not_repeated(refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray repeats whatever raises, so it hears of no error, but the driver does."""
+    alone = World.alone(torch.device("cpu"))
+    monkeypatch.setattr(Trained, "returned", returned(refusing(refusal), alone))
+
+    with pytest.raises(type(refusal), match=str(refusal)):
+        run_group(Run("memory://refused", "job_1", 1, ""), smoke_spec(), Event())
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document"])
+def test_one_of_several_raises_so_that_ray_ends_the_others(refusal: Exception) -> None:
+    with pytest.raises(type(refusal)):
+        returned(refusing(refusal), World(0, 2, torch.device("cpu")))
