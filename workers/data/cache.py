@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from workers.contract.data import Shard
 from workers.data.errors import DatasetError
+from workers.data.room import writing_to
 from workers.storage import ObjectStore
 from workers.storage.local import remove_if_left
 
@@ -20,7 +21,7 @@ def cached(shard: Shard, store: ObjectStore, *, source: str, folder: Path) -> Pa
     where the file system has no locks, or they do not reach from one machine to another, several download.
 
     Raises:
-        DatasetError: if the object itself is missing or spoilt.
+        DatasetError: if the object itself is missing or spoilt, or there is no room for it.
     """
     path = folder / shard.name
     if _is_good(path, shard):
@@ -55,7 +56,8 @@ def _download(key: str, shard: Shard, store: ObjectStore, path: Path) -> None:
     # Readers may have the old file mapped: it is replaced, never written to.
     temporary = path.with_name(f"{path.stem}.{uuid4().hex}.writing")
     try:
-        temporary.write_bytes(data)
+        with writing_to(path.parent, key, setting="CDM_CACHE"):
+            temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

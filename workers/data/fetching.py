@@ -1,7 +1,5 @@
 """What is not on this machine is brought here before it is opened, and removed afterwards."""
 
-import errno
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +15,7 @@ from workers.data.buckets import bucket_shards
 from workers.data.errors import DatasetError
 from workers.data.files import require_regular
 from workers.data.remotes import Remote, of_bucket, uploaded
+from workers.data.room import require_room, writing_to
 from workers.data.scratch import scratch_folder
 from workers.environment import max_download_bytes, may_go_inside
 from workers.storage import ObjectStore
@@ -25,7 +24,6 @@ log = structlog.get_logger()
 
 OnBytes = Callable[[int, int | None], None]  # bytes that have come, and how many there are, if that is known
 
-_SPARE_BYTES = 256 << 20  # what the disk of this machine needs for other things
 _SAID_EVERY_SECONDS = 10.0
 
 
@@ -90,7 +88,7 @@ def _fetch_shards(location: str, suffix: str, target: Path, on_bytes: OnBytes) -
     place = location.rstrip("/")
     shards = bucket_shards(location, suffix, on_listed=lambda: on_bytes(0, None))
     total, done = sum(shard.num_bytes or 0 for _, shard in shards), 0
-    _require_room(total, target.parent, place)
+    require_room(total, target.parent, place)
     target.mkdir()
     for name, shard in shards:
         fetch(shard, target / name, on_bytes=_counted_on(done, total, on_bytes))
@@ -135,13 +133,13 @@ def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:
         DatasetError: there is no room for it, or it has not as many bytes as it should.
     """
     digest, done, said_at = sha256(), 0, time.monotonic()
-    _require_room(remote.num_bytes or 0, file.parent, remote.name)
+    require_room(remote.num_bytes or 0, file.parent, remote.name)
     log.info("file.fetching", name=remote.name, bytes=remote.num_bytes)
-    with file.open("xb") as target:
+    with writing_to(file.parent, remote.name), file.open("xb") as target:
         for piece in remote.pieces:
             if remote.num_bytes is None:
-                _require_room(len(piece), file.parent, remote.name)
-            _write(piece, target.write, remote.name)
+                require_room(len(piece), file.parent, remote.name)
+            target.write(piece)
             digest.update(piece)
             done += len(piece)
             on_bytes(done, remote.num_bytes)
@@ -154,25 +152,6 @@ def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:
         )
     log.info("file.fetched", bytes=done)
     return digest.hexdigest()
-
-
-def _write(piece: bytes, write: Callable[[bytes], int], name: str) -> None:
-    try:
-        write(piece)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DatasetError(f"{name}: no room for it in the temporary folder (TMPDIR) of the worker") from None
-        raise
-
-
-def _require_room(num_bytes: int, folder: Path, name: str) -> None:
-    free = shutil.disk_usage(folder).free - _SPARE_BYTES
-    if num_bytes > free:
-        has = f"which has {max(0, free) >> 20} MiB to spare"
-        mend = "make room, or let TMPDIR be a folder of a larger disk"
-        raise DatasetError(
-            f"{name}: {num_bytes >> 20} MiB do not fit into {folder.parent} of the worker, {has}; {mend}"
-        )
 
 
 def _sha256_of(path: Path) -> str:

@@ -22,6 +22,7 @@ from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.formats import open_collection
 from workers.data.images import read_dataset_manifest
 from workers.data.pixels import RESIZE, to_pixels
+from workers.data.room import require_room, writing_to
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter
 from workers.storage import ObjectStore
@@ -84,8 +85,8 @@ def import_images(
     much has come of what is not on this machine.
 
     Raises:
-        DatasetError: naming the images that cannot be used, if they are more than `max_faulty_images`; then nothing
-            has been written to the store.
+        DatasetError: naming the images that cannot be used, if they are more than `max_faulty_images`; or there is no
+            room for their pixels. Then nothing has been written to the store.
     """
     with ExitStack() as stack:
         here = stack.enter_context(on_this_machine(dataset, store, on_bytes=on_bytes))
@@ -98,10 +99,11 @@ def import_images(
             num_ignored=collection.num_ignored,
         )
         writer = ShardWriter(folder, shard_bytes=shard_bytes)
-        filled = _fill(writer, collection, on_progress, max_faulty_images)
-        if collection.labels:
-            kept = np.asarray(collection.labels.values, dtype="<i4")[np.asarray(filled.kept)]
-            (folder / _LABELS).write_bytes(kept.tobytes())
+        with writing_to(folder, collection.place):
+            filled = _fill(writer, collection, on_progress, max_faulty_images)
+            if collection.labels:
+                kept = np.asarray(collection.labels.values, dtype="<i4")[np.asarray(filled.kept)]
+                (folder / _LABELS).write_bytes(kept.tobytes())
         manifest = _manifest(collection, writer, filled.resolution, folder)
         return Imported(_upload(manifest, folder, store), filled.left_out, collection.num_ignored)
 
@@ -125,6 +127,8 @@ def _fill(writer: ShardWriter, collection: ImageCollection, on_progress: OnImage
                 sizes[pixels.shape[-1]].append(index)
                 # otherwise only the remaining faults are of interest
                 if len(sizes) == 1 and len(faults) <= max_faulty_images:
+                    if not kept:  # all are of one size, so the first tells how much they take
+                        require_room(collection.num_images * pixels.nbytes, writer.folder, collection.place)
                     writer.append(pixels)
                     kept.append(index)
         on_progress(index + 1, collection.num_images)

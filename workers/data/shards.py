@@ -18,7 +18,7 @@ class ShardWriter:
     def __init__(self, folder: Path, *, shard_bytes: int) -> None:
         self.shards: list[Shard] = []
         self.num_images = 0
-        self._folder = folder
+        self.folder = folder
         self._shard_bytes = shard_bytes
         self._waiting = bytearray()
         self._sha256 = sha256()
@@ -51,7 +51,7 @@ class ShardWriter:
         if not self._waiting:
             return
         name = f"shard-{len(self.shards):05d}.u8"
-        (self._folder / name).write_bytes(self._waiting)
+        (self.folder / name).write_bytes(self._waiting)
         num_images = self.num_images - sum(shard.num_images for shard in self.shards)
         self.shards.append(Shard(name=name, num_images=num_images, sha256=sha256(self._waiting).hexdigest()))
         self._waiting.clear()

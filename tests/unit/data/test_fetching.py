@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -182,4 +183,42 @@ def test_without_room_for_it_nothing_is_fetched(scratch: Path, monkeypatch: pyte
 
     assert "do not fit into" in message
     assert "TMPDIR" in message
+    assert list(scratch.iterdir()) == []
+
+
+PIXELS = 6 * 3 * 8 * 8
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> NpzDataset:
+    """Nothing of it has to be fetched."""
+    path = tmp_path / "noise.npz"
+    path.write_bytes(archive())
+    return NpzDataset(kind="npz", path=str(path))
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_pixels_are_written_only_where_there_is_room_for_all(
+    scratch: Path, local: NpzDataset, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    """Compressed images become many times larger."""
+    free = (256 << 20) + PIXELS - missing
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Disk(10**9, 10**9 - free, free))
+
+    if missing:
+        assert f"{local.path}: 0 MiB do not fit into {scratch} of the worker" in refusal(MemoryStore(), local)
+    else:
+        assert import_images(local, MemoryStore()).manifest.num_images == 6
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.__getitem__)
+def test_a_disk_that_is_full_before_its_time_is_named(
+    scratch: Path, local: NpzDataset, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", Mock(side_effect=OSError(number, "full")))
+
+    message = refusal(MemoryStore(), local)
+
+    mend = "make room, or let TMPDIR be a folder of a larger disk"
+    assert message == f"{local.path}: no room for it in {scratch} of the worker; {mend}"
     assert list(scratch.iterdir()) == []

@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from errno import ENOSYS
+from errno import ENOSPC, ENOSYS
 from pathlib import Path
 from threading import Barrier
 from unittest.mock import Mock
@@ -182,6 +182,15 @@ def test_a_reader_keeps_its_images_while_another_mends_the_copy(
 
     assert torch.equal(second.images(np.arange(4)), good)
     assert first.images(np.arange(4)).shape == good.shape
+
+
+def test_a_full_disk_is_named(
+    store: Counting, manifest: DatasetManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", Mock(side_effect=OSError(ENOSPC, "full")))
+
+    with pytest.raises(DatasetError, match=rf"no room for it in {tmp_path}/cache of the worker; .* let CDM_CACHE be"):
+        ImageSet.open(manifest.digest, store=store, cache=tmp_path / "cache")
 
 
 def test_an_unknown_data_set_is_refused_by_its_digest(store: Counting, tmp_path: Path) -> None:
