@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,11 +20,12 @@ _NEW, _USED = "cdm-new-", "cdm-scratch-"
 def scratch_folder() -> Iterator[Path]:
     """A new folder in the temporary folder (TMPDIR), removed afterwards.
 
-    What others have left there goes first: hundreds of gigabytes, maybe. Whoever lives holds a lock on its folder,
-    which ends with the process, however that ends. Where the file system has no locks, nothing is taken for left.
+    What others on this machine have left there goes first: hundreds of gigabytes, maybe. Whoever lives holds a lock on
+    its folder, which ends with the process, however that ends. Where the file system has no locks, nothing is taken for
+    left; nor are folders of other machines, whose locks may not reach to this one.
     """
     _remove_what_is_left()
-    new = Path(tempfile.mkdtemp(prefix=_NEW))
+    new = Path(tempfile.mkdtemp(prefix=_NEW, suffix=_of_this_machine()))
     with ExitStack() as stack:
         with suppress(OSError):
             stack.enter_context(_locked(new))
@@ -34,8 +36,13 @@ def scratch_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _of_this_machine() -> str:
+    """What the names of its folders end with."""
+    return f"={socket.gethostname()}"
+
+
 def _remove_what_is_left() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_USED}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{_USED}*{_of_this_machine()}"):
         with suppress(OSError), _locked(folder):  # in use, or somebody else's
             shutil.rmtree(folder, ignore_errors=True)
             log.info("scratch.removed", folder=str(folder))

@@ -5,6 +5,7 @@ import fcntl
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -142,11 +143,25 @@ def test_on_a_file_system_without_locks_nothing_is_taken_for_left(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    (scratch / "cdm-scratch-used").mkdir()
+    used = scratch / f"cdm-scratch-used={socket.gethostname()}"
+    used.mkdir()
 
     import_images(UPLOADED, uploaded(archive()))
 
-    assert [path.name for path in scratch.iterdir()] == ["cdm-scratch-used"]
+    assert list(scratch.iterdir()) == [used]
+
+
+@pytest.mark.parametrize("other", ["{}-2", "a-{}", "a.{}", "other"])
+def test_folders_of_other_machines_are_not_taken_for_left(scratch: Path, other: str) -> None:
+    """They may share a file system whose locks do not reach from one to another."""
+    here = socket.gethostname()
+    left, used = (scratch / f"cdm-scratch-some={host}" for host in (here, other.format(here)))
+    left.mkdir()
+    used.mkdir()
+
+    import_images(UPLOADED, uploaded(archive()))
+
+    assert list(scratch.iterdir()) == [used]
 
 
 @contextmanager
