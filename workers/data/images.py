@@ -1,5 +1,6 @@
 """Image sets in the object store: what they consist of, and their images by number."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,8 @@ from workers.data.cache import cached
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore
 
-_SHARDS_AT_A_TIME = 8  # one stream of an S3 server is far slower than a node's network
+_AT_A_TIME = 8  # one stream of an S3 server is far slower than a node's network
+_LABEL = "<i4"
 
 
 class ImageSet:
@@ -47,7 +49,7 @@ class ImageSet:
         except FileNotFoundError:
             raise DatasetError(f"no data set {digest} in the store; import it first") from None
         shape = (manifest.channels, manifest.resolution, manifest.resolution)
-        with ThreadPoolExecutor(_SHARDS_AT_A_TIME) as pool:
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
             paths = pool.map(lambda shard: cached(shard, store, source=source, folder=folder), manifest.shards)
             shards = [
                 np.memmap(path, mode="r", shape=(shard.num_images, *shape))
@@ -56,7 +58,7 @@ class ImageSet:
         labels = None
         if manifest.labels:
             path = cached(manifest.labels, store, source=source, folder=folder)
-            labels = np.fromfile(path, dtype="<i4").astype(np.int64)
+            labels = np.fromfile(path, dtype=_LABEL).astype(np.int64)
         return cls(manifest, shards=shards, labels=labels)
 
     def __len__(self) -> int:
@@ -85,3 +87,28 @@ class ImageSet:
 def read_dataset_manifest(store: ObjectStore, digest: Digest) -> DatasetManifest:
     """What an image set consists of; raises FileNotFoundError if the store has none of this digest."""
     return DatasetManifest.model_validate_json(store.get(dataset_folder(digest) + MANIFEST))
+
+
+def stored_images(
+    manifest: DatasetManifest, indices: Int64[np.ndarray, "batch"], store: ObjectStore
+) -> UInt8[Tensor, "batch channels side side"]:
+    """A few images straight from the store, where a copy of all would be too much."""
+    shape = (manifest.channels, manifest.resolution, manifest.resolution)
+    starts = np.cumsum([0] + [shard.num_images for shard in manifest.shards])
+
+    def pixels(index: int) -> bytes:
+        number = int(np.searchsorted(starts, index, side="right")) - 1
+        key = dataset_folder(manifest.digest) + manifest.shards[number].name
+        return store.part(key, (index - int(starts[number])) * math.prod(shape), math.prod(shape))
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        found = bytearray().join(pool.map(pixels, indices.tolist()))
+    return torch.from_numpy(np.frombuffer(found, dtype=np.uint8).reshape(len(indices), *shape))
+
+
+def stored_labels(manifest: DatasetManifest, store: ObjectStore) -> Int64[np.ndarray, "num_images"] | None:
+    """The class of each image, straight from the store; None if the data set has no labels."""
+    if manifest.labels is None:
+        return None
+    data = store.get(dataset_folder(manifest.digest) + manifest.labels.name)
+    return np.frombuffer(data, dtype=_LABEL).astype(np.int64)

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import structlog
-from jaxtyping import Int64
 
 from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport, ImportSpec
 from workers.contract.keys import PREVIEW, RESULT
-from workers.data import ImageSet, Imported, import_images
+from workers.data import Imported, import_images
+from workers.data.images import stored_images, stored_labels
 from workers.jobs.failures import LeftEarlyError
 from workers.pictures import grid_png
 from workers.sampling.pieces import PieceRunner
@@ -65,17 +64,18 @@ def _steps_of(runner: PieceRunner) -> Callable[[int, int], None]:
 
 
 def _report(imported: Imported, run: Run, store: ObjectStore) -> None:
+    """What has come of it, without a copy of the set on this machine, whose disk may be far smaller."""
     manifest = imported.manifest
-    images = ImageSet.open(manifest.digest, store=store, cache=Path(run.cache_folder))
     every = np.arange(manifest.num_images)
     chosen = every[:: max(1, len(every) // _PREVIEW_IMAGES)][:_PREVIEW_IMAGES]
-    store.put(run.keys.results + PREVIEW, grid_png(images.images(chosen), _PREVIEW_COLUMNS))
+    preview = grid_png(stored_images(manifest, chosen, store), _PREVIEW_COLUMNS)
+    store.put(run.keys.results + PREVIEW, preview)
     report = ImportReport(
         manifest=manifest,
         num_left_out=len(imported.left_out),
         left_out=imported.left_out.reasons(_NAMED),
         num_ignored_files=imported.num_ignored_files,
-        images_per_class=_per_class(manifest, images, every),
+        images_per_class=_per_class(manifest, store),
         files=(PREVIEW,),
         ended_at=datetime.now(UTC),
     )
@@ -84,11 +84,9 @@ def _report(imported: Imported, run: Run, store: ObjectStore) -> None:
     log.info("import.reported", digest=manifest.digest, num_left_out=report.num_left_out)
 
 
-def _per_class(
-    manifest: DatasetManifest, images: ImageSet, every: Int64[np.ndarray, "images"]
-) -> dict[str, int] | None:
-    labels = images.labels(every)
+def _per_class(manifest: DatasetManifest, store: ObjectStore) -> dict[str, int] | None:
+    labels = stored_labels(manifest, store)
     if labels is None or manifest.classes is None:
         return None
-    counts = np.bincount(labels.numpy(), minlength=manifest.num_classes)
+    counts = np.bincount(labels, minlength=manifest.num_classes)
     return dict(zip(manifest.classes, counts.tolist(), strict=True))

@@ -16,6 +16,7 @@ import torch
 from tests.support.pictures import encoded, label_file, picture, write_folder
 from workers.contract.data import DatasetManifest, FolderDataset
 from workers.data import DatasetError, ImageSet, import_images
+from workers.data.images import stored_images, stored_labels
 from workers.storage.memory import MemoryStore
 
 
@@ -66,6 +67,17 @@ def test_images_and_labels_come_in_the_order_asked_for(
     assert labels is not None
     assert labels.dtype == torch.int64
     assert labels.tolist() == [index % 3 for index in indices]
+
+
+def test_a_few_come_straight_from_the_store(store: Counting, manifest: DatasetManifest, tmp_path: Path) -> None:
+    image_set = ImageSet.open(manifest.digest, store=store, cache=tmp_path / "cache")
+    indices = np.array([10, 0, 3, 4, 4, 8, 7])
+
+    images, labels = stored_images(manifest, indices, store), stored_labels(manifest, store)
+
+    assert torch.equal(images, image_set.images(indices))
+    assert labels is not None
+    assert labels.tolist() == [index % 3 for index in range(11)]
 
 
 def test_a_batch_belongs_to_its_reader(store: Counting, manifest: DatasetManifest, tmp_path: Path) -> None:

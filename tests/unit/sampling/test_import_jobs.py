@@ -70,6 +70,13 @@ def test_the_preview_shows_the_images(gallery: Gallery, folder: Path) -> None:
     assert [pixels[5, 50 * place + 5, 0] for place in range(6)] == [0, 20, 40, 60, 80, 255]
 
 
+def test_no_copy_of_the_images_stays_where_they_were_imported(gallery: Gallery, folder: Path) -> None:
+    run(gallery, "no-copy", folder, skip=1)
+
+    digest = ImportReport.model_validate_json(gallery.result("no-copy")).manifest.digest
+    assert digest not in {path.name for path in gallery.cache.iterdir()}
+
+
 def test_an_import_leaves_when_asked_to_and_keeps_nothing(gallery: Gallery, folder: Path) -> None:
     ending = run(gallery, "asked", folder, skip=1, looks=0)
 
