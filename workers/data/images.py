@@ -17,7 +17,7 @@ from workers.data.cache import cached
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore
 
-_AT_A_TIME = 8  # one stream of an S3 server is far slower than a node's network
+STORE_STREAMS = 8  # one stream of an S3 server is far slower than a node's network
 _LABEL = "<i4"
 
 
@@ -49,7 +49,7 @@ class ImageSet:
         except FileNotFoundError:
             raise DatasetError(f"no data set {digest} in the store; import it first") from None
         shape = (manifest.channels, manifest.resolution, manifest.resolution)
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        with ThreadPoolExecutor(STORE_STREAMS) as pool:
             paths = pool.map(lambda shard: cached(shard, store, source=source, folder=folder), manifest.shards)
             shards = [
                 np.memmap(path, mode="r", shape=(shard.num_images, *shape))
@@ -101,7 +101,7 @@ def stored_images(
         key = dataset_folder(manifest.digest) + manifest.shards[number].name
         return store.part(key, (index - int(starts[number])) * math.prod(shape), math.prod(shape))
 
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+    with ThreadPoolExecutor(STORE_STREAMS) as pool:
         found = bytearray().join(pool.map(pixels, indices.tolist()))
     return torch.from_numpy(np.frombuffer(found, dtype=np.uint8).reshape(len(indices), *shape))
 

@@ -20,7 +20,7 @@ from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.formats import open_collection
-from workers.data.images import read_dataset_manifest
+from workers.data.images import STORE_STREAMS, read_dataset_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.room import require_room, writing_to
 from workers.data.scratch import scratch_folder
@@ -81,8 +81,8 @@ def import_images(
     """Put a data set into the store, unless the same content is there already, in whatever format it came.
 
     Pixels wait in the temporary folder (TMPDIR) until every image has been seen; memory holds a few images and one
-    shard. `on_progress` hears, after each image, how many are done and how many there are; before that, `on_bytes` how
-    much has come of what is not on this machine.
+    shard, and eight while they are sent. `on_progress` hears, after each image, how many are done and how many there
+    are; before that, `on_bytes` how much has come of what is not on this machine.
 
     Raises:
         DatasetError: naming the images that cannot be used, if they are more than `max_faulty_images`; or there is no
@@ -205,8 +205,9 @@ def _upload(manifest: DatasetManifest, folder: Path, store: ObjectStore) -> Data
         return read_dataset_manifest(store, manifest.digest)
     except FileNotFoundError:
         pass
-    for shard in (*manifest.shards, *filter(None, [manifest.labels])):
-        store.put(target + shard.name, (folder / shard.name).read_bytes())
+    names = [shard.name for shard in (*manifest.shards, *filter(None, [manifest.labels]))]
+    with ThreadPoolExecutor(STORE_STREAMS) as pool:
+        list(pool.map(lambda name: store.put(target + name, (folder / name).read_bytes()), names))  # or its error
     store.put(target + MANIFEST, manifest.model_dump_json(indent=2).encode())
     log.info("dataset.imported", digest=manifest.digest, num_images=manifest.num_images)
     return manifest

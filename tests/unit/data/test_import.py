@@ -1,7 +1,9 @@
 """Image collections become one canonical, content-addressed form, or are refused with every reason at once."""
 
+from errno import ENOSPC
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -115,6 +117,36 @@ def test_what_is_there_already_is_not_uploaded_again(tmp_path: Path) -> None:
 
     assert first == second
     assert store.written == ["shard-00000.u8", "MANIFEST.json"]
+
+
+def test_shards_are_sent_side_by_side(tmp_path: Path) -> None:
+    class Meeting(MemoryStore):
+        """Takes shards only when as many are sent as there are."""
+
+        def put(self, key: str, data: bytes | memoryview) -> None:
+            if key.endswith(".u8"):
+                together.wait(10)
+            super().put(key, data)
+
+    together = Barrier(3)
+
+    manifest = import_images(folder(write_folder(tmp_path, PICTURES)), Meeting(), shard_bytes=2 * 192).manifest
+
+    assert len(manifest.shards) == 3
+
+
+def test_a_shard_that_cannot_be_sent_leaves_no_manifest(tmp_path: Path) -> None:
+    class Full(MemoryStore):
+        def put(self, key: str, data: bytes | memoryview) -> None:
+            if key.endswith("shard-00001.u8"):
+                raise OSError(ENOSPC, "full")
+            super().put(key, data)
+
+    store = Full()
+    with pytest.raises(OSError, match="full"):
+        import_images(folder(write_folder(tmp_path, PICTURES)), store, shard_bytes=2 * 192)
+
+    assert not [key for key in store.list("") if key.endswith("MANIFEST.json")]
 
 
 def test_progress_is_told_image_by_image(tmp_path: Path) -> None:
