@@ -31,7 +31,7 @@ from workers.evaluation.features import Extractor, whole_float32
 from workers.evaluation.measures import spread
 from workers.pictures import from_uint8
 from workers.sampling.drawing import SeededSampler
-from workers.sampling.pieces import Piece, Tensors, cut, read_piece
+from workers.sampling.pieces import Piece, Tensors, cut, read_piece, read_pieces
 from workers.storage import ObjectStore
 
 _TIMELINE_SEEDS = range(TIMELINE_IMAGES)  # whatever is evaluated, so that pictures of all evaluations go together
@@ -179,7 +179,7 @@ class EvaluationPlan:
         ]
 
     def _read(self, pieces: Sequence[Piece], name: str) -> Tensor:
-        return torch.cat([read_piece(self.store, piece.key)[name] for piece in pieces])
+        return read_pieces(self.store, pieces, name)
 
     def _seeds(self, block: int) -> list[range]:
         first = self.spec.first_seed + block * self.spec.num_images

@@ -5,13 +5,16 @@ What a piece holds depends on nothing but the job's document, so that any number
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource
+from workers.data.images import STORE_STREAMS
 from workers.storage import ObjectStore
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
@@ -100,6 +103,22 @@ def let_go(store: ObjectStore, keys: JobKeys, source: ResolvedSource) -> None:
 def read_piece(store: ObjectStore, key: str) -> dict[str, Tensor]:
     """The tensors of a piece."""
     return safetensors.torch.load(store.get(key))
+
+
+def read_pieces(store: ObjectStore, pieces: Sequence[Piece], name: str) -> Tensor:
+    """One tensor of each piece, all of them in one: memory holds it once, and a few pieces on their way to it."""
+    first = read_piece(store, pieces[0].key)[name]
+    counts = [piece.num_images for piece in pieces]
+    whole = first.new_empty(sum(counts), *first.shape[1:])
+
+    def read(piece: Piece, place: Tensor) -> None:
+        place.copy_(read_piece(store, piece.key)[name])
+
+    places = torch.split(whole, counts)
+    places[0].copy_(first)
+    with ThreadPoolExecutor(STORE_STREAMS) as pool:
+        list(pool.map(read, pieces[1:], places[1:]))  # or its error
+    return whole
 
 
 def cut(total: int, size: int) -> list[range]:
