@@ -2,11 +2,12 @@
 
 import json
 from array import array
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jaxtyping import UInt8
 
 from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
+from workers.data.ahead import ahead
 from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
@@ -149,18 +151,9 @@ def _numbers() -> "array[int]":
 
 
 def _decoded(collection: ImageCollection) -> Iterator[Pixels | ImageError]:
-    """All images in their order, a few ahead of the reader. When this is given up, those are not waited for."""
-    pool = ThreadPoolExecutor(collection.num_readers)
-    ahead: deque[Future[Pixels | ImageError]] = deque()
-    try:
-        for index in range(collection.num_images):
-            ahead.append(pool.submit(_pixels, collection, index))
-            if len(ahead) > 4 * collection.num_readers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    """All images in their order, a few ahead of the reader."""
+    threads = collection.num_readers
+    return ahead(partial(_pixels, collection), range(collection.num_images), threads=threads, most=4 * threads)
 
 
 def _pixels(collection: ImageCollection, index: int) -> Pixels | ImageError:

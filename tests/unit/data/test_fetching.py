@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from threading import Barrier
 from typing import NamedTuple
 from unittest.mock import Mock
 
@@ -22,7 +23,7 @@ import pytest
 from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.data import NpzDataset
 from workers.contract.keys import UploadKeys
-from workers.data import DatasetError, import_images
+from workers.data import DatasetError, import_images, remotes
 from workers.storage.memory import MemoryStore
 
 UPLOADED = NpzDataset(kind="npz", path=UPLOAD)
@@ -237,3 +238,36 @@ def test_a_disk_that_is_full_before_its_time_is_named(
     mend = "make room, or let TMPDIR be a folder of a larger disk"
     assert message == f"{local.path}: no room for it in {scratch} of the worker; {mend}"
     assert list(scratch.iterdir()) == []
+
+
+def test_an_object_of_a_bucket_comes_in_several_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meeting(MemoryStore):
+        """Gives out eight pieces at once, and none before that."""
+
+        def part(self, key: str, offset: int, size: int) -> bytes:
+            together.wait(10)
+            return super().part(key, offset, size)
+
+    monkeypatch.setattr(remotes, "_PIECE_BYTES", 3)
+    together, store, content = Barrier(8), Meeting(), bytes(range(8 * 3 - 1))
+    store.put("shard.tar", content)
+
+    pieces = [*remotes.object_of(store, "shard.tar", place="s3://bucket/shard.tar").pieces]
+
+    assert b"".join(pieces) == content
+    assert {len(piece) for piece in pieces} == {3, 2}
+
+
+def test_an_object_that_is_given_up_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(MemoryStore):
+        def part(self, key: str, offset: int, size: int) -> bytes:
+            asked.append(offset)
+            return super().part(key, offset, size)
+
+    monkeypatch.setattr(remotes, "_PIECE_BYTES", 1)
+    asked, store = list[int](), Counting()
+    store.put("shard.tar", bytes(1000))
+
+    next(remotes.object_of(store, "shard.tar", place="s3://bucket/shard.tar").pieces)
+
+    assert len(asked) <= 8
