@@ -1,5 +1,6 @@
 """Why a job failed, in the words of the contract."""
 
+import errno
 from collections.abc import Iterator
 
 import torch
@@ -46,6 +47,8 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str) -> tuple[Reason,
             return Reason.WORKERS_LOST, str(error)
         case BotoCoreError() | ClientError() | CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):  # of a store that is a folder, or of a node
+            return Reason.STORAGE_ERROR, f"a disk is full: {error}"
         case _ if is_out_of_memory(error):
             mend = _MENDS.get(kind, _MEND)
             return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {in_one_line(error)}"

@@ -1,5 +1,7 @@
 """Which reason a failure has in the words of the contract."""
 
+import errno
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -102,6 +104,9 @@ def test_a_gpu_that_fails_is_the_hardwares_fault(error: Exception) -> None:
     [
         (SpecError("is of another network", field="network"), Reason.INVALID_SPEC),
         (DamagedCheckpointError("network.safetensors is missing"), Reason.DATA_ERROR),
+        (OSError(errno.ENOSPC, "No space left on device", "/store/jobs"), Reason.STORAGE_ERROR),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/store/jobs"), Reason.STORAGE_ERROR),
+        (OSError(errno.EIO, "Input/output error"), Reason.INTERNAL),
         (ValueError("Connection closed by peer"), Reason.INTERNAL),
         (RuntimeError("shapes differ"), Reason.INTERNAL),
         (torch.AcceleratorError("CUDA error: device-side assert triggered"), Reason.INTERNAL),
