@@ -203,7 +203,7 @@ def test_a_checkpoint_of_a_later_release_that_says_more_is_used(images: ImageSet
     state.images_seen = 16
     save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     [folder] = committed_checkpoints(store, KEYS)
-    document = from_json(store.get(folder + MANIFEST)) | {"novel": 1e-5}
+    document = from_json(store.get(folder + MANIFEST)) | {"novel": 1.5}
     del document["seal"]
     document["seal"] = sha256(to_json(document)).hexdigest()
     sealed = to_json(document, indent=2)
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_a_later_release_that_says_more_is_used(images: ImageSet
 
     assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) == folder
 
-    for damaged in (sealed.replace(b"1e-5", b"2e-5"), sealed.replace(b'"seal"', b'"sial"')):
+    for damaged in (sealed.replace(b"1.5", b"2.5"), sealed.replace(b'"seal"', b'"sial"')):
         store.put(folder + MANIFEST, damaged)
         assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
 
