@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from workers.data.errors import DatasetError, ImageError
-from workers.data.files import MAX_FILE_BYTES, Files, check_size
+from workers.data.files import MAX_FILE_BYTES, Files, check_size, require_one_split
 from workers.data.remotes import Remote, not_readable, object_of
 from workers.storage import ObjectStore, open_store
 
@@ -16,7 +16,7 @@ OnListed = Callable[[], object]  # hears that it goes on, every thousand names
 _MAX_OBJECTS = 10_000_000  # names are kept, some hundred bytes each
 _PAGE = 1000  # names, as many as a server tells at a time
 _SAID_EVERY = 100_000
-_READERS = 8  # each waits for the server most of the time; botocore keeps ten connections
+_READERS = 8  # each waits for the server most of the time
 _MAX_NAME_BYTES = 255  # of a file
 
 
@@ -47,12 +47,13 @@ def bucket_shards(folder: str, suffix: str, *, on_listed: OnListed) -> list[tupl
     """The objects that lie directly in it and whose names end so, by these, in their order.
 
     Raises:
-        DatasetError: as `_names`; there is none, or one that cannot be read or be a file.
+        DatasetError: as `_names`; there is none, or one that cannot be read or be a file, or several splits.
     """
     store = open_store(folder)
     names = sorted(name for name in _names(store, folder, on_listed) if name.endswith(suffix) and "/" not in name)
     if not names:
         raise DatasetError(f"{folder}: no {suffix} file directly in it")
+    require_one_split(names, folder)
     shards = []
     for name in names:
         if len(name.encode()) > _MAX_NAME_BYTES:

@@ -3,10 +3,11 @@
 import errno
 import gzip
 import os
+import re
 import stat
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from workers.zips import read_member, require_all_members
 _BLOCK = 1 << 20
 _MAX_UNPACKED_BYTES = 1 << 30  # CIFAR has 0.2
 MAX_FILE_BYTES = 256 << 20
+_SPLITS_SHOWN = 10
+_PART_OF_A_SPLIT = re.compile(r"(.+)-\d+-of-\d+(-[0-9a-f]+)?\.\w+")  # as `datasets` names the files it writes
 
 # RuntimeError: encrypted, or of a later version
 _UNPACKING_ERRORS = (BadZipFile, OSError, EOFError, RuntimeError, zlib.error)
@@ -42,14 +45,27 @@ def files_at(path: Path, suffix: str) -> list[Path]:
     """The file at a path, or those of a folder that end so, by their names.
 
     Raises:
-        DatasetError: there is none in it, or something that is no file.
+        DatasetError: there is none in it, or something that is no file, or several splits of a data set.
     """
     found = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
     if not found:
         raise DatasetError(f"{path}: no {suffix} file in it")
     for each in found:
         require_regular(each)
+    require_one_split((each.name for each in found), str(path))
     return found
+
+
+def require_one_split(names: Iterable[str], place: str) -> None:
+    """Of the files of a folder, NAME-00000-of-00010 and so on: training and test images are not to become one set.
+
+    Raises:
+        DatasetError: naming the splits.
+    """
+    splits = sorted({match[1] for match in map(_PART_OF_A_SPLIT.fullmatch, names) if match})
+    if len(splits) > 1:
+        found = ", ".join(splits[:_SPLITS_SHOWN]) + (", ..." if len(splits) > _SPLITS_SHOWN else "")
+        raise DatasetError(f"{place}: holds several splits, {found}; name a folder with the files of one of them")
 
 
 def require_regular(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.support.archives import write_parquet
 from tests.support.image_sets import (
     CLASSES,
+    COUNT,
     LABELS,
     PIXELS,
     PNGS,
@@ -19,9 +20,11 @@ from tests.support.image_sets import (
     parquet,
     refusal,
 )
-from workers.data import collection, files
+from workers.data import DatasetError, collection, files, import_dataset
+from workers.data.buckets import bucket_shards
 from workers.data.errors import ImageError
 from workers.data.parquet import parquet_collection
+from workers.storage.memory import MemoryStore
 
 
 def test_rows_without_bytes_and_with_broken_ones_are_named(tmp_path: Path) -> None:
@@ -137,3 +140,20 @@ def test_tables_of_other_columns_are_not_mixed(tmp_path: Path) -> None:
     write_parquet(tmp_path / "b.parquet", list(PNGS.values()), None)
 
     assert "b has other columns than a" in refusal(parquet(tmp_path))
+
+
+def test_splits_that_lie_side_by_side_are_not_mixed(tmp_path: Path) -> None:
+    for split in ("train", "test", "validation"):
+        write_parquet(tmp_path / f"{split}-00000-of-00001.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
+
+    said = "holds several splits, test, train, validation; name a folder with the files of one of them"
+    assert refusal(parquet(tmp_path)) == f"{tmp_path}: {said}"
+    with pytest.raises(DatasetError, match=said):
+        bucket_shards(f"file://{tmp_path}/", ".parquet", on_listed=lambda: None)
+
+
+def test_files_of_one_split_may_have_a_fingerprint_in_their_names(tmp_path: Path) -> None:
+    for name in ("train-00000-of-00002-0a1b2c3d4e5f6789", "train-00001-of-00002-9876f5e4d3c2b1a0"):
+        write_parquet(tmp_path / f"{name}.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
+
+    assert import_dataset(parquet(tmp_path), MemoryStore()).num_images == 2 * COUNT
