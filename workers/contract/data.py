@@ -137,12 +137,13 @@ class _ImagesInFiles(_ImagesInFile):
 class ParquetDataset(_ImagesInFiles):
     """A Parquet file of images, or a folder of them, as Hugging Face's `datasets` writes it.
 
-    Labels are its one column of class labels, if it has one.
+    Labels are its column of class labels, if it has any.
     """
 
     suffix: ClassVar[str] = ".parquet"
     kind: Literal["parquet"]
     column: Annotated[str | None, Field(description="Of the images; null: the only one that holds images")] = None
+    label_column: Annotated[str | None, Field(description="Of the labels; null: the only one of class labels")] = None
 
 
 class WebDataset(_ImagesInFiles):

@@ -85,6 +85,9 @@ def _collection(dataset: FolderDataset | ZipDataset, files: Files) -> ImageColle
     if not names:
         known = ", ".join(IMAGE_SUFFIXES)
         raise DatasetError(f"{place}: no images in it ({num_ignored} other files); known are {known}")
+    if LABEL_FILE not in visible and (deep := next((name for name in visible if _is_label_file(name)), None)):
+        mend = f"bring {deep.removesuffix(f'/{LABEL_FILE}')} as a set of its own, or remove that file"
+        raise DatasetError(f"{place}: {deep} counts only at the root; {mend}")
     return ImageCollection(
         place=place,
         num_images=len(names),
@@ -103,6 +106,10 @@ def _labels(files: Files, names: tuple[str, ...], place: str) -> Labels | None:
         return file_labels(files.read(LABEL_FILE), names, place=place)
     except ImageError as error:
         raise DatasetError(f"{place}: {LABEL_FILE} {error}") from error
+
+
+def _is_label_file(name: str) -> bool:
+    return name.rpartition("/")[2] == LABEL_FILE
 
 
 def _is_hidden(name: str) -> bool:

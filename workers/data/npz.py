@@ -25,11 +25,15 @@ def npz_collection(dataset: NpzDataset) -> ImageCollection:
     place = dataset.path
     arrays = _arrays(place)
     pixels = _images(arrays, dataset.images, place)
-    rest = [array for array in arrays.values() if array is not pixels and array.ndim == 1]
-    numbers = [array for array in rest if array.dtype.kind in "iu" and len(array) == len(pixels)]
+    rest = {name: _without_columns_of_one(array) for name, array in arrays.items() if array is not pixels}
+    flat = [array for array in rest.values() if array.ndim == 1]
+    numbers = [array for array in flat if array.dtype.kind in "iu" and len(array) == len(pixels)]
     if len(numbers) > 1:
         raise DatasetError(f"{place}: has {len(numbers)} arrays that could be its labels; keep one of them")
-    labels = _labels(numbers[0], [array for array in rest if array.dtype.kind == "U"], place) if numbers else None
+    if not numbers and (odd := next((name for name in rest if _looks_like_labels(rest[name], len(pixels))), None)):
+        array, mend = arrays[odd], "save whole numbers from 0, one for each image, or leave the array out"
+        raise DatasetError(f"{place}: {odd} {array.dtype}{list(array.shape)} could be its labels; {mend}")
+    labels = _labels(numbers[0], [array for array in flat if array.dtype.kind == "U"], place) if numbers else None
     return of_arrays(pixels, labels, place=place, channels=dataset.channels, resolution=dataset.resolution)
 
 
@@ -65,6 +69,20 @@ def _images(arrays: Mapping[str, np.ndarray], name: str | None, place: str) -> n
 
 def _holds_images(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3, 4)))
+
+
+def _without_columns_of_one(array: np.ndarray) -> np.ndarray:
+    """Keras has its labels as [images, 1]."""
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def _looks_like_labels(array: np.ndarray, num_images: int) -> bool:
+    """Whether they are class numbers that are no integers, or one-hot rows."""
+    if array.ndim == 1:
+        return len(array) == num_images and array.dtype.kind in "fb"
+    if array.ndim != 2 or len(array) != num_images or array.dtype.kind not in "iufb":
+        return False
+    return bool((array.sum(axis=1) == 1).all() and ((array == 0) | (array == 1)).all())
 
 
 def _labels(numbers: np.ndarray, strings: list[np.ndarray], place: str) -> Labels:

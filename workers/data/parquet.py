@@ -68,7 +68,7 @@ def _collection(dataset: ParquetDataset, files: Mapping[str, pq.ParquetFile]) ->
         place=place,
         num_images=num_images,
         name=_naming(files),
-        labels=_labels(tables, features, num_images, place),
+        labels=_labels(tables, features, num_images, dataset),
         channels=dataset.channels,
         resolution=dataset.resolution,
         num_ignored=0,
@@ -173,12 +173,36 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _labels(files: Sequence[pq.ParquetFile], features: Mapping[str, Any], count: int, place: str) -> Labels | None:
-    columns = [name for name, each in features.items() if each.get("_type") == "ClassLabel"]
-    if len(columns) != 1:
+def _label_column(schema: pa.Schema, features: Mapping[str, Any], name: str | None, place: str) -> str | None:
+    """None if nothing says that there are labels."""
+    if name is not None:
+        if name not in schema.names:
+            raise DatasetError(f"{place}: no column {name!r} of labels; it has {', '.join(schema.names)}")
+        return name
+    columns = [name for name, each in features.items() if _is_class_label(each)]
+    if len(columns) > 1:
+        which = "say which it is, dataset.label_column"
+        raise DatasetError(f"{place}: {len(columns)} columns of class labels, {', '.join(columns)}; {which}")
+    if columns:
+        return columns[0]
+    if of_lists := next((name for name, each in features.items() if _is_class_label(each.get("feature"))), None):
+        mend = "save the table with one label for each image, or without that column"
+        raise DatasetError(f"{place}: {of_lists} has lists of class labels; {mend}")
+    return None
+
+
+def _is_class_label(feature: object) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+
+
+def _labels(
+    files: Sequence[pq.ParquetFile], features: Mapping[str, Any], count: int, dataset: ParquetDataset
+) -> Labels | None:
+    place = dataset.path
+    column = _label_column(files[0].schema_arrow, features, dataset.label_column, place)
+    if column is None:
         return None
-    (column,) = columns
-    names = features[column].get("names")
+    names = features.get(column, {}).get("names")
     classes = tuple(map(str, names)) if isinstance(names, list) else ()
     values, done = np.empty(count, dtype=np.int32), 0
     for part in _label_parts(files, column, min(len(classes) or MAX_CLASSES, MAX_CLASSES), place):

@@ -1,5 +1,6 @@
 """Parquet files that are broken, or made to fill memory: refused in words."""
 
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,25 @@ def test_files_of_one_split_may_have_a_fingerprint_in_their_names(tmp_path: Path
         write_parquet(tmp_path / f"{name}.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
 
     assert import_dataset(parquet(tmp_path), MemoryStore()).num_images == 2 * COUNT
+
+
+def test_several_columns_of_class_labels_are_not_dropped(tmp_path: Path) -> None:
+    path = of_features(tmp_path, fine={"names": CLASSES, "_type": "ClassLabel"}, coarse={"_type": "ClassLabel"})
+
+    assert "2 columns of class labels, fine, coarse; say which it is, dataset.label_column" in refusal(parquet(path))
+    assert "no column 'finest' of labels; it has image, fine, coarse" in refusal(parquet(path, label_column="finest"))
+
+
+def test_lists_of_class_labels_are_not_dropped(tmp_path: Path) -> None:
+    path = of_features(tmp_path, tags={"feature": {"names": CLASSES, "_type": "ClassLabel"}, "_type": "Sequence"})
+
+    assert "tags has lists of class labels; save the table with one label for each image" in refusal(parquet(path))
+
+
+def of_features(folder: Path, **features: Any) -> str:
+    """A table that `datasets` describes so, of labels or lists of them."""
+    values = {name: [[label] if "feature" in each else label for label in LABELS] for name, each in features.items()}
+    table = pq.read_table(write_parquet(folder / "a.parquet", list(PNGS.values()), None, **values))
+    described = {"info": {"features": {"image": {"_type": "Image"}, **features}}}
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(described)}), folder / "a.parquet")
+    return str(folder / "a.parquet")

@@ -71,6 +71,23 @@ def test_what_their_own_tools_have_written(written: Dataset, classes: list[str] 
     assert imported(written, tmp_path / "theirs").manifest == reference(tmp_path, classes).manifest
 
 
+def test_labels_of_an_archive_may_have_a_column_of_their_own_as_keras_has_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=PIXELS, y_train=np.array(LABELS)[:, None])
+
+    assert imported(numpy_archive(tmp_path / "a.npz"), tmp_path).manifest == reference(tmp_path, classes=None).manifest
+
+
+def test_a_column_of_labels_can_be_chosen(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", list(PNGS.values()), LABELS, classes=CLASSES, coarse=[0] * COUNT)
+    write_parquet(tmp_path / "b.parquet", list(PNGS.values()), None, kind=LABELS)
+    described, plain = (tmp_path / "a.parquet", "label"), (tmp_path / "b.parquet", "kind")
+
+    found = [imported(parquet(path, label_column=column), tmp_path) for path, column in (described, plain)]
+
+    assert found[0].manifest == reference(tmp_path).manifest
+    assert found[1].manifest == reference(tmp_path, classes=None).manifest
+
+
 def test_images_in_the_tar_files_of_a_webdataset_have_the_labels_beside_them(tmp_path: Path) -> None:
     """Packed by tar itself, as its documentation does it."""
     shards, numbers = tmp_path / "shards", range(COUNT)

@@ -129,6 +129,14 @@ def test_a_label_file_that_is_no_json_object_is_refused(tmp_path: Path, content:
     assert "dataset.json" in message
 
 
+def test_a_label_file_below_the_root_is_not_passed_over(tmp_path: Path) -> None:
+    files = PICTURES | label_file([[name, 0] for name in PICTURES])
+    path = write_zip(tmp_path / "a.zip", {f"sets/faces/{name}": data for name, data in files.items()})
+
+    said = "sets/faces/dataset.json counts only at the root; bring sets/faces as a set of its own, or remove that file"
+    assert refusal(zipped(path)) == f"{path}: {said}"
+
+
 def test_images_beside_class_folders_are_named(tmp_path: Path) -> None:
     files = {"a/1.png": PICTURES["00.png"], "b/2.png": PICTURES["01.png"], "stray.png": PICTURES["02.png"]}
 
