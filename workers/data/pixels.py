@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 
 from workers.contract.data import MAX_RESOLUTION, MIN_RESOLUTION
 from workers.data.errors import ImageError
@@ -15,6 +16,15 @@ DECODERS = min(4, os.cpu_count() or 1)  # Pillow lets go of the interpreter whil
 
 # Pillow's other decoders are left out: one of them starts a program (Ghostscript), and nobody trains on icons of 1987.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_UPRIGHT: dict[object, Image.Transpose] = {  # by the orientation that a camera has noted
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 RESIZE = "set dataset.resolution to centre-crop and resize all images alike"
 _EIGHT_BITS = "save them with 8 or 16 bits per channel"
 
@@ -30,13 +40,22 @@ def decode(data: bytes) -> Image.Image:
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError  # Pillow itself only warns up to twice that size
         image.load()
-        return ImageOps.exif_transpose(image)
+        return _upright(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels", mend="make the images smaller") from None
     except UnidentifiedImageError:
         raise ImageError(f"is not an image of a known format ({', '.join(_FORMATS)})" if data else "is empty") from None
     except Exception as error:  # on broken files decoders raise anything, up to SyntaxError
         raise ImageError(f"cannot be decoded: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Only the orientation counts: other tags may be damaged, and Pillow's own function writes all of them again."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(Tag.Orientation))
+    except Exception:  # noqa: BLE001 - there is nothing that damaged tags may not raise
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def to_pixels(

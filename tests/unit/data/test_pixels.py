@@ -2,12 +2,13 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.support.pictures import encoded, imported, picture, write_folder
 from workers.contract.data import FolderDataset
@@ -55,6 +56,36 @@ def test_the_orientation_that_a_camera_noted_is_applied(tmp_path: Path) -> None:
     found = pixels_of(encoded(image, exif=exif), tmp_path)
 
     assert np.array_equal(found, np.rot90(np.asarray(image), k=-1))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_is_turned_as_pillow_does(tmp_path: Path, orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(picture(1), kind, exif=exif)
+
+    upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
+
+    assert np.array_equal(pixels_of(data, tmp_path), np.asarray(upright))
+
+
+def test_damaged_tags_beside_the_orientation_do_no_harm(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    tags = exif.tobytes()
+    is_a_fraction, is_a_text = (struct.pack(">HH", 0x011A, kind) for kind in (5, 2))
+    assert is_a_fraction in tags
+
+    found = pixels_of(encoded(picture(1), exif=tags.replace(is_a_fraction, is_a_text)), tmp_path)
+
+    assert np.array_equal(found, np.rot90(np.asarray(picture(1)), k=-1))
+
+
+def test_of_tags_that_cannot_be_read_none_turns_the_picture(tmp_path: Path) -> None:
+    data = encoded(picture(1), exif=b"Exif\0\0 no tags at all")
+
+    assert np.array_equal(pixels_of(data, tmp_path), np.asarray(picture(1)))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
