@@ -12,7 +12,7 @@ from workers.data.errors import DatasetError
 from workers.data.labels import Labels, check_class_names
 from workers.data.pixels import DECODERS
 
-MAX_IMAGES = 250_000_000  # importing takes a dozen bytes of memory for each
+MAX_IMAGES = 250_000_000  # a dozen bytes of memory for each in a table or an array; some hundred where they have names
 
 
 @dataclass(frozen=True, slots=True)

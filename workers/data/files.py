@@ -7,11 +7,13 @@ import re
 import stat
 import tarfile
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Self
 from zipfile import BadZipFile, ZipFile
 
 from workers.data.errors import DatasetError, ImageError
@@ -148,7 +150,7 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
             if compressed:
                 _check_gzip(path)
             archive = stack.enter_context(tarfile.open(path, "r:gz" if compressed else "r:"))
-            members = {member.name: member for member in archive if member.isfile()}
+            members = _Members.of(archive)
             _check_end(archive, compressed=compressed)
         except FileNotFoundError:
             raise DatasetError(f"{path}: no such file where the workers run") from None
@@ -158,15 +160,53 @@ def tar_files(path: Path, *, compressed: bool) -> Iterator[Files]:
         lock = Lock()  # all members are read through one open file
 
         def read(name: str) -> bytes:
-            check_size(members[name].size)
+            offset, size = members.place(name)
+            check_size(size)
             try:
                 with lock:
-                    file = archive.extractfile(members[name])
-                    return file.read() if file else b""
+                    return _part(archive, offset, size)
             except Exception as error:  # as above
                 raise ImageError(f"cannot be unpacked: {error}") from error
 
-        yield Files(list(members), read)
+        yield Files(list(members.numbers), read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Where in a tar file what lies. An archive may have millions: tarfile itself would keep a kilobyte of each."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    _offsets: "array[int]" = field(default_factory=lambda: array("Q"))
+    _sizes: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    @classmethod
+    def of(cls, archive: tarfile.TarFile) -> Self:
+        """Raises: OSError. One of them is sparse."""
+        found = cls()
+        while member := archive.next():
+            archive.members.clear()  # type: ignore[attr-defined] # its stubs lack them
+            if member.issparse():
+                raise OSError(f"{member.name} in it is sparse; pack it without --sparse")
+            if member.isfile():
+                found.numbers[member.name] = len(found._offsets)
+                found._offsets.append(member.offset_data)
+                found._sizes.append(member.size)
+        return found
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Its first byte, and how many they are."""
+        number = self.numbers[name]
+        return self._offsets[number], self._sizes[number]
+
+
+def _part(archive: tarfile.TarFile, offset: int, size: int) -> bytes:
+    if archive.fileobj is None:
+        raise OSError("is closed")
+    archive.fileobj.seek(offset)
+    data = archive.fileobj.read(size)
+    if len(data) < size:
+        raise OSError("unexpected end of data")
+    return data
 
 
 def _check_gzip(path: Path) -> None:

@@ -45,13 +45,11 @@ def webdataset_collection(dataset: WebDataset) -> Iterator[ImageCollection]:
 
 
 def _joined(shards: Mapping[str, Files]) -> Files:
-    places = {prefix + name: (files, name) for prefix, files in shards.items() for name in files.names}
-
     def read(name: str) -> bytes:
-        files, inner = places[name]
-        return files.read(inner)
+        prefix, slash, inner = name.partition("/")
+        return shards[prefix + slash].read(inner)
 
-    return Files(list(places), read)
+    return Files([prefix + name for prefix, files in shards.items() for name in files.names], read)
 
 
 def _labels(files: Files, names: Sequence[str], place: str) -> tuple[Labels | None, int]:

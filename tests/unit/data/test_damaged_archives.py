@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import tarfile
+import tracemalloc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from tests.support.pictures import write_folder, write_zip
 from workers.contract.data import Dataset, FolderDataset
 from workers.data import DatasetError, errors, import_dataset, npz
 from workers.data.errors import Faults, ImageError
+from workers.data.files import tar_files
 from workers.storage.memory import MemoryStore
 
 
@@ -285,6 +287,30 @@ def test_of_a_webdataset_only_plain_files_are_read_and_nothing_is_written(tmp_pa
 
     assert manifest.num_images == 2
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_of_a_member_of_an_archive_only_its_name_and_place_are_kept(tmp_path: Path) -> None:
+    count = 5000
+    path = Path(write_tar(tmp_path / "a.tar", {f"{number:08d}.cls": b"%d" % number for number in range(count)}))
+    tracemalloc.start()
+    try:
+        with tar_files(path, compressed=False) as found:
+            kept = tracemalloc.get_traced_memory()[0]
+            assert found.read("00004321.cls") == b"4321"
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 300 * count
+
+
+def test_a_sparse_file_in_a_tar_file_is_named(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar", PNGS)
+    with tarfile.open(archive, "a") as members:
+        member = tarfile.TarInfo("hollow.png")
+        member.type = tarfile.GNUTYPE_SPARSE
+        members.addfile(member)
+
+    assert "hollow.png in it is sparse; pack it without --sparse" in refusal(webdataset(archive))
 
 
 @pytest.mark.parametrize(
