@@ -143,6 +143,7 @@ class Parts:
             clock=self.clock,
             installation=self.installation,
             counters=self.counters,
+            replica=self.replica,
         )
 
     @cached_property

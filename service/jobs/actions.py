@@ -10,6 +10,7 @@ import structlog
 from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
+from service.database.leases import Replica
 from service.jobs.counters import Counters
 from service.jobs.evidence import Limits, failures_in_a_row, never_began, signature, taken
 from service.jobs.installation import Installation
@@ -52,8 +53,9 @@ class Actions:
     clock: Clock
     installation: Installation
     counters: Counters
+    replica: Replica
 
-    async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None, *, lease: str) -> bool:
+    async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None) -> bool:
         """True if the job moved, and may want another look at once.
 
         Raises:
@@ -63,26 +65,43 @@ class Actions:
             case Wait():
                 return False
             case Begin():
-                return await self.begin(job, lease=lease)
+                changed, begun = await self.next_attempt(job)
+                return await self._write(job, changed, begun, event="attempt_started")
             case Ask():
                 changed = asked(job, action.intent, at=self.clock(), grace=self.settings.stop_patience)
-                return await self._write(job, changed, lease=lease)
+                return await self._write(job, changed)
             case Move():
-                return await self._move(job, attempt, action, lease=lease)
-            case Submit() | Adopt() | Revoke() | Stop() | Fence():
+                return await self._move(job, attempt, action)
+            case _:
                 if attempt is None:
                     raise LookupError(f"{job.id} has no attempt to act on")
-                return await self._engage(action, job, attempt, lease=lease)
+                return await self._engage(action, job, attempt)
+
+    async def _engage(
+        self, action: Submit | Adopt | Revoke | Stop | Fence, job: JobRecord, attempt: AttemptRecord
+    ) -> bool:
+        match action:
+            case Submit():
+                return await self._submit(job, attempt)
+            case Adopt():
+                session = await self.cluster.session()
+                log.info("attempt.adopted", job_id=job.id, attempt=attempt.number)
+                return await self._submitted(job, attempt, session=session)
+            case Revoke():
+                return await self._revoke(job, attempt)
+            case Stop():
+                await self.cluster.stop(attempt.submission_id)
+                return False  # repeated at every look, until it is over
+            case Fence():
+                return await self._fence(job, attempt)
             case _:
                 assert_never(action)
 
-    async def begin(self, job: JobRecord, *, lease: str) -> bool:
-        """Write the next attempt down before anything is told of it."""
-        changed, attempt = await self.begun(job)
-        return await self._write(job, changed, attempt, event="attempt_started", lease=lease)
+    async def next_attempt(self, job: JobRecord) -> tuple[JobRecord, AttemptRecord]:
+        """The job as its next attempt begins, to be written down before anything is told of it.
 
-    async def begun(self, job: JobRecord) -> tuple[JobRecord, AttemptRecord]:
-        """The job as its next attempt begins, which is numbered behind every number that was ever claimed."""
+        It is numbered behind every number that was ever claimed.
+        """
         now = self.clock()
         number = max(job.attempt, await self.objects.newest_claim(job.id)) + 1
         service = await self.installation.id()
@@ -98,27 +117,7 @@ class Actions:
         )
         return changed, attempt
 
-    async def _engage(
-        self, action: Submit | Adopt | Revoke | Stop | Fence, job: JobRecord, attempt: AttemptRecord, *, lease: str
-    ) -> bool:
-        match action:
-            case Submit():
-                return await self._submit(job, attempt, lease=lease)
-            case Adopt():
-                session = await self.cluster.session()
-                log.info("attempt.adopted", job_id=job.id, attempt=attempt.number)
-                return await self._submitted(job, attempt, session=session, lease=lease)
-            case Revoke():
-                return await self._revoke(job, attempt, lease=lease)
-            case Stop():
-                await self.cluster.stop(attempt.submission_id)
-                return False  # repeated at every look, until it is over
-            case Fence():
-                return await self._fence(job, attempt, lease=lease)
-            case _:
-                assert_never(action)
-
-    async def _submit(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+    async def _submit(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         session = await self.cluster.session()
         try:
             await self.cluster.submit(await self._submission(attempt))
@@ -126,28 +125,26 @@ class Actions:
             return True  # the next look compares and adopts it
         except SubmissionRefused as error:
             refused = Verdict(ending=Ending.FAILED, reason="invalid_environment", message=str(error))
-            return await self._move(job, attempt, conclude(job.intent, refused), lease=lease)
+            return await self._move(job, attempt, conclude(job.intent, refused))
         log.info("attempt.submitted", job_id=job.id, attempt=attempt.number)
-        return await self._submitted(job, attempt, session=session, lease=lease)
+        return await self._submitted(job, attempt, session=session)
 
-    async def _submitted(
-        self, job: JobRecord, attempt: AttemptRecord, *, session: str | None = None, lease: str
-    ) -> bool:
+    async def _submitted(self, job: JobRecord, attempt: AttemptRecord, *, session: str | None = None) -> bool:
         now = self.clock()
         known = replace(attempt, submitted_at=attempt.submitted_at or now, session=session or attempt.session)
-        return await self.store.apply(job, job, at=now, changed_attempts=[known], lease=lease) is not None
+        return await self.store.apply(job, job, at=now, attempt=known, lease=self.replica.token) is not None
 
-    async def _revoke(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+    async def _revoke(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         if await self.objects.revoke(attempt):
             verdict = never_began(job, attempt, now=self.clock(), limits=self.limits)
-            return await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
-        return await self._submitted(job, attempt, lease=lease)  # a driver claimed it, so the engine had it
+            return await self._move(job, attempt, conclude(job.intent, verdict))
+        return await self._submitted(job, attempt)  # a driver claimed it, so the engine had it
 
-    async def _fence(self, job: JobRecord, attempt: AttemptRecord, *, lease: str) -> bool:
+    async def _fence(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""
         await self.objects.fence(attempt)
         verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
-        has_moved = await self._move(job, attempt, conclude(job.intent, verdict), lease=lease)
+        has_moved = await self._move(job, attempt, conclude(job.intent, verdict))
         with suppress(ClusterUnreachable):  # the sweep will try again
             await self.cluster.stop(attempt.submission_id)
         return has_moved
@@ -168,7 +165,7 @@ class Actions:
             environment={"RAY_JOB_STOP_WAIT_TIME_S": str(self.settings.stop_grace_seconds + 15)},
         )
 
-    async def _move(self, job: JobRecord, attempt: AttemptRecord | None, move: Move, *, lease: str) -> bool:
+    async def _move(self, job: JobRecord, attempt: AttemptRecord | None, move: Move) -> bool:
         now = self.clock()
         changed = replace(
             moved(job, to=move.to, at=now, reason=move.reason, message=move.message),
@@ -179,7 +176,7 @@ class Actions:
             changed = _counted(replace(changed, intent=None, stop_by=None), attempt, move)
         over = attempt if move.closes and attempt and not attempt.ended_at else None
         over = over and ended(over, at=now, reason=move.reason, message=move.message)
-        return await self._write(job, changed, over, lease=lease)
+        return await self._write(job, changed, over)
 
     async def _write(
         self,
@@ -188,17 +185,15 @@ class Actions:
         attempt: AttemptRecord | None = None,
         *,
         event: EventType = "state_changed",
-        lease: str,
     ) -> bool:
-        attempts = [attempt] if attempt else []
         written = await self.store.apply(
-            job, changed, events=[event], at=self.clock(), changed_attempts=attempts, lease=lease
+            job, changed, events=[event], at=self.clock(), attempt=attempt, lease=self.replica.token
         )
         if written:
-            self.moved(job, written, attempt)
+            self.report_move(job, written, attempt)
         return written is not None
 
-    def moved(self, job: JobRecord, written: JobRecord, attempt: AttemptRecord | None) -> None:
+    def report_move(self, job: JobRecord, written: JobRecord, attempt: AttemptRecord | None) -> None:
         """Tell operators of a move that has been written down."""
         self.counters.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
         log.info("job.moved", job_id=job.id, state=written.state, attempt=written.attempt, reason=written.reason)

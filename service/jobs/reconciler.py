@@ -88,7 +88,7 @@ class Reconciler:
     async def _isolated(self, job: JobRecord, *, until: float) -> bool:
         try:
             async with asyncio.timeout_at(until):
-                moved = await self._reconcile(job, lease=self.replica.token)
+                moved = await self._reconcile(job)
         except StorageUnavailable as error:
             self.counters.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
@@ -109,19 +109,19 @@ class Reconciler:
                 await self.store.release(self.replica.token, frozenset(self._in_vain))
             self._in_vain.clear()
 
-    async def _reconcile(self, job: JobRecord, *, lease: str) -> bool:
+    async def _reconcile(self, job: JobRecord) -> bool:
         attempt = await self.store.attempt(job.id, job.attempt) if job.attempt else None
         observed = await self._observe(job, attempt)
-        noted = await self._note(job, observed, lease=lease)
+        noted = await self._note(job, observed)
         if noted is None:
             return True  # it has moved on, or is somebody else's by now
         action = decide(facts_of(noted, attempt, observed, now=self.clock(), limits=self.limits))
         moved = False
         try:
-            moved = await self.actions.perform(action, noted, attempt, lease=lease)
+            moved = await self.actions.perform(action, noted, attempt)
         except ClusterUnreachable as error:
             observed = replace(observed, run=Unreachable(str(error)))
-            await self._note(noted, observed, lease=lease)
+            await self._note(noted, observed)
         if isinstance(observed.run, Unreachable):
             self._in_vain.add(job.id)
         return moved
@@ -142,7 +142,7 @@ class Reconciler:
         claimed = progress is not None or await self.objects.is_claimed(attempt)
         return Observed(run=run, session=session, outcome=outcome, progress=progress, claimed=claimed)
 
-    async def _note(self, job: JobRecord, observed: Observed, *, lease: str) -> JobRecord | None:
+    async def _note(self, job: JobRecord, observed: Observed) -> JobRecord | None:
         """Write down what was seen, so that it can be shown even when the place it came from is down."""
         now = self.clock()
         changed = _with_signs_of_life(job, observed, at=now)
@@ -161,7 +161,7 @@ class Reconciler:
             stalled = is_stalled(changed, now=now, limits=self.limits)
             changed = with_condition(changed, "Progressing", status=not stalled, message=None, at=now)
         events = condition_events(job, changed)
-        noted = await self.store.apply(job, changed, events=events, at=now, lease=lease)
+        noted = await self.store.apply(job, changed, events=events, at=now, lease=self.replica.token)
         if noted:  # only one replica writes this down, so it is counted once
             self.counters.heard(job, noted)
         return noted

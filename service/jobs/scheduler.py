@@ -95,7 +95,7 @@ class Scheduler:
         if job is None or job.state is not JobState.QUEUED:
             return False
         try:
-            changed, attempt = await self.actions.begun(job)
+            changed, attempt = await self.actions.next_attempt(job)
         except StorageUnavailable as error:
             log.warning("job.postponed", job_id=job_id, error=error.detail)
             return False
@@ -113,13 +113,11 @@ class Scheduler:
         *,
         event: EventType = "state_changed",
     ) -> bool:
-        attempts, now = [attempt] if attempt else [], self.clock()
+        now = self.clock()
         async with self._leading() as connection:
-            written = await self.store.change(
-                connection, job, changed, events=[event], at=now, changed_attempts=attempts
-            )
+            written = await self.store.change(connection, job, changed, events=[event], at=now, attempt=attempt)
         if written:
-            self.actions.moved(job, written, attempt)
+            self.actions.report_move(job, written, attempt)
         return written is not None
 
     async def _explain(self, why: Mapping[str, tuple[str, str]], queued: Sequence[QueuedJob]) -> None:

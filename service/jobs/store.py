@@ -88,16 +88,14 @@ class JobStore(JobLookup):
         *,
         events: Sequence[EventType] = (),
         at: datetime,
-        changed_attempts: Sequence[AttemptRecord] = (),
+        attempt: AttemptRecord | None = None,
         lease: str | None = None,
     ) -> JobRecord | None:
         """`change` as a transaction of its own; of what changes nothing the database hears nothing."""
-        if changed == job and not events and not changed_attempts:
+        if changed == job and not events and not attempt:
             return changed
         async with self.writing() as connection:
-            return await self.change(
-                connection, job, changed, events=events, at=at, changed_attempts=changed_attempts, lease=lease
-            )
+            return await self.change(connection, job, changed, events=events, at=at, attempt=attempt, lease=lease)
 
     async def change(
         self,
@@ -107,7 +105,7 @@ class JobStore(JobLookup):
         *,
         events: Sequence[EventType] = (),
         at: datetime,
-        changed_attempts: Sequence[AttemptRecord] = (),
+        attempt: AttemptRecord | None = None,
         lease: str | None = None,
         actor: str | None = None,
     ) -> JobRecord | None:
@@ -130,7 +128,8 @@ class JobStore(JobLookup):
         if "labels" in values:
             await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
             await _add_labels(connection, changed)
-        await self._write_attempts(connection, changed_attempts)
+        if attempt:
+            await self._write_attempt(connection, attempt)
         await self._append(connection, changed, events, actor=actor, at=at)
         return changed
 
@@ -186,15 +185,15 @@ class JobStore(JobLookup):
                 return False
             await connection.execute(delete(job_labels).where(job_labels.c.job_id == job.id))
             await _add_labels(connection, job)
-            await self._write_attempts(connection, found)
+            for attempt in found:
+                await self._write_attempt(connection, attempt)
             await self._append(connection, job, ["rebuilt"], actor=None, at=at)
         return True
 
-    async def _write_attempts(self, connection: AsyncConnection, changed: Sequence[AttemptRecord]) -> None:
-        for attempt in changed:
-            row = asdict(attempt)
-            statement = self._database.insert(attempts).values(row)
-            await connection.execute(statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=row))
+    async def _write_attempt(self, connection: AsyncConnection, attempt: AttemptRecord) -> None:
+        row = asdict(attempt)
+        statement = self._database.insert(attempts).values(row)
+        await connection.execute(statement.on_conflict_do_update(index_elements=["job_id", "number"], set_=row))
 
     async def record_saved(self, job: JobRecord) -> None:
         """Its copy is as new as `job`. If it has changed since, another is due: this may have replaced a newer one."""

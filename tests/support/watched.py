@@ -83,9 +83,7 @@ class Watched:
         """The job with its next attempt, behind so many numbers that nobody got."""
         attempt = new_attempt(job.id, job.attempt + 1 + skipped, service="here", at=utc_now())
         changed = replace(job, state=JobState.RUNNING, attempt=attempt.number)
-        written = await self.jobs.apply(
-            job, changed, events=["attempt_started"], at=utc_now(), changed_attempts=[attempt]
-        )
+        written = await self.jobs.apply(job, changed, events=["attempt_started"], at=utc_now(), attempt=attempt)
         assert written
         return written
 
@@ -95,7 +93,7 @@ class Watched:
         assert attempt
         last = replace(ended(attempt, at=utc_now(), reason=None, message=None), log_due_until=None)
         written = await self.jobs.apply(
-            job, replace(job, state=state), events=["state_changed"], at=utc_now(), changed_attempts=[last]
+            job, replace(job, state=state), events=["state_changed"], at=utc_now(), attempt=last
         )
         assert written
         return written

@@ -103,7 +103,8 @@ async def test_a_look_that_gets_no_answer_holds_up_no_other_and_is_counted_all_t
 
 def another(plane: Plane) -> Reconciler:
     """Of another replica."""
-    return replace(plane.parts.reconciler, replica=replace(plane.parts.replica, token="another"))
+    replica = replace(plane.parts.replica, token="another")
+    return replace(plane.parts.reconciler, replica=replica, actions=replace(plane.parts.actions, replica=replica))
 
 
 async def test_a_job_stays_with_the_replica_that_has_it_until_that_is_gone(plane: Plane) -> None:

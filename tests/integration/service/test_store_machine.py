@@ -244,7 +244,7 @@ class StoreMachine(RuleBasedStateMachine):
                 changed,
                 events=events,
                 at=self.clock(),
-                changed_attempts=[attempt] if attempt else [],
+                attempt=attempt,
                 lease=lease,
             )
         )
