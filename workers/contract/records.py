@@ -43,10 +43,13 @@ class Resume(Document):
     images_seen: Annotated[int, Field(description="Of the checkpoint that training went on from")]
     verdict: Annotated[
         ResumeVerdict,
-        Field(description="within_tolerance: as far as another order of adding up explains, relatively 0.001"),
+        Field(
+            description="within_tolerance: as far as another order of adding up explains, relatively 0.001; in "
+            "bfloat16 or TF32, unless deterministic, loss/dsm alone is compared, to 0.005"
+        ),
     ]
     compared_rows: int
-    largest_difference: Annotated[float, Field(description="Relative, over all losses compared")]
+    largest_difference: Annotated[float, Field(description="Relative, over all that is compared")]
     other_device: Annotated[
         str | None,
         Field(

@@ -20,7 +20,7 @@ from workers.tracking.reporter import Reporter
 from workers.training.backend import device_name, peak_memory_bytes, versions
 from workers.training.checkpoint import save_checkpoint
 from workers.training.history import Cause, History, Timekeeper
-from workers.training.resume_check import ResumeCheck
+from workers.training.resume_check import ResumeCheck, rounds_coarsely
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
 from workers.training.schedule import CheckpointSchedule, in_images
@@ -64,7 +64,9 @@ class RunRecorder:
         self._schedule = CheckpointSchedule(history)
         self._waited = 0.0  # for the last snapshot
         self._is_owed = False
-        self._check = ResumeCheck(seen, recorded, other_device=other) if has_checkpoint else None
+        is_coarse = rounds_coarsely(spec.compute)
+        check = ResumeCheck(seen, recorded, is_coarse=is_coarse, other_device=other)
+        self._check = check if has_checkpoint else None
         self._reporter = Reporter(
             store,
             run.keys,
