@@ -14,6 +14,7 @@ from workers.networks import build
 AUGMENTATION_FEATURES = 9  # numbers that tell a network how its image was transformed
 
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MATRICES = ("qkv.weight", "proj.weight")
 
 
 @dataclass(slots=True)
@@ -59,8 +60,7 @@ def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) ->
     """The state before the first image, Adam's moments included."""
     denoiser = new_denoiser(spec, images).to(device)
     if device.type == "cuda":
-        # What its convolutions are fastest in. PyTorch declares this form of `to` for tensors only.
-        denoiser.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lay_out_channels_last(denoiser.network)
     adam = spec.optimizer
     optimizer = torch.optim.Adam(
         denoiser.parameters(), adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=True
@@ -69,6 +69,18 @@ def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) ->
     names = average_names(spec.ema)
     averages = tuple(deepcopy(denoiser).eval().requires_grad_(False) for _ in names)
     return TrainState(denoiser, averages, names, optimizer)
+
+
+def lay_out_channels_last(network: torch.nn.Module) -> None:
+    """Give weights the memory format that convolutions are fastest in on a GPU.
+
+    Attention uses its 1x1 kernels as matrices. Their gradients have a matrix's strides, and DDP warns where a weight's
+    are others; those of kernels that convolutions use have the strides of this format.
+    """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # PyTorch declares it for tensors only
+    for name, weight in network.named_parameters():
+        if name.endswith(_MATRICES):
+            weight.data = weight.data.flatten().view(weight.shape)
 
 
 def _make_moments(optimizer: torch.optim.Adam) -> None:

@@ -1,5 +1,6 @@
 """One optimizer step: however it is split, compiled or interrupted, it is the same step."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from tests.support.denoisers import small_denoiser
 from tests.support.gloo import in_processes, joined
-from tests.support.images import imported, in_memory
+from tests.support.images import imported, in_memory, random_images
 from tests.support.specs import smoke_spec
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.training.backend import compile_networks, configure_backend
 from workers.training.snapshot import Snapshot
-from workers.training.state import TrainState, new_state
+from workers.training.state import TrainState, lay_out_channels_last, new_state
 from workers.training.step import Step, Trainer, learning_rate
 from workers.training.world import World
 
@@ -173,6 +174,26 @@ def _only_the_first_compiles(rank: int, port: int) -> None:
 
 def test_where_one_process_cannot_compile_none_does_and_the_first_says_so() -> None:
     in_processes(2, _only_the_first_compiles)
+
+
+def _step_in_channels_last(rank: int, port: int, kind: str) -> None:
+    """One whose gradients do not lie as DDP wants them fails."""
+    warnings.simplefilter("error")
+    images = random_images(count=16, resolution=8)
+    network = HARD["network"] | {"kind": kind, "attention_resolutions": [4], "class_conditional": False}
+    spec = spec_with(network=network, augmentation=None, objective={"consistency": None})
+    state, plain = new_state(spec, images.manifest, CPU), new_state(spec, images.manifest, CPU)
+    lay_out_channels_last(state.denoiser.network)
+    with joined(rank, 2, port) as world:
+        step, expected = (Trainer(each, images, spec, world).step() for each in (state, plain))
+
+    assert torch.allclose(step.terms.dsm, expected.terms.dsm)
+    assert torch.allclose(step.gradient_norm, expected.gradient_norm)
+
+
+@pytest.mark.parametrize("kind", ["ddpmpp", "ncsnpp", "adm", "edm2"])
+def test_gradients_of_weights_in_channels_last_lie_as_ddp_wants_them(kind: str) -> None:
+    in_processes(2, _step_in_channels_last, kind)
 
 
 def test_memory_that_will_not_do_is_no_fault_of_the_compiler() -> None:
