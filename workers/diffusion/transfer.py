@@ -6,4 +6,7 @@ from torch import Tensor
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """A copy on the device, without waiting for it, which only pinned memory allows."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
+    if device.type != "cuda":
+        return values.to(device)
+    # Of values that lie apart, `to` makes a copy first, which is not pinned.
+    return values.contiguous().pin_memory().to(device, non_blocking=True)
