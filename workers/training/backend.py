@@ -70,9 +70,12 @@ def versions(device: torch.device) -> dict[str, str]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most that PyTorch has held of the GPU at once, or this process of main memory; waits for nothing."""
+    """The most that PyTorch has held of the GPU at once since training began, or this process of main memory.
+
+    What it keeps for later counts as well. Nothing is waited for.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB on Linux
 

@@ -82,6 +82,7 @@ class Trainer:
             self._trial()  # so that memory that will not do says so now, and not where the term begins
         if world.device.type == "cuda":
             torch.cuda.empty_cache()  # what a trial has held is NCCL's to take as well
+            torch.cuda.reset_peak_memory_stats(world.device)
 
     def steps(self) -> Iterator[Step]:
         """Take steps until `duration_images` have been seen; the caller may stop whenever it likes."""
