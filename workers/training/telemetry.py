@@ -48,27 +48,28 @@ class Window:
         self._edges = torch.tensor(SIGMA_EDGES, device=world.device)
         self._bins = torch.arange(len(BIN_NAMES), device=world.device)
         self._unjudged = (0.0, 0.0)  # steps taken and skipped
-        self._sums = torch.zeros(6 * len(BIN_NAMES) + 3, dtype=torch.float64, device=world.device)
+        # Of the finite values, their number, and that of the others: by loss and bin, and of gradient norms.
+        self._losses = torch.zeros(2, 3, len(BIN_NAMES), dtype=torch.float64, device=world.device)
+        self._steps = torch.zeros(3, dtype=torch.float64, device=world.device)
 
     def add(self, terms: Terms, gradient_norm: Float[Tensor, ""]) -> None:
         """One step; a step whose gradient is not finite is one that the optimizer has skipped."""
         which = torch.bucketize(terms.sigma.contiguous(), self._edges)
-        finite = gradient_norm.isfinite()
-        steps = torch.stack([gradient_norm.nan_to_num(0, 0, 0), finite, ~finite])
         dsm = self._by_bin(terms.dsm, which)
         consistency = self._by_bin(terms.consistency, which[: len(terms.consistency)])
-        self._sums += torch.cat([dsm, consistency, steps])
+        self._losses += torch.stack([dsm, consistency])
+        self._steps += _sums(gradient_norm)
 
     def close(self) -> Measured:
         """The means; then start anew."""
-        sums = self._world.sum(self._sums).tolist()
-        self._sums.zero_()
-        num_bins = 3 * len(BIN_NAMES)
-        norm, steps, skipped = sums[2 * num_bins :]
+        sums = self._world.sum(torch.cat([self._losses.flatten(), self._steps])).cpu()
+        self._losses.zero_()
+        self._steps.zero_()
+        norm, steps, skipped = sums[-3:].tolist()
+        by_term = sums[:-3].view(self._losses.shape).tolist()
         losses: dict[str, float] = {}
         telemetry: dict[str, float] = {}
-        for name, part in (("dsm", sums[:num_bins]), (self._term_name, sums[num_bins : 2 * num_bins])):
-            totals, counts, bad = (part[first::3] for first in range(3))
+        for name, (totals, counts, bad) in zip(("dsm", self._term_name), by_term, strict=True):
             if not sum(counts) + sum(bad):
                 continue
             losses[name] = sum(totals) / sum(counts) if sum(counts) >= sum(bad) else math.nan
@@ -87,9 +88,11 @@ class Window:
         self._unjudged = (0.0, 0.0) if is_enough else (taken, left_out)
         return is_enough and left_out > taken
 
-    def _by_bin(self, losses: Float[Tensor, " images"], which: Int[Tensor, " images"]) -> Float[Tensor, " 3_bins"]:
-        """For each bin: the sum of the finite losses, their number, and that of the others. Products, so no atomics."""
-        finite = losses.isfinite()
-        columns = torch.stack([losses.nan_to_num(0, 0, 0), finite, ~finite])
-        members = (which[:, None] == self._bins).double()
-        return (columns.double() @ members).T.flatten()
+    def _by_bin(self, losses: Float[Tensor, " images"], which: Int[Tensor, " images"]) -> Float[Tensor, "3 bins"]:
+        return _sums(losses) @ (which[:, None] == self._bins).double()  # products, so no atomics
+
+
+def _sums(values: Float[Tensor, " *values"]) -> Float[Tensor, "3 *values"]:
+    """What adds up to the sum of the finite values, their number, and that of the others."""
+    finite = values.isfinite()
+    return torch.stack([values.nan_to_num(0, 0, 0), finite, ~finite]).double()
