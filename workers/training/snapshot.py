@@ -40,9 +40,9 @@ class Snapshot:
     def take(self, state: TrainState) -> None:
         self.images_seen, self._sigma_data = state.images_seen, state.denoiser.sigma_data
         files = tensors_of(state)
+        if not self._files:
+            self._files = {name: TensorFile(tensors) for name, tensors in files.items()}
         for name, tensors in files.items():
-            if name not in self._files or not self._files[name].fits(tensors):
-                self._files[name] = TensorFile(tensors)
             self._files[name].copy(tensors)
         for gpu in {tensor.device for tensors in files.values() for tensor in tensors.values() if tensor.is_cuda}:
             torch.cuda.synchronize(gpu)  # the copies were only asked for; on a GPU of others it would take memory
@@ -122,10 +122,6 @@ class TensorFile:
     def data(self) -> memoryview:
         """The file; what is copied next shows in it."""
         return self._bytes.numpy().data.toreadonly()
-
-    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
-        """It was made for tensors of these names."""
-        return self._views.keys() == tensors.keys()
 
     def copy(self, tensors: Mapping[str, Tensor]) -> None:
         """Put tensors in their places; from a GPU, this only asks for it."""

@@ -68,10 +68,3 @@ def test_what_it_holds_can_be_read_and_not_written_to() -> None:
     assert data.readonly
     with pytest.raises(TypeError):
         data[0] = 0
-
-
-@pytest.mark.parametrize(("names", "fits"), [({"a", "b"}, True), ({"a"}, False), ({"a", "b", "c"}, False)])
-def test_it_fits_tensors_of_the_same_names(names: set[str], fits: bool) -> None:
-    file = TensorFile({name: torch.zeros(2) for name in ("a", "b")})
-
-    assert file.fits({name: torch.zeros(2) for name in names}) is fits
