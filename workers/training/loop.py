@@ -52,7 +52,7 @@ def run_training(
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     recorder = (
-        RunRecorder(run, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        RunRecorder(run, store, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
         if world.is_first
         else None
     )
@@ -102,7 +102,7 @@ class _Loop:
                 return Ending(seen, reason=Reason.NON_FINITE_LOSS, message=f"before {seen} images {measured.trouble}")
             if self.recorder:
                 rate = (seen - counted) / (time.monotonic() - since)
-                self.recorder.metrics(seen, measured, rate=rate, world=self.world)
+                self.recorder.metrics(seen, measured, rate=rate)
             if checkpoint_due:
                 self._checkpoint(is_last=done or stop, is_urgent=requests.checkpoint)
             if stop:

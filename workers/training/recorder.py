@@ -11,7 +11,7 @@ from workers.contract.records import OutcomeStatus, Progress
 from workers.contract.spec import TrainSpec
 from workers.contract.tracking import environment, params
 from workers.logs import in_one_line
-from workers.storage import open_store
+from workers.storage import ObjectStore
 from workers.storage.errors import STORE_OUTAGES
 from workers.tracking.events import MLFLOW_STATUS
 from workers.tracking.heartbeat import first_word
@@ -44,6 +44,7 @@ class RunRecorder:
     def __init__(
         self,
         run: Run,
+        store: ObjectStore,
         spec: TrainSpec,
         images: DatasetManifest,
         world: World,
@@ -54,11 +55,11 @@ class RunRecorder:
         has_checkpoint: bool,
     ) -> None:
         """`state` is where the run starts, from a checkpoint of its own if it has one."""
-        store, seen = open_store(run.store_url), state.images_seen
+        seen = state.images_seen
         recorded = recorded_rows(store, run.keys, after=seen)
         timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
         other = history.other_device(device_name(world.device), after=seen) if world.device.type == "cuda" else None
-        self._run, self._spec, self._store = run, spec, store
+        self._run, self._spec, self._store, self._device = run, spec, store, world.device
         self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
         self._timekeeper = timekeeper
         self._schedule = CheckpointSchedule(history)
@@ -94,7 +95,7 @@ class RunRecorder:
         """An urgent one was due while the one before was being written, and can be taken now."""
         return self._is_owed and self._writer.is_idle
 
-    def spent(self, cause: Cause) -> float:
+    def charge(self, cause: Cause) -> float:
         """The seconds since the last word of this kind went for that."""
         seconds = self._timekeeper.charge(cause)
         self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC))
@@ -103,15 +104,15 @@ class RunRecorder:
     def prepared(self) -> None:
         """The first step comes next."""
         self._reporter.progress(phase="training")
-        self.spent("preparing")
+        self.charge("preparing")
 
-    def metrics(self, seen: int, measured: Measured, *, rate: float, world: World) -> None:
+    def metrics(self, seen: int, measured: Measured, *, rate: float) -> None:
         """Of the steps up to `seen` images."""
         self._timekeeper.charge_training(seen)
         self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC))
         before = seen - self._spec.batch_images  # the last step
         telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, before)}
-        memory = peak_memory_bytes(world.device)
+        memory = peak_memory_bytes(self._device)
         self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
         if interval := self._schedule.interval(self._timekeeper.ledger):
             advised = in_images(interval, rate=rate, batch_images=self._spec.batch_images)
@@ -123,7 +124,7 @@ class RunRecorder:
     def grid(self, seen: int, png: bytes) -> None:
         """The one that goes with the checkpoint just before."""
         self._reporter.grid(seen, png)
-        self._schedule.paid(self._waited + self.spent("sampling"))
+        self._schedule.paid(self._waited + self.charge("sampling"))
 
     def checkpoint(self, state: TrainState, *, is_urgent: bool) -> None:
         """Write one if the thread for it is free; an urgent one waits a while for that, and then is owed."""
@@ -133,7 +134,7 @@ class RunRecorder:
                 self._writer.settle(min(_URGENT_SECONDS, self._spec.compute.hang_seconds / 3))  # the others wait
         was_taken = self._writer.offer(state)
         self._is_owed = (self._is_owed or is_urgent) and not was_taken
-        self._waited = self.spent("checkpointing")
+        self._waited = self.charge("checkpointing")
 
     def last_checkpoint(self, state: TrainState) -> None:
         """Write one, and wait until it is there; a later attempt would not let it be committed.
@@ -147,7 +148,7 @@ class RunRecorder:
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
         self._writer.offer(state)
         self._writer.settle(_LAST_CHECKPOINT_SECONDS)
-        self.spent("checkpointing")
+        self.charge("checkpointing")
 
     def close(self, status: OutcomeStatus) -> str | None:
         """Deliver what is left; return the MLflow run's id if there is one. MLflow is not told of a superseded end."""

@@ -42,7 +42,6 @@ class Slow(MemoryStore):
 def store(monkeypatch: pytest.MonkeyPatch) -> Slow:
     store = Slow()
     store.put(KEYS.spec, SPEC.model_dump_json().encode())
-    monkeypatch.setattr(recording, "open_store", lambda url: store)
     monkeypatch.setattr(recording, "_URGENT_SECONDS", 0.01)
     return store
 
@@ -57,7 +56,7 @@ def recorder(store: Slow, state: TrainState, tmp_path: Path) -> Iterator[RunReco
     history = History.read(store, KEYS, 1)
     manifest, alone = imported(SPEC.dataset, tmp_path).manifest, World.alone(CPU)
     run = Run("memory://slow", "job_1", 1, "")
-    recorder = RunRecorder(run, SPEC, manifest, alone, state, history, Timekeeper(history), has_checkpoint=False)
+    recorder = RunRecorder(run, store, SPEC, manifest, alone, state, history, Timekeeper(history), has_checkpoint=False)
     yield recorder
     store.is_open.set()
     recorder.close("succeeded")
