@@ -1,15 +1,19 @@
 """What a driver and Ray Train's controller have to tell the workers of a run: to leave, or to save now."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import ray
 import structlog
+from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from workers.logs import in_one_line
 from workers.training.run import RunRequests
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 _POLL_SECONDS = 0.5
@@ -65,7 +69,10 @@ class Signals:
     def _forward(self, stop: threading.Event) -> None:
         stop.wait()
         log.info("stop.requested")
-        ray.get(self.actor.ask_to_stop.remote())
+        try:
+            _answer_of(lambda: ray.get(self.actor.ask_to_stop.remote()))
+        except ActorDiedError as error:
+            log.error("stop.not_forwarded", error=in_one_line(error))
 
 
 class SignalPoller:
@@ -84,6 +91,32 @@ class SignalPoller:
         return RunRequests(stop=asked.stop, checkpoint=asked.num_checkpoints > before)
 
     def _poll(self) -> None:
-        while not self._asked.stop:
+        try:
+            while not self._asked.stop:
+                threading.Event().wait(_POLL_SECONDS)
+                self._asked = _answer_of(self._signals.read)
+        except ActorDiedError as error:  # with its driver, or its driver's node: nobody is left to ask for anything
+            log.error("signals.lost", error=in_one_line(error))
+
+
+def _answer_of(ask: Callable[[], T]) -> T:
+    """What an actor answers, asked until it can be reached: Ray repeats no call, and a network has its moments.
+
+    Raises:
+        ActorDiedError: it will never answer.
+    """
+    is_unreachable = False
+    while True:
+        try:
+            answer = ask()
+        except ActorDiedError:
+            raise
+        except RayError as error:
+            if not is_unreachable:
+                log.warning("signals.unreachable", error=in_one_line(error))
+            is_unreachable = True
             threading.Event().wait(_POLL_SECONDS)
-            self._asked = self._signals.read()
+        else:
+            if is_unreachable:
+                log.info("signals.reachable")
+            return answer
