@@ -23,7 +23,6 @@ from workers.contract.records import Progress
 from workers.jobs.signals import Signals
 from workers.logs import in_one_line
 from workers.storage import ObjectStore, open_store
-from workers.storage.errors import STORE_ERRORS
 from workers.storage.job_folder import committed_checkpoints
 from workers.tracking.heartbeat import first_word
 from workers.training.history import last_word, with_silence
@@ -64,7 +63,7 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         previous_state: TrainControllerState,  # noqa: ARG002 (Ray names it so)
         current_state: TrainControllerState,
     ) -> None:
-        """Ray calls this after each look at its workers. An error here would count as one of theirs."""
+        """Ray calls this after each look at its workers. An error here ends the whole attempt, whatever it is."""
         try:
             match current_state:
                 case ResizingState():
@@ -75,7 +74,7 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
                     self._tell()
                 case InitializingState() | RestartingState() if self._has_waited():
                     self._tell()
-        except STORE_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - of the store or of Ray: a courtesy must not end a training
             log.warning("controller_watch.failed", error=in_one_line(error))
 
     def _has_waited(self) -> bool:

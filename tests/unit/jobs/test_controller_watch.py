@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import ray
+from ray.exceptions import ActorUnavailableError
 from ray.train.v2._internal.execution.controller.state import (
     FinishedState,
     InitializingState,
@@ -193,7 +194,7 @@ def test_workers_that_cannot_save_are_waited_for_no_longer_than_five_minutes(wat
 
 
 def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error here would count as one of the workers'."""
+    """An error here would end the attempt."""
 
     def away(*_: object) -> bytes:
         raise ConnectionError("the store is away")
@@ -205,6 +206,18 @@ def test_a_store_that_is_away_ends_nothing(watched: Watched, monkeypatch: pytest
 
     watched.sees(ReschedulingState(FAILED))
     assert watched.told()
+
+
+def test_a_call_to_ray_that_fails_ends_nothing(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise ActorUnavailableError("connection reset by peer", None)
+
+    monkeypatch.setattr(watched.asking, "ask_for_checkpoint", away)
+    monkeypatch.setattr(ray, "available_resources", away)
+
+    watched.sees(ReschedulingState(FAILED), ResizingState(SMALLER))
+
+    assert watched.told() is None
 
 
 def test_the_last_word_of_workers_that_are_gone_is_kept_and_dated_anew() -> None:
