@@ -155,7 +155,7 @@ def test_the_only_node_is_killed_and_another_one_comes(
     check(training, undisturbed)
     assert waiting.waiting_for == "room for 2 cpu workers: all nodes together have 0 CPUs, 0 free"
     assert (last := training.progress())
-    assert last.ledger.restarting + last.ledger.waiting > 60.0
+    assert last.ledger.restarting + last.ledger.waiting > 30.0
     tally(account("SIGKILL of the only node, and another one later", training, at=at, since=since))
 
 

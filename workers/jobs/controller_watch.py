@@ -1,4 +1,4 @@
-"""Two things that Ray Train's controller keeps to itself: that it waits for room, and that it is about to resize."""
+"""What Ray Train's controller keeps to itself, that it waits for room or is about to resize, and what it never asks."""
 
 import time
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from workers.contract.compute import Workers
 from workers.contract.jobs import AnySpec
 from workers.contract.keys import JobKeys
 from workers.contract.records import Progress
+from workers.jobs.failures import LeftWaitingError
 from workers.jobs.signals import Signals
 from workers.logs import in_one_line
 from workers.storage import ObjectStore, open_store
@@ -39,7 +40,8 @@ _POLL_SECONDS = 0.5
 class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ray
     """Lives in Ray Train's controller, in a process of the driver's node.
 
-    Without room for its workers Ray Train tries again for ever, in silence: the job's progress says so, and why.
+    Without room for its workers Ray Train tries again for ever, in silence: the job's progress says so, and why, and
+    it ends once the job is to leave, which Ray Train leaves to the workers.
     A healthy group that shall become larger or smaller is ended without being asked: here it is, for a checkpoint.
     `clock` counts seconds, and `sleep` lets so many go by.
     """
@@ -57,25 +59,47 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         self._clock, self._sleep = clock, sleep
         self._without_workers_since: float | None = None
         self._told_at = 0.0
+        self._heard_at = 0.0
 
     def after_controller_state_update(
         self,
-        previous_state: TrainControllerState,  # noqa: ARG002 (Ray names it so)
+        previous_state: TrainControllerState,
         current_state: TrainControllerState,
     ) -> None:
-        """Ray calls this after each look at its workers. An error here ends the whole attempt, whatever it is."""
+        """Ray calls this after each look at its workers. An error here ends the whole attempt, whatever it is.
+
+        Raises:
+            LeftWaitingError: the job is asked to leave, and it has no workers that could.
+        """
         try:
             match current_state:
                 case ResizingState():
                     self._save()
                 case RunningState():
                     self._without_workers_since = None
-                case ReschedulingState():  # it has tried for a minute
+                case ReschedulingState():  # it has tried for as long as a group has to start
+                    self._leave_if_asked()
                     self._tell()
-                case InitializingState() | RestartingState() if self._has_waited():
-                    self._tell()
+                case InitializingState() | RestartingState():
+                    if isinstance(
+                        previous_state, type(current_state)
+                    ):  # there was room for no workers, who would leave
+                        self._leave_if_asked()
+                    if self._has_waited():
+                        self._tell()
+        except LeftWaitingError:
+            raise
         except Exception as error:  # noqa: BLE001 - of the store or of Ray: a courtesy must not end a training
             log.warning("controller_watch.failed", error=in_one_line(error))
+
+    def _leave_if_asked(self) -> None:
+        """Ray Train may look for room thousands of times a second: not all of them need to hear."""
+        if self._clock() - self._heard_at < _POLL_SECONDS:
+            return
+        self._heard_at = self._clock()
+        if self._signals.read().stop:
+            log.info("workers.given_up")
+            raise LeftWaitingError
 
     def _has_waited(self) -> bool:
         now = self._clock()

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Event
 from types import FrameType
@@ -17,7 +17,7 @@ from workers.contract.spec import TrainSpec, sharing_problems
 from workers.environment import cache_folder, imports_to_stay, keep_ray_logs_plain
 from workers.jobs.attempt import Job, claim_attempt, conclude, known_of, place_spec
 from workers.jobs.diagnosis import diagnosed
-from workers.jobs.failures import LeftEarlyError, UsageError
+from workers.jobs.failures import LeftEarlyError, LeftWaitingError, UsageError
 from workers.jobs.kinds import WORK, prepare
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.output import shipped_output
@@ -152,22 +152,26 @@ def _outcome_of(job: Job, attempt: int, body: Callable[[], Ending]) -> Outcome:
     except LeftEarlyError:
         message = "asked to stop while files were fetched or imported; nothing of it is kept"
         ending = Ending(images_seen=0, stopped=True, message=message)
+    except LeftWaitingError:
+        message = "asked to stop while it waited for room for its workers"
+        ending = _at_last_word(job, attempt, Ending(images_seen=0, stopped=True, message=message))
     except Exception as error:
         reason, message = diagnosed(error, pass_images=job.spec.pass_images, kind=job.spec.kind)
         log.error("job.failed", reason=reason.value, error=message, exc_info=reason is Reason.INTERNAL)
-        ending = _given_up(job, attempt, reason, message)
+        # Failing at the same place again and again is not bad luck.
+        ending = _at_last_word(job, attempt, Ending(images_seen=0, reason=reason, message=message))
     outcome = _in_words(ending)
     log.info("attempt.ended", status=outcome.status, images_seen=outcome.images_seen)
     return outcome
 
 
-def _given_up(job: Job, attempt: int, reason: Reason, message: str) -> Ending:
-    """With how far it had come by its last word: failing there again and again is not bad luck."""
+def _at_last_word(job: Job, attempt: int, ending: Ending) -> Ending:
+    """With how far the attempt had come, and its MLflow run, as its workers have told last."""
     try:
         last = Progress.model_validate_json(job.open_store().get(job.keys.attempt(attempt).progress))
     except (*STORE_ERRORS, ValidationError):
-        return Ending(images_seen=0, reason=reason, message=message)
-    return Ending(last.images_seen, reason=reason, message=message, mlflow_run_id=last.mlflow_run_id)
+        return ending
+    return replace(ending, images_seen=last.images_seen, mlflow_run_id=last.mlflow_run_id)
 
 
 def _in_words(ending: Ending) -> Outcome:

@@ -13,5 +13,9 @@ class LeftEarlyError(Exception):
     """It was asked to leave before there was anything to keep."""
 
 
+class LeftWaitingError(Exception):
+    """It was asked to leave while there was no room for its workers."""
+
+
 class WorkersLostError(Exception):
     """Worker processes died more often than the job allows."""

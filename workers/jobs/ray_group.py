@@ -24,7 +24,7 @@ from workers.data import DatasetError
 from workers.data.scratch import scratch_folder
 from workers.jobs.controller_watch import ControllerWatch
 from workers.jobs.diagnosis import is_broken_connection, is_out_of_memory, why_hung
-from workers.jobs.failures import WorkersLostError
+from workers.jobs.failures import LeftWaitingError, WorkersLostError
 from workers.jobs.kinds import WORK
 from workers.jobs.signals import SignalPoller, Signals
 from workers.logs import configure_logging
@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 _RESIZE_SECONDS = 60.0  # at least, between two groups of other sizes
 _REFUSAL = "refusal"
+_START_SECONDS = 30  # between two looks for room, in which nobody hears that the job is to leave: within its grace
 _WATCHDOGS_FIRST_SECONDS = 30  # the watchdogs of those that wait for a frozen worker also tell where they stood
 
 
@@ -53,6 +54,7 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
 
     Raises:
         DatasetError, SpecError: a worker that works alone refuses what it was given.
+        LeftWaitingError: it was asked to leave, and there were no workers.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
     """
@@ -61,6 +63,7 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     # Who only waits for others' pieces has no watchdog that minds, so Ray Train ends workers that do not answer it.
     silence = spec.compute.hang_seconds + _WATCHDOGS_FIRST_SECONDS
     os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(silence))
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(_START_SECONDS))
     with scratch_folder() as scratch:
         trainer = TorchTrainer(
             _worker,
@@ -148,8 +151,11 @@ def _scaling(compute: Workers) -> ScalingConfig:
 def _cause(error: ray.train.TrainingFailedError, why_hung: Callable[[int], str | None]) -> Exception:
     """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo.
 
+    Or that there were none, and the job was to leave: Ray Train wraps what its controller's callbacks raise.
     `why_hung` tells of a lost worker's rank why its watchdog has ended it, if it has.
     """
+    if isinstance(left := getattr(error, "controller_failure", None), LeftWaitingError):
+        return left
     failures: dict[int, Exception] = dict(sorted(getattr(error, "worker_failures", {}).items()))
     if too_large := next(filter(is_out_of_memory, failures.values()), None):
         return too_large

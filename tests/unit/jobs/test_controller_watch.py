@@ -25,6 +25,8 @@ from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST
 from workers.contract.records import Progress, TimeBreakdown
 from workers.jobs.controller_watch import ControllerWatch, waiting
+from workers.jobs.failures import LeftWaitingError
+from workers.jobs.signals import Asked
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
 from workers.training.run import Run
@@ -50,12 +52,15 @@ class Hours:
 
 
 class Asking:
-    """Counts the checkpoints that workers were asked for."""
+    """Counts the checkpoints that workers were asked for, and knows whether they are to leave."""
 
-    num_checkpoints = 0
+    num_checkpoints, stop = 0, False
 
     def ask_for_checkpoint(self) -> None:
         self.num_checkpoints += 1
+
+    def read(self) -> Asked:
+        return Asked(self.stop, self.num_checkpoints)
 
 
 class Watched:
@@ -115,6 +120,36 @@ def test_a_group_that_has_waited_for_half_a_minute_says_what_it_lacks_every_ten_
     assert said == [(31.0, "waiting", LACK), (41.0, "waiting", LACK), (51.0, "waiting", LACK)]
 
 
+@pytest.mark.parametrize("state", [InitializingState(), RestartingState(FAILED), ReschedulingState(FAILED)])
+def test_a_group_that_waits_leaves_when_asked(watched: Watched, state: TrainControllerState) -> None:
+    watched.sees(state)
+    watched.hours.sleep(1)
+    watched.asking.stop = True
+
+    with pytest.raises(LeftWaitingError):
+        watched.sees(state)
+
+
+def test_workers_that_are_about_to_restart_leave_on_their_own(watched: Watched) -> None:
+    """They tell MLflow, too."""
+    watched.asking.stop = True
+
+    watched.watch.after_controller_state_update(RunningState(), RestartingState(FAILED))
+    watched.sees(RunningState(), ResizingState(SMALLER))
+
+
+def test_ray_train_that_looks_for_room_without_a_pause_does_not_ask_each_time(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(watched.asking, "read", lambda: asked.append(watched.hours.now) or Asked())
+
+    for _ in range(100):
+        watched.sees(InitializingState())
+
+    assert len(asked) == 1
+
+
 def test_a_group_that_trained_in_between_waits_anew(watched: Watched) -> None:
     watched.sees(InitializingState())
     watched.hours.sleep(20)
@@ -125,7 +160,7 @@ def test_a_group_that_trained_in_between_waits_anew(watched: Watched) -> None:
     assert watched.told() is None
 
 
-def test_what_ray_has_tried_for_a_minute_is_told_at_once_unless_there_is_room_by_now(
+def test_what_ray_has_tried_for_long_is_told_at_once_unless_there_is_room_by_now(
     watched: Watched, free: dict[str, float]
 ) -> None:
     watched.sees(ReschedulingState(FAILED))

@@ -9,7 +9,7 @@ from tests.support.failures import cause_of
 from workers.contract.keys import JobKeys
 from workers.data import DatasetError
 from workers.jobs.diagnosis import why_hung
-from workers.jobs.failures import WorkersLostError
+from workers.jobs.failures import LeftWaitingError, WorkersLostError
 from workers.storage.memory import MemoryStore
 from workers.training.watchdog import HUNG
 
@@ -54,6 +54,12 @@ def test_a_store_that_does_not_answer_leaves_a_worker_dead() -> None:
             raise ConnectionError("away")
 
     assert why_hung(Away(), JobKeys("job").attempt(1), 0) is None
+
+
+def test_a_job_that_left_while_it_waited_for_room_has_lost_no_workers() -> None:
+    left = LeftWaitingError()
+
+    assert cause_of(ControllerError(left)) is left
 
 
 def test_a_failure_of_ray_train_itself_loses_the_workers_and_says_how() -> None:
