@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Event
 from typing import Any
@@ -79,13 +80,19 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
             torch_config=TorchConfig(timeout_s=collective_seconds(spec.compute)),
         )
         try:
-            result = trainer.fit()
+            result = _fitted(trainer)
         except ray.train.TrainingFailedError as error:
             store, keys = open_store(run.store_url), run.keys.attempt(run.attempt)
             raise _cause(error, lambda rank: why_hung(store, keys, rank)) from error
     if refusal := result.return_value.get(_REFUSAL):
         raise refusal
     return Ending(**result.return_value)
+
+
+def _fitted(trainer: TorchTrainer) -> ray.train.Result:
+    """Outside the main thread, where Ray Train would take Ctrl-C for itself and kill workers before they can save."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(trainer.fit).result()
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A group of workers is asked of Ray Train whatever the cluster has by now: its autoscaler waits to be asked."""
 
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Thread, current_thread, main_thread
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -25,11 +25,13 @@ class Trained:
 
     asked: ScalingConfig
     returned: ClassVar[dict[str, object]] = {"images_seen": 320}
+    thread: Thread
 
     def __init__(self, *_: object, scaling_config: ScalingConfig, **__: object) -> None:
         Trained.asked = scaling_config
 
     def fit(self) -> SimpleNamespace:
+        Trained.thread = current_thread()
         return SimpleNamespace(return_value=self.returned)
 
 
@@ -76,3 +78,10 @@ def test_what_a_worker_alone_refuses_is_not_repeated(refusal: Exception, monkeyp
 def test_one_of_several_raises_so_that_ray_ends_the_others(refusal: Exception) -> None:
     with pytest.raises(type(refusal)):
         returned(refusing(refusal), World(0, 2, torch.device("cpu")))
+
+
+@pytest.mark.usefixtures("no_nodes")
+def test_ray_train_is_kept_from_the_main_thread_where_it_would_take_ctrl_c_for_itself() -> None:
+    run_group(Run("memory://ctrl-c", "job_1", 1, ""), smoke_spec(), Event())
+
+    assert Trained.thread is not main_thread()
