@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2._internal.execution.context import get_train_context
 
 from workers.contract.compute import Workers
 from workers.contract.document import SpecError
@@ -138,8 +139,12 @@ class _DrainNotices:
         self._known: set[str] = set()
 
     def has_news(self) -> bool:
-        """Whether there is one more than before. Ray asks all workers for this at a time."""
-        info = ray.train.get_preemption_info()
+        """Whether this worker has been told of one more than before.
+
+        Ray tells each on its own. `ray.train.get_preemption_info` would add a barrier of all at one actor, whose errors
+        end the group, and which many workers wait long for; they agree on what any of them has heard anyway.
+        """
+        info = get_train_context().preemption_context.preemption_info
         nodes = set(info.preempted_node_ids) if info else set()
         is_news = not nodes <= self._known
         self._known |= nodes
