@@ -16,6 +16,7 @@ from workers.tracking.journal import Journal
 
 GATHER_SECONDS = 3.0  # between two deliveries
 _CLOSE_SECONDS = 30.0
+_CLOSE_STOPPED_SECONDS = 5.0  # who is asked to leave has a grace, and is to say in it how the attempt ended
 _RECORD_SECONDS = 10.0
 
 
@@ -88,11 +89,12 @@ class Reporter:
     def close(self, status: MlflowStatus | None) -> str | None:
         """Deliver what is left, for at most half a minute; return the MLflow run's id if there is one.
 
+        Who was asked to leave ("KILLED") waits for five seconds: the service replays from the journal what is missing.
         Without a status, MLflow's run is left open: somebody else goes on with it.
         """
         if status:
             self._tell(Ended(status))
-        deadline = time.monotonic() + _CLOSE_SECONDS
+        deadline = time.monotonic() + (_CLOSE_STOPPED_SECONDS if status == "KILLED" else _CLOSE_SECONDS)
         for receiver in self._receivers:
             receiver.close(max(0.0, deadline - time.monotonic()))
         self._heartbeat.close()

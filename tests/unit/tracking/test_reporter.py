@@ -10,7 +10,7 @@ from workers.contract.keys import JobKeys
 from workers.contract.records import Progress
 from workers.storage.memory import MemoryStore
 from workers.tracking import background, mlflow_run, reporter
-from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics
+from workers.tracking.events import Checkpointed, Ended, Event, Grid, Metrics, MlflowStatus
 from workers.tracking.heartbeat import first_word
 from workers.tracking.reporter import Reporter
 
@@ -78,6 +78,20 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     assert [(row["images_seen"], row["loss/dsm"]) for row in rows] == [(seen, 1 / (seen + 1)) for seen in range(10_000)]
     assert store.get(KEYS.sample(10_000)) == b"png"
     assert progress_in(store).tracking_behind == {}
+
+
+@pytest.mark.parametrize(("status", "patience"), [("KILLED", 5.0), ("FINISHED", 30.0), ("FAILED", 30.0), (None, 30.0)])
+def test_who_was_asked_to_leave_does_not_spend_its_grace_on_deliveries(
+    monkeypatch: pytest.MonkeyPatch, status: MlflowStatus | None, patience: float
+) -> None:
+    waited: list[float] = []
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(background.Background, "close", lambda _, seconds: waited.append(seconds))
+    told = Reporter(MemoryStore(), KEYS, 1, store_url="memory://x", progress=first_word(1, 1), params={}, tags={})
+
+    told.close(status)
+
+    assert waited == [pytest.approx(patience, abs=1.0)]
 
 
 def test_pictures_that_mlflow_refuses_keep_no_row_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
