@@ -59,7 +59,6 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
         self._clock, self._sleep = clock, sleep
         self._without_workers_since: float | None = None
         self._told_at = 0.0
-        self._heard_at = 0.0
 
     def after_controller_state_update(
         self,
@@ -81,22 +80,19 @@ class ControllerWatch(ControllerCallback):  # type: ignore[misc] # untyped in Ra
                     self._leave_if_asked()
                     self._tell()
                 case InitializingState() | RestartingState():
-                    if isinstance(
-                        previous_state, type(current_state)
-                    ):  # there was room for no workers, who would leave
+                    if isinstance(previous_state, type(current_state)):  # no room; the next look comes at once
+                        self._sleep(_POLL_SECONDS)  # or a core of the head does nothing but look
                         self._leave_if_asked()
                     if self._has_waited():
                         self._tell()
+                case _:
+                    pass
         except LeftWaitingError:
             raise
         except Exception as error:  # noqa: BLE001 - of the store or of Ray: a courtesy must not end a training
             log.warning("controller_watch.failed", error=in_one_line(error))
 
     def _leave_if_asked(self) -> None:
-        """Ray Train may look for room thousands of times a second: not all of them need to hear."""
-        if self._clock() - self._heard_at < _POLL_SECONDS:
-            return
-        self._heard_at = self._clock()
         if self._signals.read().stop:
             log.info("workers.given_up")
             raise LeftWaitingError

@@ -115,9 +115,9 @@ def test_a_group_that_has_waited_for_half_a_minute_says_what_it_lacks_every_ten_
         watched.sees(state)
         if told := watched.told():
             said.append((watched.hours.now - 1000.0, told.phase, told.waiting_for))
-        watched.hours.sleep(1)
+        watched.hours.sleep(0.5)
 
-    assert said == [(31.0, "waiting", LACK), (41.0, "waiting", LACK), (51.0, "waiting", LACK)]
+    assert said == [(31.5, "waiting", LACK), (41.5, "waiting", LACK), (51.5, "waiting", LACK)]
 
 
 @pytest.mark.parametrize("state", [InitializingState(), RestartingState(FAILED), ReschedulingState(FAILED)])
@@ -138,16 +138,18 @@ def test_workers_that_are_about_to_restart_leave_on_their_own(watched: Watched) 
     watched.sees(RunningState(), ResizingState(SMALLER))
 
 
-def test_ray_train_that_looks_for_room_without_a_pause_does_not_ask_each_time(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[float] = []
-    monkeypatch.setattr(watched.asking, "read", lambda: asked.append(watched.hours.now) or Asked())
-
-    for _ in range(100):
+def test_ray_train_that_looks_for_room_without_a_pause_is_given_one(watched: Watched) -> None:
+    for _ in range(10):
         watched.sees(InitializingState())
 
-    assert len(asked) == 1
+    assert watched.hours.now == 1005
+
+
+def test_workers_that_run_or_restart_wait_for_nothing(watched: Watched) -> None:
+    watched.sees(RunningState(), RunningState())
+    watched.watch.after_controller_state_update(RunningState(), RestartingState(FAILED))
+
+    assert watched.hours.now == 1000
 
 
 def test_a_group_that_trained_in_between_waits_anew(watched: Watched) -> None:
