@@ -30,7 +30,7 @@ from tests.support.training_ground import (
 )
 from tests.support.waiting import wait_until
 from workers.contract.keys import rank_log
-from workers.contract.records import Progress
+from workers.contract.records import Outcome, Progress
 
 pytestmark = pytest.mark.timeout(1200)
 TRIES = range(2)
@@ -171,6 +171,20 @@ def test_a_first_job_waits_for_the_nodes_that_it_makes_an_autoscaler_add(
 
     check(training, undisturbed)
     assert waiting.waiting_for == "room for 2 cpu workers: all nodes together have 0 CPUs, 0 free"
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_job_that_waits_for_nodes_leaves_within_its_grace(ground: Ground, least: int) -> None:
+    """Nobody but Ray Train's controller is there to hear that it shall."""
+    with ground.head(num_cpus=0) as head:
+        training = ground.begin(f"no-node-ever-{least}", head, compute={"min_workers": least})
+        wait_until(lambda: waits(training), timeout_seconds=240.0)
+        assert training.driver
+        training.driver.terminate()
+        assert training.driver.wait(45) == 0, "it is killed 15 seconds after its grace of 30"
+
+    outcome = Outcome.model_validate_json(ground.store.get(training.keys.attempt(1).outcome))
+    assert (outcome.status, outcome.reason) == ("stopped", None)
 
 
 def test_workers_become_fewer_with_a_node_and_more_with_another(

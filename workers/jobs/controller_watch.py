@@ -1,4 +1,4 @@
-"""What Ray Train's controller keeps to itself, that it waits for room or is about to resize, and what it never asks."""
+"""What Ray Train's controller neither tells nor asks: that it waits for room or resizes soon; whether to leave."""
 
 import time
 from collections.abc import Callable
