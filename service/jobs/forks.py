@@ -24,14 +24,14 @@ def read_spec(job: JobRecord) -> TrainSpec:
     """The document of a training.
 
     Raises:
-        StateConflict: a later release of the service has taken it, and this one does not know all of it.
+        StateConflict: another release of the service has taken it, and this one cannot read all of it.
     """
     try:
         return TrainSpec.model_validate_json(job.spec)
     except ValidationError as error:
         fields = ", ".join(each.pointer for each in problems_of(error))
         raise StateConflict(
-            f"{job.id} was submitted to a later release of the service, with what this one does not know: {fields}"
+            f"{job.id} was submitted to another release of the service, with what this one cannot read: {fields}"
         ) from None
 
 

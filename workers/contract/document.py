@@ -28,12 +28,13 @@ class Document(BaseModel):
 
 
 Record = TypeVar("Record", bound=Document)
+LENIENT = object()  # the context of validation in which words of another release are put up with, where fields say so
 
 
 def read_leniently(kind: type[Record], text: str | bytes) -> Record | None:
     """A record that may be of another release: unknown fields are passed over. None if it cannot be read at all."""
     try:
-        return kind.model_validate_json(text, extra="ignore")
+        return kind.model_validate_json(text, extra="ignore", context=LENIENT)
     except ValidationError:
         return None
 

@@ -2,12 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from workers.contract.data import Digest
-from workers.contract.document import Document
+from workers.contract.document import LENIENT, Document
 from workers.contract.keys import JobKeys
 
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of what is handed over to be saved: it leads into no other folder
@@ -114,6 +114,13 @@ class Progress(Document):
             "how often the job was interrupted (Young/Daly); null before one is measured"
         ),
     ] = None
+
+    @field_validator("phase", mode="before")
+    @classmethod
+    def _of_another_release(cls, phase: object, info: ValidationInfo) -> object:
+        """A word that is not known is a sign of life all the same: of one that is busy, and need see no new image."""
+        is_new = info.context is LENIENT and isinstance(phase, str) and phase not in get_args(Phase)
+        return "checkpointing" if is_new else phase
 
 
 class Reason(StrEnum):

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from tests.support.specs import smoke_spec
 from workers.__main__ import EXIT_USAGE, main
 from workers.contract.document import read_leniently
 from workers.contract.keys import JobKeys
-from workers.contract.records import Outcome, Reason
+from workers.contract.records import Outcome, Progress, Reason
 from workers.storage import open_store
 
 KEYS = JobKeys("job_1")
@@ -67,3 +68,26 @@ def test_a_reason_of_a_later_release_is_a_failure_all_the_same() -> None:
 
     assert outcome is not None
     assert (outcome.status, outcome.reason, outcome.message) == ("failed", Reason.INTERNAL, "it rains")
+
+
+def test_a_phase_of_a_later_release_is_a_sign_of_life_and_workers_themselves_write_none() -> None:
+    document = {
+        "phase": "dreaming",
+        "images_seen": 160,
+        "total_images": 320,
+        "images_per_second": 1.0,
+        "eta_seconds": None,
+        "losses": {},
+        "last_checkpoint_images": None,
+        "num_workers": 1,
+        "mlflow_run_id": None,
+        "updated_at": "2026-11-01T00:00:00Z",
+    }
+
+    progress = read_leniently(Progress, json.dumps(document))
+
+    assert progress is not None
+    assert (progress.phase, progress.images_seen) == ("checkpointing", 160)
+    with pytest.raises(ValidationError, match="phase"):
+        Progress.model_validate_json(json.dumps(document))
+    assert read_leniently(Progress, json.dumps(document | {"phase": 3})) is None
