@@ -171,6 +171,10 @@ class StorageUnavailable(Retriable):
     code, status, title = "storage_unavailable", 503, "The object store does not answer"
 
 
+class StoreOfAnotherInstallation(StorageUnavailable):
+    title = "The object store is not the one of the database's jobs"
+
+
 class DatabaseUnavailable(Retriable):
     code, status, title = "database_unavailable", 503, "The database cannot be used"
 

@@ -112,7 +112,7 @@ async def open_state(parts: Parts) -> AsyncIterator[State]:
 def _checks(parts: Parts) -> Checks:
     return {
         "database": parts.store.ping,
-        "object_store": parts.objects.ping,
+        "object_store": parts.installation.check_store,
         "ray": parts.cluster.probe,
         "mlflow": parts.mlflow.ping,
     }

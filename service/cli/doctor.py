@@ -28,7 +28,11 @@ _PATIENCE_SECONDS = 10.0  # the service itself waits up to five for what it need
 # By name in /readyz; `log` is where the part of this machine's stack writes.
 _MENDS = {
     "database": ("api", "see that its disk has room and can be written, or that Postgres runs and admits it"),
-    "object_store": ("s3", "see that the S3 server runs, has the bucket, and admits the service's AWS_* keys"),
+    "object_store": (
+        "s3",
+        "see that the S3 server runs, has the bucket, and admits the service's AWS_* keys; of another "
+        "installation: set CDM_STORE_URL to the store of the database's jobs",
+    ),
     "ray": (
         "ray",
         "see that Ray's head runs and takes submissions; jobs wait until it does, and {queue} says what is wrong",

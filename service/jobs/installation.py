@@ -2,8 +2,10 @@
 
 import secrets
 
+from service.errors import StoreOfAnotherInstallation
 from service.jobs.objects import JobObjects
 from service.jobs.store import JobStore
+from workers.contract.keys import INSTALLATION
 
 
 class Installation:
@@ -15,9 +17,30 @@ class Installation:
         self._id: str | None = None
 
     async def id(self) -> str:
-        """Raises StorageUnavailable as long as it is not settled and the object store does not answer."""
+        """Who we are.
+
+        Raises:
+            StorageUnavailable: as long as it is not settled and the object store does not answer.
+            StoreOfAnotherInstallation: the database has jobs, and they are not those of this store.
+        """
         if self._id is None:
-            self._id = await self._store.installation()
-        if self._id is None:
-            self._id = await self._store.settle_installation(await self._objects.installation(secrets.token_hex(8)))
+            self._id = await self._settled()
         return self._id
+
+    async def check_store(self) -> None:
+        """Return if the object store answers and is ours; raises as `id` does."""
+        await self._objects.ping()
+        await self.id()
+
+    async def _settled(self) -> str:
+        known = await self._store.installation()
+        if known is None:
+            return await self._store.settle_installation(await self._objects.installation(secrets.token_hex(8)))
+        has_jobs = await self._store.has_jobs()  # without any, a new store is as good
+        kept = await (self._objects.known_installation() if has_jobs else self._objects.installation(known))
+        if kept != known:
+            raise StoreOfAnotherInstallation(
+                f"the store's object `{INSTALLATION}` is {kept or 'not there'}, and the database is of {known}: "
+                "set CDM_STORE_URL to the store of its jobs"
+            )
+        return known

@@ -294,6 +294,11 @@ class JobLookup:
             found = await connection.scalar(select(installation.c.id))
             return str(found) if found else None
 
+    async def has_jobs(self) -> bool:
+        """Whether there has ever been any."""
+        async with self._database.reading() as connection:
+            return await connection.scalar(select(jobs.c.id).limit(1)) is not None
+
     async def ping(self) -> None:
         """Return if the database answers."""
         async with self._database.reading() as connection:

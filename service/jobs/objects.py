@@ -111,6 +111,11 @@ class JobObjects:
         await called(self._object_store.put_if_absent, INSTALLATION, fresh.encode())
         return (await called(self._object_store.get, INSTALLATION)).decode()
 
+    async def known_installation(self) -> str | None:
+        """Whose store it is; None if nobody has said so."""
+        kept = await get_or_none(self._object_store, INSTALLATION)
+        return kept.decode() if kept else None
+
     async def save_origin(self, job_id: str, origin: CheckpointRef) -> CheckpointRef:
         """Where a fork starts, settled once, whatever comes later: this, or what was settled before."""
         await called(self._object_store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())

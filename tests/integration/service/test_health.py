@@ -9,7 +9,8 @@ import httpx2
 from service.app import create_app
 from service.cluster import MemoryCluster
 from tests.support.fake_mlflow import FakeMlflow
-from tests.support.plane import Served, eventually, running, settings_in
+from tests.support.plane import Served, eventually, running, served_in, settings_in
+from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
 
@@ -36,6 +37,20 @@ async def test_readiness_names_what_is_missing_and_tells_strangers_no_more_than_
     missing = {name: one["detail"] for name, one in body["dependencies"].items() if not one["ready"]}
     assert missing == {"ray": "ClusterUnreachable", "mlflow": "MlflowUnavailable"}
     assert (await served.api.get("/healthz")).status_code == 200
+
+
+async def test_the_store_of_another_installation_is_named(tmp_path: Path) -> None:
+    async with served_in(tmp_path) as served:
+        assert (await served.api.get("/readyz")).status_code == 200
+        spec = PRESETS["smoke"].model_dump(mode="json")
+        assert (await served.api.post("/v1/jobs", json={"spec": spec})).status_code == 201
+
+    async with served_in(tmp_path, store=MemoryStore()) as elsewhere:
+        answer = await elsewhere.api.get("/readyz")
+
+    assert answer.status_code == 503
+    found = answer.json()["dependencies"]["object_store"]
+    assert found == {"ready": False, "detail": "StoreOfAnotherInstallation"}
 
 
 async def test_however_many_ask_everything_that_is_needed_is_asked_once(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pytest
 
 from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
-from service.errors import JobGone, JobNotFound
+from service.errors import JobGone, JobNotFound, StoreOfAnotherInstallation
+from service.jobs.lifecycle import JobState
 from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
 from service.jobs.views import JobCreate
 from tests.support.clock import ManualClock
 from tests.support.plane import DEADLINE_SECONDS, REQUESTER, Plane, Script, plane_in, until_run
-from workers.contract.keys import JobKeys
+from workers.contract.keys import INSTALLATION, JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
@@ -259,6 +260,40 @@ async def test_it_is_the_same_installation_as_before(site: Site) -> None:
         us = await plane.parts.sweep.installation.id()
     async with site.rebuilt() as plane:
         assert await plane.parts.sweep.installation.id() == us
+
+
+async def test_in_the_store_of_another_installation_nothing_begins(site: Site) -> None:
+    """A wrong bucket, in which no document of a job lies."""
+    async with site.plane() as plane:
+        await plane.parts.installation.id()
+        job_id = await plane.submit()
+    right = site.store
+    empty, theirs = MemoryStore(), MemoryStore()
+    theirs.put(INSTALLATION, b"them")
+    for wrong in (empty, theirs):
+        site.store = wrong
+        async with site.plane() as plane:
+            await plane.parts.scheduler.tick()
+            await plane.parts.sweep.tick()
+
+            with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+                await plane.parts.installation.check_store()
+            assert (await plane.job(job_id)).state is JobState.QUEUED
+    site.store = right
+    async with site.plane() as plane:
+        await plane.parts.scheduler.tick()
+
+        assert (await plane.job(job_id)).state is JobState.STARTING
+
+
+async def test_before_there_are_jobs_a_new_store_becomes_ours(site: Site) -> None:
+    async with site.plane() as plane:
+        us = await plane.parts.installation.id()
+    site.store = MemoryStore()
+    async with site.plane() as plane:
+        await plane.parts.installation.check_store()
+
+        assert site.store.get(INSTALLATION).decode() == us
 
 
 async def test_a_copy_that_cannot_be_read_is_named_and_holds_up_no_other(site: Site) -> None:
