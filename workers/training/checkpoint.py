@@ -23,6 +23,10 @@ class DamagedCheckpointError(Exception):
     """A file of a committed checkpoint is missing or is not what the manifest says."""
 
 
+class ForeignCheckpointError(DamagedCheckpointError):
+    """It is what was written, and cannot be read all the same: workers of another release wrote it."""
+
+
 class FencedError(Exception):
     """A later attempt has begun; this one must leave without a trace."""
 
@@ -61,10 +65,15 @@ def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str 
     """Put the newest whole checkpoint into `state` and return its folder; None if there is none.
 
     A damaged one is passed over, loudly.
+
+    Raises:
+        ForeignCheckpointError: training from before it would do again, and then remove, what another release can read.
     """
     for folder in reversed(committed_checkpoints(store, keys)):
         try:
             restore(state, store, folder)
+        except ForeignCheckpointError:
+            raise
         except DamagedCheckpointError as error:
             log.warning("checkpoint.damaged", folder=folder, error=str(error))
         else:
@@ -98,19 +107,20 @@ def read_manifest(store: ObjectStore, folder: str) -> CheckpointManifest:
     """What a committed checkpoint says it consists of. One of a later release may say more.
 
     Raises:
-        DamagedCheckpointError: it cannot be read.
+        DamagedCheckpointError: it is not there, or not what was written.
+        ForeignCheckpointError: it cannot be read.
     """
     try:
         data = store.get(folder + MANIFEST)
-        manifest = CheckpointManifest.model_validate_json(data, extra="ignore")
-        if manifest.seal is None:  # those of before had none, and no fields that are unknown now
-            CheckpointManifest.model_validate_json(data)
-    except (FileNotFoundError, ValidationError) as error:
+        document = from_json(data)
+    except (FileNotFoundError, ValueError) as error:
         raise DamagedCheckpointError(f"{MANIFEST}: {error}") from error
-    document = from_json(data)
-    if data != to_json(document, indent=2) or document.pop("seal", None) not in {None, _seal(document)}:
-        raise DamagedCheckpointError(f"{MANIFEST} has {len(data)} bytes that are not those written")
-    return manifest
+    is_sealed = _is_sealed(document, data)
+    try:  # those of before had no seal, and no fields that are unknown now
+        return CheckpointManifest.model_validate_json(data, extra="ignore" if is_sealed else "forbid")
+    except ValidationError as error:
+        kind = ForeignCheckpointError if is_sealed else DamagedCheckpointError
+        raise kind(f"{MANIFEST}: {error}") from error
 
 
 def listed(manifest: CheckpointManifest, name: str) -> CheckpointFile:
@@ -138,6 +148,19 @@ def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise DamagedCheckpointError(f"{file.name} has {len(data)} bytes that are not those written")
     return data
+
+
+def _is_sealed(document: Any, data: bytes) -> bool:
+    """Whether it has a seal; those of before had none.
+
+    Raises:
+        DamagedCheckpointError: these are not the bytes that were written.
+    """
+    is_as_written = isinstance(document, dict) and data == to_json(document, indent=2)
+    seal = document.pop("seal", None) if is_as_written else None
+    if not is_as_written or seal not in (None, _seal(document)):  # a seal that is damaged need not be hashable
+        raise DamagedCheckpointError(f"{MANIFEST} has {len(data)} bytes that are not those written")
+    return seal is not None
 
 
 def _sealed(manifest: CheckpointManifest) -> bytes:

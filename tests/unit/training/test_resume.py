@@ -19,7 +19,14 @@ from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, import_dataset
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
-from workers.training.checkpoint import DamagedCheckpointError, FencedError, restore, restore_latest, save_checkpoint
+from workers.training.checkpoint import (
+    DamagedCheckpointError,
+    FencedError,
+    ForeignCheckpointError,
+    restore,
+    restore_latest,
+    save_checkpoint,
+)
 from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState, new_state
 from workers.training.step import Trainer
@@ -214,6 +221,24 @@ def test_a_checkpoint_of_a_later_release_that_says_more_is_used(images: ImageSet
     for damaged in (sealed.replace(b"1.5", b"2.5"), sealed.replace(b'"seal"', b'"sial"')):
         store.put(folder + MANIFEST, damaged)
         assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
+
+
+def test_a_checkpoint_of_another_release_that_cannot_be_read_is_not_passed_over(
+    images: ImageSet, spec: TrainSpec
+) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    state.images_seen = 16
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    newest = committed_checkpoints(store, KEYS)[-1]
+    document = from_json(store.get(newest + MANIFEST))
+    del document["seal"]
+    document["parts"] = document.pop("files")
+    document["seal"] = sha256(to_json(document)).hexdigest()
+    store.put(newest + MANIFEST, to_json(document, indent=2))
+
+    with pytest.raises(ForeignCheckpointError, match="files"):
+        restore_latest(new_state(spec, images.manifest, CPU), store, KEYS)
 
 
 def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
