@@ -1,8 +1,8 @@
 """An object store in a folder: one machine without S3, or a file system that all workers share."""
 
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -87,9 +87,9 @@ class LocalStore:
     def _written(self, path: Path, data: bytes | memoryview) -> Iterator[str]:
         """A file with the data, in the folder of its later place; what is still there at the end is removed."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+        name = f"{path.parent}/{_TEMPORARY}{uuid.uuid4().hex}"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with Path(name).open("xb") as file:  # who may read it is for the umask to say: others may share the folder
                 file.write(data)
             yield name
         finally:
