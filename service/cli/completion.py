@@ -21,7 +21,7 @@ def job_ids(context: typer.Context) -> Offer:
 
     def jobs(client: Client) -> Offer:
         found = client.jobs.list(limit=_OFFERED)
-        return [("latest", "the newest"), *((job.id, " ".join(filter(None, (job.state, job.name)))) for job in found)]
+        return [("latest", "your newest"), *((job.id, " ".join(filter(None, (job.state, job.name)))) for job in found)]
 
     return _of_service(context, jobs)
 

@@ -35,7 +35,7 @@ JobName = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="A job's id, the beginning of one, its name if no other has that, or `latest`: the newest that was "
+        help="A job's id, the beginning of one, its name if no other has that, or `latest`: the newest that you "
         "submitted, not what follows another.",
         autocompletion=completion.job_ids,
     ),

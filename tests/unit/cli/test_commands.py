@@ -11,6 +11,7 @@ import pytest
 
 from service.cli import jobs
 from service.cli.documents import load
+from service.client import Client
 from service.cluster.base import Resources
 from service.jobs.views import COMPARES, CONTROL_OF, OF_JOB, EvaluateEach
 from tests.support.command import Answer, Command
@@ -193,6 +194,16 @@ def test_a_training_leads_to_its_control_and_to_the_comparison_with_it(
     for answer in (shown, results):
         assert f"`cdm results {comparison.id}`" in answer.out
     assert service.cdm("show", job.id, "--json").document["comparison_job_id"] == comparison.id
+
+
+def test_the_latest_job_is_ones_own(service: Service) -> None:
+    mine = service.submit()
+    key = service.cdm("keys", "create", "another", "--json")
+    with Client(service.url, key.document["key"]) as another:
+        theirs = another.jobs.create(PRESETS["smoke"]).id
+
+    assert service.cdm("show", "latest", "--json").document["id"] == mine
+    assert service.cdm("show", theirs, "--json").document["id"] == theirs
 
 
 def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
