@@ -175,6 +175,10 @@ class StoreOfAnotherInstallation(StorageUnavailable):
     title = "The object store is not the one of the database's jobs"
 
 
+class StoreWithoutConditions(StorageUnavailable):
+    title = "The object store does not heed If-None-Match"
+
+
 class DatabaseUnavailable(Retriable):
     code, status, title = "database_unavailable", 503, "The database cannot be used"
 

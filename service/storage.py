@@ -40,7 +40,13 @@ async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, 
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise StorageUnavailable(f"the object store does not answer ({type(error).__name__}): try again") from error
+        raise StorageUnavailable(f"the object store does not answer ({_named(error)}): try again") from error
+
+
+def _named(error: Exception) -> str:
+    """Its kind, and of what S3 refuses the code: `AccessDenied` is for operators to mend."""
+    code = getattr(error, "response", {}).get("Error", {}).get("Code")
+    return f"{type(error).__name__}, {code}" if code else type(error).__name__
 
 
 async def get_or_none(object_store: ObjectStore, key: str) -> bytes | None:

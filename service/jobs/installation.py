@@ -2,7 +2,7 @@
 
 import secrets
 
-from service.errors import StoreOfAnotherInstallation
+from service.errors import StoreOfAnotherInstallation, StoreWithoutConditions
 from service.jobs.objects import JobObjects
 from service.jobs.store import JobStore
 from workers.contract.keys import INSTALLATION
@@ -22,9 +22,15 @@ class Installation:
         Raises:
             StorageUnavailable: as long as it is not settled and the object store does not answer.
             StoreOfAnotherInstallation: the database has jobs, and they are not those of this store.
+            StoreWithoutConditions: attempts could not be fenced in it.
         """
         if self._id is None:
-            self._id = await self._settled()
+            settled = await self._settled()
+            if not await self._objects.heeds_conditions():
+                raise StoreWithoutConditions(
+                    "the object store overwrites in spite of `If-None-Match: *`: take one that does not"
+                )
+            self._id = settled
         return self._id
 
     async def check_store(self) -> None:

@@ -116,6 +116,11 @@ class JobObjects:
         kept = await get_or_none(self._object_store, INSTALLATION)
         return kept.decode() if kept else None
 
+    async def heeds_conditions(self) -> bool:
+        """Whether the store refuses to write what is there; if not, nothing keeps two drivers from one attempt."""
+        kept = await called(self._object_store.get, INSTALLATION)
+        return not await called(self._object_store.put_if_absent, INSTALLATION, kept)
+
     async def save_origin(self, job_id: str, origin: CheckpointRef) -> CheckpointRef:
         """Where a fork starts, settled once, whatever comes later: this, or what was settled before."""
         await called(self._object_store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())

@@ -53,6 +53,20 @@ async def test_the_store_of_another_installation_is_named(tmp_path: Path) -> Non
     assert found == {"ready": False, "detail": "StoreOfAnotherInstallation"}
 
 
+async def test_a_store_that_overwrites_what_may_be_written_once_is_named(tmp_path: Path) -> None:
+    class Heedless(MemoryStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            self.put(key, data)
+            return True
+
+    async with served_in(tmp_path, store=Heedless()) as served:
+        answer = await served.api.get("/readyz")
+
+    assert answer.status_code == 503
+    found = answer.json()["dependencies"]["object_store"]
+    assert found == {"ready": False, "detail": "StoreWithoutConditions"}
+
+
 async def test_however_many_ask_everything_that_is_needed_is_asked_once(tmp_path: Path) -> None:
     class Counted(FakeMlflow):
         asked = 0
