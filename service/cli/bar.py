@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.text import Text
 
 from service.cli import text
 from service.client.files import OnBytes
@@ -15,15 +16,8 @@ from service.jobs.views import Job
 @contextmanager
 def live_bar() -> Iterator[Callable[[Job], None]]:
     """A function that shows the job it is given in place of the one before."""
-    columns = (
-        TextColumn("{task.fields[state]}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[images]}"),
-        TextColumn("{task.fields[speed]}"),
-        TextColumn("{task.fields[losses]}"),
-        TextColumn("{task.fields[checkpoint]}"),
-    )
-    with Progress(*columns) as progress:
+    columns = (BarColumn(bar_width=None), TextColumn("{task.fields[images]}"), TextColumn("{task.fields[speed]}"))
+    with _BarAndLine(*columns, expand=True) as progress:
         bar = progress.add_task("", total=None, **_fields(None))
 
         def show(job: Job) -> None:
@@ -34,15 +28,22 @@ def live_bar() -> Iterator[Callable[[Job], None]]:
         yield show
 
 
+class _BarAndLine(Progress):
+    """In a terminal of 80 columns, too, what one watches for is whole: state, images and time left."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["line"], no_wrap=True, overflow="ellipsis")
+
+
 def _fields(job: Job | None) -> dict[str, Any]:
     progress = job.progress if job else None
-    last = text.checkpoint(progress)
+    last = f"checkpoint {text.checkpoint(progress)}" if text.checkpoint(progress) else ""
     return {
-        "state": text.state(job) if job else "",
         "images": text.images(job) if job else "",
         "speed": text.speed(job) if job else "",
-        "losses": text.losses(progress),
-        "checkpoint": f"checkpoint {last}" if last else "",
+        "line": "  ".join(filter(None, (text.state(job) if job else "", text.losses(progress), last))),
     }
 
 

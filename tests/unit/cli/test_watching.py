@@ -3,6 +3,7 @@
 import pytest
 
 from service.cli import details, text, watching
+from service.cli.bar import live_bar
 from service.cli.quickstart import Stages
 from service.jobs.result_views import Attempt
 from service.jobs.views import Job
@@ -170,3 +171,21 @@ def test_when_the_first_checkpoint_comes_is_said_however_it_was_asked_for() -> N
     assert text.first_checkpoint(smoke_spec().cadence) == "after 160 images"
     auto = smoke_spec(cadence={"log_images": 32, "checkpoint_images": "auto"})
     assert text.first_checkpoint(auto.cadence) == "in the first minutes of training"
+
+
+def test_a_narrow_terminal_shows_state_images_and_time_left_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    far = {"images_seen": 12_345_678, "total_images": 200_000_000, "images_per_second": 594.2, "eta_seconds": 315_000.0}
+    shown = job("running", images_seen=160)
+    assert shown.progress
+    shown = shown.model_copy(update={"progress": shown.progress.model_copy(update=far)})
+
+    with live_bar() as show:
+        show(shown)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("12,345,678/200,000,000 594 images/s, 3 days, 15:30:00 left" in line for line in lines)
+    assert any(line.startswith("running  dsm 0.5123  consistency 0.0021  checkpoint 160") for line in lines)
