@@ -7,26 +7,31 @@ from typing import Any, BinaryIO
 import httpx2
 
 from service.client.connection import Connection
-from service.client.errors import ServiceUnreachable
+from service.client.errors import RequestFailed, ServiceUnreachable
 from service.client.files import OnBytes
+from service.client.retries import Patience
 
 
 def download(connection: Connection, path: str, file: BinaryIO, *, on_bytes: OnBytes, **params: Any) -> str:
     """Write what lies there into an empty file, and return its sha256.
 
-    What breaks off goes on behind what has come, for as long as more comes.
+    What breaks off goes on behind what has come, as soon as the service is there again.
 
     Raises:
-        ServiceUnreachable: the service stays away.
+        ServiceUnreachable, RequestFailed: nothing more comes for a minute.
     """
-    incoming = _Incoming(file, on_bytes)
+    incoming, patience = _Incoming(file, on_bytes), Patience(connection.timing)
     while True:
         before = file.tell()
         try:
             connection.fetch(path, incoming.receive, headers=incoming.headers, **params)
-        except ServiceUnreachable:
-            if not incoming.can_go_on or file.tell() <= before:
+        except (ServiceUnreachable, RequestFailed) as error:
+            if not incoming.can_go_on:
                 raise
+            if file.tell() > before:
+                patience.renew()
+            else:
+                patience.wait(error)
         else:
             return incoming.digest.hexdigest()
 

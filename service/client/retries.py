@@ -57,6 +57,25 @@ class Policy:
         return pause if spent_seconds + pause < self.total_seconds else None
 
 
+class Patience:
+    """How long what has begun, and goes on where it was, outlasts a service that is away: a minute without progress."""
+
+    def __init__(self, timing: Timing, seconds: float = 60.0) -> None:
+        self._timing, self._seconds = timing, seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """There was progress."""
+        self._since, self._pause = self._timing.monotonic(), _FIRST_PAUSE_SECONDS
+
+    def wait(self, error: ClientError) -> None:
+        """Pause before another try; raises `error` if it will not pass, or patience is over."""
+        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() - self._since >= self._seconds:
+            raise error
+        self._timing.sleep(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+
+
 def may_be_done(error: ClientError) -> bool:
     """Whether a request that ended so may have been carried out nevertheless."""
     if isinstance(error, ServiceUnreachable):

@@ -9,10 +9,11 @@ from typing import BinaryIO
 import httpx2
 
 from service.client.connection import NEVER_PROXIED, Connection
-from service.client.errors import ClientError, UploadFailed
+from service.client.errors import ClientError, RequestFailed, ServiceUnreachable, UploadFailed
 from service.client.files import OnBytes, unheard
 from service.client.pages import rows
 from service.client.paths import path_to
+from service.client.retries import Patience
 from service.uploads.views import Sources, Upload, UploadPage, UploadPart, UploadPartList
 
 _PIECE_BYTES = 1 << 20
@@ -92,9 +93,15 @@ class Uploads:
             before, failure = len(parts), _put_all(parts, upload, source, store, on_bytes)
 
     def _missing(self, upload: Upload) -> Sequence[UploadPart]:
-        """With fresh links: what takes a day may outlive the first ones."""
-        parts = self._connection.get(UploadPartList, path_to("uploads", upload.id, "parts")).data
-        return [part for part in parts if part.url]
+        """With fresh links: what takes a day may outlive the first ones, and a service that is away for a moment."""
+        patience = Patience(self._connection.timing)
+        while True:
+            try:
+                parts = self._connection.get(UploadPartList, path_to("uploads", upload.id, "parts")).data
+            except (ServiceUnreachable, RequestFailed) as error:
+                patience.wait(error)
+            else:
+                return [part for part in parts if part.url]
 
 
 def _put_all(

@@ -23,6 +23,7 @@ class Kept:
         self.asked: list[str] = []
         self.breaks_at: int | None = None  # bytes of each answer
         self.takes_ranges = True
+        self.absences: list[Exception | httpx2.Response] = []  # after the first piece, one for each request
         self.ranges: list[str | None] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -31,6 +32,8 @@ class Kept:
             return httpx2.Response(200, json=self.document)
         assert request.url.params["attempt"] == "2", "another attempt may have left one at the same images"
         self.asked.append(name)
+        if self.ranges and self.absences:
+            return self._absent(self.absences.pop(0))
         return self._file(self.files[name], request.headers.get("range"))
 
     @property
@@ -51,6 +54,12 @@ class Kept:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         headers["Content-Length"] = str(len(data) - start)
         return httpx2.Response(206 if wanted else 200, content=self._content(data[start:]), headers=headers)
+
+    @staticmethod
+    def _absent(how: Exception | httpx2.Response) -> httpx2.Response:
+        if isinstance(how, Exception):
+            raise how
+        return how
 
     def _content(self, data: bytes) -> Iterator[bytes]:
         yield data[: self.breaks_at]
@@ -112,6 +121,30 @@ def test_what_breaks_off_again_and_again_goes_on_behind_what_has_come(kept: Kept
 
     assert (tmp_path / "ema.safetensors").read_bytes() == FILES["ema.safetensors"]
     assert kept.ranges[:9] == [None, *(f"bytes={900 * number}-" for number in range(1, 9))]
+
+
+def test_a_service_that_is_away_for_a_moment_costs_nothing_of_what_has_come(
+    kept: Kept, tmp_path: Path, time: Time
+) -> None:
+    kept.breaks_at = 7000
+    kept.absences = [*[httpx2.ConnectError("no route")] * 10, *[problem(503)] * 10]
+
+    with connected(kept, time) as client:
+        client.jobs.download_checkpoint("job_1", tmp_path, files=["ema.safetensors"])
+
+    assert (tmp_path / "ema.safetensors").read_bytes() == FILES["ema.safetensors"]
+    assert kept.ranges == [None, "bytes=7000-", None], "the last is of the manifest"
+
+
+def test_a_service_that_stays_away_is_given_up_after_a_minute(kept: Kept, tmp_path: Path, time: Time) -> None:
+    kept.breaks_at = 7000
+    kept.absences = [httpx2.ConnectError("no route")] * 1000
+
+    with connected(kept, time) as client, pytest.raises(ServiceUnreachable):
+        client.jobs.download_checkpoint("job_1", tmp_path, files=["ema.safetensors"])
+
+    assert 60 <= time.seconds < 80
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_service_that_gives_no_rests_is_asked_anew_and_not_for_ever(kept: Kept, tmp_path: Path, time: Time) -> None:

@@ -43,3 +43,25 @@ def test_that_it_could_not_be_deleted_does_not_hide_why_it_was_given_up(tmp_path
 
     assert asked[-1] == "DELETE /v1/uploads/upl_1"
     assert len(time.pauses) == 3, "before all but the first of four tries"
+
+
+def test_a_service_that_is_away_for_a_moment_does_not_end_an_upload(tmp_path: Path, time: Time) -> None:
+    (tmp_path / "a.zip").write_bytes(b"zip")
+    whole = {"data": [{"number": 0, "num_bytes": 3, "url": None}]}
+    answers: list[Exception | httpx2.Response] = [
+        *[httpx2.ConnectError("no route")] * 10,
+        httpx2.Response(200, json=whole),
+    ]
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "POST":
+            return httpx2.Response(201, json=UPLOAD)
+        answer = answers.pop(0) if request.url.path.endswith("/parts") else httpx2.Response(200, json=UPLOAD)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with connected(serve, time) as client:
+        assert client.uploads.send(tmp_path / "a.zip").id == "upl_1"
+
+    assert not answers
