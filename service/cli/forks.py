@@ -25,7 +25,7 @@ from service.cli.options import (
     on_service,
 )
 from service.cli.output import tell
-from service.cli.submission import report, warn
+from service.cli.submission import made_once, report, warn
 from service.client import Client
 from service.client.jobs import ForkOptions
 from service.jobs.views import EvaluateEach, Fork, Job
@@ -93,4 +93,5 @@ def _forked(
         options["evaluations"] = sending.evaluations_sent(client, evaluations)
     overrides = sending.document_sent(client, overrides)
     warn(client.jobs.plan_fork(parent.id, images_seen=at, best=best, overrides=overrides, **options))
-    return client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)
+    with made_once():
+        return client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)

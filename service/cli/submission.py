@@ -1,7 +1,7 @@
 """`cdm submit` and `cdm presets`."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Annotated, Literal
 
@@ -32,9 +32,10 @@ from service.cli.options import (
 )
 from service.cli.output import remark, say, tell
 from service.cli.text import table
-from service.client import Client
+from service.client import Client, ClientError
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
+from service.client.retries import may_be_done
 from service.jobs.planning_views import Plan
 from service.jobs.views import EvaluateEach, Fork, Job
 from workers.contract.jobs import AnySpec
@@ -163,7 +164,19 @@ def create(client: Client, spec: AnySpec, options: JobOptions) -> Job:
     """Submit a job, once it is said what whoever does may want to know first."""
     alone: JobOptions = {**options, "control": None}
     warn(client.jobs.plan(spec, **alone))
-    return client.jobs.create(spec, **options)
+    with made_once():
+        return client.jobs.create(spec, **options)
+
+
+@contextmanager
+def made_once() -> Iterator[None]:
+    """Who is told to try again, of a request that may have been carried out, may make a second job."""
+    try:
+        yield
+    except ClientError as error:
+        if not may_be_done(error):
+            raise
+        raise CommandFailed(f"{error}; the job may be there already: {command('jobs --mine')} tells") from None
 
 
 def warn(plan: Plan) -> None:
