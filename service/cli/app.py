@@ -9,6 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 from service.cli import (
     administration,
     averages,
+    checkpoints,
     comparing,
     convert,
     datasets,
@@ -43,7 +44,7 @@ _GROUPS = {
         *(verbs.archive, verbs.restore, verbs.replay, verbs.delete),
     ),
     "What a job leaves": (
-        *(logs.logs, logs.events, metrics.metrics, results.images, results.results),
+        *(logs.logs, logs.events, metrics.metrics, results.images, results.results, checkpoints.checkpoints),
         *(averages.average, averages.export, convert.convert),
     ),
     "Operation": (doctor.doctor, administration.audit),
