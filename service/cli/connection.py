@@ -93,13 +93,14 @@ def state_of(home: Path | None) -> tuple[Folder, Run, Keys]:
 
 
 def find(client: Client, name: str, *, kind: str | None = None, archived: bool = False) -> Job:
-    """The job with this id, or the only one whose id begins so or that has this name, or one's own newest for `latest`.
+    """The job with this id, or the only one whose id begins so or that has this name, or the newest for `latest`.
 
-    Beginnings and names are looked for among archived jobs second. With `archived`, all are of archived jobs alone; the
-    newest is of this `kind`.
+    That is one's own newest of this `kind`; whoever has submitted none gets the project's. Beginnings and names are
+    looked for among archived jobs second. With `archived`, all are of archived jobs alone.
     """
     if name == "latest":
-        return _newest(client.jobs.list(kind=kind, archived=archived or None, created_by="me"), archived=archived)
+        of_whom = (client.jobs.list(kind=kind, archived=archived or None, created_by=each) for each in ("me", None))
+        return _newest(chain(*of_whom), archived=archived)
     try:
         return client.jobs.retrieve(name)
     except Gone:  # a whole id, and it says since when
@@ -126,10 +127,10 @@ def find_comparison(client: Client, training: Job) -> Job | None:
 
 
 def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
-    """That one has submitted: what the service makes beside a training, or after it, is nobody's `latest`."""
+    """That somebody has submitted: what the service makes beside a training, or after it, is nobody's `latest`."""
     newest = next((job for job in jobs if not _FOLLOWING & job.labels.keys()), None)
     if newest is None:
-        no_jobs = f"there are no jobs of yours yet: submit one with {command('submit fashion16')}"
+        no_jobs = f"there are no jobs yet: submit one with {command('submit fashion16')}"
         raise CommandFailed("no jobs are archived" if archived else no_jobs)
     return newest
 

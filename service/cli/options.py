@@ -35,8 +35,8 @@ JobName = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="A job's id, the beginning of one, its name if no other has that, or `latest`: the newest that you "
-        "submitted, not what follows another.",
+        help="A job's id, the beginning of one, its name if no other has that, or `latest`: your newest (the "
+        "project's, if you have none) that was submitted and does not follow another.",
         autocompletion=completion.job_ids,
     ),
 ]

@@ -206,6 +206,16 @@ def test_the_latest_job_is_ones_own(service: Service) -> None:
     assert service.cdm("show", theirs, "--json").document["id"] == theirs
 
 
+def test_who_has_none_means_the_newest_of_the_project(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = service.submit()
+    reader = service.cdm("keys", "create", "reader", "--scope", "jobs:read", "--json").document["key"]
+
+    monkeypatch.setenv("CDM_URL", service.url)
+    monkeypatch.setenv("CDM_API_KEY", reader)
+
+    assert service.cdm("show", "latest", "--json").document["id"] == job
+
+
 def test_the_latest_job_is_the_newest_that_somebody_submitted(service: Service) -> None:
     service.submit()
     job = service.submit("--evaluate-every", "160", "--control", "edm")
