@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.connection import find
+from service.cli.connection import find_training
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
 from service.cli.options import AsJson, At, JobName, on_service
@@ -27,13 +27,13 @@ def checkpoints(
     as_json: AsJson = False,
 ) -> None:
     """List the checkpoints of a training, or fetch one: safetensors, which take no PyTorch to fetch."""
-    found = find(client, job, kind="train")
+    found, spec = find_training(client, job)
     if output or at is not None:
         _show_one(client, found.id, at, output, as_json=as_json)
         return
     there = client.jobs.checkpoints(found.id)
-    if not there and found.spec.kind == "train":
-        raise CommandFailed(f"{found.id} has no checkpoint yet: its first comes {first_checkpoint(found.spec.cadence)}")
+    if not there:
+        raise CommandFailed(f"{found.id} has no checkpoint yet: its first comes {first_checkpoint(spec.cadence)}")
     words = f"{_listed(there)}\nfetch one with {command(f'checkpoints {found.id} --at IMAGES --output FOLDER')}"
     tell([each.model_dump(mode="json") for each in there], words, as_json=as_json)
 

@@ -42,11 +42,13 @@ class Installation:
         known = await self._store.installation()
         if known is None:
             return await self._store.settle_installation(await self._objects.installation(secrets.token_hex(8)))
-        has_jobs = await self._store.has_jobs()  # without any, a new store is as good
-        kept = await (self._objects.known_installation() if has_jobs else self._objects.installation(known))
-        if kept != known:
+        if not await self._store.has_jobs():  # then any store is as good
+            kept = await self._objects.installation(known)
+            await self._store.adopt_installation(kept)
+            return kept
+        if (there := await self._objects.known_installation()) != known:
             raise StoreOfAnotherInstallation(
-                f"the store's object `{INSTALLATION}` is {kept or 'not there'}, and the database is of {known}: "
+                f"the store's object `{INSTALLATION}` is {there or 'not there'}, and the database is of {known}: "
                 "set CDM_STORE_URL to the store of its jobs"
             )
         return known

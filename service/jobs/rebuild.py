@@ -57,6 +57,8 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
     No replica may be running: those that had jobs when the database was copied are gone.
     """
     await store.release_all()
+    if (kept := await objects.known_installation()) and not await store.has_jobs():
+        await store.adopt_installation(kept)
     restored, unreadable = 0, list[str]()
 
     async def restore(job_id: str) -> bool:

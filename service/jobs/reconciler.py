@@ -110,6 +110,7 @@ class Reconciler:
             self._in_vain.clear()
 
     async def _reconcile(self, job: JobRecord) -> bool:
+        await self.actions.installation.id()  # of what is missing in the store of another, nothing follows
         attempt = await self.store.attempt(job.id, job.attempt) if job.attempt else None
         observed = await self._observe(job, attempt)
         noted = await self._note(job, observed)

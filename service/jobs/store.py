@@ -213,6 +213,12 @@ class JobStore(JobLookup):
             await connection.execute(self._database.insert(installation).values(id=fresh).on_conflict_do_nothing())
             return str(await connection.scalar(select(installation.c.id)))
 
+    async def adopt_installation(self, kept: str) -> None:
+        """Be this from now on, as the store is; for a database that has no jobs yet."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(installation))
+            await connection.execute(self._database.insert(installation).values(id=kept).on_conflict_do_nothing())
+
     async def _append(
         self,
         connection: AsyncConnection,

@@ -286,6 +286,43 @@ async def test_in_the_store_of_another_installation_nothing_begins(site: Site) -
         assert (await plane.job(job_id)).state is JobState.STARTING
 
 
+async def test_in_the_store_of_another_installation_nothing_that_runs_is_ended(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.started()
+    right, site.store = site.store, MemoryStore()
+    async with site.plane() as plane:
+        plane.clock.advance(3600)
+        await plane.parts.reconciler.tick()
+
+        assert (await plane.job(job_id)).state is JobState.RUNNING
+        assert site.store.list("jobs/") == []
+    site.store = right
+
+
+async def test_before_there_are_jobs_we_become_what_the_store_is(site: Site) -> None:
+    async with site.plane() as plane:
+        await plane.parts.installation.id()
+    site.store = MemoryStore()
+    site.store.put(INSTALLATION, b"them")
+    async with site.plane() as plane:
+        await plane.parts.installation.check_store()
+
+        assert await plane.parts.installation.id() == await plane.jobs.installation() == "them"
+
+
+async def test_a_database_that_a_service_has_begun_can_be_rebuilt_all_the_same(site: Site) -> None:
+    async with site.plane() as plane:
+        us, job_id = await plane.parts.installation.id(), await plane.submit()
+    for file in site.folder.glob("service.db*"):
+        file.unlink()
+    async with site.plane() as plane:
+        await plane.jobs.settle_installation("before the bucket was brought")
+        await rebuild(plane.jobs, plane.objects, now=plane.clock())
+
+        assert await plane.parts.installation.id() == us
+        assert (await plane.job(job_id)).state == "queued"
+
+
 async def test_before_there_are_jobs_a_new_store_becomes_ours(site: Site) -> None:
     async with site.plane() as plane:
         us = await plane.parts.installation.id()
