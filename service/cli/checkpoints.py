@@ -26,7 +26,7 @@ def checkpoints(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the checkpoints of a training, or fetch one: safetensors, which take no PyTorch to fetch."""
+    """List a training's checkpoints, or fetch one."""
     found, spec = find_training(client, job)
     if output or at is not None:
         _show_one(client, found.id, at, output, as_json=as_json)
