@@ -8,12 +8,14 @@ Running the same command again goes on from the last checkpoint.
 import argparse
 import os
 import sys
+from contextlib import suppress
 from threading import Event
 
 from workers.environment import imports_to_stay
 from workers.jobs.attempt import Job, UnreadableSpecError, open_job, refuse
 from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.logs import configure_logging
+from workers.storage.errors import STORE_ERRORS
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CLAIM_REFUSED = 1, 2, 86
 
@@ -48,7 +50,8 @@ def _opened(arguments: argparse.Namespace) -> Job:
         return open_job(arguments.spec, arguments.store)
     except UnreadableSpecError as error:
         if arguments.attempt is not None:
-            refuse(error.job, arguments.attempt, str(error))
+            with suppress(*STORE_ERRORS):  # then it ends without a word, and is repeated
+                refuse(error.job, arguments.attempt, str(error))
         raise
 
 

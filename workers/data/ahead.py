@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+STORE_STREAMS = 8  # one stream of an S3 server is far slower than a node's network
+
 Of = TypeVar("Of")
 Result = TypeVar("Result")
 

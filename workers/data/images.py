@@ -13,11 +13,11 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.keys import MANIFEST, dataset_folder
+from workers.data.ahead import STORE_STREAMS
 from workers.data.cache import cached
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore
 
-STORE_STREAMS = 8  # one stream of an S3 server is far slower than a node's network
 _LABEL = "<i4"
 
 

@@ -17,12 +17,12 @@ from jaxtyping import UInt8
 
 from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
-from workers.data.ahead import ahead
+from workers.data.ahead import STORE_STREAMS, ahead
 from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
 from workers.data.formats import open_collection
-from workers.data.images import STORE_STREAMS, read_dataset_manifest
+from workers.data.images import read_dataset_manifest
 from workers.data.pixels import RESIZE, to_pixels
 from workers.data.room import require_room, writing_to
 from workers.data.scratch import scratch_folder

@@ -151,9 +151,15 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
     """What `datasets` has written of the columns; nothing if something else has made the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {name: each for name, each in features.items() if isinstance(each, dict) and name in schema.names}
+        known = {name: _feature(each) for name, each in features.items() if name in schema.names}
+        return {name: each for name, each in known.items() if isinstance(each, dict)}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
+
+
+def _feature(written: Any) -> Any:
+    """Older files have [feature] where newer ones have a `Sequence` of it."""
+    return {"feature": written[0]} if isinstance(written, list) and len(written) == 1 else written
 
 
 def _image_column(schema: pa.Schema, features: Mapping[str, Any], name: str | None, place: str) -> str:

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workers.contract.uploads import UploadRecord
-from workers.data.ahead import ahead
+from workers.data.ahead import STORE_STREAMS, ahead
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore, open_store
 from workers.storage.uploads import upload_pieces, upload_record
 
 _PIECE_BYTES = 8 << 20
-_STREAMS = 8  # one of an S3 server is far slower than a node's network
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,9 @@ def object_of(store: ObjectStore, key: str, *, place: str) -> Remote:
     except PermissionError:
         raise not_readable(place) from None
     offsets = range(0, num_bytes, _PIECE_BYTES)
-    pieces = ahead(lambda offset: store.part(key, offset, _PIECE_BYTES), offsets, threads=_STREAMS, most=_STREAMS)
+    pieces = ahead(
+        lambda offset: store.part(key, offset, _PIECE_BYTES), offsets, threads=STORE_STREAMS, most=STORE_STREAMS
+    )
     return Remote(place, num_bytes, None, pieces)
 
 

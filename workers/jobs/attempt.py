@@ -22,6 +22,7 @@ from workers.jobs.failures import ClaimRefusedError, UsageError
 from workers.storage import ObjectStore, open_store
 from workers.storage.errors import STORE_ERRORS
 from workers.storage.job_folder import newest_attempt
+from workers.tracking.redaction import Redaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +162,11 @@ def refuse(job: StoredJob, attempt: int, problem: str) -> None:
     Raises:
         ClaimRefusedError: somebody else runs it.
     """
+    message = f"these workers cannot read the job's document; is the service of another release? {problem}"
     outcome = Outcome(
         status="failed",
         reason=Reason.INVALID_SPEC,
-        message=f"these workers cannot read the job's document; is the service of another release? {problem}",
+        message=Redaction.of_environment()(message),
         images_seen=0,
         mlflow_run_id=None,
         ended_at=datetime.now(UTC),

@@ -32,6 +32,7 @@ from workers.jobs.signals import SignalPoller, Signals
 from workers.logs import configure_logging
 from workers.storage import open_store
 from workers.tracking.output import shipped_output
+from workers.training.checkpoint import ForeignCheckpointError
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World, collective_seconds
 
@@ -55,7 +56,7 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     Ray Train has asked for them, and nobody can tell from here whether there is one. `ControllerWatch` says so.
 
     Raises:
-        DatasetError, SpecError: a worker that works alone refuses what it was given.
+        DatasetError, ForeignCheckpointError, SpecError: a worker that works alone refuses what it was given.
         LeftWaitingError: it was asked to leave, and there were no workers.
         WorkersLostError: workers died, more often than the spec allows.
         Exception: what a worker raised, likewise.
@@ -123,7 +124,7 @@ def returned(work: Callable[[], Ending], world: World) -> dict[str, Any]:
     """
     try:
         return asdict(work())
-    except (DatasetError, SpecError) as refusal:
+    except (DatasetError, ForeignCheckpointError, SpecError) as refusal:
         if world.size > 1:
             raise
         return {_REFUSAL: refusal}

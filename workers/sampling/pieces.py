@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource
-from workers.data.images import STORE_STREAMS
+from workers.data.ahead import STORE_STREAMS
 from workers.storage import ObjectStore
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
@@ -112,10 +112,15 @@ def read_pieces(store: ObjectStore, pieces: Sequence[Piece], name: str) -> Tenso
     whole = first.new_empty(sum(counts), *first.shape[1:])
 
     def read(piece: Piece, place: Tensor) -> None:
-        place.copy_(read_piece(store, piece.key)[name])
+        put(read_piece(store, piece.key)[name], place)
+
+    def put(found: Tensor, place: Tensor) -> None:
+        if found.shape != place.shape:  # which copying would repeat until it fits
+            raise ValueError(f"{name} of a piece has the shape {[*found.shape]} instead of {[*place.shape]}")
+        place.copy_(found)
 
     places = torch.split(whole, counts)
-    places[0].copy_(first)
+    put(first, places[0])
     with ThreadPoolExecutor(STORE_STREAMS) as pool:
         list(pool.map(read, pieces[1:], places[1:]))  # or its error
     return whole

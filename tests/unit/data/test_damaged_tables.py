@@ -170,12 +170,18 @@ def test_several_columns_of_class_labels_are_not_dropped(tmp_path: Path) -> None
 def test_lists_of_class_labels_are_not_dropped(tmp_path: Path) -> None:
     path = of_features(tmp_path, tags={"feature": {"names": CLASSES, "_type": "ClassLabel"}, "_type": "Sequence"})
 
-    assert "tags has lists of class labels; save the table with one label for each image" in refusal(parquet(path))
+    said = "tags has lists of class labels; save the table with one label for each image"
+    assert said in refusal(parquet(path))
+    older = of_features(tmp_path, tags=[{"names": CLASSES, "_type": "ClassLabel"}])
+    assert said in refusal(parquet(older))
 
 
 def of_features(folder: Path, **features: Any) -> str:
     """A table that `datasets` describes so, of labels or lists of them."""
-    values = {name: [[label] if "feature" in each else label for label in LABELS] for name, each in features.items()}
+    values = {
+        name: [[label] if isinstance(each, list) or "feature" in each else label for label in LABELS]
+        for name, each in features.items()
+    }
     table = pq.read_table(write_parquet(folder / "a.parquet", list(PNGS.values()), None, **values))
     described = {"info": {"features": {"image": {"_type": "Image"}, **features}}}
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(described)}), folder / "a.parquet")

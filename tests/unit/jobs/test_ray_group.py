@@ -16,6 +16,7 @@ from workers.data import DatasetError
 from workers.jobs import ray_group
 from workers.jobs.ray_group import returned, run_group
 from workers.jobs.signals import Signals
+from workers.training.checkpoint import ForeignCheckpointError
 from workers.training.run import Ending, Run
 from workers.training.world import World
 
@@ -53,7 +54,11 @@ def test_a_first_job_asks_for_nodes_that_are_not_there_yet() -> None:
     assert (Trained.asked.num_workers, Trained.asked.use_gpu) == (4, True)
 
 
-REFUSALS = [DatasetError("cat/0.png: is no image"), SpecError("it is not there", field="origin")]
+REFUSALS = [
+    DatasetError("cat/0.png: is no image"),
+    SpecError("it is not there", field="origin"),
+    ForeignCheckpointError("MANIFEST.json: files: missing"),
+]
 
 
 def refusing(refusal: Exception) -> Callable[[], Ending]:
@@ -64,7 +69,7 @@ def refusing(refusal: Exception) -> Callable[[], Ending]:
 
 
 @pytest.mark.usefixtures("no_nodes")
-@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document"])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document", "checkpoint"])
 def test_what_a_worker_alone_refuses_is_not_repeated(refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray repeats whatever raises, so it hears of no error, but the driver does."""
     alone = World.alone(torch.device("cpu"))
@@ -74,7 +79,7 @@ def test_what_a_worker_alone_refuses_is_not_repeated(refusal: Exception, monkeyp
         run_group(Run("memory://refused", "job_1", 1, ""), smoke_spec(), Event())
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document"])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["images", "document", "checkpoint"])
 def test_one_of_several_raises_so_that_ray_ends_the_others(refusal: Exception) -> None:
     with pytest.raises(type(refusal)):
         returned(refusing(refusal), World(0, 2, torch.device("cpu")))

@@ -41,6 +41,14 @@ def test_pieces_are_read_side_by_side_into_one(pieces: list[Piece]) -> None:
     assert torch.equal(read_pieces(filled(Meeting(), pieces), pieces, "features"), WHOLE)
 
 
+def test_a_piece_of_another_size_is_not_repeated_until_it_fits(pieces: list[Piece]) -> None:
+    store = filled(MemoryStore(), pieces)
+    store.put("1", safetensors.torch.save({"features": torch.zeros(1, 3)}))
+
+    with pytest.raises(ValueError, match=r"shape \[1, 3\] instead of \[2, 3\]"):
+        read_pieces(store, pieces, "features")
+
+
 def test_a_piece_that_is_gone_is_an_error(pieces: list[Piece]) -> None:
     store = filled(MemoryStore(), pieces)
     store.delete("1")

@@ -241,6 +241,15 @@ def test_a_checkpoint_of_another_release_that_cannot_be_read_is_not_passed_over(
         restore_latest(new_state(spec, images.manifest, CPU), store, KEYS)
 
 
+def test_a_checkpoint_of_other_tensors_is_not_passed_over(images: ImageSet, spec: TrainSpec) -> None:
+    store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
+    save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    wider = spec.model_copy(update={"network": spec.network.model_copy(update={"channels": 2 * spec.network.channels})})
+
+    with pytest.raises(ForeignCheckpointError, match="is of another network"):
+        restore_latest(new_state(wider, images.manifest, CPU), store, KEYS)
+
+
 def test_a_checkpoint_without_a_manifest_does_not_exist(images: ImageSet, spec: TrainSpec) -> None:
     store, state = MemoryStore(), new_state(spec, images.manifest, CPU)
     save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
