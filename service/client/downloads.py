@@ -29,7 +29,7 @@ def download(connection: Connection, path: str, file: BinaryIO, *, on_bytes: OnB
             if not incoming.can_go_on:
                 raise
             if file.tell() > before:
-                patience.renew()
+                patience.progressed()
             else:
                 patience.wait(error)
         else:

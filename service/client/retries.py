@@ -10,6 +10,7 @@ from enum import StrEnum
 from service.client.errors import ClientError, RequestFailed, ServiceUnreachable, StillInFlight
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
+_PATIENCE_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 5.0
 _PASSING = frozenset({408, 429, 502, 503, 504})
 _NOT_DONE = frozenset({408, 429, 503})  # what is refused so was not carried out
 
@@ -58,22 +59,28 @@ class Policy:
 
 
 class Patience:
-    """How long what has begun, and goes on where it was, outlasts a service that is away: a minute without progress."""
+    """With a service that is away, of streams and transfers, which go on where they were: it may be restarted."""
 
-    def __init__(self, timing: Timing, seconds: float = 60.0) -> None:
-        self._timing, self._seconds = timing, seconds
-        self.renew()
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self.progressed()
 
-    def renew(self) -> None:
-        """There was progress."""
-        self._since, self._pause = self._timing.monotonic(), _FIRST_PAUSE_SECONDS
+    def progressed(self) -> None:
+        """Something came."""
+        self.was_there()
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def was_there(self) -> None:
+        """The service answered until now, whether or not anything came."""
+        self._since = self._timing.monotonic()
 
     def wait(self, error: ClientError) -> None:
-        """Pause before another try; raises `error` if it will not pass, or patience is over."""
-        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() - self._since >= self._seconds:
+        """Pause before another try; raises `error` if it will not pass, or the service has been away for a minute."""
+        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() - self._since > _PATIENCE_SECONDS:
             raise error
-        self._timing.sleep(self._pause)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+        asked = error.retry_after if isinstance(error, RequestFailed) else None
+        self._timing.sleep(self._pause * (1 + self._timing.jitter()) / 2 if asked is None else asked)
+        self._pause = min(2 * self._pause, _LONGEST_WAIT_SECONDS)
 
 
 def may_be_done(error: ClientError) -> bool:

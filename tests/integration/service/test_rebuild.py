@@ -2,51 +2,22 @@
 
 import json
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
-from service.errors import JobGone, JobNotFound, StoreOfAnotherInstallation
-from service.jobs.lifecycle import JobState
+from service.errors import JobGone, JobNotFound
 from service.jobs.lookup import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
 from service.jobs.views import JobCreate
-from tests.support.clock import ManualClock
+from tests.support.lost_database import Site
 from tests.support.plane import DEADLINE_SECONDS, REQUESTER, Plane, Script, plane_in, until_run
-from workers.contract.keys import INSTALLATION, JobKeys
+from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
-
-
-class Site:
-    """One installation: its engine and its object store outlive its database."""
-
-    def __init__(self, folder: Path, script: Script) -> None:
-        self.folder = folder
-        self.cluster = MemoryCluster(script)
-        self.store = MemoryStore()
-        self.clock = ManualClock()
-
-    @asynccontextmanager
-    async def plane(self) -> AsyncIterator[Plane]:
-        async with plane_in(self.folder, cluster=self.cluster, store=self.store, clock=self.clock) as plane:
-            yield plane
-
-    @asynccontextmanager
-    async def rebuilt(self) -> AsyncIterator[Plane]:
-        """After the database was lost."""
-        for file in self.folder.glob("service.db*"):
-            file.unlink()
-        async with self.plane() as plane:
-            assert await plane.jobs.page(Filters(project="default"), limit=10) == []
-            await rebuild(plane.jobs, plane.objects, now=plane.clock())
-            yield plane
 
 
 @pytest.fixture
@@ -252,85 +223,6 @@ async def test_rebuilding_changes_nothing_that_the_database_has(site: Site) -> N
         assert await rebuild(plane.jobs, plane.objects, now=plane.clock()) == (0, [])
 
         assert await plane.job(job_id) == before
-
-
-async def test_it_is_the_same_installation_as_before(site: Site) -> None:
-    async with site.plane() as plane:
-        await plane.started()
-        us = await plane.parts.sweep.installation.id()
-    async with site.rebuilt() as plane:
-        assert await plane.parts.sweep.installation.id() == us
-
-
-async def test_in_the_store_of_another_installation_nothing_begins(site: Site) -> None:
-    """A wrong bucket, in which no document of a job lies."""
-    async with site.plane() as plane:
-        await plane.parts.installation.id()
-        job_id = await plane.submit()
-    right = site.store
-    empty, theirs = MemoryStore(), MemoryStore()
-    theirs.put(INSTALLATION, b"them")
-    for wrong in (empty, theirs):
-        site.store = wrong
-        async with site.plane() as plane:
-            await plane.parts.scheduler.tick()
-            await plane.parts.sweep.tick()
-
-            with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
-                await plane.parts.installation.check_store()
-            assert (await plane.job(job_id)).state is JobState.QUEUED
-    site.store = right
-    async with site.plane() as plane:
-        await plane.parts.scheduler.tick()
-
-        assert (await plane.job(job_id)).state is JobState.STARTING
-
-
-async def test_in_the_store_of_another_installation_nothing_that_runs_is_ended(site: Site) -> None:
-    async with site.plane() as plane:
-        job_id = await plane.started()
-    right, site.store = site.store, MemoryStore()
-    async with site.plane() as plane:
-        plane.clock.advance(3600)
-        await plane.parts.reconciler.tick()
-
-        assert (await plane.job(job_id)).state is JobState.RUNNING
-        assert site.store.list("jobs/") == []
-    site.store = right
-
-
-async def test_before_there_are_jobs_we_become_what_the_store_is(site: Site) -> None:
-    async with site.plane() as plane:
-        await plane.parts.installation.id()
-    site.store = MemoryStore()
-    site.store.put(INSTALLATION, b"them")
-    async with site.plane() as plane:
-        await plane.parts.installation.check_store()
-
-        assert await plane.parts.installation.id() == await plane.jobs.installation() == "them"
-
-
-async def test_a_database_that_a_service_has_begun_can_be_rebuilt_all_the_same(site: Site) -> None:
-    async with site.plane() as plane:
-        us, job_id = await plane.parts.installation.id(), await plane.submit()
-    for file in site.folder.glob("service.db*"):
-        file.unlink()
-    async with site.plane() as plane:
-        await plane.jobs.settle_installation("before the bucket was brought")
-        await rebuild(plane.jobs, plane.objects, now=plane.clock())
-
-        assert await plane.parts.installation.id() == us
-        assert (await plane.job(job_id)).state == "queued"
-
-
-async def test_before_there_are_jobs_a_new_store_becomes_ours(site: Site) -> None:
-    async with site.plane() as plane:
-        us = await plane.parts.installation.id()
-    site.store = MemoryStore()
-    async with site.plane() as plane:
-        await plane.parts.installation.check_store()
-
-        assert site.store.get(INSTALLATION).decode() == us
 
 
 async def test_a_copy_that_cannot_be_read_is_named_and_holds_up_no_other(site: Site) -> None:
