@@ -55,8 +55,8 @@ def sample(
     """Draw images from a checkpoint or a file of weights.
 
     Each is a function of its own seed. Its workers are of the kind that the job trained on, of weights GPUs (--set
-    compute.accelerator=cpu). Other fields: --set sampler={steps: 40}, --set classes=[3], --set archive=npz, --set
-    compute.workers=4.
+    compute.accelerator=cpu). Other fields: --set 'sampler={steps: 40}', --set 'classes=[3]', --set
+    archive=npz, --set compute.workers=4.
     """
     fields = {"num_images": images, "first_seed": seed}
     document = {"kind": "sample"} | _source(client, job, at, best, average, weights) | fields

@@ -36,7 +36,8 @@ JobName = Annotated[
     typer.Argument(
         metavar="JOB",
         help="A job's id, the beginning of one, its name if no other has that, or `latest`: your newest (the "
-        "project's, if you have none) that was submitted and does not follow another.",
+        "project's, if you have none) that was submitted and does not follow another; where checkpoints are asked for, "
+        "your newest training.",
         autocompletion=completion.job_ids,
     ),
 ]

@@ -35,7 +35,6 @@ from service.cli.text import table
 from service.client import Client, ClientError
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
-from service.client.retries import may_be_done
 from service.jobs.planning_views import Plan
 from service.jobs.views import EvaluateEach, Fork, Job
 from workers.contract.jobs import AnySpec
@@ -174,7 +173,7 @@ def made_once() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if not may_be_done(error):
+        if not error.may_be_done:
             raise
         raise CommandFailed(f"{error}; the job may be there already: {command('jobs --mine')} tells") from None
 

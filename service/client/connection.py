@@ -127,8 +127,8 @@ class Connection:
             try:
                 return send(_timeout(policy.total_seconds - spent))
             except (RequestFailed, ServiceUnreachable) as error:
-                error.may_be_done = lost
-                lost, tries = lost or may_be_done(error), tries + 1
+                error.may_be_done = lost = lost or may_be_done(error)
+                tries += 1
                 spent, jitter = self.timing.monotonic() - begun_at, self.timing.jitter()
                 pause = policy.pause_seconds(error, repeat=repeat, tries=tries, spent_seconds=spent, jitter=jitter)
                 if pause is None:

@@ -75,11 +75,11 @@ class Patience:
         self._since = self._timing.monotonic()
 
     def wait(self, error: ClientError) -> None:
-        """Pause before another try; raises `error` if it will not pass, or the service has been away for a minute."""
-        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() - self._since > _PATIENCE_SECONDS:
+        """Pause before another try; raises `error` if it will not pass, or not within a minute of being away."""
+        asked = (error.retry_after if isinstance(error, RequestFailed) else None) or 0.0
+        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() + asked > self._since + _PATIENCE_SECONDS:
             raise error
-        asked = error.retry_after if isinstance(error, RequestFailed) else None
-        self._timing.sleep(self._pause * (1 + self._timing.jitter()) / 2 if asked is None else asked)
+        self._timing.sleep(max(asked, self._pause * (1 + self._timing.jitter()) / 2))
         self._pause = min(2 * self._pause, _LONGEST_WAIT_SECONDS)
 
 

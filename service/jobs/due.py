@@ -8,7 +8,7 @@ import structlog
 
 from service.cluster.base import ClusterUnreachable
 from service.database.leases import Replica
-from service.errors import MlflowUnavailable, StorageUnavailable
+from service.errors import DatabaseUnavailable, MlflowUnavailable, StorageUnavailable
 from service.jobs.records import AttemptRecord, JobRecord
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ async def each(
         try:
             async with places:
                 await work(thing)
-        except (ClusterUnreachable, MlflowUnavailable, StorageUnavailable) as error:
+        except (ClusterUnreachable, DatabaseUnavailable, MlflowUnavailable, StorageUnavailable) as error:
             log.info(postponed, job_id=job_id, error=str(error))
         except Exception:
             log.exception(failed, job_id=job_id)

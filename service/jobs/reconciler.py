@@ -89,7 +89,7 @@ class Reconciler:
         try:
             async with asyncio.timeout_at(until):
                 moved = await self._reconcile(job)
-        except StorageUnavailable as error:
+        except (DatabaseUnavailable, StorageUnavailable) as error:
             self.counters.looked("postponed")
             log.warning("job.postponed", job_id=job.id, error=error.detail)
         except TimeoutError:  # it has been counted at each tick

@@ -137,7 +137,7 @@ class _ImagesInFiles(_ImagesInFile):
 class ParquetDataset(_ImagesInFiles):
     """A Parquet file of images, or a folder of them, as Hugging Face's `datasets` writes it.
 
-    Labels are its column of class labels, if it has any.
+    Labels are the column `label_column`, or else the only one of class labels; several are refused.
     """
 
     suffix: ClassVar[str] = ".parquet"

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,7 @@ from service.cluster import MemoryCluster
 from service.cluster.base import RunStatus
 from service.database import Database
 from service.database.tables import projects
+from service.errors import DatabaseUnavailable
 from service.identifiers import new_id
 from service.jobs import job_counts
 from service.jobs.counters import Counters
@@ -133,15 +135,19 @@ async def test_a_job_that_is_cancelled_in_the_queue_has_ended_too(measured: Plan
     assert registry.get_sample_value("cdm_queue_wait_seconds_count") == 0
 
 
+@pytest.mark.parametrize("away", ["object store", "database"])
 async def test_looks_that_an_outage_postponed_are_told_from_those_that_failed(
-    measured: Plane, registry: CollectorRegistry
+    away: str, measured: Plane, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await measured.started()
     store = measured.store
     assert isinstance(store, FailingStore)
     before = registry.get_sample_value("cdm_job_looks_total", {"result": "done"})
 
-    store.broken = JobKeys(job_id).attempt(1).progress
+    if away == "database":
+        monkeypatch.setattr(JobStore, "attempt", AsyncMock(side_effect=DatabaseUnavailable("gone")))
+    else:
+        store.broken = JobKeys(job_id).attempt(1).progress
     await measured.parts.reconciler.tick()
 
     assert registry.get_sample_value("cdm_job_looks_total", {"result": "done"}) == before

@@ -20,6 +20,17 @@ def test_a_submission_that_may_be_there_is_said_to(error: Exception) -> None:
         client.jobs.create(PRESETS["smoke"])
 
 
+def test_the_answer_that_got_lost_may_be_an_earlier_one() -> None:
+    errors: list[Exception] = [httpx2.ReadError("the service was killed")]
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        raise errors.pop() if errors else httpx2.ConnectError("it is not back yet")
+
+    lost = pytest.raises(CommandFailed, match="may be there already: `cdm jobs --mine`")
+    with connected(serve, Time()) as client, lost, made_once():
+        client.jobs.create(PRESETS["smoke"])
+
+
 def test_one_that_never_left_is_not() -> None:
     def serve(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("no route")

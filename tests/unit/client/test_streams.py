@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.client import ClientError, NotFound, ServiceUnreachable
+from service.client import ClientError, NotFound, RequestFailed, ServiceUnreachable
 from service.jobs.result_views import Log
-from tests.support.client_answers import Time, connected
+from tests.support.client_answers import Answers, Time, connected
 from tests.support.problems import problem
 
 
@@ -130,6 +130,19 @@ def test_a_service_that_stays_away_is_given_up_after_a_minute(time: Time) -> Non
         list(client.jobs.stream_events("job_1"))
 
     assert 60 < time.seconds < 70
+
+
+@pytest.mark.parametrize(("asked_seconds", "tries"), [(0, 25), (3600, 1)])
+def test_a_pause_that_somebody_in_between_asks_for_neither_floods_nor_stalls(
+    asked_seconds: int, tries: int, time: Time
+) -> None:
+    away = Answers(problem(503, code="maintenance", headers={"retry-after": str(asked_seconds)}))
+
+    with connected(away, time) as client, pytest.raises(RequestFailed):
+        list(client.jobs.stream_events("job_1"))
+
+    assert len(away.requests) <= tries
+    assert time.seconds < 70
 
 
 def test_a_stream_in_which_nothing_happens_for_hours_is_not_given_up(time: Time) -> None:
