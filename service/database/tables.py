@@ -148,6 +148,7 @@ attempts = Table(
     Column("created_at", Instant, nullable=False),
     Column("from_images", BigInteger, nullable=False),
     Column("submitted_at", Instant),
+    Column("stop_sent_at", Instant),  # when the engine first heard that it is to leave
     Column("ended_at", Instant),
     Column("reason", String),
     Column("message", Text),

@@ -22,6 +22,7 @@ from service.jobs.lifecycle import (
     Ending,
     EventType,
     Fence,
+    Intent,
     JobState,
     Move,
     Revoke,
@@ -90,7 +91,7 @@ class Actions:
             case Revoke():
                 return await self._revoke(job, attempt)
             case Stop():
-                await self.cluster.stop(attempt.submission_id)
+                await self._stop(job, attempt)
                 return False  # repeated at every look, until it is over
             case Fence():
                 return await self._fence(job, attempt)
@@ -139,6 +140,16 @@ class Actions:
             verdict = never_began(job, attempt, now=self.clock(), limits=self.limits)
             return await self._move(job, attempt, conclude(job.intent, verdict))
         return await self._submitted(job, attempt)  # a driver claimed it, so the engine had it
+
+    async def _stop(self, job: JobRecord, attempt: AttemptRecord) -> None:
+        """Its time to leave begins when the engine hears of it, unless a user wants the job to be gone by then."""
+        await self.cluster.stop(attempt.submission_id)
+        if attempt.stop_sent_at:
+            return
+        now = self.clock()
+        is_told = replace(attempt, stop_sent_at=now)
+        changed = job if job.intent is Intent.CANCEL else replace(job, stop_by=now + self.settings.stop_patience)
+        await self.store.apply(job, changed, at=now, attempt=is_told, lease=self.replica.token)
 
     async def _fence(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""

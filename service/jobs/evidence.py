@@ -73,7 +73,7 @@ def facts_of(
         expired=_expired(job, now=now),
         stalled=limits.watch.restart_stalled and is_stalled(job, now=now, limits=limits),
         overdue=_overdue(attempt, observed, now=now, limits=limits),
-        force=job.stop_by is not None and now > job.stop_by,
+        force=_had_its_time(job, attempt, observed, now=now),
     )
 
 
@@ -162,6 +162,18 @@ def _engine_status(run: Run | Unreachable | None) -> EngineStatus:
 def _expired(job: JobRecord, *, now: datetime) -> bool:
     limit = job.max_runtime_seconds
     return limit is not None and job.started_at is not None and now - job.started_at > timedelta(seconds=limit)
+
+
+def _had_its_time(job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime) -> bool:
+    """Its deadline to leave is over. It may be over unheard: if nobody could tell the engine, or the service was away.
+
+    Then only a cancellation, whose deadline its user may choose, goes before the last checkpoint of one that can still
+    be told.
+    """
+    can_be_told = attempt.stop_sent_at is None and not isinstance(observed.run, Unreachable)
+    if job.stop_by is None or (can_be_told and job.intent is not Intent.CANCEL):
+        return False
+    return now > job.stop_by
 
 
 def _overdue(attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits) -> bool:

@@ -106,7 +106,8 @@ class QueuedJob:
 class AttemptRecord:
     """One submission to the engine. The nonce tells ours from another with the same id; empty = found, not made, here.
 
-    `from_images` is the checkpoint that was there when it was written down; `session` the engine's at submission.
+    `from_images` is the checkpoint that was there when it was written down; `session` the engine's at submission;
+    `stop_sent_at` says when the engine first took it that the attempt is to leave.
     """
 
     job_id: str
@@ -117,6 +118,7 @@ class AttemptRecord:
     created_at: datetime
     from_images: int = 0
     submitted_at: datetime | None = None
+    stop_sent_at: datetime | None = None
     ended_at: datetime | None = None
     reason: str | None = None
     message: str | None = None

@@ -81,6 +81,40 @@ async def test_a_preempted_job_goes_back_to_the_queue_and_on_from_its_checkpoint
     assert (await plane.events(job_id))[-3:] == ["pausing", "queued", "attempt_started"]
 
 
+async def test_a_pause_that_nobody_could_tell_the_engine_in_time_leaves_a_checkpoint_all_the_same(
+    plane: Plane, script: Script
+) -> None:
+    """The service was away past the deadline: the attempt has heard of nothing yet."""
+    job_id = await plane.started()
+    leaves_well(plane, script, job_id)
+    await plane.service.pause(job_id, requester=REQUESTER)
+    plane.clock.advance(3600)
+
+    await left(plane, job_id)
+
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+
+
+async def test_one_that_is_told_late_and_does_not_leave_is_fenced_when_its_time_is_over(
+    plane: Plane, script: Script
+) -> None:
+    script.is_stubborn = True
+    job_id = await plane.started()
+    await plane.service.pause(job_id, requester=REQUESTER)
+    plane.clock.advance(3600)
+    await plane.settle()
+    plane.clock.advance(plane.settings.stop_patience.total_seconds())
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "pausing"
+
+    plane.clock.advance(1)
+    await plane.settle()
+
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.unclean) == ("paused", True)
+
+
 async def test_a_failed_job_is_tried_again_from_its_checkpoint_with_fresh_budgets(plane: Plane) -> None:
     job_id = await plane.started()
     plane.worker(job_id).progress(at=plane.clock(), images_seen=160, checkpoint=160)

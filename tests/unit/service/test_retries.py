@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from service.cluster.base import RunStatus
-from service.jobs.evidence import Limits, Observed, facts_of, never_began, signature
+from service.jobs.evidence import Limits, Observed, Unreachable, facts_of, never_began, signature
 from service.jobs.lifecycle import Ending, Intent, JobState
 from service.jobs.reasons import CAUSES, Blame
+from service.jobs.records import AttemptRecord
 from service.settings import Retries, Watch
 from tests.support.jobs import NOW, PROOFS, ago, attempt, job, outcome, progress, run
 from tests.support.verdicts import BEATING, LIMITS, SILENT, verdict
@@ -193,6 +194,19 @@ def test_force_is_used_only_after_the_deadline(age: float) -> None:
 
     assert not facts_of(leaving, attempt(), Observed(run=run()), now=NOW, limits=LIMITS).force
     assert facts_of(leaving, attempt(), Observed(run=run()), now=NOW + timedelta(seconds=2), limits=LIMITS).force
+
+
+@pytest.mark.parametrize("intent", Intent)
+def test_what_can_still_be_told_to_leave_is_told_before_force_is_used_unless_it_is_cancelled(intent: Intent) -> None:
+    leaving = replace(BEATING, state=JobState.PAUSING, intent=intent, stop_by=ago(1))
+    untold, told = attempt(), attempt(stop_sent_at=ago(90))
+
+    def force(on: AttemptRecord, seen: Observed) -> bool:
+        return facts_of(leaving, on, seen, now=NOW, limits=LIMITS).force
+
+    assert force(untold, Observed(run=run())) is (intent is Intent.CANCEL)
+    assert force(untold, Observed(run=Unreachable("timeout")))
+    assert force(told, Observed(run=run()))
 
 
 def test_an_attempt_that_nobody_began_was_late_or_was_not_to_begin_at_all() -> None:
