@@ -91,6 +91,7 @@ class Parts:
         return Submissions(
             store=self.store,
             objects=self.objects,
+            installation=self.installation,
             cluster=self.cluster,
             clock=self.clock,
             wake=self.wake,
@@ -178,7 +179,13 @@ class Parts:
 
     @cached_property
     def purges(self) -> Purges:
-        return Purges(store=self.store, objects=self.objects, replica=self.replica, clock=self.clock)
+        return Purges(
+            store=self.store,
+            objects=self.objects,
+            installation=self.installation,
+            replica=self.replica,
+            clock=self.clock,
+        )
 
     @cached_property
     def tracking(self) -> Tracking:

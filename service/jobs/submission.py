@@ -17,6 +17,7 @@ from service.identifiers import new_id
 from service.jobs import forks, verbs
 from service.jobs.controls import control_id, control_request
 from service.jobs.files import place_problems, request_problems, upload_ids, upload_problems
+from service.jobs.installation import Installation
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
 from service.jobs.pins import pin
@@ -49,6 +50,7 @@ class Submissions:
 
     store: JobStore
     objects: JobObjects
+    installation: Installation
     cluster: Cluster
     clock: Clock
     wake: Callable[[JobRecord], None]
@@ -72,6 +74,7 @@ class Submissions:
         """
         if job_id and (made := await self.store.find(job_id, project=requester.project)):
             return made  # the request was repeated
+        await self.installation.id()  # nothing is written into the store of another
         request = await self._with_priority(request, project=requester.project)
         resolved = await self._resolved(request, project=requester.project, follows=follows)
         job, source = self._new_job(request, resolved.spec, requester, job_id=job_id), resolved.source
@@ -126,6 +129,7 @@ class Submissions:
         before = forks.read_spec(parent)
         if new_job_id and (made := await self.store.find(new_job_id, project=requester.project)):  # it was repeated
             return made, forks.changes(before, forks.read_spec(made))
+        await self.installation.id()
         request = await self._with_priority(request, project=requester.project)
         source = await self._fork_origin(parent, request.source, new_job_id)
         create, resolved = await self._fork_request(parent, request, source)

@@ -8,8 +8,8 @@ from service.errors import StoreOfAnotherInstallation
 from service.jobs.lifecycle import JobState
 from service.jobs.rebuild import rebuild
 from tests.support.lost_database import Site
-from tests.support.plane import Script
-from workers.contract.keys import INSTALLATION
+from tests.support.plane import REQUESTER, Script
+from workers.contract.keys import INSTALLATION, JobKeys
 from workers.storage.memory import MemoryStore
 
 
@@ -61,6 +61,27 @@ async def test_in_the_store_of_another_installation_nothing_that_runs_is_ended(s
         assert (await plane.job(job_id)).state is JobState.RUNNING
         assert site.store.list("jobs/") == []
     site.store = right
+
+
+async def test_in_the_store_of_another_installation_nothing_is_removed_nor_submitted(site: Site) -> None:
+    async with site.plane() as plane:
+        job_id = await plane.submit()
+        await plane.cancel(job_id)
+        await plane.service.delete(job_id, requester=REQUESTER, purge=("samples",))
+    right, sample = site.store, JobKeys(job_id).sample(160)
+    right.put(sample, b"png")
+    site.store = MemoryStore()
+    async with site.plane() as plane:
+        await plane.parts.purges.tick()
+        with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+            await plane.submit()
+
+        assert site.store.list("") == []
+    site.store = right
+    async with site.plane() as plane:
+        await plane.parts.purges.tick()
+
+        assert sample not in right.list("jobs/")
 
 
 async def test_before_there_are_jobs_we_become_what_the_store_is(site: Site) -> None:
