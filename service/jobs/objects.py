@@ -246,7 +246,10 @@ class JobObjects:
         return True
 
     async def files(self, job_id: str) -> list[tuple[str, str | None]]:
-        """The names of the files that a job has left, and where anybody can fetch them for an hour."""
+        """The names of the files that a job has left, and where anybody can fetch them for an hour.
+
+        A link ends with the credentials that signed it, if those end sooner.
+        """
         prefix = JobKeys(job_id).results
         return await called(_linked, self._object_store, prefix)
 

@@ -105,7 +105,13 @@ class ResultFile(View):
     """A file that a job has left. Those of a training job are its checkpoints and sample grids instead."""
 
     name: str
-    url: Annotated[str | None, Field(description="Where to fetch it without a key, for an hour; null: only from here")]
+    url: Annotated[
+        str | None,
+        Field(
+            description="Where to fetch it without a key, for an hour (less where the service's own credentials for S3 "
+            "end sooner: ask again); null: only from here"
+        ),
+    ]
 
 
 class ResultFileList(View):
