@@ -69,8 +69,7 @@ def test_noise_levels_fall_from_sigma_max_to_sigma_min_to_zero() -> None:
     levels = noise_levels(Sampler(steps=18, sigma_min=0.002, sigma_max=80.0))
 
     assert len(levels) == 19
-    assert math.isclose(float(levels[0]), 80.0, rel_tol=1e-9)
-    assert math.isclose(float(levels[-2]), 0.002, rel_tol=1e-9)
+    assert (float(levels[0]), float(levels[-2])) == (80.0, 0.002)
     assert float(levels[-1]) == 0
     assert bool((levels.diff() < 0).all())
 
@@ -147,19 +146,31 @@ def test_churn_acts_between_its_levels_only() -> None:
     assert not torch.allclose(churned, plain, atol=1e-3)
 
 
-def test_churn_adds_noise_of_its_own_scale() -> None:
-    """Latents of zero hold none: what the denoiser sees first is what takes sigma from 80 to 1.25 times that."""
+@pytest.mark.parametrize(("amount", "times"), [(1.0, 1.25), (100.0, math.sqrt(2))])
+def test_churn_adds_noise_of_its_own_scale_and_never_more_than_there_is(amount: float, times: float) -> None:
+    """Latents of zero hold none: what the denoiser sees first is what takes sigma from 80 to so many times that."""
     seen: list[tuple[float, float]] = []
 
     def watched(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
         seen.append((float(x), float(sigma)))
         return torch.zeros_like(x)
 
-    churn = Churn(amount=1.0, noise_scale=1.5, sigma_min=0.0, sigma_max=100.0)
+    churn = Churn(amount=amount, noise_scale=1.5, sigma_min=0.0, sigma_max=100.0)
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     sample(watched, zero, Sampler(method="euler", steps=4, churn=churn), noise=lambda _: one)
 
-    assert seen[0] == pytest.approx((80 * math.sqrt(1.25**2 - 1) * 1.5, 80 * 1.25))
+    assert seen[0] == pytest.approx((80 * math.sqrt(times**2 - 1) * 1.5, 80 * times))
+
+
+@pytest.mark.parametrize(("at", "stirred"), [(38.0, 0), (0.002, 3)])
+def test_churn_acts_at_its_own_levels_too(at: float, stirred: int) -> None:
+    """Also where these are the first and the last."""
+    sampler = Sampler(method="euler", steps=4, sigma_max=38.0, churn=Churn(sigma_min=at, sigma_max=at))
+    latents, steps = normal(1, 1), list[int]()
+
+    sample(GaussianDenoiser(STD), latents, sampler, noise=lambda step: steps.append(step) or latents)
+
+    assert steps == [stirred]
 
 
 @each_sampler

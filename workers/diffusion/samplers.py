@@ -27,7 +27,9 @@ def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
     """sigma_max > ... > sigma_min > 0, evenly spaced in sigma^(1/rho) but for the last (EDM, equation 5)."""
     ramp = torch.linspace(0, 1, sampler.steps, dtype=torch.float64)
     high, low = sampler.sigma_max ** (1 / sampler.rho), sampler.sigma_min ** (1 / sampler.rho)
-    return torch.cat([(high + ramp * (low - high)) ** sampler.rho, torch.zeros(1, dtype=torch.float64)])
+    levels = (high + ramp * (low - high)) ** sampler.rho
+    levels[0], levels[-1] = sampler.sigma_max, sampler.sigma_min  # or rounding may leave them outside intervals to them
+    return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
 
 def evaluations(sampler: Sampler) -> int:
