@@ -59,10 +59,11 @@ def test_losses_that_differ_say_nothing_where_another_device_drew_the_noise(fact
     assert (result.verdict, result.other_device) == (verdict, "A100")
 
 
-def test_one_row_that_differs_is_enough() -> None:
+def test_one_row_that_differs_is_enough_though_those_behind_it_do_not() -> None:
     check = checked(1.0)
 
     check.compare(140, {"loss/dsm": 0.1})
+    check.compare(150, RECORDED[150])
 
     assert check.result.verdict == "diverged"
 

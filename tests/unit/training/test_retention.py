@@ -67,7 +67,7 @@ def test_the_newest_stay_whatever_attempt_wrote_them() -> None:
 
 
 def test_the_first_beyond_each_multiple_stays() -> None:
-    store = Checkpoints(32, 48, 80, 96, 128, 144, 176, 192)
+    store = Checkpoints(32, 48, 80, 88, 96, 128, 144, 160, 176, 192)
 
     remove_old_checkpoints(store, KEYS, spec(keep_last=1, keep_every_images=72), attempt=1, images_seen=1000)
 
