@@ -175,6 +175,24 @@ def test_a_quota_holds_up_its_own_project_only() -> None:
     assert found.blocked["small"].reason is BlockedReason.WAITING_TURN
 
 
+def test_a_quota_is_used_up_to_the_last_worker_and_the_last_job() -> None:
+    running, queue = [holding("running", 2)], [waiting("a", 2)]
+
+    assert look(queue, running, quotas={"default": Quota(max_workers=4, max_jobs=2)}).start == ("a",)
+    full = look(queue, running, quotas={"default": Quota(max_workers=4, max_jobs=1)}).blocked["a"].message
+    assert full == "project default may have 1 active job at a time; it has 1 job with 2 workers"
+
+
+def test_who_is_ahead_is_named_within_a_project_only() -> None:
+    queue = [waiting("head", 8), waiting("ours", 8, queued=1), waiting("theirs", 8, project="theirs", queued=2)]
+
+    found = look(queue, [holding("running", 1)])
+
+    assert found.blocked["ours"].message == "head is ahead and waits for room"
+    assert found.blocked["theirs"].message == "a job of another project is ahead and waits for room"
+    assert [found.blocked[job.job_id].position for job in queue] == [1, 2, 3]
+
+
 def test_a_job_beyond_its_whole_quota_does_not_hold_up_its_project() -> None:
     queue = [waiting("never", 5), waiting("small", 1, queued=1)]
 
