@@ -288,7 +288,7 @@ async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
 
 
 async def test_a_project_may_have_so_many_uploads_at_a_time_however_small(store_url: str, tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, store_url=store_url, uploads=UploadLimits(project_files=2))
+    settings = settings_in(tmp_path, store_url=store_url, uploads=UploadLimits(project_files=2, max_bytes=1))
     app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
     async with running(app) as api:
         first, second = [await announced(api, bytes(1)) for _ in range(2)]
