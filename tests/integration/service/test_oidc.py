@@ -208,6 +208,7 @@ async def test_while_the_provider_is_down_known_keys_serve_and_unknown_ones_are_
     idp.down = False
     door.clock.advance(10)
     assert (await shown(door, idp.token(door.clock.now))).status_code == 200
+    assert (await shown(door, idp.token(door.clock.now, header={"kid": "unknown"}))).status_code == 401
 
     idp.down = True
     door.clock.advance(2 * 3600)
