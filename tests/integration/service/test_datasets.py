@@ -24,7 +24,7 @@ from workers.contract.keys import MANIFEST, RESULT, JobKeys, dataset_folder
 from workers.storage import ObjectStore
 
 AT = "2026-11-01T00:00:00Z"
-ONE, OTHER = "1a" * 32, "2b" * 32
+ONE, OTHER, THIRD = "1a" * 32, "2b" * 32, "3c" * 32
 IMPORT = {"kind": "import", "dataset": {"kind": "npz", "path": "/data/images.npz"}}
 ELSEWHERE = {"Cdm-Project": "other"}
 
@@ -353,8 +353,10 @@ async def test_a_job_that_failed_before_it_had_any_images_may_have_them_when_it_
 
 
 async def test_a_database_that_was_lost_knows_the_data_sets_again(plane: Plane, tmp_path: Path, script: Script) -> None:
-    """From the word of the workers, as it does those of jobs of before it noted any."""
-    first, second = await brought(plane, ONE), await brought(plane, OTHER)
+    """From the word of the workers, as it does those of jobs of before it noted any; and which were given up."""
+    first, second, _ = await brought(plane, ONE), await brought(plane, OTHER), await brought(plane, THIRD)
+    await plane.aftercare.tick()
+    await remove(plane, THIRD)
     await plane.aftercare.tick()
     (tmp_path / "anew").mkdir()
 
