@@ -29,6 +29,12 @@ def first_id(prefix: str, *, at: datetime) -> str:
     return f"{prefix}_{_base32(max(0, int(at.timestamp() * 1000)) << _RANDOM_BITS)}"
 
 
+def range_of(prefix: str, *, beginning: str) -> tuple[str, str]:
+    """The lowest and the highest id whose ULID begins so."""
+    lowest, highest = (beginning.ljust(26, digit) for digit in (_CROCKFORD[0], _CROCKFORD[-1]))
+    return f"{prefix}_{lowest}", f"{prefix}_{highest}"
+
+
 def new_id(prefix: str, *, at: datetime) -> str:
     """`job_01ARZ3NDEKTSV4RRFFQ69G5FAV`."""
     return f"{prefix}_{new_ulid(at=at)}"

@@ -1,16 +1,16 @@
 """Which service a command talks to: the one it is told, else the stack of this machine."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
-from service.cli.id_prefixes import only, with_prefix
+from service.cli.id_prefixes import ENOUGH, only
 from service.client import (
     AuthenticationFailed,
     Client,
@@ -106,8 +106,8 @@ def find(client: Client, name: str, *, kind: str | None = None, archived: bool =
     except Gone:  # a whole id, and it says since when
         raise
     except (NotFound, InvalidRequest):  # names may have what ids have not
-        jobs = [] if archived else _known_as(client.jobs.list(), name)
-        jobs = jobs or _known_as(client.jobs.list(archived=True), name)
+        jobs = [] if archived else _known_as(client, name, archived=False)
+        jobs = jobs or _known_as(client, name, archived=True)
         what, how = "archived jobs" if archived else "jobs", "are called" if _is_name(name, jobs) else "begin with"
         return only(jobs, name, what=what, lists=_listing(archived=archived), how=how)
 
@@ -135,11 +135,25 @@ def _newest(jobs: Iterator[Job], *, archived: bool) -> Job:
     return newest
 
 
-def _known_as(jobs: Iterable[Job], name: str) -> list[Job]:
-    """By the beginning of their ids, else by their names."""
-    there = list(jobs)
-    found = with_prefix(there, name, id_of=lambda job: job.id, mark="job_")
-    return found or [job for job in there if job.name == name]
+def _known_as(client: Client, name: str, *, archived: bool) -> list[Job]:
+    """By the beginning of their ids, else by their names; some of them, if there are very many.
+
+    What the service sends is looked through again: one of an older release knows neither filter, and sends all.
+    """
+    of_these = archived or None
+    beginning = f"job_{name.lower().removeprefix('job_').upper()}"
+    by_id = client.jobs.list(archived=of_these, id_prefix=beginning)
+    by_name = client.jobs.list(archived=of_these, name=name)
+    found = _some(job for job in by_id if job.id.startswith(beginning))
+    return found or _some(job for job in by_name if job.name == name)
+
+
+def _some(jobs: Iterator[Job]) -> list[Job]:
+    """As many as are counted; none where no job can be called so, or have such an id."""
+    try:
+        return list(islice(jobs, ENOUGH))
+    except InvalidRequest:
+        return []
 
 
 def _is_name(name: str, jobs: Sequence[Job]) -> bool:

@@ -9,6 +9,7 @@ from service.client import Client
 
 Row = TypeVar("Row")
 DIGEST_DIGITS = 64
+ENOUGH = 51  # that fit, to say that it is none of them
 
 
 def with_prefix(rows: Iterable[Row], prefix: str, *, id_of: Callable[[Row], str], mark: str = "") -> list[Row]:
@@ -20,7 +21,8 @@ def with_prefix(rows: Iterable[Row], prefix: str, *, id_of: Callable[[Row], str]
 def only(found: Sequence[Row], prefix: str, *, what: str, lists: str, how: str = "begin with") -> Row:
     """Of those that begin so, if there is but one. `lists`: the command that lists all."""
     if len(found) != 1:
-        raise CommandFailed(f"{len(found) or 'no'} {what} {how} {prefix}: {command(lists)} lists them")
+        count = f"more than {ENOUGH - 1}" if len(found) >= ENOUGH else len(found) or "no"
+        raise CommandFailed(f"{count} {what} {how} {prefix}: {command(lists)} lists them")
     return found[0]
 
 

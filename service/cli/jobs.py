@@ -30,6 +30,7 @@ def watch(client: Client, job: JobName, as_json: AsJson = False) -> None:
 @on_service
 def jobs(
     client: Client,
+    name: Annotated[str | None, typer.Option(help="Only those called so.")] = None,
     state: Annotated[JobState | None, typer.Option(help="Only those in this state.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only those of this kind.")] = None,
     label: LabelList = [],
@@ -53,6 +54,7 @@ def jobs(
     if metric and all_projects:
         raise CommandFailed("--metric: metrics are of one project; leave out --all-projects, or say --project")
     listed = client.jobs.list(
+        name=name,
         state=state,
         kind=kind,
         created_by="me" if mine else None,

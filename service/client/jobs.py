@@ -78,6 +78,8 @@ class Jobs(JobResults):
     def list(
         self,
         *,
+        name: str | None = None,
+        id_prefix: str | None = None,
         state: JobState | str | None = None,
         kind: str | None = None,
         created_by: str | None = None,
@@ -89,10 +91,12 @@ class Jobs(JobResults):
     ) -> Iterator[Job]:
         """Jobs, newest first, fetched page by page as they are asked for; `limit` ends it early.
 
-        With `archived`, those that were archived instead of the others. `created_by` is an id, or `me` for the key or
-        token of this client; `all_projects` is for admins.
+        `name` is a whole name, `id_prefix` the beginning of ids. With `archived`, those that were archived instead of
+        the others. `created_by` is an id, or `me` for the key or token of this client; `all_projects` is for admins.
         """
         filters: dict[str, Any] = {
+            "name": name,
+            "id_prefix": id_prefix,
             "state": state,
             "kind": kind,
             "created_by": created_by,

@@ -112,6 +112,8 @@ jobs = Table(
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
     Index("jobs_by_project_and_state", "project", "state", "id"),
+    _few("jobs_by_name", "project", "name", "id", where="name IS NOT NULL"),
+    _few("jobs_by_name_of_all", "name", "id", where="name IS NOT NULL"),
     _few("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
     _few("jobs_archived_of_all", "id", where="archived_at IS NOT NULL"),
     _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),

@@ -25,7 +25,7 @@ from service.cluster.base import Resources
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
 from service.errors import JobGone, JobNotFound
-from service.identifiers import first_id
+from service.identifiers import first_id, range_of
 from service.jobs.lifecycle import JobState
 from service.jobs.queueing import Quota
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
@@ -76,6 +76,8 @@ class Filters:
 
     project: str | None  # None = of all
     owner: str | None = None
+    name: str | None = None
+    id_prefix: str = "job_"
     state: JobState | None = None
     kind: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
@@ -114,7 +116,7 @@ class JobLookup:
         """Newest first."""
         query = _JOB.where(jobs.c.deleted_at.is_(None))
         query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
-        columns = {"project": filters.project, "owner": filters.owner, "state": filters.state, "kind": filters.kind}
+        columns = {name: getattr(filters, name) for name in ("project", "owner", "name", "state", "kind")}
         query = query.where(*(jobs.c[name] == wanted for name, wanted in columns.items() if wanted is not None))
         if filters.created_after:
             made_after = filters.created_after - _RESERVED  # the id may be older than the job
@@ -124,6 +126,8 @@ class JobLookup:
             label = job_labels.alias()
             query = query.join(label, label.c.job_id == jobs.c.id).where(label.c.key == key, label.c.value == value)
             place = label.c.job_id  # or SQLite would go through all jobs, in search of those that have it
+        if beginning := filters.id_prefix.removeprefix("job_"):
+            query = query.where(place.between(*range_of("job", beginning=beginning)))
         if filters.before:
             query = query.where(place < filters.before)
         return await self._jobs(query.order_by(place.desc()).limit(limit))

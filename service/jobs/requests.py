@@ -71,6 +71,12 @@ async def _wanted_owner(
 
 ListedProject = Annotated[str | None, Depends(_listed_project)]  # None = all
 OwnerFilter = Annotated[str | None, Depends(_wanted_owner)]
+NameFilter = Annotated[
+    Annotated[str, Field(max_length=100, pattern=PLAIN_TEXT)] | None, Query(description="Those called exactly so")
+]
+IdPrefixFilter = Annotated[
+    str, Query(pattern=r"^job_[0-9A-HJKMNP-TV-Z]{0,26}$", description="Those whose id begins so")
+]
 
 
 async def _labels(

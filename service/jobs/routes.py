@@ -18,11 +18,13 @@ from service.jobs.lookup import Filters
 from service.jobs.planning_views import MOST_QUEUED, Plan, Queue, Usage
 from service.jobs.presentation import job_view, queue_entry
 from service.jobs.requests import (
+    IdPrefixFilter,
     JobId,
     LabelFilter,
     ListedProject,
     Lookup,
     MlflowUrl,
+    NameFilter,
     OwnerFilter,
     Purge,
     ReadableJob,
@@ -90,6 +92,8 @@ async def list_jobs(
     project: ListedProject,
     owner: OwnerFilter,
     labels: LabelFilter,
+    name: NameFilter = None,
+    id_prefix: IdPrefixFilter = "job_",
     state: JobState | None = None,
     kind: Kind | None = None,
     archived: Annotated[bool, Query(description="Those that were archived, instead of the others")] = False,
@@ -100,6 +104,8 @@ async def list_jobs(
     filters = Filters(
         project=project,
         owner=owner,
+        name=name,
+        id_prefix=id_prefix,
         state=state,
         kind=kind,
         labels=labels,

@@ -49,7 +49,7 @@ def made(number: int) -> JobRecord:
     return JobRecord(
         id=new_id("job", at=at),
         project=chance.choice(["default", "other"]),
-        name=chance.choice([None, f"job {number}"]),
+        name=chance.choice([None, f"job {number}", "twin"]),
         labels={key: chance.choice("xyz") for key in chance.sample(["team", "sweep"], chance.randrange(3))},
         kind=("train", "sample", "evaluate", "train")[number % 4],
         spec=PRESETS["smoke"].model_dump_json(),
@@ -66,6 +66,8 @@ async def test_pages_hold_what_fits_the_filters_newest_first(database: Database)
     store, jobs = JobStore(database), [made(number) for number in range(60)]
     for job in jobs:
         await store.create(job)
+    early = jobs[30].id[:10]  # about a quarter of an hour
+    assert 2 < sum(job.id.startswith(early) for job in jobs) < 30
     wanted: list[tuple[Filters, Callable[[JobRecord], bool]]] = [
         (Filters(project="default"), lambda job: True),
         (Filters(project="default", state=JobState.FAILED), lambda job: job.state is JobState.FAILED),
@@ -87,6 +89,15 @@ async def test_pages_hold_what_fits_the_filters_newest_first(database: Database)
         (Filters(project=None, kind="sample", archived=True), lambda job: job.kind == "sample"),
         (Filters(project="default", owner="key_1"), lambda job: job.owner == "key_1"),
         (Filters(project="default", owner="key_2"), lambda job: False),
+        (Filters(project=jobs[7].project, name="twin"), lambda job: job.name == "twin"),
+        (Filters(project=None, name="twin", archived=True), lambda job: job.name == "twin"),
+        (Filters(project="default", name="nobody"), lambda job: False),
+        (Filters(project="default", id_prefix=early), lambda job: job.id.startswith(early)),
+        (Filters(project=None, id_prefix=jobs[0].id), lambda job: job.id == jobs[0].id),
+        (
+            Filters(project=None, id_prefix=early, name="twin", labels=(("team", "x"),)),
+            lambda job: job.id.startswith(early) and (job.name, job.labels.get("team")) == ("twin", "x"),
+        ),
         (
             Filters(project=None, owner="bootstrap", state=JobState.FAILED, labels=(("team", "x"),)),
             lambda job: (job.owner, job.state, job.labels.get("team")) == ("bootstrap", JobState.FAILED, "x"),
@@ -246,6 +257,9 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
             Filters(project="default", archived=True),
             Filters(project="default", kind="sample"),
             Filters(project="default", owner="key_1"),
+            Filters(project="default", name="mine"),
+            Filters(project="default", id_prefix="job_01"),
+            Filters(project=None, name="mine"),
             Filters(project=None),
             Filters(project=None, archived=True),
             Filters(project=None, kind="sample"),
@@ -269,7 +283,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
                     assert any(f"jobs_by_{due}" in step for step in steps), (statement, steps)
                 if "jobs.archived_at IS NOT NULL" in statement:
                     assert any("jobs_archived" in step for step in steps), (statement, steps)
-                for column in re.findall(r"\bjobs\.(kind|owner) =", statement):
+                for column in re.findall(r"\bjobs\.(kind|owner|name) =", statement):
                     assert any(f"jobs_by_{column}" in step for step in steps), (statement, steps)
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)
         assert len(asked) > 14
