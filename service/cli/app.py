@@ -32,7 +32,7 @@ from service.cli import (
 )
 
 _GROUPS = {
-    "This machine": (quickstart.quickstart, stack.up, stack.down, stack.status),
+    "This machine": (quickstart.quickstart, stack.up, stack.down, stack.status, stack.env),
     "Jobs": (
         *(submission.presets, submission.submit, importing.import_, drawing.sample, drawing.evaluate),
         *(comparing.compare, comparing.study),

@@ -1,8 +1,9 @@
-"""`cdm up`, `down` and `status`.
+"""`cdm up`, `down`, `status` and `env`.
 
 The stack is imported only where it is asked for: it needs more installed than this command does.
 """
 
+import shlex
 import signal
 import threading
 from collections.abc import Mapping
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.connection import service_of
 from service.cli.detached import start_detached
 from service.cli.hints import command
-from service.cli.options import AsJson, Home
+from service.cli.options import AsJson, Home, Key, Url
 from service.cli.output import tell, tell_line
 from service.cli.text import table
 from service.embedded.folder import Folder
@@ -80,6 +82,18 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
     tell({"home": str(folder.root), "parts": list(map(asdict, parts))}, words, as_json=as_json)
     if not parts or any(part.state != "ready" for part in parts):
         raise typer.Exit(3)
+
+
+def env(url: Url = None, key: Key = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Print what a shell needs to reach the service.
+
+    eval "$(cdm env)" sets CDM_URL and CDM_API_KEY, which curl can be given, and the SDK and this command read. The
+    output holds a secret: the key.
+    """
+    service = service_of(url, key, home)
+    variables = {"CDM_URL": service.url, "CDM_API_KEY": service.key}
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+    tell(variables, exports, as_json=as_json)
 
 
 def _run(folder: Folder, asked: Mapping[str, int], *, as_json: bool) -> None:

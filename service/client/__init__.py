@@ -1,6 +1,6 @@
 """The Python SDK.
 
-with Client("http://127.0.0.1:8400", api_key) as client:
+with Client() as client:  # this machine's stack, or the service of CDM_URL; Client(address, api_key): any other
     job = client.jobs.create(client.presets()["fashion16"], name="first", labels={"team": "vision"})
     job = client.jobs.wait(job.id)
     png = client.jobs.sample(job.id)

@@ -13,6 +13,7 @@ from service.client.jobs import Jobs
 from service.client.pages import rows
 from service.client.paths import path_to
 from service.client.retries import Policy, Timing
+from service.client.service import service_of
 from service.client.uploads import Uploads
 from service.client.webhooks import Webhooks
 from service.jobs.planning_views import PresetList, Queue, QueueEntry, Usage
@@ -34,15 +35,19 @@ class _Description(View):
 class Client:
     """A connection to one service. Close it, or use it in a `with` statement.
 
-    `project`, for admins, is the one to work in instead of the key's own. A request that fails for a reason that may
-    pass is sent again up to `max_retries` times, within `timeout_seconds` in all. `transport` replaces the network, for
-    tests: `httpx2.MockTransport(handler)`; `timing` replaces the clock.
+    Without an address it is the service of `CDM_URL`, else this machine's stack; without a key that of `CDM_API_KEY`,
+    else the stack's. `project`, for admins, is the one to work in instead of the key's own. A request that fails for a
+    reason that may pass is sent again up to `max_retries` times, within `timeout_seconds` in all. `transport` replaces
+    the network, for tests: `httpx2.MockTransport(handler)`; `timing` replaces the clock.
+
+    Raises:
+        ClientError: no address or no key is given, and none is found.
     """
 
     def __init__(
         self,
-        base_url: str,
-        api_key: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
         *,
         project: str | None = None,
         max_retries: int = 3,
@@ -51,9 +56,8 @@ class Client:
         timing: Timing = Timing(),  # noqa: B008 (frozen)
     ) -> None:
         policy = Policy(max_retries=max_retries, total_seconds=timeout_seconds)
-        self._connection = Connection(
-            base_url, api_key, project=project, policy=policy, timing=timing, transport=transport
-        )
+        url, key = service_of(base_url, api_key)
+        self._connection = Connection(url, key, project=project, policy=policy, timing=timing, transport=transport)
         self.jobs = Jobs(self._connection)
         self.api_keys = ApiKeys(self._connection)
         self.projects = Projects(self._connection)

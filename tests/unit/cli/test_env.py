@@ -1,0 +1,57 @@
+"""What a shell, and a client that is told of no service, find without being told."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.client import Client, ClientError
+from service.embedded.documents import Connection
+from tests.support.command import Command
+
+URL, KEY = "http://127.0.0.1:8400", "a key; $(with) 'quotes'"
+
+
+@pytest.fixture
+def stack(cdm: Command, tmp_path: Path) -> Command:
+    (tmp_path / "home").mkdir()
+    Connection(url=URL, api_key=KEY).write(tmp_path / "home" / "connection.json")
+    return cdm
+
+
+def test_a_shell_gets_address_and_key_of_the_stack_whatever_is_in_them(stack: Command) -> None:
+    answer = stack("env")
+    script = f"{answer.out}printenv CDM_URL CDM_API_KEY"
+
+    shell = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
+
+    assert (answer.code, answer.err) == (0, "")
+    assert shell.stdout.splitlines() == [URL, KEY]
+    assert stack("env", "--json").document == {"CDM_URL": URL, "CDM_API_KEY": KEY}
+
+
+def test_without_a_stack_nothing_is_printed_that_a_shell_would_do(cdm: Command) -> None:
+    answer = cdm("env")
+
+    assert (answer.code, answer.out) == (1, "")
+    assert "there is no stack in " in answer.err
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_client_that_is_told_of_no_service_finds_the_stack_or_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Client() as client:
+        assert repr(client) == f"Client({URL!r}, api_key='***')"
+    monkeypatch.setenv("CDM_URL", "http://cdm.test")
+    with pytest.raises(ClientError, match=r"there is no key for http://cdm\.test"):
+        Client()
+    monkeypatch.setenv("CDM_API_KEY", "k")
+    with Client() as client:
+        assert repr(client) == "Client('http://cdm.test', api_key='***')"
+
+
+@pytest.mark.usefixtures("cdm")
+def test_a_client_without_a_stack_says_what_to_do() -> None:
+    with pytest.raises(ClientError, match=r"there is no stack in .*/home: start one with `cdm up`"):
+        Client()
