@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import values
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.cli.options import AsJson, ListsByDefault, on_service
 from service.cli.output import first, tell
@@ -121,7 +121,7 @@ def set_project(
     """
     quotas = _quotas(max_workers, max_jobs, max_priority)
     if not quotas:
-        raise CommandFailed("say what is to change: --max-workers, --max-jobs or --max-priority")
+        raise CommandMisused("say what is to change: --max-workers, --max-jobs or --max-priority")
     tell(changed := client.projects.update(name, **quotas), _project_words(changed), as_json=as_json)
 
 
@@ -168,7 +168,7 @@ def _quotas(max_workers: str | None, max_jobs: str | None, max_priority: Priorit
 
 def _number(text: str) -> int | None:
     if text != "none" and not text.isdecimal():
-        raise CommandFailed(f"{text!r} is no limit: give a number, or none")
+        raise CommandMisused(f"{text!r} is no limit: give a number, or none")
     return None if text == "none" else int(text)
 
 

@@ -14,7 +14,7 @@ def chosen(client: Client, training: Job, at: int | None, best: str | None) -> i
         return at
     if not is_of_checkpoints(best) or not is_best_where_lowest(best):
         measures = ", ".join(LOWER_IS_BETTER)
-        raise CommandFailed(f"--best {best}: name a curve of evaluations, as eval/KD-ENL0-1k, of one of {measures}")
+        raise CommandMisused(f"--best {best}: name a curve of evaluations, as eval/KD-ENL0-1k, of one of {measures}")
     return _lowest(client, training, best)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from service.cli import documents, results, sending, text, values, watching
 from service.cli.connection import find, find_comparison
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.cli.id_prefixes import whole_digest
 from service.cli.inheritance import STUDY_REQUEST
@@ -105,7 +105,7 @@ def study(
 
 def _check_name(name: str) -> None:
     if not 1 <= len(name) <= _LONGEST_NAME or not re.fullmatch(PLAIN_TEXT, name):
-        raise CommandFailed(f"--name {name!r}: give 1 to {_LONGEST_NAME} characters, no control characters among them")
+        raise CommandMisused(f"--name {name!r}: give 1 to {_LONGEST_NAME} characters, no control characters among them")
 
 
 def _digest(request: JobCreate) -> str:

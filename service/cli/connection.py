@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.cli.id_prefixes import ENOUGH, only
 from service.client import (
@@ -43,9 +43,9 @@ def service_of(url: str | None, key: str | None, home: Path | None) -> Service:
         connection = stack_of(home)
         return Service(connection.url, key or connection.api_key, Folder.at(home))
     if not url.startswith(("http://", "https://")):
-        raise CommandFailed(f"--url {url} is no address: give http://{url}, or https://")
+        raise CommandMisused(f"--url {url} is no address: give http://{url}, or https://")
     if key is None:
-        raise CommandFailed(f"there is no key for {url}: give --key, or set CDM_API_KEY")
+        raise CommandMisused(f"there is no key for {url}: give --key, or set CDM_API_KEY")
     return Service(url, key, None)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.id_prefixes import DIGEST_DIGITS
 from service.jobs.views import EvaluateEach
 from workers.contract.document import problems_of
@@ -128,18 +128,18 @@ def _apply(document: Document, change: str, *, option: str) -> None:
     key, sign, text = change.partition("=")
     *parents, last = key.strip().split(".")
     if not sign or not all((*parents, last)):
-        raise CommandFailed(f"{option} {change}: write it as key=value, for example {_EXAMPLES[option]}")
+        raise CommandMisused(f"{option} {change}: write it as key=value, for example {_EXAMPLES[option]}")
     place = document
     for parent in parents:
         if place.get(parent) is None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise CommandFailed(f"{option} {change}: {parent} is a single value and has no fields")
+            raise CommandMisused(f"{option} {change}: {parent} is a single value and has no fields")
     try:
         value = read_document(text)
     except ValueError:
-        raise CommandFailed(
+        raise CommandMisused(
             f"{option} {change}: the value is not YAML; quote it, for example {key}={json.dumps(text)}"
         ) from None
     if last in UNION_FIELDS and place.get(last) not in (None, value):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import typer
 
 from service.cli import documents, sending, values
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.options import AsJson, Changes, LabelList, MaxRuntime, Name, Urgency, Watch, on_service
 from service.cli.submission import submit_and_report
 from service.client import Client
@@ -84,4 +84,4 @@ def format_of(path: str) -> Format:
         return "cifar"
     if found := _BY_SUFFIX.get(place.suffix.lower()):
         return found
-    raise CommandFailed(f"nothing here tells the format of {path}: give --format, one of folder, zip, cifar ...")
+    raise CommandMisused(f"nothing here tells the format of {path}: give --format, one of folder, zip, cifar ...")

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.cli import documents, values
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
@@ -29,7 +29,7 @@ def evaluations(
     if every is None and not changes:
         return None if without else before
     if without:
-        raise CommandFailed("--no-evaluations: there are none, so leave out --evaluate-every and --evaluate")
+        raise CommandMisused("--no-evaluations: there are none, so leave out --evaluate-every and --evaluate")
     fields: dict[str, Any] = as_json(before) if before else {}
     return documents.evaluations(fields if every is None else fields | {"every_images": every}, changes, whole=whole)
 

@@ -8,7 +8,7 @@ import typer
 
 from service.cli import details, text, values, watching
 from service.cli.connection import find, find_comparison
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandMisused
 from service.cli.metrics import offered
 from service.cli.options import AllProjects, AsJson, JobName, LabelList, on_service
 from service.cli.output import first, remark, tell
@@ -52,7 +52,7 @@ def jobs(
     which metrics a job has.
     """
     if metric and all_projects:
-        raise CommandFailed("--metric: metrics are of one project; leave out --all-projects, or say --project")
+        raise CommandMisused("--metric: metrics are of one project; leave out --all-projects, or say --project")
     listed = client.jobs.list(
         name=name,
         state=state,

@@ -10,7 +10,7 @@ import typer
 from service.cli import completion, details, documents, inheritance, sending, values, watching
 from service.cli.commented import commented
 from service.cli.connection import connected, find
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
 from service.cli.id_prefixes import whole_digest
 from service.cli.options import (
@@ -113,7 +113,7 @@ def submit(
 
 def _add_control(options: JobOptions, control: Literal["edm"]) -> None:
     if not options.get("evaluations"):
-        raise CommandFailed("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
+        raise CommandMisused("--control: a control is compared by evaluations: give --evaluate-every IMAGES, too")
     options["control"] = control
 
 
@@ -134,11 +134,11 @@ def _submit_sent(client: Client, spec: AnySpec, options: JobOptions, *, watch: b
 
 def _document(source: str | None, before: Job | None) -> documents.Document:
     if source is not None and before:
-        raise CommandFailed(f"--like: the document is that of {before.id}; leave out {source}, or --like")
+        raise CommandMisused(f"--like: the document is that of {before.id}; leave out {source}, or --like")
     if before:
         return as_json(before.spec)
     if source is None:
-        raise CommandFailed("there is nothing to submit: give a preset or a file, or --like JOB")
+        raise CommandMisused("there is nothing to submit: give a preset or a file, or --like JOB")
     return documents.read(source)
 
 
@@ -195,7 +195,7 @@ def presets(
 ) -> None:
     """List job documents to start from."""
     if name is not None and name not in PRESETS:
-        raise CommandFailed(f"there is no preset {name!r}: there are {', '.join(PRESETS)}")
+        raise CommandMisused(f"there is no preset {name!r}: there are {', '.join(PRESETS)}")
     chosen = {name: PRESETS[name]} if name else PRESETS
     specs = {each: spec.model_dump(mode="json") for each, spec in chosen.items()}
     if name:

@@ -7,7 +7,7 @@ import typer
 
 from service.cli import text, values
 from service.cli.connection import find
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.options import AsJson, JobName, Urgency, on_service
 from service.cli.output import tell
 from service.client import Client, PreconditionFailed
@@ -41,7 +41,7 @@ def update(
     """
     changes = _changes(name, priority, max_runtime)
     if not changes and not label:
-        raise CommandFailed("nothing is to be changed: give --name, --label, --priority or --max-runtime")
+        raise CommandMisused("nothing is to be changed: give --name, --label, --priority or --max-runtime")
     after = _updated(client, find(client, job).id, changes, label)
     tell(after, f"{after.id} now has {_in_words(after)}", as_json=as_json)
 

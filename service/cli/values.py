@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandMisused
 from service.client.jobs import JobOptions
 from service.jobs.views import Priority
 
@@ -15,7 +15,7 @@ def seconds(text: str) -> float:
     """Of `2h30m`, `90s` or `1.5d`. A bare number is refused: nobody knows of what."""
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise CommandFailed(f"{text!r} is no duration: write it with units, for example 2h30m, 90s or 1d")
+        raise CommandMisused(f"{text!r} is no duration: write it with units, for example 2h30m, 90s or 1d")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -25,7 +25,7 @@ def labels(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not key or not sign:
-            raise CommandFailed(f"--label {pair}: write it as key=value, for example --label team=vision")
+            raise CommandMisused(f"--label {pair}: write it as key=value, for example --label team=vision")
         found[key] = value
     return found
 
@@ -40,7 +40,7 @@ def changed_labels(before: Mapping[str, str], changes: Sequence[str]) -> dict[st
         elif change.endswith("-") and len(change) > 1:
             after.pop(change[:-1], None)
         else:
-            raise CommandFailed(f"{change}: write key=value to set a label, or key- to take it away")
+            raise CommandMisused(f"{change}: write key=value to set a label, or key- to take it away")
     return after
 
 

@@ -7,7 +7,7 @@ import typer
 
 from service.cli import text, values
 from service.cli.connection import find
-from service.cli.errors import CommandFailed
+from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.options import AsJson, JobName, on_service
 from service.cli.output import tell
 from service.client import Client
@@ -106,7 +106,7 @@ def delete(
     unless = f"{left} unless --purge names them" if kept else ""
     if not yes:
         if not sys.stdin.isatty():
-            raise CommandFailed(f"deleting {what} cannot be undone{unless}: say so with --yes")
+            raise CommandMisused(f"deleting {what} cannot be undone{unless}: say so with --yes")
         if not typer.confirm(f"Delete {what}? This cannot be undone{unless}.", err=True):
             raise CommandFailed("nothing was deleted")
     client.jobs.delete(found.id, purge=parts)

@@ -123,23 +123,28 @@ def test_a_training_is_submitted_with_evaluations_that_follow_it_and_a_control(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (("--control", "edm"), "--control: a control is compared by evaluations: give --evaluate-every IMAGES, too"),
-        (("--evaluate", "num_images"), "--evaluate num_images: write it as key=value, for example --evaluate num_im"),
-        (("--evaluate", "num_images=1"), "1 field is wrong: evaluations.num_images: "),
+        (("--control", "edm"), 2, "--control: a control is compared by evaluations: give --evaluate-every IMAGES, too"),
+        (
+            ("--evaluate", "num_images"),
+            2,
+            "--evaluate num_images: write it as key=value, for example --evaluate num_im",
+        ),
+        (("--evaluate", "num_images=1"), 1, "1 field is wrong: evaluations.num_images: "),
         (
             ("--evaluate-every", "9", "--control", "edm", "--set", "objective.consistency=null"),
+            1,
             "control: only trainings with objective.consistency have one; leave it out",
         ),
     ],
 )
 def test_what_cannot_follow_a_training_is_refused_in_one_line(
-    service: Service, arguments: tuple[str, ...], message: str
+    service: Service, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     answer = service.cdm("submit", "smoke", *arguments)
 
-    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (code, "", 1)
     assert answer.err.startswith(f"error: {message}")
     assert list(service.client.jobs.list()) == []
 

@@ -132,7 +132,7 @@ def test_a_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: 
 def test_a_format_that_nothing_tells_is_asked_for(service: Service, path: str) -> None:
     answer = service.cdm("import", path)
 
-    assert (answer.code, answer.out) == (1, "")
+    assert (answer.code, answer.out) == (2, "")
     expected = f"error: nothing here tells the format of {path}: give --format, one of folder, zip, cifar ...\n"
     assert answer.err == expected
     assert list(service.client.jobs.list()) == []

@@ -10,6 +10,8 @@ import pytest
 from service.embedded.documents import Connection
 from tests.support.command import Command
 
+NOWHERE = ("--url", "http://127.0.0.1:1", "--key", "k")  # what is misused need not be asked
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
@@ -18,14 +20,29 @@ from tests.support.command import Command
         (("admin",), 2, r"Missing command. \(see `cdm admin --help`\)"),
         (("keys", "revoke"), 2, r"Missing argument 'KEY'. \(see `cdm keys revoke --help`\)"),
         (("train",), 2, "No such command 'train'."),
-        (("submit",), 1, "there is nothing to submit: give a preset or a file, or --like JOB"),
+        (("submit",), 2, "there is nothing to submit: give a preset or a file, or --like JOB"),
         (("jobs", "--state", "happy"), 2, "Invalid value for '--state'"),
         (("jobs",), 1, "there is no stack in .*/home: start one with `cdm up`, or name a service with --url and --key"),
-        (("jobs", "--url", "localhost:8400"), 1, "--url localhost:8400 is no address: give http://localhost:8400"),
-        (("jobs", "--url", "http://cdm.test"), 1, "there is no key for http://cdm.test: give --key"),
+        (("jobs", "--url", "localhost:8400"), 2, "--url localhost:8400 is no address: give http://localhost:8400"),
+        (("jobs", "--url", "http://cdm.test"), 2, "there is no key for http://cdm.test: give --key"),
         (("submit", "smoke", "--set", "seed=-1"), 1, "1 field is wrong: seed: "),
         (("quickstart", "-o", "missing/grid.png"), 1, "cannot write missing/grid.png: there is no folder .*/missing"),
-        (("presets", "giant"), 1, "there is no preset 'giant': there are fashion16, smoke"),
+        (("submit", "smoke", "--set", "seed"), 2, "--set seed: write it as key=value"),
+        (("submit", "smoke", "--set", "seed.x=1"), 2, "--set seed.x=1: seed is a single value and has no fields"),
+        (("submit", "smoke", "--set", "seed={"), 2, "--set seed={: the value is not YAML"),
+        (("submit", "smoke", "--label", "x", *NOWHERE), 2, "--label x: write it as key=value"),
+        (("submit", "smoke", "--max-runtime", "soon", *NOWHERE), 2, "'soon' is no duration"),
+        (("submit", "smoke", "--control", "edm", *NOWHERE), 2, "--control: a control is compared by evaluations"),
+        (("submit", "smoke", "--like", "latest", *NOWHERE), 1, "cannot reach"),
+        (("jobs", "--metric", "a", "--all-projects", *NOWHERE), 2, "--metric: metrics are of one project"),
+        (("update", "latest", *NOWHERE), 2, "nothing is to be changed"),
+        (("projects", "set", "a", *NOWHERE), 2, "say what is to change"),
+        (("projects", "set", "a", "--max-jobs", "many", *NOWHERE), 2, "'many' is no limit"),
+        (("import", "images.tiff", *NOWHERE), 2, "nothing here tells the format of"),
+        (("images", "latest", "--at", "1", "--all", *NOWHERE), 2, "--at and --all: give one of them"),
+        (("sample", *NOWHERE), 2, "Invalid value: say what to draw from"),
+        (("show", "latest", *NOWHERE), 1, "cannot reach"),
+        (("presets", "giant"), 2, "there is no preset 'giant': there are fashion16, smoke"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(cdm: Command, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -141,6 +141,7 @@ def test_nothing_is_deleted_without_being_said_twice(service: Service, monkeypat
     deleted = service.cdm("delete", job, "--purge", "logs", "--purge", "samples", "--yes")
     gone = service.cdm("show", job)
 
+    assert refused.code == 2
     assert refused.err == (
         f"error: deleting {job} (first) cannot be undone; what checkpoints, samples, logs, results, metrics, exports "
         "it has left stay in the object store unless --purge names them: say so with --yes\n"
