@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import completion
-from service.cli.connection import connected, find_training, state_of
+from service.cli.connection import connected, find_training, is_stack, state_of
 from service.cli.copies import Copy, InStore, copied, is_folder_of_job
 from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.modules import require_pytorch, tool
@@ -85,7 +85,7 @@ def export(
     It has the weights, how they came about, and what was measured. Three lines of Python, which are in its README.md,
     draw from it without a service.
     """
-    of_this_stack = not url and not is_folder_of_job(job)
+    of_this_stack = is_stack(url, home) and not is_folder_of_job(job)
     if register and not of_this_stack and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise CommandMisused("--register: set MLFLOW_TRACKING_URI to the MLflow whose registry it is")
     with _opened(job, "export", url=url, key=key, project=project, home=home) as (training, exporting):

@@ -39,14 +39,20 @@ class Service:
 
 def service_of(url: str | None, key: str | None, home: Path | None) -> Service:
     """The one that is told, else the stack of this machine, whether it runs or not."""
-    if url is None:
+    if is_stack(url, home):
         connection = stack_of(home)
         return Service(connection.url, key or connection.api_key, Folder.at(home))
-    if not url.startswith(("http://", "https://")):
+    if not url or not url.startswith(("http://", "https://")):
         raise CommandMisused(f"--url {url} is no address: give http://{url}, or https://")
     if key is None:
         raise CommandMisused(f"there is no key for {url}: give --key, or set CDM_API_KEY")
     return Service(url, key, None)
+
+
+def is_stack(url: str | None, home: Path | None) -> bool:
+    """Whether this machine's stack is meant, by no address or by its own: `cdm env` names it so."""
+    stack = Connection.read(Folder.at(home).connection)
+    return url is None or (stack is not None and url == stack.url)
 
 
 @contextmanager

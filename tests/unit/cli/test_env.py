@@ -9,7 +9,7 @@ from service.client import Client, ClientError
 from service.embedded.documents import Connection
 from tests.support.command import Command
 
-URL, KEY = "http://127.0.0.1:8400", "a key; $(with) 'quotes'"
+URL, KEY = "http://127.0.0.1:1", "a key; $(with) 'quotes'"
 
 
 @pytest.fixture
@@ -28,6 +28,13 @@ def test_a_shell_gets_address_and_key_of_the_stack_whatever_is_in_them(stack: Co
     assert (answer.code, answer.err) == (0, "")
     assert shell.stdout.splitlines() == [URL, KEY]
     assert stack("env", "--json").document == {"CDM_URL": URL, "CDM_API_KEY": KEY}
+
+
+def test_in_a_shell_that_has_them_the_stack_is_known_as_such(stack: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in stack("env", "--json").document.items():
+        monkeypatch.setenv(name, value)
+
+    assert stack("jobs").err == f"error: the stack at {URL} does not answer: start it with `cdm up`\n"
 
 
 def test_without_a_stack_nothing_is_printed_that_a_shell_would_do(cdm: Command) -> None:
