@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
+from unicodedata import combining, east_asian_width
 
 from service.cli.hints import command
 from service.jobs.planning_views import QueueEntry, Used
@@ -19,10 +20,16 @@ _NO_TRAINING = ("sampling", "evaluating", "importing")
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Columns under each other."""
     rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     )
+
+
+def _width(cell: str) -> int:
+    """In columns of a terminal: Chinese characters and most emoji take two, accents on a letter none."""
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in {"W", "F"} else 1 for each in cell)
 
 
 def jobs_table(
