@@ -13,8 +13,8 @@ from service.cli.connection import connected, find_training, is_stack, state_of
 from service.cli.copies import Copy, InStore, copied, is_folder_of_job
 from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.modules import require_pytorch, tool
-from service.cli.options import At, Best, Home, Key, Project, Url
-from service.cli.output import remark
+from service.cli.options import AsJson, At, Best, Home, Key, Project, Url
+from service.cli.output import remark, tell
 from service.cli.text import first_checkpoint
 from service.client import Client
 from service.embedded.parts import inherited_environment
@@ -46,6 +46,7 @@ def average(
     key: Key = None,
     project: Project = None,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Rebuild a moving average of another width.
 
@@ -56,7 +57,7 @@ def average(
         plan = averaging.planned(training.folder, output, relative_width=relative_width, images_seen=at, force=force)
         training.fetch_files(plan.keys)
         done = averaging.write(plan, output)
-    typer.echo(f"{output}: {done}")
+    tell({"path": str(output.absolute())}, f"{output}: {done}", as_json=as_json)
     if plan.warning:
         remark(f"warning: {plan.warning}")
 
@@ -79,6 +80,7 @@ def export(
     key: Key = None,
     project: Project = None,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model to a folder that stands for itself.
 
@@ -97,7 +99,8 @@ def export(
         if register:
             with _environment_of_stack(home) if of_this_stack else nullcontext():
                 done.append(exporting.register(choice, output, register, store_url=training.store_url))
-    typer.echo("\n".join(done))
+    document = {"path": str(output.absolute()), "registered": register}
+    tell(document, "\n".join(done), as_json=as_json)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from service.cli.modules import require_pytorch, tool
+from service.cli.options import AsJson
+from service.cli.output import tell
 
 
 def convert(
@@ -15,6 +17,7 @@ def convert(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.safetensors", help="What is written.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it is there already.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Convert a published snapshot into weights for jobs.
 
@@ -23,4 +26,4 @@ def convert(
     require_pytorch("converting")
     with tool("convert") as converting:
         done = converting.convert(snapshot, output, force=force)
-    typer.echo(f"{output}: {done}")
+    tell({"path": str(output.absolute())}, f"{output}: {done}", as_json=as_json)

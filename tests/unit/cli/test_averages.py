@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,3 +44,14 @@ def test_an_interrupted_tool_ends_as_any_command_does(
     answer = cdm("average", f"{tmp_path}/jobs/job_1", "--relative-width", "0.1", "-o", "out.safetensors")
 
     assert (answer.code, answer.out, answer.err) == (130, "", "")
+
+
+def test_where_the_average_is_may_be_said_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cdm: Command
+) -> None:
+    monkeypatch.setattr("workers.tools.average.planned", lambda *_, **__: SimpleNamespace(keys=[], warning=None))
+    monkeypatch.setattr("workers.tools.average.write", lambda *_: "done")
+    given = ("average", f"{tmp_path}/jobs/job_1", "--relative-width", "0.1", "-o", "out.safetensors")
+
+    assert cdm(*given).out == "out.safetensors: done\n"
+    assert cdm(*given, "--json").document == {"path": str(tmp_path / "out.safetensors")}

@@ -1,5 +1,6 @@
 """`cdm convert`, from a snapshot to the weights of a job, in the processes that a user starts."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -42,13 +43,13 @@ def test_what_is_there_is_replaced_only_when_asked(snapshot: Path) -> None:
 
     refused = convert(snapshot.parent, snapshot.name, "-o", output.name)
     kept = output.read_text()
-    forced = convert(snapshot.parent, snapshot.name, "-o", output.name, "--force")
+    forced = convert(snapshot.parent, snapshot.name, "-o", output.name, "--force", "--json")
 
     assert (refused.returncode, refused.stdout, kept) == (2, "", "precious")
     assert refused.stderr == (
         "error: weights.safetensors is there already: choose another --output, or replace it with --force\n"
     )
-    assert forced.returncode == 0
+    assert (forced.returncode, json.loads(forced.stdout)) == (0, {"path": str(output)})
     assert read_weights(output)[0].resolution == 8
 
 

@@ -221,6 +221,12 @@ def test_the_folder_of_a_job_is_exported_without_a_service(gallery: Gallery, cdm
     assert (tmp_path / "out/weights.safetensors").exists()
 
 
+def test_where_the_exported_model_is_may_be_said_in_json(gallery: Gallery, cdm: Command, tmp_path: Path) -> None:
+    answer = cdm("export", folder_of(gallery), "--output", str(tmp_path / "out"), "--json")
+
+    assert answer.document == {"path": str(tmp_path / "out"), "registered": None}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
