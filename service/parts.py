@@ -25,7 +25,7 @@ from service.jobs.followups import FollowUps
 from service.jobs.housekeeping import Housekeeping, Purge
 from service.jobs.installation import Installation
 from service.jobs.job_results import JobResults
-from service.jobs.loop import Loop
+from service.jobs.loop import Loop, Tick
 from service.jobs.objects import JobObjects
 from service.jobs.pins import Pins
 from service.jobs.purges import Purges
@@ -179,13 +179,7 @@ class Parts:
 
     @cached_property
     def purges(self) -> Purges:
-        return Purges(
-            store=self.store,
-            objects=self.objects,
-            installation=self.installation,
-            replica=self.replica,
-            clock=self.clock,
-        )
+        return Purges(store=self.store, objects=self.objects, replica=self.replica, clock=self.clock)
 
     @cached_property
     def tracking(self) -> Tracking:
@@ -219,13 +213,13 @@ class Parts:
         loops = (
             Loop("scheduler", self._schedule, interval_seconds=interval),
             Loop("reconciler", self.reconciler.tick, interval_seconds=interval),
-            Loop("aftercare", self.aftercare.tick, interval_seconds=interval),
-            Loop("purges", self.purges.tick, interval_seconds=interval),
-            Loop("tracking", self.tracking.tick, interval_seconds=interval),
+            Loop("aftercare", self._in_our_store(self.aftercare.tick), interval_seconds=interval),
+            Loop("purges", self._in_our_store(self.purges.tick), interval_seconds=interval),
+            Loop("tracking", self._in_our_store(self.tracking.tick), interval_seconds=interval),
             Loop("experiments", self.tracking.find_experiments, interval_seconds=interval),
-            Loop("followups", self.followups.tick, interval_seconds=_FOLLOWUP_SECONDS),
+            Loop("followups", self._in_our_store(self.followups.tick), interval_seconds=_FOLLOWUP_SECONDS),
             Loop("sweep", self.sweep.tick, interval_seconds=self.settings.sweep_interval_seconds),
-            Loop("housekeeping", self.housekeeping.tick, interval_seconds=_HOUSEKEEPING_SECONDS),
+            Loop("housekeeping", self._in_our_store(self.housekeeping.tick), interval_seconds=_HOUSEKEEPING_SECONDS),
             Loop("feed", self.feed.tick, interval_seconds=_FEED_SECONDS, pause_seconds=_FEED_PAUSE_SECONDS),
             Loop("webhooks", self.deliverer.tick, interval_seconds=_DELIVERY_SECONDS),
         )
@@ -237,6 +231,18 @@ class Parts:
         self.loops["feed"].wake()
         if job.state.is_active:  # it looks at no others, and a look costs far more than a create
             self.loops["reconciler"].wake()
+
+    def _in_our_store(self, tick: Tick) -> Tick:
+        """Do not look in the store of another installation: what that lacks was not removed, what it has is not ours.
+
+        The reconciler, the sweep and what begins or submits a job ask by themselves.
+        """
+
+        async def tick_in_our_store() -> bool | None:
+            await self.installation.id()
+            return await tick()
+
+        return tick_in_our_store
 
     async def _schedule(self) -> bool | None:
         moved = await self.scheduler.tick()

@@ -30,7 +30,7 @@ from workers.contract.document import Problem
 
 
 class ClientError(Exception):
-    """Anything this SDK raises. `may_be_done` = a try whose answer got lost, maybe an earlier one, may be carried out."""
+    """Anything this SDK raises. `may_be_done` = a try whose answer got lost, perhaps an earlier one, may have been."""
 
     may_be_done = False
 

@@ -46,9 +46,14 @@ class Installation:
             kept = await self._objects.installation(known)
             await self._store.adopt_installation(kept)
             return kept
-        if (there := await self._objects.known_installation()) != known:
-            raise StoreOfAnotherInstallation(
-                f"the store's object `{INSTALLATION}` is {there or 'not there'}, and the database is of {known}: "
-                "set CDM_STORE_URL to the store of its jobs"
-            )
+        check_same(known, await self._objects.known_installation())
         return known
+
+
+def check_same(known: str, there: str | None) -> None:
+    """Raise StoreOfAnotherInstallation unless the database, which has jobs, and the store are of one installation."""
+    if there != known:
+        raise StoreOfAnotherInstallation(
+            f"the store's object `{INSTALLATION}` is {there or 'not there'}, and the database is of {known}: "
+            "set CDM_STORE_URL to the store of its jobs"
+        )

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, StorageUnavailable
 
 log = structlog.get_logger()
 
@@ -15,17 +15,19 @@ Tick = Callable[[], Awaitable[bool | None]]
 
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
-_RESTS = 4  # as long as its look took: however much there is to see, a loop leaves four fifths of the time to requests
+_PAUSE_PER_LOOK = (
+    4.0  # times what it took: however much there is to see, a loop leaves four fifths of the time to requests
+)
 
 
 class Loop:
     """Calls `tick` at every interval, at once after it returned True, and when woken.
 
-    None is for a look that did nothing, since it is another replica's to do. Whether that one comes to its end, its own
-    loop tells: had this one come to an end each time, nobody would see it.
+    `tick` returns True if there is more to do, False if not, and None if the work is another replica's. None is no end
+    of a look of this replica (`seconds_since_tick`), or a replica that is stuck would look healthy.
 
-    From one look to the next it pauses so long, or longer if looking takes long, however often it is woken: one look
-    finds what many did.
+    From one look to the next it pauses for `pause_seconds`, or longer if looking takes long, however often it is woken:
+    one look finds what many did.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class Loop:
         pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         self.name = name
-        self._tick = tick
+        self.tick = tick
         self._interval_seconds = interval_seconds
         self._pause_seconds = min(pause_seconds, interval_seconds)
         self._hint = asyncio.Event()
@@ -77,17 +79,20 @@ class Loop:
             self._hint.clear()
             began = time.monotonic()
             try:
-                moved = await self._tick()
+                moved = await self.tick()
                 if moved is not None:
                     self._ticked_at = time.monotonic()
                 if moved:
                     continue
-            except DatabaseUnavailable as error:  # said by all loops, again and again, for as long as it lasts
+            except (
+                DatabaseUnavailable,
+                StorageUnavailable,
+            ) as error:  # said by all loops, again and again, for as long as it lasts
                 log.warning("loop.postponed", loop=self.name, error=error.detail)
             except Exception:
                 log.exception("loop.failed", loop=self.name)
             took = time.monotonic() - began
-            pause = max(self._pause_seconds - took, min(_RESTS * took, self._interval_seconds))
+            pause = max(self._pause_seconds - took, min(_PAUSE_PER_LOOK * took, self._interval_seconds))
             earliest = time.monotonic() + pause
             await _within(self._interval_seconds, self._hint)
             await _within(earliest - time.monotonic(), self._stopping)

@@ -8,7 +8,6 @@ import structlog
 from service.clock import Clock
 from service.database.leases import Replica
 from service.jobs.due import alone_if_due, each_due
-from service.jobs.installation import Installation
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
@@ -24,7 +23,6 @@ class Purges:
 
     store: JobStore
     objects: JobObjects
-    installation: Installation
     replica: Replica
     clock: Clock
 
@@ -36,7 +34,6 @@ class Purges:
         await each_due(self.store.with_purge_due, self._purge, at_a_time=1, told_as="purge")
 
     async def _purge(self, job: JobRecord) -> None:
-        await self.installation.id()  # what the store of another lacks has not been removed
         for part in job.purge_due:
             for folder in await self._folders(job, JobPart(part)):
                 await self.objects.remove(folder)

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from pydantic import TypeAdapter
 
+from service.jobs.installation import check_same
 from service.jobs.lifecycle import JobState
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, JobRecord, moved, submission_id
@@ -55,10 +56,16 @@ async def rebuild(store: JobStore, objects: JobObjects, *, now: datetime) -> tup
 
     That is jobs that it lacks, and, after an older database was put back, what has become since of those that it has.
     No replica may be running: those that had jobs when the database was copied are gone.
+
+    Raises:
+        StoreOfAnotherInstallation: the database has jobs, and they are not those of this store.
     """
+    there, known = await objects.known_installation(), await store.installation()
+    if known and await store.has_jobs():
+        check_same(known, there)
+    elif there:
+        await store.adopt_installation(there)
     await store.release_all()
-    if (kept := await objects.known_installation()) and not await store.has_jobs():
-        await store.adopt_installation(kept)
     restored, unreadable = 0, list[str]()
 
     async def restore(job_id: str) -> bool:

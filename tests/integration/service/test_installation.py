@@ -72,16 +72,35 @@ async def test_in_the_store_of_another_installation_nothing_is_removed_nor_submi
     right.put(sample, b"png")
     site.store = MemoryStore()
     async with site.plane() as plane:
-        await plane.parts.purges.tick()
+        for name in ("aftercare", "purges", "tracking", "followups", "housekeeping"):
+            with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+                await plane.parts.loops[name].tick()
         with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
             await plane.submit()
 
         assert site.store.list("") == []
     site.store = right
     async with site.plane() as plane:
-        await plane.parts.purges.tick()
+        await plane.parts.loops["purges"].tick()
 
         assert sample not in right.list("jobs/")
+
+
+async def test_a_database_with_jobs_is_not_mixed_with_those_of_another_store(site: Site) -> None:
+    async with site.plane() as plane:
+        await plane.parts.installation.id()
+        ours = await plane.submit()
+    theirs, site.store = site.store, MemoryStore()
+    site.lose_database()
+    async with site.plane() as plane:
+        await plane.parts.installation.id()
+        await plane.submit()
+    site.store = theirs
+    async with site.plane() as plane:
+        with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+            await rebuild(plane.jobs, plane.objects, now=plane.clock())
+
+        assert await plane.jobs.find(ours) is None
 
 
 async def test_before_there_are_jobs_we_become_what_the_store_is(site: Site) -> None:

@@ -194,7 +194,7 @@ def test_replicas_that_start_at_once_migrate_once(postgres: Postgres) -> None:
         replica.communicate("go\n")
 
     assert [replica.returncode for replica in replicas] == [0, 0, 0]
-    assert asyncio.run(_versions(url)) == ["0013"]
+    assert asyncio.run(_versions(url)) == ["0014"]
 
 
 async def test_a_migration_that_would_wait_for_a_table_fails_and_keeps_nobody_from_it(
@@ -213,7 +213,7 @@ async def test_a_migration_that_would_wait_for_a_table_fails_and_keeps_nobody_fr
                     pass
 
     async with open_database(url):
-        assert await _versions(url) == ["0013"]
+        assert await _versions(url) == ["0014"]
 
 
 async def _versions(url: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, StorageUnavailable
 from service.jobs.loop import Loop
 from tests.support.plane import eventually
 
@@ -114,6 +114,7 @@ async def test_once_they_are_stopped_none_looks_again_while_others_are_waited_fo
     [
         (RuntimeError("wrong"), {"event": "loop.failed", "log_level": "error", "exc_info": True}),
         (DatabaseUnavailable("away"), {"event": "loop.postponed", "log_level": "warning", "error": "away"}),
+        (StorageUnavailable("away"), {"event": "loop.postponed", "log_level": "warning", "error": "away"}),
     ],
 )
 async def test_a_look_that_fails_is_told_and_followed_by_another(error: Exception, said: dict[str, Any]) -> None:
