@@ -139,7 +139,7 @@ def _decided_by_first(world: World, decide: Callable[[], T]) -> T:
             decision = decide()
         except Exception as error:  # noqa: BLE001 - raised again below, everywhere
             decision = _Raised(error)
-    decision = world.from_first(decision)
+    decision = world.broadcast_object(decision)
     if isinstance(decision, _Raised):
         raise decision.error
     return cast("T", decision)

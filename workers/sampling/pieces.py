@@ -48,7 +48,7 @@ class PieceRunner:
 
     def work_through(self, pieces: Sequence[Piece]) -> bool:
         """Make the pieces that are not there yet, each process one at a time; False if asked to leave before that."""
-        numbers = self.world.from_first(self._missing(pieces) if self.world.is_first else None) or []
+        numbers = self.world.broadcast_object(self._missing(pieces) if self.world.is_first else None) or []
         missing = [pieces[number] for number in numbers]
         self._report(pieces, missing)
         for first in range(0, len(missing), self.world.size):
@@ -68,7 +68,7 @@ class PieceRunner:
         """
         with self.watchdog.paused():
             now = time.monotonic()
-            if not self.world.from_first(at_once or now - self._looked_at >= _LOOK_EVERY_SECONDS):
+            if not self.world.broadcast_object(at_once or now - self._looked_at >= _LOOK_EVERY_SECONDS):
                 return False
             self._looked_at = now
             return self.world.any(self.wants_to_leave())

@@ -51,7 +51,7 @@ def watched_work(
 
 def is_done(run: Run, world: World, store: ObjectStore) -> bool:
     """Whether an earlier attempt has written the result; then what it may have left of its pieces goes."""
-    done = world.from_first(world.is_first and run.keys.results + RESULT in store.list(run.keys.results))
+    done = world.broadcast_object(world.is_first and run.keys.results + RESULT in store.list(run.keys.results))
     if done and world.is_first:
         let_go(store, run.keys, resolved_source(store, run.keys))
     return done

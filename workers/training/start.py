@@ -47,7 +47,7 @@ def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: 
         folder = _restore_checkpoint(state, store, keys)
         if folder is None:
             load_initial_weights(state, spec, JobFiles(store, keys))
-    folder, state.images_seen = world.from_first((folder, state.images_seen))
+    folder, state.images_seen = world.broadcast_object((folder, state.images_seen))
     return folder
 
 

@@ -119,7 +119,7 @@ class World:
         """Wait for the last process, however late it is."""
         self.any(False)
 
-    def from_first(self, value: T) -> T:
+    def broadcast_object(self, value: T) -> T:
         """What the first process says, on every process; any picklable value."""
         box = [value]
         if self.size > 1:
