@@ -57,7 +57,7 @@ def run_training(
         else None
     )
     try:
-        world.meet()  # one may read for hours what others have on their disks; nobody's first step is late by that
+        world.barrier()  # one may read for hours what others have on their disks; nobody's first step is late by that
         compute = spec.compute
         with Watchdog(compute.hang_seconds, on_hang, first_seconds=compute.first_step_seconds) as watchdog:
             share_state(state, world)
@@ -148,7 +148,7 @@ class _Loop:
             with self.watchdog.paused():
                 if self.recorder:
                     self.recorder.last_checkpoint(self.state)
-                self.world.meet()  # the store may take longer than a collective of what follows may
+                self.world.barrier()  # the store may take longer than a collective of what follows may
         elif self.recorder:
             self.recorder.checkpoint(self.state, is_urgent=is_urgent)
 

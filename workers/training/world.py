@@ -115,7 +115,7 @@ class World:
             dist.all_reduce(said, group=self.decisions)
         return bool(said > 0)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for the last process, however late it is."""
         self.any(False)
 

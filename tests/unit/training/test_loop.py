@@ -17,4 +17,4 @@ def test_all_wait_for_the_last_checkpoint_with_no_other_limit_than_the_stores(is
     loop._checkpoint(is_last=True, is_urgent=False)
 
     saved = [call.recorder.last_checkpoint(seen.state)] if is_first else []
-    assert seen.method_calls == [call.watchdog.paused(), *saved, call.world.meet()]
+    assert seen.method_calls == [call.watchdog.paused(), *saved, call.world.barrier()]
