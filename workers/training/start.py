@@ -53,7 +53,7 @@ def restore_start(state: TrainState, spec: TrainSpec, store: ObjectStore, keys: 
 
 def share_state(state: TrainState, world: World) -> None:
     """Give every process the tensors of the first. It takes moments, so whoever waits for longer waits in vain."""
-    world.share(chain.from_iterable(tensors.values() for tensors in tensors_of(state).values()))
+    world.broadcast(chain.from_iterable(tensors.values() for tensors in tensors_of(state).values()))
 
 
 def read_origin(store: ObjectStore, keys: JobKeys) -> CheckpointRef | None:

@@ -99,7 +99,7 @@ class World:
         dist.all_gather(parts, share.contiguous())
         return torch.stack(parts, dim=1).flatten(0, 1)
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Make tensors, which every process has alike, those of the first, in place."""
         if self.size == 1:
             return
