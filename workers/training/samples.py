@@ -44,7 +44,7 @@ def draw_grid(
     chunks = [mine[first : first + size] for first in range(0, per_process, size)]
     with _each_pass(denoiser, on_pass), torch.compiler.set_stance("force_eager"):  # few passes: not worth compiling for
         parts = [_drawn(denoiser, spec, images, chunk, world) for chunk in chunks]
-    drawn = world.collected(torch.cat(parts))[:total]
+    drawn = world.all_gather(torch.cat(parts))[:total]
     return grid_png(to_uint8(drawn).cpu(), _COLUMNS)
 
 

@@ -91,7 +91,7 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def collected(self, share: Tensor) -> Tensor:
+    def all_gather(self, share: Tensor) -> Tensor:
         """Undo a strided split: item k of rank r comes to place k * size + r, on every process."""
         if self.size == 1:
             return share
