@@ -81,7 +81,7 @@ def _step(rank: int, layout: Layout, folder: Path, port: int) -> None:
             [step.terms.dsm.sum() / spec.batch_images, step.terms.consistency.sum() / spec.consistency_images]
         )
         found = {name: parameter.grad for name, parameter in state.denoiser.network.named_parameters()}
-        found |= {"losses": world.sum(losses), "gradient_norm": step.gradient_norm}
+        found |= {"losses": world.all_reduce(losses), "gradient_norm": step.gradient_norm}
         if world.is_first:
             save_file(found, folder / f"{estimator}.safetensors")
     world.leave()

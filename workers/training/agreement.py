@@ -31,7 +31,7 @@ class Agreement:
             return RunRequests()
         pace = (time.monotonic() - self._since) / self._steps
         told = [*map(float, astuple(poll_requests())), pace / self._world.size]
-        *requests, mean_pace = self._world.sum(
+        *requests, mean_pace = self._world.all_reduce(
             torch.tensor(told, dtype=torch.float64, device=self._world.device)
         ).tolist()
         self._steps, self._since = 0, time.monotonic()

@@ -62,7 +62,7 @@ class Window:
 
     def close(self) -> Measured:
         """The means; then start anew."""
-        sums = self._world.sum(torch.cat([self._losses.flatten(), self._steps])).cpu()
+        sums = self._world.all_reduce(torch.cat([self._losses.flatten(), self._steps])).cpu()
         self._losses.zero_()
         self._steps.zero_()
         norm, steps, skipped = sums[-3:].tolist()

@@ -75,7 +75,7 @@ class World:
         options: dict[str, Any] = {"gradient_as_bucket_view": True, _sync_buffers_option(): False}
         wrapped = DistributedDataParallel(module, **options)
         if self.device.type == "cuda":  # NCCL takes memory of its own for a first exchange of this kind and size
-            self.sum(torch.zeros(wrapped.bucket_bytes_cap // torch.float32.itemsize, device=self.device))
+            self.all_reduce(torch.zeros(wrapped.bucket_bytes_cap // torch.float32.itemsize, device=self.device))
         return wrapped
 
     def accumulating(self, module: nn.Module) -> AbstractContextManager[None]:
@@ -85,7 +85,7 @@ class World:
         )
         return no_sync
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Add a tensor up over all processes, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(values)
