@@ -121,7 +121,7 @@ class Trainer:
     def _accumulate(self) -> Terms:
         """Add up the gradients of all passes; all but the last tell the other processes nothing."""
         passes = self._drawn(self._spec.consistency_images_at(self._state.images_seen))
-        with self._world.accumulating(self._module):
+        with self._world.no_sync(self._module):
             parts = [self._backward(next(passes)) for _ in self._mine[1:]]
         parts.append(self._backward(next(passes)))
         return Terms.joined(parts) if len(parts) > 1 else parts[0]
@@ -166,7 +166,7 @@ class Trainer:
         """
         for sub in sorted({self._spec.consistency_images_at(self._state.images_seen), self._spec.consistency_images}):
             try:
-                with self._world.accumulating(self._module):
+                with self._world.no_sync(self._module):
                     for share in islice(self._drawn(sub), 2):  # the second finds the gradients of the first
                         self._backward(share)
             finally:

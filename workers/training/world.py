@@ -68,7 +68,7 @@ class World:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Average gradients over all processes in every backward pass, but for those inside `accumulating`."""
+        """Average gradients over all processes in every backward pass, but for those inside `no_sync`."""
         if self.size == 1:
             return module
         # Buffers are constants, and equal; static_graph would gain nothing where every parameter is used in every pass.
@@ -78,7 +78,7 @@ class World:
             self.all_reduce(torch.zeros(wrapped.bucket_bytes_cap // torch.float32.itemsize, device=self.device))
         return wrapped
 
-    def accumulating(self, module: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, module: nn.Module) -> AbstractContextManager[None]:
         """Within, backward passes of a wrapped module add up gradients here and tell the others nothing."""
         no_sync: AbstractContextManager[None] = (
             module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
