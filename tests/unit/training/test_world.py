@@ -12,21 +12,21 @@ from workers.training.world import local_device
 SIZE = 4
 
 
-def test_whoever_meets_waits_for_the_last(tmp_path: Path) -> None:
+def test_a_barrier_waits_for_the_last(tmp_path: Path) -> None:
     """The last one comes only when the first has been there for a while, by what it can see."""
-    in_processes(SIZE, _meet, tmp_path)
+    in_processes(SIZE, _wait, tmp_path)
 
     assert (tmp_path / "seen").read_text() == "the last was there"
 
 
-def _meet(rank: int, port: int, folder: Path) -> None:
+def _wait(rank: int, port: int, folder: Path) -> None:
     with joined(rank, SIZE, port) as world:
         if rank == 0:
             (folder / "first").touch()
         if rank == SIZE - 1:
             wait_until(lambda: (folder / "first").exists(), timeout_seconds=60)
             (folder / "last").touch()
-        world.any(False)
+        world.barrier()
         if rank == 0:
             (folder / "seen").write_text("the last was there" if (folder / "last").exists() else "the last was missing")
 
