@@ -26,7 +26,9 @@ _CALLS_AT_A_TIME = 8  # of one purpose: all others need the threads, too
 _threads = ThreadPoolExecutor(32, "store")
 
 
-async def called(method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+async def in_thread(
+    method: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Result:
     """What a blocking method of the store returns, within a minute; backends fail each in its way, and all mean one.
 
     Raises:
@@ -52,7 +54,7 @@ def _named(error: Exception) -> str:
 async def get_or_none(object_store: ObjectStore, key: str) -> bytes | None:
     """An object; None if there is none."""
     try:
-        return await called(object_store.get, key)
+        return await in_thread(object_store.get, key)
     except FileNotFoundError:
         return None
 
@@ -69,11 +71,11 @@ async def record_or_none(object_store: ObjectStore, kind: type[Record], key: str
 async def remove_all(object_store: ObjectStore, prefix: str, *, first: str | None = None) -> int:
     """Delete all that begins so, and of that first the object without which the rest is nothing, if there is one such;
     how many objects that were."""
-    keys = await called(object_store.list, prefix)
+    keys = await in_thread(object_store.list, prefix)
     if first in keys:
-        await called(object_store.delete, first)
+        await in_thread(object_store.delete, first)
     for some in some_at_a_time([key for key in keys if key != first]):
-        await asyncio.gather(*(called(object_store.delete, key) for key in some))
+        await asyncio.gather(*(in_thread(object_store.delete, key) for key in some))
     return len(keys)
 
 

@@ -21,8 +21,8 @@ _LISTING: Any = {"cls": ListsByDefault, "rich_markup_mode": None}
 keys = typer.Typer(help="API keys: make and revoke them. Without a command, a list.", **_LISTING)
 projects = typer.Typer(help="Projects, and what their jobs may have. Without a command, a list.", **_LISTING)
 
-_USUAL = [Scope.READ, Scope.WRITE]
-ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and hyphens.")]
+_DEFAULT_SCOPES = [Scope.READ, Scope.WRITE]
+ProjectName = Annotated[str, typer.Argument(metavar="NAME", help="Lowercase letters, digits and hyphens.")]
 MaxWorkers = Annotated[str | None, typer.Option(metavar="N|none", help="Of its jobs on the engine, together.")]
 MaxJobs = Annotated[str | None, typer.Option(metavar="N|none", help="On the engine at a time.")]
 MaxPriority = Annotated[Priority | None, typer.Option(help="The highest that its jobs may have.")]
@@ -42,7 +42,7 @@ def create_key(
     lifetime = None if expires is None else timedelta(seconds=values.seconds(expires))
     expires_at = None if lifetime is None else datetime.now(UTC) + lifetime
     try:
-        made = client.api_keys.create(scopes=scope or _USUAL, name=name, project=of, expires_at=expires_at)
+        made = client.api_keys.create(scopes=scope or _DEFAULT_SCOPES, name=name, project=of, expires_at=expires_at)
     except AnswerLost:
         raise CommandFailed(
             f"a key was made, but it got lost on the way: {command('keys revoke')} it, and make another"
@@ -99,7 +99,7 @@ def list_projects(client: Client, as_json: AsJson = False) -> None:
     found = list(client.projects.list())
     head = ("PROJECT", "MAX WORKERS", "MAX JOBS", "MAX PRIORITY", "CREATED")
     rows = (
-        (one.name, _limit(one.max_workers), _limit(one.max_jobs), one.max_priority, local(one.created_at))
+        (one.name, _cell(one.max_workers), _cell(one.max_jobs), one.max_priority, local(one.created_at))
         for one in found
     )
     tell(found, table([head, *rows]), as_json=as_json)
@@ -175,6 +175,11 @@ def _number(text: str) -> int | None:
 def _project_words(project: Project) -> str:
     limits = f"{_limit(project.max_workers)} workers, {_limit(project.max_jobs)} jobs at a time"
     return f"{project.name}: {limits}, priority up to {project.max_priority}"
+
+
+def _cell(limit: int | None) -> str:
+    """As the options write it."""
+    return "none" if limit is None else str(limit)
 
 
 def _limit(limit: int | None) -> str:

@@ -11,7 +11,7 @@ from service.client.errors import ClientError, RequestFailed, ServiceUnreachable
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
 _PATIENCE_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 5.0
-_PASSING = frozenset({408, 429, 502, 503, 504})
+_TRANSIENT_STATUSES = frozenset({408, 429, 502, 503, 504})
 _NOT_DONE = frozenset({408, 429, 503})  # what is refused so was not carried out
 
 
@@ -98,6 +98,6 @@ def may_pass(error: ClientError, repeat: Repeat) -> bool:
         case StillInFlight():
             return True
         case RequestFailed():
-            return error.status in (_PASSING if repeat is Repeat.FREELY else _NOT_DONE)
+            return error.status in (_TRANSIENT_STATUSES if repeat is Repeat.FREELY else _NOT_DONE)
         case _:
             return False

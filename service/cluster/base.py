@@ -77,7 +77,7 @@ class Resources:
         return Resources(cpus=max(self.cpus, other.cpus), gpus=max(self.gpus, other.gpus))
 
 
-NOTHING = Resources(cpus=0.0, gpus=0.0)
+NO_RESOURCES = Resources(cpus=0.0, gpus=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

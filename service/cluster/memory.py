@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from service.cluster.base import (
-    NOTHING,
+    NO_RESOURCES,
     AlreadySubmitted,
     Capacity,
     ClusterUnreachable,
@@ -25,7 +25,7 @@ class Process:
     """What a driver sees of its own submission. What it `holds` is not free for others until it ends."""
 
     submission: Submission
-    holds: Resources = NOTHING
+    holds: Resources = NO_RESOURCES
     stop_requested: asyncio.Event = field(default_factory=asyncio.Event)
     printed: list[str] = field(default_factory=list)
 

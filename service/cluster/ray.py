@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from service.cluster import ray_answers as answers
 from service.cluster import ray_capacity
 from service.cluster.base import (
-    NOTHING,
+    NO_RESOURCES,
     AlreadySubmitted,
     Capacity,
     ClusterUnreachable,
@@ -36,7 +36,7 @@ class RayCluster:
         url: str,
         *,
         token: SecretStr | None = None,
-        grows_to: Resources = NOTHING,
+        grows_to: Resources = NO_RESOURCES,
         timeout_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         self._http = RayHttp(url, token=token, timeout_seconds=timeout_seconds)

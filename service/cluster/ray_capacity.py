@@ -7,7 +7,7 @@ is added up from placement groups and actors here; what plain tasks hold is not 
 import re
 from collections.abc import Iterable, Mapping
 
-from service.cluster.base import NOTHING, Resources
+from service.cluster.base import NO_RESOURCES, Resources
 from service.cluster.ray_answers import Actors, Groups, NodeSummary
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -48,7 +48,7 @@ def _use(report: str) -> dict[str, float]:
 
 
 def _sum(amounts: Iterable[Mapping[str, float]]) -> Resources:
-    total = NOTHING
+    total = NO_RESOURCES
     for amount in amounts:
         total += Resources(cpus=amount.get("CPU", 0.0), gpus=amount.get("GPU", 0.0))
     return total

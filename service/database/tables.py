@@ -40,8 +40,8 @@ class Instant(TypeDecorator[datetime]):
         return datetime.fromisoformat(value) if value else None
 
 
-def _few(name: str, *columns: str | ColumnElement[Any], where: str) -> Index:
-    """An index of the few rows that are so, which the loops ask for all the time."""
+def _partial_index(name: str, *columns: str | ColumnElement[Any], where: str) -> Index:
+    """A partial index, of the few rows for which `where` holds: the loops ask for them all the time."""
     return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
@@ -112,23 +112,23 @@ jobs = Table(
     Index("jobs_by_cost", "cost_key", "ended_at"),
     Index("jobs_by_record_due", "record_due"),
     Index("jobs_by_project_and_state", "project", "state", "id"),
-    _few("jobs_by_name", "project", "name", "id", where="name IS NOT NULL"),
-    _few("jobs_by_name_of_all", "name", "id", where="name IS NOT NULL"),
-    _few("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
-    _few("jobs_archived_of_all", "id", where="archived_at IS NOT NULL"),
-    _few("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
-    _few("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
-    _few("jobs_by_evaluations_due", "id", where="evaluations_due"),
-    _few("jobs_by_comparison_due", "id", where="comparison_due"),
-    _few("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
-    _few("jobs_by_dataset", "project", "dataset", "id", where="dataset > ''"),
-    _few("jobs_by_digest", "dataset", where="dataset > ''"),
-    _few("jobs_by_dataset_due", "id", where="dataset IS NULL AND kind IN ('train', 'import')"),
+    _partial_index("jobs_by_name", "project", "name", "id", where="name IS NOT NULL"),
+    _partial_index("jobs_by_name_of_all", "name", "id", where="name IS NOT NULL"),
+    _partial_index("jobs_archived", "project", "id", where="archived_at IS NOT NULL"),
+    _partial_index("jobs_archived_of_all", "id", where="archived_at IS NOT NULL"),
+    _partial_index("jobs_by_lease", "lease_token", where="lease_token IS NOT NULL"),
+    _partial_index("jobs_by_mlflow_due", "id", where="mlflow_due_until IS NOT NULL"),
+    _partial_index("jobs_by_evaluations_due", "id", where="evaluations_due"),
+    _partial_index("jobs_by_comparison_due", "id", where="comparison_due"),
+    _partial_index("jobs_by_purge_due", "id", where="purge_due IS NOT NULL"),
+    _partial_index("jobs_by_dataset", "project", "dataset", "id", where="dataset > ''"),
+    _partial_index("jobs_by_digest", "dataset", where="dataset > ''"),
+    _partial_index("jobs_by_dataset_due", "id", where="dataset IS NULL AND kind IN ('train', 'import')"),
 )
 
 _TURN = (jobs.c.priority.desc(), "queued_at", "id")  # the state is before it, or SQLite takes jobs_by_state and sorts
-_few("jobs_queue", "state", *_TURN, where="state = 'queued'")
-_few("jobs_queue_by_project", "state", "project", "accelerator", *_TURN, "workers", where="state = 'queued'")
+_partial_index("jobs_queue", "state", *_TURN, where="state = 'queued'")
+_partial_index("jobs_queue_by_project", "state", "project", "accelerator", *_TURN, "workers", where="state = 'queued'")
 
 job_labels = Table(
     "job_labels",
@@ -156,7 +156,7 @@ attempts = Table(
     Column("message", Text),
     Column("log_due_until", Instant),  # its log still has to be copied; null = nothing to do
     Index("attempts_by_end", "ended_at"),
-    _few("attempts_by_log_due", "job_id", where="log_due_until IS NOT NULL"),
+    _partial_index("attempts_by_log_due", "job_id", where="log_due_until IS NOT NULL"),
 )
 
 events = Table(
@@ -262,8 +262,8 @@ deliveries = Table(
     Column("last_error", Text),
     Index("deliveries_by_due", "due_at"),  # replicas of the release before ask by it; to be dropped
     Index("deliveries_by_webhook", "webhook_id", "id"),
-    _few("deliveries_waiting", "webhook_id", "due_at", "id", where="due_at IS NOT NULL"),
-    _few("deliveries_untried", "webhook_id", "job_id", "sequence", where="due_at IS NOT NULL AND tries = 0"),
+    _partial_index("deliveries_waiting", "webhook_id", "due_at", "id", where="due_at IS NOT NULL"),
+    _partial_index("deliveries_untried", "webhook_id", "job_id", "sequence", where="due_at IS NOT NULL AND tries = 0"),
 )
 
 leases = Table(

@@ -1,6 +1,6 @@
 """Image sets in the object store, and what import jobs report of them."""
 
-from service.storage import called, record_or_none, remove_all
+from service.storage import in_thread, record_or_none, remove_all
 from workers.contract.data import DatasetManifest
 from workers.contract.importing import ImportReport
 from workers.contract.keys import MANIFEST, RESULT, UNWANTED, JobKeys, dataset_folder, unwanted_dataset
@@ -22,15 +22,14 @@ class DatasetObjects:
         return await record_or_none(self._object_store, ImportReport, JobKeys(job_id).results + RESULT)
 
     async def mark_unwanted(self, digest: str) -> None:
-        await called(self._object_store.put, unwanted_dataset(digest), b"")
+        await in_thread(self._object_store.put, unwanted_dataset(digest), b"")
 
     async def unwanted(self) -> list[str]:
         """Those that are to be removed."""
-        return [key.removeprefix(UNWANTED) for key in await called(self._object_store.list, UNWANTED)]
+        return [key.removeprefix(UNWANTED) for key in await in_thread(self._object_store.list, UNWANTED)]
 
-    async def keep(self, digest: str) -> None:
-        """It is wanted, or not there any more."""
-        await called(self._object_store.delete, unwanted_dataset(digest))
+    async def unmark_unwanted(self, digest: str) -> None:
+        await in_thread(self._object_store.delete, unwanted_dataset(digest))
 
     async def remove(self, digest: str) -> int:
         """All of it, beginning with its manifest, without which there is no image set; how many objects that were."""

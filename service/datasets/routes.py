@@ -24,7 +24,7 @@ Service = Annotated[Datasets, of_state("datasets")]
 DatasetDigest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="As the report of an import, or the list, has it")
 ]
-_FOUND = (DatasetNotFound, StorageUnavailable)
+_LOOKUP_ERRORS = (DatasetNotFound, StorageUnavailable)
 
 
 @router.post(
@@ -61,7 +61,9 @@ async def list_datasets(
 
 
 @router.get(
-    "/datasets/{digest}", summary="Show a data set, its classes and what was left out", responses=documented(*_FOUND)
+    "/datasets/{digest}",
+    summary="Show a data set, its classes and what was left out",
+    responses=documented(*_LOOKUP_ERRORS),
 )
 async def get_dataset(digest: DatasetDigest, datasets: Service, reader: Reader) -> DatasetDetails:
     dataset, manifest = await datasets.find(digest, project=reader.project)
@@ -73,7 +75,7 @@ async def get_dataset(digest: DatasetDigest, datasets: Service, reader: Reader) 
     status_code=204,
     summary="Remove a data set that no job learns from",
     description="Its bytes go when no other project has the same images, and no running import can be about to.",
-    responses=documented(*_FOUND, DatasetInUse),
+    responses=documented(*_LOOKUP_ERRORS, DatasetInUse),
 )
 async def delete_dataset(digest: DatasetDigest, datasets: Service, requester: CurrentRequester, _: Writer) -> None:
     await datasets.remove(digest, requester=requester)

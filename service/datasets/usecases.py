@@ -105,7 +105,7 @@ class Datasets:
                     continue
                 removed += await self.objects.remove(digest)
                 log.info("dataset.removed", digest=digest)
-            await self.objects.keep(digest)
+            await self.objects.unmark_unwanted(digest)  # it is wanted again, or gone
         return removed
 
     async def _hear(self, project: str) -> None:

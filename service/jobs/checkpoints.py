@@ -13,7 +13,7 @@ from service.web.routers import v1_router
 from workers.contract.keys import MANIFEST
 
 router = v1_router("jobs")
-_FOUND = (JobNotFound, CheckpointNotFound, JobGone, StorageUnavailable)
+_LOOKUP_ERRORS = (JobNotFound, CheckpointNotFound, JobGone, StorageUnavailable)
 _WHICH = "`latest` is the newest there is. Where several attempts have left one at the same images, the last counts, "
 
 
@@ -31,7 +31,7 @@ async def list_checkpoints(job: ReadableJob, results: Results) -> CheckpointList
     "/jobs/{job_id}/checkpoints/{images_seen}",
     summary="Show a committed checkpoint, with the sha256 of its files",
     description=f"{_WHICH}unless `attempt` says which.",
-    responses=documented(*_FOUND),
+    responses=documented(*_LOOKUP_ERRORS),
 )
 async def get_checkpoint(
     job: ReadableJob, results: Results, images_seen: ImagesSeen, attempt: AttemptNumber = None
@@ -45,7 +45,7 @@ async def get_checkpoint(
     description=f"One that the checkpoint lists, or `{MANIFEST}`, which says what was written. {_WHICH}so a client "
     "that fetches several names the `attempt`, too.",
     response_class=StreamingResponse,
-    responses=HANDED_OVER | documented(*_FOUND, FileNotFound),
+    responses=HANDED_OVER | documented(*_LOOKUP_ERRORS, FileNotFound),
 )
 async def get_checkpoint_file(
     job: ReadableJob,

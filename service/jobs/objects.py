@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.jobs.records import AttemptRecord
-from service.storage import called, get_or_none, record_or_none, remove_all, some_at_a_time
+from service.storage import get_or_none, in_thread, record_or_none, remove_all, some_at_a_time
 from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
@@ -37,7 +37,7 @@ class JobObjects:
         return f"{self.url}/{key}"
 
     async def save_spec(self, job_id: str, spec: bytes) -> None:
-        await called(self._object_store.put, JobKeys(job_id).spec, spec)
+        await in_thread(self._object_store.put, JobKeys(job_id).spec, spec)
 
     async def outcome(self, job_id: str, attempt: int) -> Outcome | None:
         return await record_or_none(self._object_store, Outcome, JobKeys(job_id).attempt(attempt).outcome)
@@ -52,14 +52,14 @@ class JobObjects:
         """
         key = JobKeys(attempt.job_id).attempt(attempt.number).claim
         claim = Claim(host=_REVOKED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
-        absent = await called(self._object_store.put_if_absent, key, claim)
+        absent = await in_thread(self._object_store.put_if_absent, key, claim)
         return absent or await get_or_none(self._object_store, key) == claim
 
     async def fence(self, attempt: AttemptRecord) -> None:
         """Claim the number behind an attempt: its driver finds that before it commits anything more, and leaves."""
         key = JobKeys(attempt.job_id).attempt(attempt.number + 1).claim
         claim = Claim(host=_FENCED, pid=0, claimed_at=attempt.created_at).model_dump_json().encode()
-        await called(self._object_store.put_if_absent, key, claim)
+        await in_thread(self._object_store.put_if_absent, key, claim)
 
     async def is_claimed(self, attempt: AttemptRecord) -> bool:
         """Whether a driver has it. Our own revocation, which a crash may have left half done, is no driver."""
@@ -68,38 +68,38 @@ class JobObjects:
 
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
-        return await called(newest_attempt, self._object_store, JobKeys(job_id))
+        return await in_thread(newest_attempt, self._object_store, JobKeys(job_id))
 
     async def log_sources(self, job_id: str, attempt: int) -> list[str]:
         """Whose logs there are."""
-        return await called(self._object_store.folders, JobKeys(job_id).attempt(attempt).logs)
+        return await in_thread(self._object_store.folders, JobKeys(job_id).attempt(attempt).logs)
 
     async def log_starts(self, job_id: str, attempt: int, source: str) -> list[int]:
         """The byte at which each chunk of a log starts, ascending."""
         keys = JobKeys(job_id).attempt(attempt)
-        return keys.log_starts(source, await called(self._object_store.list, keys.log_stream(source)))
+        return keys.log_starts(source, await in_thread(self._object_store.list, keys.log_stream(source)))
 
     async def log_chunk(self, job_id: str, attempt: int, source: str, start: int) -> bytes:
         return await get_or_none(self._object_store, JobKeys(job_id).attempt(attempt).log_chunk(source, start)) or b""
 
     async def save_log_chunk(self, job_id: str, attempt: int, source: str, data: bytes) -> None:
         """A log as one chunk."""
-        await called(self._object_store.put, JobKeys(job_id).attempt(attempt).log_chunk(source, 0), data)
+        await in_thread(self._object_store.put, JobKeys(job_id).attempt(attempt).log_chunk(source, 0), data)
 
     async def save_record(self, job_id: str, record: bytes) -> None:
         """The service's own copy of what it knows of a job, for a database that was lost."""
-        await called(self._object_store.put, JobKeys(job_id).record, record)
+        await in_thread(self._object_store.put, JobKeys(job_id).record, record)
 
     async def save_first_record(self, job_id: str, record: bytes) -> None:
         """The copy of a new job, unless there is one by now, which is newer."""
-        await called(self._object_store.put_if_absent, JobKeys(job_id).record, record)
+        await in_thread(self._object_store.put_if_absent, JobKeys(job_id).record, record)
 
     async def record(self, job_id: str) -> bytes | None:
         return await get_or_none(self._object_store, JobKeys(job_id).record)
 
     async def job_ids(self) -> list[str]:
         """Every job that has ever left anything here."""
-        return await called(self._object_store.folders, JOBS)
+        return await in_thread(self._object_store.folders, JOBS)
 
     async def is_ours(self, job_id: str, number: int) -> bool:
         """Whether a number was taken by the service itself, so that no attempt ever has it."""
@@ -108,8 +108,8 @@ class JobObjects:
 
     async def installation(self, fresh: str) -> str:
         """Who we are on an engine; kept here too, so that a database that was lost does not change it."""
-        await called(self._object_store.put_if_absent, INSTALLATION, fresh.encode())
-        return (await called(self._object_store.get, INSTALLATION)).decode()
+        await in_thread(self._object_store.put_if_absent, INSTALLATION, fresh.encode())
+        return (await in_thread(self._object_store.get, INSTALLATION)).decode()
 
     async def known_installation(self) -> str | None:
         """Whose store it is; None if nobody has said so."""
@@ -118,12 +118,12 @@ class JobObjects:
 
     async def heeds_conditions(self) -> bool:
         """Whether the store refuses to write what is there; if not, nothing keeps two drivers from one attempt."""
-        kept = await called(self._object_store.get, INSTALLATION)
-        return not await called(self._object_store.put_if_absent, INSTALLATION, kept)
+        kept = await in_thread(self._object_store.get, INSTALLATION)
+        return not await in_thread(self._object_store.put_if_absent, INSTALLATION, kept)
 
     async def save_origin(self, job_id: str, origin: CheckpointRef) -> CheckpointRef:
         """Where a fork starts, settled once, whatever comes later: this, or what was settled before."""
-        await called(self._object_store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
+        await in_thread(self._object_store.put_if_absent, JobKeys(job_id).origin, origin.model_dump_json().encode())
         return await self.origin(job_id) or origin
 
     async def origin(self, job_id: str) -> CheckpointRef | None:
@@ -137,24 +137,24 @@ class JobObjects:
         """
         keys, content = JobKeys(checkpoint.job_id), at.isoformat().encode()
         manifest = keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST
-        await called(self._object_store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), content)
+        await in_thread(self._object_store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), content)
         return await get_or_none(self._object_store, manifest) is not None
 
     async def pins(self, job_id: str) -> dict[str, str]:
         """The keys of the pins that jobs keep checkpoints of this one by, each with the id of its job."""
         keys = JobKeys(job_id)
-        holders = {pin: keys.holder(pin) for pin in await called(self._object_store.list, keys.pins)}
+        holders = {pin: keys.holder(pin) for pin in await in_thread(self._object_store.list, keys.pins)}
         return {pin: holder for pin, holder in holders.items() if holder}
 
     async def unpin(self, pin: str, *, grace: timedelta, now: datetime) -> bool:
         """Take a pin away; False if it is younger than that. Those of an earlier release say no time: from now on."""
         made_at = await get_or_none(self._object_store, pin)
         if not made_at:
-            await called(self._object_store.put, pin, now.isoformat().encode())
+            await in_thread(self._object_store.put, pin, now.isoformat().encode())
             return False
         if datetime.fromisoformat(made_at.decode()) >= now - grace:
             return False
-        await called(self._object_store.delete, pin)
+        await in_thread(self._object_store.delete, pin)
         return True
 
     async def metric_rows(self, job_id: str) -> AsyncIterator[list[MeasuredRow]]:
@@ -163,9 +163,11 @@ class JobObjects:
         A long training has left a chunk for each row: tens of thousands.
         """
         keys, rows = JobKeys(job_id), list[MeasuredRow]()
-        for number in await called(attempt_numbers, self._object_store, keys):
-            for some in some_at_a_time(await called(self._object_store.list, keys.attempt(number).metrics)):
-                for found in await asyncio.gather(*(called(_readable_rows, self._object_store, key) for key in some)):
+        for number in await in_thread(attempt_numbers, self._object_store, keys):
+            for some in some_at_a_time(await in_thread(self._object_store.list, keys.attempt(number).metrics)):
+                for found in await asyncio.gather(
+                    *(in_thread(_readable_rows, self._object_store, key) for key in some)
+                ):
                     rows += found
                 if len(rows) >= _ROWS_AT_A_TIME:
                     yield rows
@@ -185,7 +187,7 @@ class JobObjects:
         """Images seen at each checkpoint, ascending, by the names of those that have a manifest: none is read."""
         keys = JobKeys(job_id)
         return [
-            keys.of_checkpoint(folder)[0] for folder in await called(committed_checkpoints, self._object_store, keys)
+            keys.of_checkpoint(folder)[0] for folder in await in_thread(committed_checkpoints, self._object_store, keys)
         ]
 
     async def checkpoints(self, job_id: str, *, above: int = 0) -> list[tuple[str, CheckpointManifest]]:
@@ -194,7 +196,7 @@ class JobObjects:
         One that lacks a file is none.
         """
         job = JobKeys(job_id)
-        keys = await called(self._object_store.list, job.checkpoints)
+        keys = await in_thread(self._object_store.list, job.checkpoints)
         present, later = set(keys), [one for one in job.committed(keys) if job.of_checkpoint(one)[0] > above]
         return [(folder, manifest) for folder in later if (manifest := await self._whole(folder, present))]
 
@@ -203,7 +205,7 @@ class JobObjects:
     ) -> tuple[str, CheckpointManifest] | None:
         """The newest of them: of those at so many images, or of that attempt, if this is said."""
         job = JobKeys(job_id)
-        keys = await called(
+        keys = await in_thread(
             self._object_store.list, job.checkpoints if images_seen is None else job.checkpoints_at(images_seen)
         )
         present = set(keys)
@@ -220,7 +222,7 @@ class JobObjects:
     async def samples(self, job_id: str) -> list[int]:
         """Images seen at each sample grid, ascending."""
         keys = JobKeys(job_id)
-        return keys.sampled_images(await called(self._object_store.list, keys.samples))
+        return keys.sampled_images(await in_thread(self._object_store.list, keys.samples))
 
     async def sample(self, job_id: str, images_seen: int) -> bytes | None:
         return await get_or_none(self._object_store, JobKeys(job_id).sample(images_seen))
@@ -234,7 +236,7 @@ class JobObjects:
         """All that is said of that image set."""
         return await record_or_none(self._object_store, DatasetManifest, JobKeys(job_id).dataset)
 
-    async def imported(self, digest: str) -> DatasetManifest | None:
+    async def dataset_manifest(self, digest: str) -> DatasetManifest | None:
         """What an image set says of itself, if it is there."""
         return await record_or_none(self._object_store, DatasetManifest, dataset_folder(digest) + MANIFEST)
 
@@ -251,29 +253,29 @@ class JobObjects:
         A link ends with the credentials that signed it, if those end sooner.
         """
         prefix = JobKeys(job_id).results
-        return await called(_linked, self._object_store, prefix)
+        return await in_thread(_linked, self._object_store, prefix)
 
     async def size(self, key: str) -> int:
         """How many bytes an object has; raises FileNotFoundError."""
-        return await called(self._object_store.size, key)
+        return await in_thread(self._object_store.size, key)
 
     async def pieces(self, key: str, *, start: int = 0) -> AsyncIterator[bytes]:
         """An object from byte `start` on, piece by piece; raises FileNotFoundError before the first."""
         offset = start
-        while piece := await called(self._object_store.part, key, offset, _PIECE_BYTES):
+        while piece := await in_thread(self._object_store.part, key, offset, _PIECE_BYTES):
             yield piece
             offset += len(piece)
 
     async def evaluations(self, job_id: str) -> list[Evaluation]:
         """What was found of a job's checkpoints, by images seen."""
-        keys = await called(self._object_store.list, JobKeys(job_id).evaluations)
+        keys = await in_thread(self._object_store.list, JobKeys(job_id).evaluations)
         found = await asyncio.gather(*(record_or_none(self._object_store, Evaluation, key) for key in keys))
         return [evaluation for evaluation in found if evaluation]
 
     async def ping(self) -> None:
         """Return if the store answers."""
         with suppress(FileNotFoundError):
-            await called(self._object_store.get, "readiness")
+            await in_thread(self._object_store.get, "readiness")
 
 
 def _linked(object_store: ObjectStore, prefix: str) -> list[tuple[str, str | None]]:

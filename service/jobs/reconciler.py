@@ -33,7 +33,7 @@ from service.jobs.evidence import (
 from service.jobs.lifecycle import decide
 from service.jobs.objects import JobObjects
 from service.jobs.records import AttemptRecord, JobRecord, condition_events, with_condition
-from service.jobs.store import LASTING, JobStore
+from service.jobs.store import MIN_LEASE_SHARE, JobStore
 from workers.contract.records import Progress
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Reconciler:
     async def tick(self) -> bool:
         """One look at every active job that nobody else has, side by side; True if one moved."""
         # A lease outlasts what is done under it, and runs already while the database takes its time to grant it.
-        until = asyncio.get_running_loop().time() + LASTING * self.lease_seconds
+        until = asyncio.get_running_loop().time() + MIN_LEASE_SHARE * self.lease_seconds
         jobs = await self.store.hold(self.replica.token, now=self.clock(), seconds=self.lease_seconds)
         for _ in self._looks:
             self.counters.looked("postponed")

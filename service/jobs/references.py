@@ -140,7 +140,7 @@ async def _require_fitting(spec: SampleSpec | EvaluateSpec, training: JobRecord,
 
 
 async def _held_out(spec: EvaluateSpec, objects: JobObjects) -> DatasetManifest | None:
-    return await objects.imported(spec.held_out) if spec.held_out else None
+    return await objects.dataset_manifest(spec.held_out) if spec.held_out else None
 
 
 async def evaluation_problems(request: JobCreate, *, objects: JobObjects) -> list[Problem]:
@@ -148,11 +148,11 @@ async def evaluation_problems(request: JobCreate, *, objects: JobObjects) -> lis
     digest = request.evaluations.held_out if request.evaluations else None
     if digest is None or not isinstance(request.spec, TrainSpec):
         return []
-    others = await objects.imported(digest)
+    others = await objects.dataset_manifest(digest)
     if others is None:
         return [Problem("/evaluations/held_out", "not_found", _no_image_set(digest))]
     dataset = request.spec.dataset
-    seen = await objects.imported(dataset.digest) if isinstance(dataset, ImportedDataset) else None
+    seen = await objects.dataset_manifest(dataset.digest) if isinstance(dataset, ImportedDataset) else None
     if seen is None:  # what is still to be imported is compared when an evaluation begins
         return []
     reason = held_out_problem(others, seen, by_classes=request.spec.network.class_conditional)

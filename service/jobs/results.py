@@ -38,7 +38,7 @@ from workers.contract.keys import DRIVER_LOG, JobKeys
 from workers.contract.presets import PRESETS
 
 router = v1_router("jobs")
-_FOUND = documented(JobNotFound, JobGone, StorageUnavailable)
+_LOOKUP_RESPONSES = documented(JobNotFound, JobGone, StorageUnavailable)
 _ATTEMPT = documented(JobNotFound, AttemptNotFound, JobGone, StorageUnavailable)
 Tail = Annotated[
     int | None,
@@ -46,12 +46,12 @@ Tail = Annotated[
 ]
 
 
-@router.get("/jobs/{job_id}/attempts", summary="The attempts of a job, oldest first", responses=_FOUND)
+@router.get("/jobs/{job_id}/attempts", summary="The attempts of a job, oldest first", responses=_LOOKUP_RESPONSES)
 async def list_attempts(job: ReadableJob, results: Results) -> AttemptList:
     return AttemptList(data=tuple(attempt_view(attempt, word) for attempt, word in await results.attempts(job)))
 
 
-@router.get("/jobs/{job_id}/events", summary="What happened to a job, in order", responses=_FOUND)
+@router.get("/jobs/{job_id}/events", summary="What happened to a job, in order", responses=_LOOKUP_RESPONSES)
 async def list_events(
     job: ReadableJob, jobs: Lookup, after: Number = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200
 ) -> EventPage:
@@ -96,12 +96,16 @@ async def get_dataset_of_job(job: ReadableJob, results: Results) -> DatasetManif
     return manifest
 
 
-@router.get("/jobs/{job_id}/evaluations", summary="What was found of its checkpoints, by images seen", responses=_FOUND)
+@router.get(
+    "/jobs/{job_id}/evaluations",
+    summary="What was found of its checkpoints, by images seen",
+    responses=_LOOKUP_RESPONSES,
+)
 async def list_evaluations(job: ReadableJob, results: Results) -> EvaluationList:
     return EvaluationList(data=tuple(await results.objects.evaluations(job.id)))
 
 
-@router.get("/jobs/{job_id}/files", summary="List the files that a job has left", responses=_FOUND)
+@router.get("/jobs/{job_id}/files", summary="List the files that a job has left", responses=_LOOKUP_RESPONSES)
 async def list_files(job: ReadableJob, results: Results) -> ResultFileList:
     found = await results.objects.files(job.id)
     return ResultFileList(data=tuple(ResultFile(name=name, url=url) for name, url in found))
@@ -120,7 +124,7 @@ async def get_file(job: ReadableJob, results: Results, name: FileName, wanted: R
         raise FileNotFound(f"{job.id} has left no file {name}: its list says which there are") from None
 
 
-@router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_FOUND)
+@router.get("/jobs/{job_id}/samples", summary="List sample grids by images seen", responses=_LOOKUP_RESPONSES)
 async def list_samples(job: ReadableJob, results: Results) -> SampleList:
     found = await results.objects.samples(job.id)
     return SampleList(data=tuple(Sample(images_seen=images_seen) for images_seen in found))

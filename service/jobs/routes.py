@@ -46,11 +46,11 @@ from service.web.routers import v1_router
 router = v1_router("jobs")
 _POST = [Depends(documented_idempotency_key)]
 _CHANGE = [Depends(documented_if_match)]
-_FOUND = (JobNotFound, JobGone)
+_LOOKUP_ERRORS = (JobNotFound, JobGone)
 _TAGGED = sent(200, "ETag")
 _CREATED = sent(201, "ETag", "Location")
 DryRun = Annotated[bool, Query(description="Say what would come of it; write nothing down")]
-_VERB = _TAGGED | documented(*_FOUND, StateConflict, PreconditionFailed, *EVERY_POST)
+_VERB = _TAGGED | documented(*_LOOKUP_ERRORS, StateConflict, PreconditionFailed, *EVERY_POST)
 
 
 @router.post(
@@ -117,7 +117,7 @@ async def list_jobs(
     return page.shown(JobPage, (job_view(job, mlflow_url=mlflow_url) for job in page.rows))
 
 
-@router.get("/jobs/{job_id}", summary="Show a job", responses=_TAGGED | documented(*_FOUND))
+@router.get("/jobs/{job_id}", summary="Show a job", responses=_TAGGED | documented(*_LOOKUP_ERRORS))
 async def get_job(job: ReadableJob, jobs: Lookup, show: Show) -> Job:
     return show(job, queue_position=await jobs.queue_position(job))
 
@@ -126,7 +126,7 @@ async def get_job(job: ReadableJob, jobs: Lookup, show: Show) -> Job:
     "/jobs/{job_id}",
     summary="Change name, labels, priority or max_runtime_seconds",
     dependencies=_CHANGE,
-    responses=_TAGGED | documented(*_FOUND, PreconditionFailed, *WITH_BODY),
+    responses=_TAGGED | documented(*_LOOKUP_ERRORS, PreconditionFailed, *WITH_BODY),
 )
 async def update_job(
     job_id: JobId,
@@ -144,7 +144,7 @@ async def update_job(
     status_code=204,
     summary="Remove a job that has ended, and what it left if asked to",
     dependencies=_CHANGE,
-    responses=documented(*_FOUND, StateConflict, PreconditionFailed),
+    responses=documented(*_LOOKUP_ERRORS, StateConflict, PreconditionFailed),
 )
 async def delete_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, purge: Purge = ()) -> None:
     await jobs.delete(job_id, requester=requester, purge=tuple(sorted(set(purge))))
@@ -183,7 +183,7 @@ async def resume_job(job_id: JobId, jobs: Service, requester: CurrentRequester, 
     "/jobs/{job_id}/retry",
     summary="Queue a failed or cancelled job again",
     dependencies=_POST + _CHANGE,
-    responses=_VERB | documented(*_FOUND, CheckpointNotFound, StorageUnavailable),
+    responses=_VERB | documented(*_LOOKUP_ERRORS, CheckpointNotFound, StorageUnavailable),
 )
 async def retry_job(job_id: JobId, jobs: Service, requester: CurrentRequester, _: Writer, show: Show) -> Job:
     return show(await jobs.retry(job_id, requester=requester))

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.clock import Clock
 from service.cluster import Cluster
-from service.cluster.base import NOTHING, Capacity, ClusterUnreachable, Resources
+from service.cluster.base import NO_RESOURCES, Capacity, ClusterUnreachable, Resources
 from service.database.leases import LeaseLost, Replica
 from service.errors import StorageUnavailable
 from service.jobs.actions import Actions
@@ -55,7 +55,7 @@ class Scheduler:
             await self.cluster.probe()
             capacity = await self.cluster.capacity()
         except ClusterUnreachable as error:
-            queued = await self._contenders(NOTHING)
+            queued = await self._contenders(NO_RESOURCES)
             await self._explain({job.id: ("backend_down", str(error)) for job in queued}, queued)
             return False
         if not await self.replica.hold(_LEASE):  # an engine may take longer to answer than the lease lasts

@@ -20,9 +20,17 @@ from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_ro
 from service.jobs.usage import usage
 
 _THIS_JOB_LOCKED = THIS_JOB.with_for_update()
-_PASSING = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}  # or an event tells
+_TRANSIENT_FIELDS = {
+    "record_due",
+    "progress",
+    "heard_at",
+    "advanced_at",
+    "conditions",
+    "reason",
+    "message",
+}  # or an event tells
 _FREE = {"lease_token": None, "lease_until": None}
-LASTING = 0.75  # of a lease is left to who holds it, whenever it is asked
+MIN_LEASE_SHARE = 0.75  # of a lease is left to who holds it, whenever it is asked
 _NEW_EVENT, _NEW_LABEL = insert(events), insert(job_labels)  # made once: making one takes half as long as running it
 
 
@@ -145,8 +153,8 @@ class JobStore(JobLookup):
 
         A lease is written again when a part of it has passed, not at each call.
         """
-        ours, lasting = jobs.c.lease_token == token, now + timedelta(seconds=LASTING * seconds)
-        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, ours & (jobs.c.lease_until < lasting))
+        ours, renew_before = jobs.c.lease_token == token, now + timedelta(seconds=MIN_LEASE_SHARE * seconds)
+        free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, ours & (jobs.c.lease_until < renew_before))
         chosen = select(jobs.c.id).where(jobs.c.state.in_(ACTIVE), free).with_for_update(skip_locked=True)
         until = now + timedelta(seconds=seconds)
         statement = update(jobs).where(jobs.c.id.in_(chosen)).values(lease_token=token, lease_until=until)
@@ -155,7 +163,7 @@ class JobStore(JobLookup):
         if is_due:
             async with self._database.writing() as connection:
                 await connection.execute(statement)
-        held = jobs.c.state.in_(ACTIVE) & ours & (jobs.c.lease_until >= lasting)
+        held = jobs.c.state.in_(ACTIVE) & ours & (jobs.c.lease_until >= renew_before)
         return await self._jobs(select(*COLUMNS).where(held).order_by(jobs.c.id))
 
     async def release(self, token: str, job_ids: Collection[str] | None = None) -> None:
@@ -199,7 +207,7 @@ class JobStore(JobLookup):
         """Its copy is as new as `job`. If it has changed since, another is due: this may have replaced a newer one."""
         async with self._database.writing() as connection:
             found = (await connection.execute(_THIS_JOB_LOCKED, {"job_id": job.id})).mappings().one()
-            is_newer = _lasting(job_of(found)) != _lasting(job)
+            is_newer = _durable_fields(job_of(found)) != _durable_fields(job)
             await connection.execute(update(jobs).where(jobs.c.id == job.id).values(record_due=is_newer))
 
     async def update_attempt(self, attempt: AttemptRecord, **values: Any) -> None:
@@ -265,10 +273,10 @@ async def _add_labels(connection: AsyncConnection, job: JobRecord) -> None:
         await connection.execute(_NEW_LABEL, rows)
 
 
-def _lasting(job: JobRecord) -> dict[str, Any]:
+def _durable_fields(job: JobRecord) -> dict[str, Any]:
     """What makes a copy old when it changes, with an event or without: all but what the next look may change again."""
-    lasting = {name: getattr(job, name) for name in JOB_FIELDS if name not in _PASSING}
-    return lasting | {"dataset": job.dataset or None}  # that it is of none would be found out again
+    durable = {name: getattr(job, name) for name in JOB_FIELDS if name not in _TRANSIENT_FIELDS}
+    return durable | {"dataset": job.dataset or None}  # that it is of none would be found out again
 
 
 def _is(attempt: AttemptRecord) -> ColumnElement[bool]:

@@ -77,7 +77,8 @@ class Submissions:
         await self.installation.id()  # nothing is written into the store of another
         request = await self._with_priority(request, project=requester.project)
         resolved = await self._resolved(request, project=requester.project, follows=follows)
-        job, source = self._new_job(request, resolved.spec, requester, job_id=job_id), resolved.source
+        source = resolved.source
+        job = self._new_job(request, resolved.spec, requester, job_id=job_id)
         if follows is None:  # what follows a training was bounded with it
             _require_short(job)
         await self._keep_uploads(resolved, job_id=job.id)
@@ -168,25 +169,26 @@ class Submissions:
 
     async def _fork_origin(self, parent: JobRecord, wanted: ForkSource, job_id: str | None) -> contract.CheckpointRef:
         """Where a fork of this id starts: from what its workers would find, if an earlier request has come so far."""
-        if job_id and (resolved := await self.objects.origin(job_id)):
-            return resolved
+        if job_id and (origin := await self.objects.origin(job_id)):
+            return origin
         for images_seen in await self._fitting(parent, wanted):
             if found := await self.objects.checkpoint(parent.id, images_seen=images_seen, attempt=None):
                 return contract.CheckpointRef(job_id=parent.id, images_seen=images_seen, attempt=found[1].attempt)
         raise CheckpointNotFound(f"{parent.id} has no such checkpoint of which no file is missing")
 
-    async def _fitting(self, job: JobRecord, source: ForkSource) -> list[int]:
+    async def _fitting(self, job: JobRecord, wanted: ForkSource) -> list[int]:
         """Images seen at the checkpoints that it may start from, the first choice first; no manifest is read."""
-        found, limit = sorted({*await self.objects.checkpoint_images(job.id)}), source.images_seen
+        limit = wanted.images_seen
+        found = sorted({*await self.objects.checkpoint_images(job.id)})
         fitting = [images_seen for images_seen in found if limit is None or images_seen <= limit]
         if not fitting:
             raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, found)}")
-        if source.best is None:
+        if wanted.best is None:
             return fitting[::-1]
-        curve = await self.mlflow.history(job.mlflow_run_id, source.best) if job.mlflow_run_id else []
-        best = forks.lowest(fitting, curve, is_of_checkpoints=is_of_checkpoints(source.best))
+        curve = await self.mlflow.history(job.mlflow_run_id, wanted.best) if job.mlflow_run_id else []
+        best = forks.lowest(fitting, curve, is_of_checkpoints=is_of_checkpoints(wanted.best))
         if best is None:
-            raise CheckpointNotFound(f"{job.id} has no curve {source.best} at its checkpoints: see its metrics")
+            raise CheckpointNotFound(f"{job.id} has no curve {wanted.best} at its checkpoints: see its metrics")
         return [best]
 
     async def _resolved(self, request: JobCreate, *, project: str, follows: str | None = None) -> ResolvedSpec:
@@ -217,8 +219,9 @@ class Submissions:
             update={"priority": await allowed_priority(request, project=project, store=self.store)}
         )
 
-    def _new_job(self, request: JobCreate, resolved: AnySpec, requester: Requester, *, job_id: str | None) -> JobRecord:
-        now, spec = self.clock(), resolved.model_dump_json()
+    def _new_job(self, request: JobCreate, spec: AnySpec, requester: Requester, *, job_id: str | None) -> JobRecord:
+        now = self.clock()
+        document = spec.model_dump_json()
         return JobRecord(
             id=job_id or new_id("job", at=now),
             project=requester.project,
@@ -228,15 +231,15 @@ class Submissions:
             labels=request.labels,
             priority=request.priority.rank,
             max_runtime_seconds=request.max_runtime_seconds,
-            spec=spec,
-            spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
-            kind=resolved.kind,
-            cost_key=cost_key(resolved),
-            accelerator=resolved.compute.accelerator,
-            workers=resolved.compute.workers,
+            spec=document,
+            spec_sha256=hashlib.sha256(document.encode()).hexdigest(),
+            kind=spec.kind,
+            cost_key=cost_key(spec),
+            accelerator=spec.compute.accelerator,
+            workers=spec.compute.workers,
             evaluations=request.evaluations.model_dump_json() if request.evaluations else None,
             evaluations_due=request.evaluations is not None,
-            dataset=imported_digest(resolved),
+            dataset=imported_digest(spec),
             state=JobState.QUEUED,
             created_at=now,
             queued_at=now,
@@ -276,7 +279,7 @@ class Submissions:
                 if reads:
                     await require_kept(connection, reads)
         if created is None:
-            return await self._twin(job.id, requester)
+            return await self._already_made(job.id, requester)
         for one in new:
             await self._copy(one)
         log.info("job.submitted", job_id=job.id, project=job.project, control=job.control_job_id)
@@ -294,7 +297,7 @@ class Submissions:
         with suppress(StorageUnavailable):
             await self.objects.save_first_record(job.id, record_of(replace(job, event_sequence=1), []))
 
-    async def _twin(self, job_id: str, requester: Requester) -> JobRecord:
+    async def _already_made(self, job_id: str, requester: Requester) -> JobRecord:
         """What the same request made at the same time, with its own document: the one just saved may be another."""
         made = await self.store.get(job_id, project=requester.project)
         await self.objects.save_spec(made.id, made.spec.encode())

@@ -47,7 +47,7 @@ def _messages(*models: type[View]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "Messages", "content": {EventStream.media_type: {"schema": message}}}}
 
 
-_FOUND = documented(JobNotFound, JobGone)
+_LOOKUP_RESPONSES = documented(JobNotFound, JobGone)
 _RULES = """
 Server-sent events. Come back with the id of the last message, in the header `Last-Event-ID` or as `after`, and nothing
 is left out or sent twice. Comments come every 15 s. A stream ends with the message `end`; without it, it was cut, as
@@ -81,7 +81,7 @@ _STREAM: dict[str, Any] = {"response_class": EventStream, "status_code": 200, "d
     summary="Watch what happens to a job",
     description=f"{_RULES}\nThe first message is `snapshot`, the whole job; the others are named after their events. "
     "The id is the event's sequence. An id that is not known is answered with `reset`, the whole job again.",
-    responses=_messages(Job, Event, StreamEnd) | _FOUND,
+    responses=_messages(Job, Event, StreamEnd) | _LOOKUP_RESPONSES,
     **_STREAM,
 )
 async def stream_events(job: ReadableJob, last_id: LastId, streams: Service) -> EventStream:
@@ -108,7 +108,7 @@ async def stream_logs(
     summary="Watch what a job measures",
     description=f"{_RULES}\nMessages are named `metrics` and hold one row each, of all attempts from the first on; the "
     "id is `attempt:chunk:row`. An id that is not known is answered with `reset`, and all rows again.",
-    responses=_messages(MetricRow, MetricsReset, StreamEnd) | _FOUND,
+    responses=_messages(MetricRow, MetricsReset, StreamEnd) | _LOOKUP_RESPONSES,
     **_STREAM,
 )
 async def stream_metrics(

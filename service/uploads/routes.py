@@ -21,7 +21,7 @@ from workers.contract.locations import upload_location
 from workers.contract.uploads import UploadRecord
 
 router = v1_router("uploads")
-_FOUND = (UploadNotFound, StorageUnavailable)
+_LOOKUP_ERRORS = (UploadNotFound, StorageUnavailable)
 
 Service = Annotated[Uploads, of_state("uploads")]
 UploadId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
@@ -69,7 +69,7 @@ async def list_uploads(
     return page.shown(UploadPage, shown)
 
 
-@router.get("/uploads/{upload_id}", summary="Show an upload", responses=documented(*_FOUND))
+@router.get("/uploads/{upload_id}", summary="Show an upload", responses=documented(*_LOOKUP_ERRORS))
 async def get_upload(upload_id: UploadId, uploads: Service, reader: Reader) -> Upload:
     return await _shown(upload_id, await uploads.find(upload_id, project=reader.project), uploads)
 
@@ -78,7 +78,7 @@ async def get_upload(upload_id: UploadId, uploads: Service, reader: Reader) -> U
     "/uploads/{upload_id}/parts",
     summary="Where to PUT what is missing of an upload",
     description="Each URL takes exactly its part, again and again, and nothing else. Keep them to yourself.",
-    responses=documented(*_FOUND),
+    responses=documented(*_LOOKUP_ERRORS),
 )
 async def list_parts(upload_id: UploadId, uploads: Service, writer: Writer, response: Response) -> UploadPartList:
     record = await uploads.find(upload_id, project=writer.project)
@@ -95,7 +95,7 @@ async def list_parts(upload_id: UploadId, uploads: Service, writer: Writer, resp
     "/uploads/{upload_id}",
     status_code=204,
     summary="Remove an upload before it expires",
-    responses=documented(*_FOUND, UploadInUse),
+    responses=documented(*_LOOKUP_ERRORS, UploadInUse),
 )
 async def delete_upload(upload_id: UploadId, uploads: Service, requester: CurrentRequester, _: Writer) -> None:
     await uploads.remove(upload_id, requester=requester)

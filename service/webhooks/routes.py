@@ -45,8 +45,8 @@ Member = Annotated[Principal, Depends(_member)]
 WebhookId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="As given at creation")]
 DeliveryId = Annotated[str, Path(max_length=64, pattern=PLAIN_TEXT, description="Its `webhook-id`")]
 _POST = [Depends(documented_idempotency_key)]
-_FOUND = documented(WebhookNotFound)
-_DELIVERY = (WebhookNotFound, DeliveryNotFound)
+_LOOKUP_RESPONSES = documented(WebhookNotFound)
+_DELIVERY_ERRORS = (WebhookNotFound, DeliveryNotFound)
 
 
 @router.post(
@@ -82,7 +82,7 @@ async def list_webhooks(
     return page.shown(WebhookPage, map(_webhook_view, page.rows))
 
 
-@router.get("/webhooks/{webhook_id}", summary="Show a webhook", responses=_FOUND)
+@router.get("/webhooks/{webhook_id}", summary="Show a webhook", responses=_LOOKUP_RESPONSES)
 async def get_webhook(member: Member, webhook_id: WebhookId, webhooks: Service) -> Webhook:
     return _webhook_view(await webhooks.find(webhook_id, project=member.project))
 
@@ -94,7 +94,7 @@ async def change_webhook(
     return _webhook_view(await webhooks.change(webhook_id, body, requester=requester))
 
 
-@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", responses=_FOUND)
+@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Delete a webhook", responses=_LOOKUP_RESPONSES)
 async def delete_webhook(_: Member, webhook_id: WebhookId, webhooks: Service, requester: CurrentRequester) -> None:
     await webhooks.remove(webhook_id, requester=requester)
 
@@ -112,7 +112,9 @@ async def ping_webhook(
     return _delivery_view(await webhooks.ping(webhook_id, requester=requester, reserved_ulid=ulid))
 
 
-@router.get("/webhooks/{webhook_id}/deliveries", summary="What was sent, newest first, for 30 days", responses=_FOUND)
+@router.get(
+    "/webhooks/{webhook_id}/deliveries", summary="What was sent, newest first, for 30 days", responses=_LOOKUP_RESPONSES
+)
 async def list_deliveries(
     member: Member,
     webhook_id: WebhookId,
@@ -129,7 +131,7 @@ async def list_deliveries(
 @router.get(
     "/webhooks/{webhook_id}/deliveries/{delivery_id}",
     summary="Show what became of a message",
-    responses=documented(*_DELIVERY),
+    responses=documented(*_DELIVERY_ERRORS),
 )
 async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service) -> Delivery:
     return _delivery_view(await webhooks.delivery(webhook_id, delivery_id, project=member.project))
@@ -140,7 +142,7 @@ async def get_delivery(member: Member, webhook_id: WebhookId, delivery_id: Deliv
     status_code=202,
     summary="Send a message again, under its id",
     dependencies=_POST,
-    responses=documented(*EVERY_POST, *_DELIVERY),
+    responses=documented(*EVERY_POST, *_DELIVERY_ERRORS),
 )
 async def replay_delivery(
     _: Member, webhook_id: WebhookId, delivery_id: DeliveryId, webhooks: Service, requester: CurrentRequester

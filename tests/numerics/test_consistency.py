@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.consistency import Antithetic4, Asymmetric, Consistency, Paper, Symmetric, Target
 from workers.contract.model import Sampler
-from workers.diffusion.conditions import NOTHING, Conditions, draw_dropout
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions, draw_dropout
 from workers.diffusion.consistency import (
     Start,
     ancestral_step,
@@ -30,7 +30,7 @@ TARGET = Target(estimator="target")
 PAPER = Paper(estimator="paper")
 
 
-def start_at(denoise: Denoise, x: Tensor, *, sigma: float, r: float, conditions: Conditions = NOTHING) -> Start:
+def start_at(denoise: Denoise, x: Tensor, *, sigma: float, r: float, conditions: Conditions = UNCONDITIONAL) -> Start:
     t = torch.full((len(x),), sigma)
     return Start(x, denoise(x, t, conditions), t, t * (1 - r), conditions)
 
@@ -69,7 +69,7 @@ class Affine(torch.nn.Module):
         super().__init__()
         self.scale = torch.nn.Parameter(torch.tensor(scale))
 
-    def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         return self.scale * x / (1 + sigma[:, None])
 
 
@@ -99,7 +99,7 @@ def test_a_step_of_length_zero_goes_nowhere(step: object) -> None:
 def test_the_exact_gaussian_denoiser_is_a_martingale_and_half_of_it_is_not(term: Consistency) -> None:
     exact, other = GaussianDenoiser(0.5), GaussianDenoiser(0.3)
 
-    def half(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def half(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         return exact(x, sigma) / 2
 
     def measured(denoise: Denoise) -> tuple[float, float]:
@@ -131,7 +131,9 @@ def test_antithetic_means_vary_far_less_than_as_many_samples() -> None:
 def test_for_a_linear_denoiser_antithetic_noise_cancels() -> None:
     """Each image's value is then the violation itself; of the exact Gaussian denoiser, zero."""
     exact, x = GaussianDenoiser(0.5), torch.randn(100, 3, dtype=torch.float64)
-    start = Start(x, exact(x, torch.full((100,), 0.75)), torch.full((100,), 0.75), torch.full((100,), 0.6), NOTHING)
+    start = Start(
+        x, exact(x, torch.full((100,), 0.75)), torch.full((100,), 0.75), torch.full((100,), 0.6), UNCONDITIONAL
+    )
 
     estimates = inconsistency(ANTITHETIC, exact, start, noises_for(ANTITHETIC, x).double())
 
@@ -155,7 +157,7 @@ def test_the_steps_of_an_interval_are_spaced_as_those_of_the_sampler() -> None:
     """EDM, equation 5, between sigma and sigma'."""
     seen: list[float] = []
 
-    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         seen.append(float(sigma[0]))
         return x
 
@@ -318,7 +320,7 @@ def test_the_target_term_pulls_the_prediction_and_leaves_the_target_alone() -> N
 def test_the_goal_of_the_target_term_is_predicted_without_dropout() -> None:
     told: list[Conditions] = []
 
-    def frozen(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def frozen(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         told.append(conditions)
         return x
 
@@ -343,7 +345,7 @@ def test_the_target_estimator_says_what_it_lacks() -> None:
 def test_every_evaluation_is_told_the_same_as_the_first(term: Consistency) -> None:
     seen: list[Conditions] = []
 
-    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         seen.append(conditions)
         return x
 

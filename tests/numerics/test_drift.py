@@ -16,7 +16,7 @@ from tests.support.denoisers import NUM_CLASSES, SHAPE, small_denoiser
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.evaluation import Level
 from workers.contract.model import EDM
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.consistency import ancestral_step
 from workers.diffusion.denoiser import Denoise, WeightedDenoise
 from workers.diffusion.preconditioning import loss_weight
@@ -48,14 +48,14 @@ class Weighted:
 
     denoise: Denoise
 
-    def __call__(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         return self.denoise(x, sigma, conditions)
 
     def weight(self, sigma: Tensor) -> Tensor:
         return weight(sigma)
 
 
-def deaf(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+def deaf(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
     """The exact denoiser of the ring, told less noise than there is."""
     return RING(x, 0.6 * sigma)
 
@@ -75,12 +75,12 @@ def ring_points(count: int) -> Tensor:
 
 def gaps_at_points(denoise: Denoise, levels: Sequence[float], *, r: float = R) -> tuple[Level, ...]:
     points = ring_points(POINTS)
-    drift = drift_at_images(Weighted(denoise), points, NOTHING, levels, batch_noises((POINTS, 2)), r=r)
+    drift = drift_at_images(Weighted(denoise), points, UNCONDITIONAL, levels, batch_noises((POINTS, 2)), r=r)
     return by_level(levels, drift.gap)
 
 
 def gaps_on_own_paths(denoise: Denoise, levels: Sequence[float]) -> tuple[Level, ...]:
-    drift = drift_on_own_paths(Weighted(denoise), NOTHING, levels, batch_noises((POINTS, 2)), sigma_max=80.0)
+    drift = drift_on_own_paths(Weighted(denoise), UNCONDITIONAL, levels, batch_noises((POINTS, 2)), sigma_max=80.0)
     return by_level(levels, drift.gap)
 
 
@@ -88,7 +88,9 @@ def test_the_loss_of_the_exact_gaussian_denoiser_is_the_posterior_variance() -> 
     scale, count = 0.3, 2000
     images = scale * torch.randn(count, 1, 4, 4)
 
-    losses = denoising_loss(Weighted(GaussianDenoiser(scale)), images, NOTHING, LEVELS, batch_noises((count, 1, 4, 4)))
+    losses = denoising_loss(
+        Weighted(GaussianDenoiser(scale)), images, UNCONDITIONAL, LEVELS, batch_noises((count, 1, 4, 4))
+    )
 
     for level in by_level(LEVELS, losses):
         variance = scale**2 * level.sigma**2 / (scale**2 + level.sigma**2)
@@ -134,12 +136,16 @@ def test_an_inconsistent_denoiser_has_a_gap_at_every_level() -> None:
 def test_a_denoiser_that_returns_what_it_is_given_has_no_gap_and_a_great_loss() -> None:
     """The gap is no measure of quality: any martingale passes."""
 
-    def idle(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def idle(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         return x
 
     levels = (0.1, 1.0, 10.0)
-    drift = drift_at_images(Weighted(idle), torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)))
-    losses = denoising_loss(Weighted(idle), torch.zeros(100, 3, 8, 8), NOTHING, levels, batch_noises((100, 3, 8, 8)))
+    drift = drift_at_images(
+        Weighted(idle), torch.zeros(100, 3, 8, 8), UNCONDITIONAL, levels, batch_noises((100, 3, 8, 8))
+    )
+    losses = denoising_loss(
+        Weighted(idle), torch.zeros(100, 3, 8, 8), UNCONDITIONAL, levels, batch_noises((100, 3, 8, 8))
+    )
 
     assert float(drift.gap.abs().max()) < 1e-8
     assert float(losses[-1].mean()) > 100
@@ -167,7 +173,7 @@ def test_the_gap_is_measured_without_bias() -> None:
     def noises(purpose: Purpose, number: int) -> Tensor:
         return point_noise.repeat(draws, 1) if purpose == Purpose.POINT else fresh(purpose, number)
 
-    gap = drift_at_images(Weighted(deaf), points.repeat(draws, 1), NOTHING, (level,), noises, r=r).gap
+    gap = drift_at_images(Weighted(deaf), points.repeat(draws, 1), UNCONDITIONAL, (level,), noises, r=r).gap
     gap = gap.view(draws, count)
 
     error = (gap.mean(0) - violation).abs()
@@ -179,13 +185,13 @@ def test_a_denoiser_that_is_right_on_data_and_wrong_beside_it_drifts_on_its_own_
     exact, wide, shape, count = GaussianDenoiser(0.5), GaussianDenoiser(2.0), (256,), 500
     levels, noises = (0.1, 0.4, 0.9), batch_noises((count, *shape))
 
-    def beside(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def beside(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         expected = 0.5**2 + sigma**2
         stray = (sigma > 1) | (x.square().mean(1) > 2 * expected)
         return torch.where(stray[:, None], 1.2 * wide(x, sigma), exact(x, sigma))
 
-    at_images = drift_at_images(Weighted(beside), 0.5 * torch.randn(count, *shape), NOTHING, levels, noises)
-    on_own_paths = drift_on_own_paths(Weighted(beside), NOTHING, levels, noises, sigma_max=80.0)
+    at_images = drift_at_images(Weighted(beside), 0.5 * torch.randn(count, *shape), UNCONDITIONAL, levels, noises)
+    on_own_paths = drift_on_own_paths(Weighted(beside), UNCONDITIONAL, levels, noises, sigma_max=80.0)
 
     for here, there in zip(by_level(levels, at_images.gap), by_level(levels, on_own_paths.gap), strict=True):
         assert abs(here.mean) < 1e-6
@@ -198,7 +204,7 @@ def test_own_paths_of_the_exact_denoiser_have_the_energy_of_noisy_data(scale: fl
     count, shape = 500, (4096,)
     noises, exact = batch_noises((count, *shape)), GaussianDenoiser(scale)
 
-    energies = drift_on_own_paths(Weighted(exact), NOTHING, LEVELS, noises, sigma_max=80.0).energy.mean(1)
+    energies = drift_on_own_paths(Weighted(exact), UNCONDITIONAL, LEVELS, noises, sigma_max=80.0).energy.mean(1)
 
     for level, energy in zip(LEVELS, energies.tolist(), strict=True):
         assert energy == pytest.approx(scale**4 / (scale**2 + level**2), rel=0.01)
@@ -207,20 +213,20 @@ def test_own_paths_of_the_exact_denoiser_have_the_energy_of_noisy_data(scale: fl
 def test_own_paths_pass_through_their_levels_in_whatever_order_they_are_asked_for() -> None:
     seen: list[float] = []
 
-    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         seen.append(float(sigma[0]))
         return GaussianDenoiser(0.5)(x, sigma)
 
     noises = batch_noises((4, 2))
-    up = drift_on_own_paths(Weighted(denoise), NOTHING, (0.1, 80.0, 1.0), noises, sigma_max=80.0)
+    up = drift_on_own_paths(Weighted(denoise), UNCONDITIONAL, (0.1, 80.0, 1.0), noises, sigma_max=80.0)
     path = [sigma for sigma, after in zip(seen, [*seen[1:], 0.0], strict=True) if sigma != after]
-    down = drift_on_own_paths(Weighted(denoise), NOTHING, (80.0, 1.0, 0.1), noises, sigma_max=80.0)
+    down = drift_on_own_paths(Weighted(denoise), UNCONDITIONAL, (80.0, 1.0, 0.1), noises, sigma_max=80.0)
 
     assert seen[0] == 80.0
     assert torch.equal(up.energy, down.energy[[2, 0, 1]])
     assert max(high / low for high, low in pairwise(path)) < 1 / 0.7 + 1e-3
     with pytest.raises(ValueError, match="no path"):
-        drift_on_own_paths(Weighted(denoise), NOTHING, (0.1, 81.0), noises, sigma_max=80.0)
+        drift_on_own_paths(Weighted(denoise), UNCONDITIONAL, (0.1, 81.0), noises, sigma_max=80.0)
 
 
 def shared_out(measure: Callable[[slice], Tensor], count: int, *, size: int) -> Tensor:
@@ -257,7 +263,7 @@ def test_what_images_contribute_does_not_depend_on_how_they_are_shared_out(kind:
 def test_every_evaluation_is_told_the_classes_of_its_images() -> None:
     seen: list[list[int]] = []
 
-    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         assert conditions.labels is not None
         seen.append(conditions.labels.tolist())
         return x / (1 + sigma[:, None])

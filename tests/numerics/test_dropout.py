@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.support.small_networks import SHAPE, UNETS, inputs, small_network, told
-from workers.diffusion.conditions import NOTHING, Conditions, draw_dropout
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions, draw_dropout
 
 
 @dataclass
@@ -57,7 +57,7 @@ def test_dropout_is_what_the_conditions_say_in_training_and_evaluation(kind: str
 
     for given in (conditions, conditions.without_dropout()):
         assert torch.equal(network.train()(x, c_noise, given), network.eval()(x, c_noise, given))
-    assert not torch.allclose(network(x, c_noise, conditions), network(x, c_noise, NOTHING), atol=1e-3)
+    assert not torch.allclose(network(x, c_noise, conditions), network(x, c_noise, UNCONDITIONAL), atol=1e-3)
 
 
 def test_as_much_is_dropped_as_was_asked_for_and_the_rest_makes_up_for_it() -> None:

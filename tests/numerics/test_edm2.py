@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tests.support.small_networks import NUM_CLASSES, config, inputs, small_network
 from workers.contract.networks import EDM2
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.networks import after_step, build
 from workers.networks import magnitude as magnitudes
 from workers.networks.edm2 import MagnitudePreservingUNet
@@ -72,7 +72,7 @@ def test_forced_normalisation_of_edm2_changes_weights_and_no_output() -> None:
             if parameter.ndim > 1:
                 parameter.mul_(3)
     x, c_noise = inputs()
-    before = network(x, c_noise, NOTHING)
+    before = network(x, c_noise, UNCONDITIONAL)
 
     after_step(network)
 
@@ -80,7 +80,7 @@ def test_forced_normalisation_of_edm2_changes_weights_and_no_output() -> None:
     for weight in weights:
         norms = weight.flatten(1).norm(dim=1) / weight[0].numel() ** 0.5
         assert torch.allclose(norms, torch.ones(len(weight)), atol=1e-3)
-    assert torch.allclose(network(x, c_noise, NOTHING), before, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(network(x, c_noise, UNCONDITIONAL), before, rtol=1e-3, atol=1e-4)
 
 
 def test_other_networks_are_left_alone_after_a_step() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.support.oracles import CorrelatedDenoiser, GaussianDenoiser, MixtureDenoiser, RingDenoiser
 from workers.contract.model import Churn, Sampler
-from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions, draw_dropout
+from workers.diffusion.conditions import NO_CLASS, UNCONDITIONAL, Conditions, draw_dropout
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.guidance import autoguided, classifier_free, inpainting
 from workers.diffusion.samplers import evaluations, sample
@@ -58,7 +58,7 @@ def test_guidance_by_the_class_runs_from_no_class_at_0_over_plain_at_1_linearly_
 def test_guidance_by_the_class_is_one_evaluation_that_differs_in_the_label_alone() -> None:
     seen: list[tuple[Tensor, Tensor, Conditions]] = []
 
-    def watched(x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING) -> Tensor:
+    def watched(x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL) -> Tensor:
         seen.append((x, sigma, conditions))
         return x
 
@@ -126,7 +126,7 @@ def test_guidance_acts_in_its_interval_alone_and_costs_nothing_outside() -> None
     latents, conditions = normal(50, 2), Conditions(labels=torch.zeros(50, dtype=torch.int64))
     passes: list[float] = []
 
-    def counted(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def counted(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         passes.append(len(x) / len(latents))
         return CLASSES(x, sigma, conditions)
 

@@ -20,7 +20,7 @@ from tests.support.small_networks import (
     told,
 )
 from workers.contract.networks import ADM, MLP, DDPMpp, NCSNpp
-from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions
+from workers.diffusion.conditions import NO_CLASS, UNCONDITIONAL, Conditions
 from workers.networks import FullyConnected, build
 from workers.networks.layers import attention, heads_of, num_heads
 
@@ -70,7 +70,7 @@ def test_images_of_any_size_keep_their_shape(kind: str, channels: int, resolutio
     network = build(config(kind, **changes), image_channels=channels, resolution=resolution, num_classes=0)
     x = torch.randn(2, channels, resolution, resolution)
 
-    assert network(x, torch.randn(2), NOTHING).shape == x.shape
+    assert network(x, torch.randn(2), UNCONDITIONAL).shape == x.shape
 
 
 # Equations
@@ -137,7 +137,7 @@ def test_heads_always_divide_the_channels() -> None:
 def test_a_fresh_network_predicts_nearly_nothing(kind: str) -> None:
     network = build(config(kind), image_channels=SHAPE[0], resolution=SIZE, num_classes=0)
 
-    assert float(network(*inputs(), NOTHING).detach().abs().max()) < 1e-3
+    assert float(network(*inputs(), UNCONDITIONAL).detach().abs().max()) < 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,7 +170,7 @@ def test_the_class_matters_and_no_class_is_no_labels(kind: str) -> None:
     network = small_network(kind)
     x, c_noise = inputs()
 
-    without = network(x, c_noise, NOTHING)
+    without = network(x, c_noise, UNCONDITIONAL)
     first, second = (network(x, c_noise, Conditions(torch.full((3,), label))) for label in (0, 1))
     no_class = network(x, c_noise, Conditions(torch.full((3,), NO_CLASS)))
 
@@ -184,7 +184,7 @@ def test_an_unconditional_network_ignores_labels(kind: str) -> None:
     network = small_network(kind, class_conditional=False)
     x, c_noise = inputs()
 
-    assert torch.equal(network(x, c_noise, Conditions(torch.tensor([0, 1, 2]))), network(x, c_noise, NOTHING))
+    assert torch.equal(network(x, c_noise, Conditions(torch.tensor([0, 1, 2]))), network(x, c_noise, UNCONDITIONAL))
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
@@ -195,8 +195,8 @@ def test_no_augmentation_is_an_augmentation_by_nothing(kind: str) -> None:
     def given(augmentation: Tensor) -> Tensor:
         return network(x, c_noise, Conditions(augmentation=augmentation))
 
-    assert torch.allclose(network(x, c_noise, NOTHING), given(torch.zeros(3, 9)))
-    assert not torch.allclose(network(x, c_noise, NOTHING), given(torch.ones(3, 9)))
+    assert torch.allclose(network(x, c_noise, UNCONDITIONAL), given(torch.zeros(3, 9)))
+    assert not torch.allclose(network(x, c_noise, UNCONDITIONAL), given(torch.ones(3, 9)))
 
 
 # MLP

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.support.oracles import MixtureDenoiser, RingDenoiser
 from workers.contract.model import EDM
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.consistency import Start, ancestral_step, gaps, u_statistic
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.objective import Objective, Randomness
@@ -37,7 +37,7 @@ def inconsistency_along(exact: MixtureDenoiser, denoise: Denoise, *, sigma: floa
             for _ in range(chains)
         ]
     )
-    return float(u_statistic(gaps(denoise, Start(x, denoise(x, t), t, t * (1 - r), NOTHING), ahead)).mean())
+    return float(u_statistic(gaps(denoise, Start(x, denoise(x, t), t, t * (1 - r), UNCONDITIONAL), ahead)).mean())
 
 
 @pytest.mark.parametrize("exact", [FINITE_SET, BLURRED], ids=["finite set", "Gaussian mixture"])
@@ -63,7 +63,7 @@ def test_the_objective_is_least_at_the_exact_denoiser() -> None:
             super().__init__()
             self.factor = factor
 
-        def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+        def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
             return self.factor * BLURRED(x, sigma)
 
         def weight(self, sigma: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def test_the_objective_is_least_at_the_exact_denoiser() -> None:
 def test_the_exact_denoiser_is_a_martingale_along_its_reverse_process_and_a_wrong_one_is_not(
     exact: MixtureDenoiser, sigma: float, r: float
 ) -> None:
-    def deaf(x: Tensor, level: Tensor, conditions: object = NOTHING) -> Tensor:
+    def deaf(x: Tensor, level: Tensor, conditions: object = UNCONDITIONAL) -> Tensor:
         return exact(x, 0.6 * level)
 
     assert abs(inconsistency_along(exact, exact, sigma=sigma, r=r)) < 5e-5

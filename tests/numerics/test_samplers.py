@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.support.oracles import GaussianDenoiser, RingDenoiser
 from workers.contract.model import Churn, Sampler
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.samplers import evaluations, noise_levels, sample
 
@@ -151,7 +151,7 @@ def test_churn_adds_noise_of_its_own_scale_and_never_more_than_there_is(amount: 
     """Latents of zero hold none: what the denoiser sees first is what takes sigma from 80 to so many times that."""
     seen: list[tuple[float, float]] = []
 
-    def watched(x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def watched(x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         seen.append((float(x), float(sigma)))
         return torch.zeros_like(x)
 
@@ -206,7 +206,7 @@ def test_evaluations_are_as_many_as_promised_at_falling_levels(sampler: Sampler)
     levels: list[float] = []
     told: list[Conditions] = []
 
-    def watched(x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING) -> Tensor:
+    def watched(x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL) -> Tensor:
         assert x.dtype == sigma.dtype == torch.float32
         levels.append(float(sigma[0]))
         told.append(conditions)

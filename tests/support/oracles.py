@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions
+from workers.diffusion.conditions import NO_CLASS, UNCONDITIONAL, Conditions
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class GaussianDenoiser:
 
     scale: float
 
-    def __call__(self, x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL) -> Tensor:
         variance = self.scale**2
         return x * (variance / (variance + sigma**2)).view(-1, *[1] * (x.ndim - 1))
 
@@ -29,7 +29,7 @@ class CorrelatedDenoiser:
     covariance: Float[Tensor, "dim dim"]
 
     def __call__(
-        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch dim"]:
         covariance = self.covariance.to(x)
         noisy = covariance + sigma[:, None, None] ** 2 * torch.eye(len(covariance)).to(x)
@@ -45,7 +45,7 @@ class MixtureDenoiser:
     std: float
 
     def __call__(
-        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        self, x: Float[Tensor, "batch dim"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch dim"]:
         centres = self.centres.to(x)
         variance = self.std**2 + sigma[:, None] ** 2
@@ -90,7 +90,7 @@ class RingDenoiser:
         return self.centres[which] + self.std * torch.randn(count, 2, generator=generator)
 
     def __call__(
-        self, x: Float[Tensor, "batch 2"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        self, x: Float[Tensor, "batch 2"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Tensor:
         exact = MixtureDenoiser(self.centres, self.std)(x, sigma)
         return exact * (1 + self.inflation * sigma[:, None])

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_app
 from service.cluster import MemoryCluster
-from service.cluster.base import NOTHING, Resources, RunStatus
+from service.cluster.base import NO_RESOURCES, Resources, RunStatus
 from service.cluster.memory import Process
 from service.jobs.records import JobRecord
 from service.jobs.views import CancelRequest, JobCreate
@@ -61,7 +61,7 @@ class Script:
     def __init__(self) -> None:
         self._ends: dict[str, asyncio.Future[int]] = {}
         self.last_words: Callable[[], None] | None = None  # when asked to stop
-        self.holds: Callable[[Process], Resources] = lambda _: NOTHING  # what its workers take of the cluster
+        self.holds: Callable[[Process], Resources] = lambda _: NO_RESOURCES  # what its workers take of the cluster
         self.is_stubborn = False  # then it does not leave when asked to
 
     async def __call__(self, process: Process) -> int:

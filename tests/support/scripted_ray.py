@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from service.cluster.base import NOTHING, Resources, RunStatus
+from service.cluster.base import NO_RESOURCES, Resources, RunStatus
 
 
 class Fault(StrEnum):
@@ -62,7 +62,7 @@ class Job:
     message: str | None = None
     lie: str | None = None
     stop_requested: bool = False
-    holds: Resources = NOTHING  # until it ends
+    holds: Resources = NO_RESOURCES  # until it ends
     printed: list[str] = field(default_factory=list)
 
     @property
@@ -212,7 +212,7 @@ class ScriptedRay:
     ) -> None:
         with self.lock:
             job = self._started[submission_id]
-            job.status, job.error_type, job.message, job.holds = status, error_type, message, NOTHING
+            job.status, job.error_type, job.message, job.holds = status, error_type, message, NO_RESOURCES
 
 
 def _new_session() -> str:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from service.cluster.base import NOTHING, RunStatus
+from service.cluster.base import NO_RESOURCES, RunStatus
 from tests.support.answering import answering
 from tests.support.scripted_ray import Call, CallName, Fault, Job, ScriptedRay
 
@@ -231,12 +231,12 @@ def _job_document(job: Job) -> dict[str, Any]:
 
 def _capacity(ray: ScriptedRay, path: str) -> dict[str, Any]:
     with ray.lock:
-        holding = [job.holds for job in ray.jobs.values() if job.holds != NOTHING]
+        holding = [job.holds for job in ray.jobs.values() if job.holds != NO_RESOURCES]
     if path != "/nodes":
         held = [{"CPU": held.cpus, "GPU": held.gpus} for held in holding] if path.endswith("actors") else []
         entries = [{"placement_group_id": None, "required_resources": one} for one in held]
         return {"data": {"result": {"result": entries}}}
-    used = sum(holding, NOTHING)
+    used = sum(holding, NO_RESOURCES)
     report = f"{used.cpus}/{ray.total.cpus} CPU\n{used.gpus}/{ray.total.gpus} GPU\n0B/20.44GiB memory"
     states = {"living": "ALIVE", "dead": "DEAD"}
     has = {"CPU": ray.total.cpus, "GPU": ray.total.gpus}

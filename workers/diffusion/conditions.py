@@ -98,4 +98,4 @@ class Conditions:
         return replace(self, dropout=None)
 
 
-NOTHING = Conditions()
+UNCONDITIONAL = Conditions()  # of no class; nothing is dropped out

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workers.contract.model import EDM, VE, VP
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.preconditioning import loss_weight, scalings
 
 
@@ -30,7 +30,7 @@ class Denoise(Protocol):
     """D(x, sigma), the image expected behind a noisy one: a trained network, or a closed form in tests."""
 
     def __call__(
-        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch *shape"]: ...
 
 
@@ -72,7 +72,7 @@ class Denoiser(nn.Module):
         self.compiled: Callable[..., Tensor] | None = None  # what runs instead of the network's own forward
 
     def forward(
-        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch *shape"]:
         c = scalings(self.preconditioning, self.sigma_data, sigma)
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workers.diffusion.conditions import NO_CLASS, NOTHING, Conditions
+from workers.diffusion.conditions import NO_CLASS, UNCONDITIONAL, Conditions
 from workers.diffusion.denoiser import Denoise
 
 
@@ -23,7 +23,7 @@ def classifier_free(denoise: Denoise, weight: float) -> Denoise:
         return denoise
 
     def guided(
-        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch *shape"]:
         if conditions.labels is None:
             raise TypeError("classifier-free guidance needs the labels of what is drawn")
@@ -45,7 +45,7 @@ def autoguided(denoise: Denoise, guide: Denoise, weight: float) -> Denoise:
         return denoise
 
     def guided(
-        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch *shape"]:
         return torch.lerp(guide(x, sigma, conditions), denoise(x, sigma, conditions), weight)
 
@@ -62,7 +62,7 @@ def inpainting(denoise: Denoise, known: Float[Tensor, "..."], mask: Bool[Tensor,
     """
 
     def painted(
-        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = NOTHING
+        x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, " batch"], conditions: Conditions = UNCONDITIONAL
     ) -> Float[Tensor, "batch *shape"]:
         return torch.where(mask, known, denoise(x, sigma, conditions))
 

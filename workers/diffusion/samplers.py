@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workers.contract.model import Sampler
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.consistency import ancestral_step
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.guidance import classifier_free
 
 Noise = Callable[[int], Tensor]  # of a step, counted from 0: standard normal, shaped like the latents, on their device
 _Predict = Callable[[Tensor, float], Tensor]
-_Stir = Callable[[Tensor, float, int], tuple[Tensor, float]]
+_AddNoise = Callable[[Tensor, float, int], tuple[Tensor, float]]
 
 _LARGEST_GAMMA = math.sqrt(2) - 1  # at most as much new noise as there is already
 _NOISE_MISSING = "this sampler is stochastic: pass `noise`, or choose heun, euler or dpmpp_2m without churn"
@@ -45,7 +45,7 @@ def sample(
     latents: Float[Tensor, "batch *shape"],
     sampler: Sampler,
     *,
-    conditions: Conditions = NOTHING,
+    conditions: Conditions = UNCONDITIONAL,
     noise: Noise | None = None,
 ) -> Float[Tensor, "batch *shape"]:
     """Draw the images that begin as `latents`, standard normal; a function of these, `noise` and nothing else.
@@ -75,9 +75,9 @@ def sample(
     x = latents.double() * levels[0]
     match sampler.method:
         case "heun":
-            x = _heun(predict, x, levels, _stirring(sampler, noise))
+            x = _heun(predict, x, levels, _churning(sampler, noise))
         case "euler":
-            x = _euler(predict, x, levels, _stirring(sampler, noise))
+            x = _euler(predict, x, levels, _churning(sampler, noise))
         case "ancestral":
             x = _ancestral(predict, x, levels, noise)
         case "dpmpp_2m":
@@ -88,7 +88,7 @@ def sample(
     return x.to(latents.dtype)
 
 
-def _stirring(sampler: Sampler, noise: Noise | None) -> _Stir:
+def _churning(sampler: Sampler, noise: Noise | None) -> _AddNoise:
     """What goes before each step: raise sigma to (1 + gamma) sigma by new noise (EDM, algorithm 2), or do nothing."""
     churn = sampler.churn
     if churn is None:
@@ -97,21 +97,21 @@ def _stirring(sampler: Sampler, noise: Noise | None) -> _Stir:
         raise TypeError(_NOISE_MISSING)
     gamma = min(churn.amount / sampler.steps, _LARGEST_GAMMA)
 
-    def stir(x: Tensor, sigma: float, step: int) -> tuple[Tensor, float]:
+    def add_noise(x: Tensor, sigma: float, step: int) -> tuple[Tensor, float]:
         if not churn.sigma_min <= sigma <= churn.sigma_max:
             return x, sigma
         raised = (1 + gamma) * sigma
         return x + math.sqrt(raised**2 - sigma**2) * churn.noise_scale * noise(step).double(), raised
 
-    return stir
+    return add_noise
 
 
-def _heun(predict: _Predict, x: Tensor, levels: list[float], stir: _Stir) -> Tensor:
+def _heun(predict: _Predict, x: Tensor, levels: list[float], add_noise: _AddNoise) -> Tensor:
     """Average the slopes (x - D) / sigma at both ends of a step (EDM, algorithm 1); at sigma = 0 there is none."""
     for step, (level, sigma_next) in enumerate(pairwise(levels)):
-        x, sigma = stir(x, level, step)
+        x, sigma = add_noise(x, level, step)
         denoised = predict(x, sigma)
-        euler = _towards(denoised, x, sigma_next / sigma)
+        euler = _euler_step(denoised, x, sigma_next / sigma)
         if sigma_next == 0:
             return euler
         slopes = (x - denoised) / sigma + (euler - predict(euler, sigma_next)) / sigma_next
@@ -119,10 +119,10 @@ def _heun(predict: _Predict, x: Tensor, levels: list[float], stir: _Stir) -> Ten
     return x
 
 
-def _euler(predict: _Predict, x: Tensor, levels: list[float], stir: _Stir) -> Tensor:
+def _euler(predict: _Predict, x: Tensor, levels: list[float], add_noise: _AddNoise) -> Tensor:
     for step, (level, sigma_next) in enumerate(pairwise(levels)):
-        x, sigma = stir(x, level, step)
-        x = _towards(predict(x, sigma), x, sigma_next / sigma)
+        x, sigma = add_noise(x, level, step)
+        x = _euler_step(predict(x, sigma), x, sigma_next / sigma)
     return x
 
 
@@ -154,10 +154,10 @@ def dpmpp_2m_path(predict: _Predict, x: Tensor, levels: Sequence[float]) -> Iter
             denoised_before, sigma_before = before
             ratio = math.log(sigma_before / sigma) / math.log(sigma / sigma_next)
             extrapolated = denoised + (denoised - denoised_before) / (2 * ratio)
-        x = _towards(extrapolated, x, sigma_next / sigma)
+        x = _euler_step(extrapolated, x, sigma_next / sigma)
         before = denoised, sigma
 
 
-def _towards(denoised: Tensor, x: Tensor, ratio: float) -> Tensor:
+def _euler_step(denoised: Tensor, x: Tensor, ratio: float) -> Tensor:
     """Go straight from x towards D until `ratio` of the noise is left: Euler's step; exactly D if none is."""
     return denoised + ratio * (x - denoised)

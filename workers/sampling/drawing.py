@@ -9,7 +9,7 @@ from torch import Tensor
 from workers.contract.document import SpecError
 from workers.contract.model import Sampler
 from workers.contract.sampling import Drawing, Subject
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.denoiser import Denoise, Denoiser
 from workers.diffusion.guidance import inpainting
 from workers.diffusion.latents import normal_batch
@@ -79,7 +79,7 @@ class SeededSampler:
     def conditions(self, seeds: range) -> Conditions:
         """What the network is told of the images of these seeds."""
         labels = self.labels(seeds)
-        return NOTHING if labels is None else Conditions(labels=labels.to(self.device))
+        return UNCONDITIONAL if labels is None else Conditions(labels=labels.to(self.device))
 
 
 def check_drawing(drawing: Drawing, subject: Subject) -> None:

@@ -14,7 +14,7 @@ from workers.contract.evaluation import TIMELINE_IMAGES, EvaluateSpec, Labels
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.model import trained_range
 from workers.data import ImageSet
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.samplers import evaluations
 from workers.evaluation.drift import (
@@ -241,5 +241,5 @@ class EvaluationPlan:
         chosen = spread(len(images), self.spec.drift_images).numpy()[part.start : part.stop]
         x = from_uint8(images.images(chosen)).to(self.seeded_sampler.device)
         labels = images.labels(chosen) if self.seeded_sampler.classes is not None else None
-        conditions = NOTHING if labels is None else Conditions(labels=labels.to(self.seeded_sampler.device))
+        conditions = UNCONDITIONAL if labels is None else Conditions(labels=labels.to(self.seeded_sampler.device))
         return x, conditions, noises_of(self.spec.first_seed, [*part], x)

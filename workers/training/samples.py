@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest
 from workers.contract.spec import TrainSpec
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.denoiser import Denoiser
 from workers.diffusion.latents import normal_batch
 from workers.diffusion.samplers import sample
@@ -72,7 +72,7 @@ def _drawn(
         """An image's latents, number 0, and the noise of its sampling steps, from number 1 on."""
         return normal_batch([(spec.seed, place, _DOMAIN, number) for place in places], shape, world.device)
 
-    conditions = NOTHING
+    conditions = UNCONDITIONAL
     if spec.network.class_conditional:
         conditions = Conditions(labels=torch.tensor([place // _COLUMNS for place in places], device=world.device))
     return sample(denoiser, noise(0), spec.sampler, conditions=conditions, noise=lambda step: noise(step + 1))

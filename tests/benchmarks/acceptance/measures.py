@@ -24,7 +24,7 @@ from tests.benchmarks.acceptance.cases import Case
 from tests.benchmarks.acceptance.stacking import apart
 from tests.benchmarks.acceptance.training import PRECONDITIONING, RING, SIGMA_DATA
 from workers.contract.model import Sampler
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.consistency import ancestral_step, u_statistic
 from workers.diffusion.denoiser import Denoise
 from workers.diffusion.preconditioning import draw_sigma, loss_weight
@@ -85,7 +85,7 @@ class Walk:
     denoise: Denoise
     calls: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    def __call__(self, x: Tensor, sigma: Tensor, conditions: Conditions = NOTHING) -> Tensor:
+    def __call__(self, x: Tensor, sigma: Tensor, conditions: Conditions = UNCONDITIONAL) -> Tensor:
         denoised = self.denoise(x, sigma)
         self.calls.append((x, sigma, denoised))
         return denoised

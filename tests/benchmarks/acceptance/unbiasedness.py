@@ -15,7 +15,7 @@ from tests.benchmarks.acceptance.training import SIGMA_DATA
 from tests.support.oracles import MixtureDenoiser, RingDenoiser
 from workers.contract.consistency import Symmetric
 from workers.contract.model import EDM
-from workers.diffusion.conditions import NOTHING
+from workers.diffusion.conditions import UNCONDITIONAL
 from workers.diffusion.consistency import Start, ancestral_step, inconsistency, u_statistic
 from workers.diffusion.preconditioning import loss_weight
 
@@ -75,7 +75,7 @@ def _mean(products: Callable[[Start, Generator], Tensor]) -> Mean:
     values = []
     for _ in range(_CHUNKS):
         x = EXACT.sample(_POINTS, generator).double() + T * _normal(_POINTS, 2, generator=generator)
-        start = Start(x=x, denoised=EXACT(x, t), sigma=t, sigma_next=(1 - R) * t, conditions=NOTHING)
+        start = Start(x=x, denoised=EXACT(x, t), sigma=t, sigma_next=(1 - R) * t, conditions=UNCONDITIONAL)
         values.append(weight * products(start, generator))
     all_values = torch.cat(values)
     return Mean(float(all_values.mean()), float(all_values.std()) / len(all_values) ** 0.5)

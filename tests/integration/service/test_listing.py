@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from service.cluster.base import NOTHING, Resources
+from service.cluster.base import NO_RESOURCES, Resources
 from service.database import Database, open_database
 from service.database.tables import projects
 from service.datasets.store import DatasetStore
@@ -225,7 +225,7 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
 
         event.listen(Engine, "before_cursor_execute", note)
         await store.queue(limit=500)
-        await store.contenders(most=200, total=NOTHING)
+        await store.contenders(most=200, total=NO_RESOURCES)
         await store.ahead(made(1))
         await store.active()
         await store.queue_of(None, limit=500)

@@ -19,7 +19,7 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from service.mlflow import Mlflow
-from service.storage import called
+from service.storage import in_thread
 from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.jobs import job, progress
@@ -284,7 +284,7 @@ async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at
             most_read = max(most_read, reads.so_far)
             return found
 
-        return await called(counting)
+        return await in_thread(counting)
 
     def get(key: str) -> bytes:
         reads.so_far += 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.errors import StorageUnavailable
-from service.storage import called
+from service.storage import in_thread
 
 MANY = 40  # more than it has threads
 
@@ -21,7 +21,7 @@ def silent() -> Iterator[threading.Event]:
 
 
 async def test_names_are_looked_up_while_every_call_hangs(silent: threading.Event) -> None:
-    calls = [asyncio.create_task(called(silent.wait)) for _ in range(MANY)]
+    calls = [asyncio.create_task(in_thread(silent.wait)) for _ in range(MANY)]
     try:
         async with asyncio.timeout(10):
             found = await asyncio.get_running_loop().getaddrinfo("localhost", 80)
@@ -36,7 +36,7 @@ async def test_nobody_waits_for_longer_than_a_minute(silent: threading.Event, mo
     monkeypatch.setattr("service.storage._LONGEST_SECONDS", 0.05)
 
     with pytest.raises(StorageUnavailable, match=r"does not answer \(TimeoutError\): try again"):
-        await called(silent.wait)
+        await in_thread(silent.wait)
 
 
 async def test_what_is_not_there_is_no_failure_of_the_store() -> None:
@@ -44,4 +44,4 @@ async def test_what_is_not_there_is_no_failure_of_the_store() -> None:
         raise FileNotFoundError("a key")
 
     with pytest.raises(FileNotFoundError, match="a key"):
-        await called(missing)
+        await in_thread(missing)

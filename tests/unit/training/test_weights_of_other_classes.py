@@ -15,7 +15,7 @@ from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
 from workers.contract.model import EDM
 from workers.contract.spec import TrainSpec
-from workers.diffusion.conditions import NOTHING, Conditions
+from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.networks import Network
 from workers.storage import JobFiles
 from workers.storage.memory import MemoryStore
@@ -85,7 +85,7 @@ def test_weights_of_other_classes_start_as_a_network_that_is_told_none(
     labels = Conditions(labels=torch.tensor([0, 1]))
     for denoiser in (state.denoiser, *state.averages):
         started = denoiser.network.eval()
-        assert torch.equal(started(x, c_noise, labels), network.eval()(x, c_noise, NOTHING))
+        assert torch.equal(started(x, c_noise, labels), network.eval()(x, c_noise, UNCONDITIONAL))
     assert [(each["event"], each["made_with"]) for each in logs] == [("initial_weights.other_classes", made_with)]
 
 
