@@ -13,10 +13,11 @@ def service_of(base_url: str | None, api_key: str | None) -> tuple[str, str]:
     Raises:
         ClientError: there is no stack, or no key for the address.
     """
-    url, key = base_url or os.environ.get("CDM_URL"), api_key or os.environ.get("CDM_API_KEY")
+    url = (os.environ.get("CDM_URL") or None) if base_url is None else base_url
+    key = (os.environ.get("CDM_API_KEY") or None) if api_key is None else api_key
     if url is None:
         stack = _stack()
-        return stack["url"], key or stack["api_key"]
+        return stack["url"], stack["api_key"] if key is None else key
     if key is None:
         raise ClientError(f"there is no key for {url}: give `api_key`, or set CDM_API_KEY")
     return url, key
