@@ -1,10 +1,21 @@
 """What all tests share."""
 
+import os
+
 import pytest
 
 from tests.support.tally import pytest_terminal_summary, tally
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "tally"]
+
+_OF_TESTS = {"CDM_CACHE", "CDM_CONTRACT_EXAMPLES"}
+
+
+def pytest_configure() -> None:
+    """Forget the service and the settings that the shell names: tests and what they start would take them for theirs."""
+    for name in os.environ.keys() - _OF_TESTS:
+        if name.startswith("CDM_"):
+            del os.environ[name]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

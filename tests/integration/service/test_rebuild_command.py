@@ -61,7 +61,7 @@ def leave_a_job(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def admin(folder: Folder, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDM_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     command = [sys.executable, "-m", "service.cli", "admin", *arguments, "--home", str(folder.root)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

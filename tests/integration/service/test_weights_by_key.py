@@ -86,7 +86,7 @@ def service(opened: WatchedStore, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def cdm(service: Service, tmp_path: Path) -> Command:
     """With a key that may look at jobs, in a process that knows of no stack, and of no S3 server but a wrong one."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CDM_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "CDM_HOME": str(tmp_path / "home")}
     environment |= {"CDM_URL": service.url, "TMPDIR": str(tmp_path / "scratch")}
     environment |= {"CDM_API_KEY": service.client.api_keys.create(scopes=["jobs:read"]).key}

@@ -13,8 +13,6 @@ from tests.support.served import Service, served
 @pytest.fixture
 def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("CDM_URL", raising=False)
-    monkeypatch.delenv("CDM_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     return Command(monkeypatch, capsys)
 

@@ -208,8 +208,7 @@ def test_a_choice_says_which_object_has_the_weights_and_writes_nothing(gallery: 
 def cdm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """One that knows of no service."""
     monkeypatch.setenv("CDM_HOME", str(tmp_path / "home"))
-    for name in ("CDM_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Command(monkeypatch, capsys)
 
 
