@@ -6,12 +6,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service.app import create_app
-from service.cluster import MemoryCluster
 from service.jobs import objects
 from service.jobs.objects import JobObjects
-from tests.support.fake_mlflow import FakeMlflow
-from tests.support.plane import Script, running, settings_in
+from tests.support.plane import served_in
 from tests.support.problems import code
 from workers.contract.keys import JobKeys
 from workers.contract.presets import PRESETS
@@ -42,11 +39,8 @@ def store() -> BreakingStore:
 
 @pytest.fixture
 async def api(tmp_path: Path, store: BreakingStore) -> AsyncIterator[httpx2.AsyncClient]:
-    cluster, mlflow = MemoryCluster(Script()), FakeMlflow()
-    async with running(
-        create_app(settings_in(tmp_path), cluster=cluster, object_store=store, mlflow=mlflow.client())
-    ) as api:
-        yield api
+    async with served_in(tmp_path, store=store) as served:
+        yield served.api
 
 
 @pytest.fixture
