@@ -12,7 +12,7 @@ _OF_TESTS = {"CDM_CACHE", "CDM_CONTRACT_EXAMPLES"}
 
 
 def pytest_configure() -> None:
-    """Forget the service and the settings that the shell names: tests and what they start would take them for theirs."""
+    """Forget the service and the settings that the shell names: tests and what they start would take them."""
     for name in os.environ.keys() - _OF_TESTS:
         if name.startswith("CDM_"):
             del os.environ[name]
