@@ -22,13 +22,13 @@ import structlog
 from service.app import create_app
 from service.cluster import MemoryCluster
 from tests.support.fake_mlflow import FakeMlflow
+from tests.support.findings import evaluation_of
 from tests.support.fresh_databases import lone_database
 from tests.support.plane import KEY, Script, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.serving import serving_here
 from tests.support.worker import Worker
 from workers.contract.data import DatasetManifest
-from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys, dataset_folder
 from workers.contract.presets import PRESETS
 from workers.contract.records import CheckpointFile, CheckpointManifest
@@ -111,26 +111,14 @@ async def drawn_from(api: httpx2.AsyncClient, store: MemoryStore, job_id: str) -
     """An evaluation of a training that has ended; it waits, and has left files and what it found."""
     by = await submitted(api, {"kind": "evaluate", "checkpoint": {"job_id": job_id}})
     store.put(JobKeys(by).results + "0", b"a file whose name is often guessed")
-    found = {
-        "job_id": by,
-        "checkpoint": {"job_id": job_id, "images_seen": 160, "average": "ema"},
-        "checkpoint_seal": None,
-        "features": "lite0",
-        "features_fingerprint": "0" * 64,
-        "reference": "0" * 64,
-        "num_reference": None,
-        "num_images": 1000,
-        "repeats": 2,
-        "first_seed": 0,
-        "sampler": {},
-        "measures": {"FD-ENL0": {"value": 1.5, "blocks": [1.0, 2.0], "standard_error": 0.5, "floor": 0.1}},
-        "curves": {"drift": [{"sigma": 0.5, "mean": 0.1, "standard_error": 0.01, "count": 256}]},
-        "versions": {"torch": "2"},
-        "files": [],
-        "ended_at": "2026-11-01T00:00:00Z",
-    }
-    evaluation = Evaluation.model_validate(found).model_dump_json().encode()
-    store.put(JobKeys(job_id).evaluation(160, 1, by), evaluation)
+    found = evaluation_of(
+        160,
+        of=job_id,
+        job_id=by,
+        measures={"FD-ENL0": {"value": 1.5, "blocks": [1.0, 2.0], "standard_error": 0.5, "floor": 0.1}},
+        curves={"drift": [{"sigma": 0.5, "mean": 0.1, "standard_error": 0.01, "count": 256}]},
+    )
+    store.put(JobKeys(job_id).evaluation(160, 1, by), found.model_dump_json().encode())
     return by
 
 

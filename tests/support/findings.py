@@ -7,11 +7,11 @@ from workers.contract.model import Sampler
 from workers.contract.sampling import ResolvedCheckpoint
 
 
-def evaluation_of(images_seen: int, **changes: object) -> Evaluation:
-    """Of a checkpoint at so many images, so many seconds after midnight; it has measured nothing."""
+def evaluation_of(images_seen: int, *, of: str = "trained", **changes: object) -> Evaluation:
+    """Of a checkpoint of that training at so many images, so many seconds after midnight; it has measured nothing."""
     document = {
         "job_id": f"evaluation-{images_seen}",
-        "checkpoint": ResolvedCheckpoint(job_id="trained", images_seen=images_seen, average="ema"),
+        "checkpoint": ResolvedCheckpoint(job_id=of, images_seen=images_seen, average="ema"),
         "checkpoint_seal": None,
         "features": "lite0",
         "features_fingerprint": "a" * 64,

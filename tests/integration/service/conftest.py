@@ -1,6 +1,6 @@
 """A control plane and databases for tests. Logs are as in production: structlog's default takes seconds a traceback."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,6 @@ from tests.support.database_fixtures import (
 )
 from tests.support.mail import inbox, mail
 from tests.support.plane import Plane, Script, Served, plane_in, served_in
-from workers.contract.evaluation import Evaluation
 
 __all__ = [
     "database_url",
@@ -65,38 +64,3 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """An empty one, of the current release."""
     async with open_database(database_url) as database:
         yield database
-
-
-Find = Callable[..., Evaluation]
-
-
-@pytest.fixture
-def find() -> Find:
-    """What an evaluation job finds of a checkpoint, made by hand."""
-
-    def found(job_id: str, images_seen: int, by: str, **values: float | list[float]) -> Evaluation:
-        measures = {
-            name: {"value": value} if isinstance(value, float) else {"value": sum(value) / len(value), "blocks": value}
-            for name, value in values.items()
-        }
-        document = {
-            "job_id": by,
-            "checkpoint": {"job_id": job_id, "images_seen": images_seen, "average": "ema"},
-            "checkpoint_seal": None,
-            "features": "lite0",
-            "features_fingerprint": "0" * 64,
-            "reference": "1" * 64,
-            "num_reference": 160,
-            "num_images": 1000,
-            "repeats": 1,
-            "first_seed": 0,
-            "sampler": {},
-            "measures": measures,
-            "curves": {"drift": [{"sigma": 0.5, "mean": 0.1, "standard_error": 0.01, "count": 256}]},
-            "versions": {"torch": "2"},
-            "files": ["drift.png"],
-            "ended_at": "2026-11-01T12:00:00Z",
-        }
-        return Evaluation.model_validate(document)
-
-    return found

@@ -15,9 +15,11 @@ from service.identifiers import new_id
 from service.jobs.lifecycle import JobState
 from service.jobs.references import ResolvedSpec, resolve
 from service.jobs.views import ForkCreate, JobCreate
-from tests.integration.service.conftest import Find
+from tests.support.findings import evaluation_of
 from tests.support.plane import REQUESTER, Plane, Script, plane_in, until_run
 from workers.contract.keys import RESULT, JobKeys
+
+FD = {"FD": {"value": 1.5}}
 
 
 async def trained(plane: Plane, *checkpoints: int) -> str:
@@ -48,15 +50,13 @@ async def drawn(plane: Plane, script: Script, job_id: str, kind: str = "sample")
     return drawn_id
 
 
-async def test_what_was_found_is_listed_by_images_seen_and_what_cannot_be_read_is_passed_over(
-    plane: Plane, find: Find
-) -> None:
+async def test_what_was_found_is_listed_by_images_seen_and_what_cannot_be_read_is_passed_over(plane: Plane) -> None:
     job_id = await plane.submit()
     keys = JobKeys(job_id)
     for images_seen, by in ((1_000_000, "job_c"), (200, "job_b"), (200, "job_a"), (30, "job_d")):
-        found = find(job_id, images_seen, by, FD=1.5)
+        found = evaluation_of(images_seen, of=job_id, job_id=by, measures=FD)
         plane.store.put(keys.evaluation(images_seen, 1, by), found.model_dump_json().encode())
-    newer = json.loads(find(job_id, 400, "job_e", FD=1.0).model_dump_json()) | {"mood": "good"}
+    newer = json.loads(evaluation_of(400, of=job_id, job_id="job_e").model_dump_json()) | {"mood": "good"}
     plane.store.put(keys.evaluation(400, 2, "job_e"), json.dumps(newer).encode())
     for name, damaged in (("job_x", b""), ("job_y", b'{"job_id": "job_y"}'), ("job_z", b"\xff")):
         plane.store.put(keys.evaluation(300, 1, name), damaged)
@@ -66,7 +66,7 @@ async def test_what_was_found_is_listed_by_images_seen_and_what_cannot_be_read_i
     assert [(each.checkpoint.images_seen, each.job_id) for each in listed] == [
         *((30, "job_d"), (200, "job_a"), (200, "job_b"), (400, "job_e"), (1_000_000, "job_c")),
     ]
-    assert listed[0] == find(job_id, 30, "job_d", FD=1.5)
+    assert listed[0] == evaluation_of(30, of=job_id, job_id="job_d", measures=FD)
 
 
 @pytest.mark.parametrize("kind", ["sample", "evaluate"])
@@ -83,13 +83,11 @@ async def test_mlflow_hears_nothing_of_a_job_that_is_no_training(plane: Plane, s
     assert await plane.objects.log_sources(drawn_id, 1) == ["driver", "engine"], "its log is kept like any other's"
 
 
-async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has(
-    plane: Plane, script: Script, find: Find
-) -> None:
+async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has(plane: Plane, script: Script) -> None:
     job_id = await trained(plane)
     drawn_id = await drawn(plane, script, job_id, "evaluate")
     evaluation = JobKeys(job_id).evaluation(160, 1, drawn_id)
-    plane.store.put(evaluation, find(job_id, 160, drawn_id, FD=1.5).model_dump_json().encode())
+    plane.store.put(evaluation, evaluation_of(160, of=job_id, job_id=drawn_id).model_dump_json().encode())
 
     await plane.service.delete(drawn_id, requester=REQUESTER, purge=("results",))
     await plane.parts.purges.tick()

@@ -20,13 +20,14 @@ from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from service.mlflow import Mlflow
 from service.storage import in_thread
-from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
+from tests.support.findings import evaluation_of
 from tests.support.jobs import job, progress
 from tests.support.mlflow_server import mlflow_server
 from tests.support.plane import REQUESTER, Plane
 from tests.support.ray_head import free_ports
 from workers.contract.data import DatasetManifest
+from workers.contract.evaluation import Evaluation
 from workers.contract.keys import JobKeys
 from workers.contract.metric_rows import MeasuredRow
 from workers.contract.tracking import description
@@ -178,14 +179,23 @@ async def test_what_is_not_finite_arrives_as_such(url: str, mlflow: Mlflow) -> N
     assert value > 1e308
 
 
+def fd(value: float) -> dict[str, Any]:
+    return {"fd": {"value": value}}
+
+
+def found_of(kept: Kept, images_seen: int, by: str, measures: dict[str, Any], num_images: int = 1000) -> Evaluation:
+    return evaluation_of(images_seen, of=kept.job.id, job_id=by, measures=measures, num_images=num_images)
+
+
 async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of_their_checkpoints(
-    url: str, mlflow: Mlflow, find: Find
+    url: str, mlflow: Mlflow
 ) -> None:
     kept = Kept()
     kept.measured(AN_HOUR[:3])
     keys = JobKeys(kept.job.id)
-    early, late = find(kept.job.id, 64, "job_b", fd=2.0), find(kept.job.id, 192, "job_a", fd=[1.0, 2.0], recall=0.5)
-    more = find(kept.job.id, 192, "job_d", fd=0.5).model_copy(update={"num_images": 4000})
+    both = {"fd": {"value": 1.5, "blocks": [1.0, 2.0]}, "recall": {"value": 0.5}}
+    early, late = found_of(kept, 64, "job_b", fd(2.0)), found_of(kept, 192, "job_a", both)
+    more = found_of(kept, 192, "job_d", fd(0.5), num_images=4000)
     for found in (early, late, more):
         seen = found.checkpoint.images_seen
         kept.store.put(keys.evaluation(seen, 1, found.job_id), found.model_dump_json().encode())
@@ -196,18 +206,18 @@ async def test_what_evaluations_found_arrives_beside_the_curves_at_the_images_of
 
     assert run_id
     assert again == run_id
-    at = int(early.ended_at.timestamp() * 1000)
-    assert curve(url, run_id, "eval/fd-1k") == [(64, 2.0, at), (192, 1.5, at)]
+    sooner, at = (int(found.ended_at.timestamp() * 1000) for found in (early, late))
+    assert curve(url, run_id, "eval/fd-1k") == [(64, 2.0, sooner), (192, 1.5, at)]
     assert curve(url, run_id, "eval/fd-1k_min") == [(192, 1.0, at)]
     assert curve(url, run_id, "eval/recall-1k") == [(192, 0.5, at)]
     assert curve(url, run_id, "eval/fd-4k") == [(192, 0.5, at)]
     assert curve(url, run_id) == expected(AN_HOUR[:3])
 
 
-async def test_evaluations_alone_make_a_run(url: str, mlflow: Mlflow, find: Find) -> None:
+async def test_evaluations_alone_make_a_run(url: str, mlflow: Mlflow) -> None:
     """As of a training whose own rows were purged, or that was too short for one."""
     kept = Kept()
-    found = find(kept.job.id, 64, "job_b", fd=2.0)
+    found = found_of(kept, 64, "job_b", fd(2.0))
     kept.store.put(JobKeys(kept.job.id).evaluation(64, 1, "job_b"), found.model_dump_json().encode())
 
     run_id = await complete_run(kept.job, kept.objects, mlflow)

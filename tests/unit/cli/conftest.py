@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import Command
+from tests.support.findings import evaluation_of
 from tests.support.served import Service, served
 
 
@@ -26,24 +27,17 @@ def service(cdm: Command, tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def evaluation() -> dict[str, Any]:
     """What an evaluation job has found, as JSON."""
-    return {
-        "job_id": "job_by",
-        "checkpoint": {"job_id": "job_of", "images_seen": 160_000, "average": "ema"},
-        "checkpoint_seal": None,
-        "features": "lite0",
-        "features_fingerprint": "c0ffee" + "0" * 58,
-        "reference": "1" * 64,
-        "num_reference": 160,
-        "num_images": 5000,
-        "repeats": 3,
-        "first_seed": 0,
-        "sampler": {},
-        "measures": {
+    found = evaluation_of(
+        160_000,
+        of="job_of",
+        job_id="job_by",
+        features_fingerprint="c0ffee" + "0" * 58,
+        num_images=5000,
+        repeats=3,
+        measures={
             "FD-ENL0": {"value": 12.3456, "blocks": [12.0, 12.3, 12.7], "standard_error": 0.21, "floor": 1.5},
             "recall": {"value": 0.5},
         },
-        "curves": {},
-        "versions": {"torch": "2"},
-        "files": ["drift.png"],
-        "ended_at": "2026-11-01T12:00:00Z",
-    }
+        files=("drift.png",),
+    )
+    return found.model_dump(mode="json")
