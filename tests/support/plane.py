@@ -143,6 +143,20 @@ class Plane:
             await self.settle()
         return job_id
 
+    async def end(self, job_id: str, status: str = "succeeded", **fields: Any) -> None:
+        """Its attempt says that it has ended so; whether its driver is gone, too, the script decides."""
+        attempt = (await self.job(job_id)).attempt
+        self.worker(job_id, attempt).outcome(status, at=self.clock(), **fields)
+        await self.settle()
+
+    async def trained(self, *checkpoints: int) -> str:
+        """A training that has succeeded, and left these checkpoints."""
+        job_id = await self.started()
+        for images_seen in checkpoints:
+            self.worker(job_id).checkpoint(images_seen, at=self.clock())
+        await self.end(job_id)
+        return job_id
+
     async def job(self, job_id: str) -> JobRecord:
         return await self.jobs.get(job_id, project="default")
 

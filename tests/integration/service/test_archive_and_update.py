@@ -19,17 +19,9 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.presets import PRESETS
 
 
-async def ended(plane: Plane) -> str:
-    job_id = await plane.started()
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
-    return job_id
-
-
 async def failed(plane: Plane) -> str:
     job_id = await plane.started()
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="data_error")
     return job_id
 
 
@@ -37,8 +29,7 @@ async def again_and_ended(plane: Plane, job_id: str) -> None:
     """By a second attempt."""
     await plane.service.retry(job_id, requester=REQUESTER)
     await plane.settle()
-    plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
 
 async def test_what_is_refused_says_what_else_could_be_done(tmp_path: Path) -> None:
@@ -57,7 +48,7 @@ async def test_what_is_refused_says_what_else_could_be_done(tmp_path: Path) -> N
 
 
 async def test_an_archived_job_is_shown_only_among_the_archived(plane: Plane) -> None:
-    job_id = await ended(plane)
+    job_id = await plane.trained()
     usual, archived = Filters(project="default"), Filters(project="default", archived=True)
 
     await plane.service.archive(job_id, requester=REQUESTER)
@@ -70,7 +61,7 @@ async def test_an_archived_job_is_shown_only_among_the_archived(plane: Plane) ->
 
 
 async def test_a_deleted_job_is_gone_and_what_was_to_be_purged_too(plane: Plane) -> None:
-    job_id = await ended(plane)
+    job_id = await plane.trained()
     keys = JobKeys(job_id)
     plane.worker(job_id).checkpoint(160, at=plane.clock())
     plane.store.put(keys.sample(160), b"png")
@@ -118,7 +109,7 @@ async def test_a_job_that_has_not_ended_is_not_deleted(plane: Plane) -> None:
 
 
 async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
-    job_id = await ended(plane)
+    job_id = await plane.trained()
     plane.worker(job_id).checkpoint(160, at=plane.clock())
     keys = JobKeys(job_id)
     weights = f"{keys.checkpoint(160, 1)}weights.safetensors"
@@ -136,7 +127,7 @@ async def test_a_purge_that_was_cut_off_is_finished_later(plane: Plane) -> None:
 async def test_a_purge_that_takes_long_holds_up_nothing_and_is_no_other_replicas_business(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id, other_id = await ended(plane), await ended(plane)
+    job_id, other_id = await plane.trained(), await plane.trained()
     checkpoint = JobKeys(job_id).checkpoint(160, 1)
     plane.worker(job_id).checkpoint(160, at=plane.clock())
     deleted, may_go_on, delete = list[str](), threading.Event(), plane.store.delete
@@ -245,7 +236,7 @@ async def test_a_verb_and_a_removal_that_are_meant_for_another_state_are_refused
 
 
 async def test_a_change_that_changes_nothing_is_no_event(plane: Plane) -> None:
-    job_id = await ended(plane)
+    job_id = await plane.trained()
     name = JobUpdate(name="name")
     await plane.service.archive(job_id, requester=REQUESTER)
     await plane.service.update(job_id, name, requester=REQUESTER)

@@ -22,16 +22,6 @@ from workers.contract.keys import RESULT, JobKeys
 FD = {"FD": {"value": 1.5}}
 
 
-async def trained(plane: Plane, *checkpoints: int) -> str:
-    """A training that has ended and left checkpoints."""
-    job_id = await plane.started()
-    for images_seen in checkpoints or (160,):
-        plane.worker(job_id).checkpoint(images_seen, at=plane.clock())
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
-    return job_id
-
-
 def drawing(job_id: str, kind: str = "sample") -> dict[str, Any]:
     return {"kind": kind, "checkpoint": {"job_id": job_id}, "compute": {"accelerator": "cpu"}}
 
@@ -71,7 +61,7 @@ async def test_what_was_found_is_listed_by_images_seen_and_what_cannot_be_read_i
 
 @pytest.mark.parametrize("kind", ["sample", "evaluate"])
 async def test_mlflow_hears_nothing_of_a_job_that_is_no_training(plane: Plane, script: Script, kind: str) -> None:
-    job_id = await trained(plane)
+    job_id = await plane.trained(160)
     await plane.parts.tracking.tick()
     plane.mlflow.runs.clear()
 
@@ -84,7 +74,7 @@ async def test_mlflow_hears_nothing_of_a_job_that_is_no_training(plane: Plane, s
 
 
 async def test_a_purge_takes_results_and_pieces_and_leaves_what_the_training_has(plane: Plane, script: Script) -> None:
-    job_id = await trained(plane)
+    job_id = await plane.trained(160)
     drawn_id = await drawn(plane, script, job_id, "evaluate")
     evaluation = JobKeys(job_id).evaluation(160, 1, drawn_id)
     plane.store.put(evaluation, evaluation_of(160, of=job_id, job_id=drawn_id).model_dump_json().encode())
@@ -114,7 +104,7 @@ async def test_a_job_that_draws_from_weights_may_be_tried_again_without_any_chec
 async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_so(
     plane: Plane, script: Script
 ) -> None:
-    drawn_id = await drawn(plane, script, await trained(plane))
+    drawn_id = await drawn(plane, script, await plane.trained(160))
     because = "only trainings can, and it is a job of kind sample; possible: archive, delete"
 
     with pytest.raises(StateConflict, match=f"cannot fork; {because}") as fork:
@@ -129,7 +119,7 @@ async def test_only_trainings_are_forked_and_replayed_and_whoever_tries_is_told_
 async def test_checkpoints_are_not_purged_while_something_may_still_be_drawn_from_them(
     plane: Plane, script: Script
 ) -> None:
-    job_id = await trained(plane)
+    job_id = await plane.trained(160)
     waiting = await plane.submit(spec=drawing(job_id))
 
     with pytest.raises(StateConflict, match=f"{waiting} may still read its checkpoints"):
@@ -146,7 +136,7 @@ async def test_a_drawing_and_the_deletion_of_its_checkpoints_do_not_both_happen(
 ) -> None:
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
         for _ in range(5):
-            job_id = await trained(plane)
+            job_id = await plane.trained(160)
             create = JobCreate.model_validate({"spec": drawing(job_id)})
             submit = plane.submissions.submit(create, requester=REQUESTER)
             delete = plane.service.delete(job_id, requester=REQUESTER, purge=("checkpoints",))
@@ -161,7 +151,7 @@ async def test_of_two_equal_submissions_at_once_the_one_that_is_made_keeps_its_o
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A checkpoint comes between: the loser settles on it and writes its document last."""
-    job_id = await trained(plane, 100)
+    job_id = await plane.trained(100)
     create, twin = JobCreate.model_validate({"spec": drawing(job_id)}), new_id("job", at=plane.clock())
 
     async def resolved_late(*args: Any, **named: Any) -> ResolvedSpec:

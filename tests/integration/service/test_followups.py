@@ -38,12 +38,6 @@ async def tick(plane: Plane) -> None:
     await plane.followups.tick()
 
 
-async def ended(plane: Plane, job_id: str, status: str = "succeeded") -> None:
-    attempt = (await plane.job(job_id)).attempt
-    plane.worker(job_id, attempt).outcome(status, at=plane.clock())
-    await plane.settle()
-
-
 @pytest.mark.parametrize(
     ("there", "every", "evaluated", "has_ended", "expected"),
     [
@@ -211,7 +205,7 @@ async def test_the_last_checkpoint_is_evaluated_when_the_training_has_ended_and_
 
     await tick(plane)
     assert await evaluations(plane) == []
-    await ended(plane, job_id)
+    await plane.end(job_id)
     await tick(plane)
 
     (only,) = await evaluations(plane)
@@ -221,9 +215,9 @@ async def test_the_last_checkpoint_is_evaluated_when_the_training_has_ended_and_
 
 async def test_a_training_that_is_retried_is_followed_again(plane: Plane) -> None:
     job_id = await followed(plane, 100)
-    await ended(plane, job_id, "failed")
+    await plane.end(job_id, "failed")
     while not (await plane.job(job_id)).state.is_terminal:
-        await ended(plane, job_id, "failed")
+        await plane.end(job_id, "failed")
     await tick(plane)
     assert await plane.jobs.with_evaluations_due() == []
 
@@ -293,7 +287,7 @@ async def test_a_document_of_evaluations_that_can_never_be_is_not_tried_again_an
 
     await tick(plane)
     assert (await plane.job(job_id)).evaluated_images == 100
-    await ended(plane, job_id)
+    await plane.end(job_id)
     await tick(plane)
 
     assert await evaluations(plane) == []

@@ -32,14 +32,6 @@ def copy_of(plane: Plane, job_id: str) -> JobRecord:
     return read_record(plane.store.get(JobKeys(job_id).record))[0]
 
 
-async def ended_with_checkpoint(plane: Plane) -> str:
-    job_id = await plane.started()
-    plane.worker(job_id).checkpoint(160, at=plane.clock())
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
-    return job_id
-
-
 async def test_a_repeated_submission_leaves_the_copy_of_what_has_become_of_the_job(plane: Plane) -> None:
     job_id = new_id("job", at=plane.clock())
     await plane.submissions.submit(CREATE, requester=REQUESTER, job_id=job_id)
@@ -234,7 +226,7 @@ async def test_a_heartbeat_while_its_copy_is_saved_makes_no_second_one(plane: Pl
 
 
 async def test_who_may_not_see_a_job_is_told_nothing_of_its_forks(plane: Plane) -> None:
-    parent = await ended_with_checkpoint(plane)
+    parent = await plane.trained(160)
     await plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), requester=REQUESTER)
 
     with pytest.raises(StateConflict):
@@ -248,7 +240,7 @@ async def test_a_fork_and_the_deletion_of_its_checkpoints_do_not_both_happen(
 ) -> None:
     async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
         for _ in range(10):
-            parent = await ended_with_checkpoint(plane)
+            parent = await plane.trained(160)
             fork = plane.submissions.fork(parent, ForkCreate(overrides={"duration_images": 640}), requester=REQUESTER)
             delete = plane.service.delete(parent, requester=REQUESTER, purge=("checkpoints",))
 

@@ -47,11 +47,6 @@ async def started(plane: Plane, *, owner: str = "Tess", project: str = "default"
     return job_id
 
 
-async def ended(plane: Plane, job_id: str, *, attempt: int = 1) -> None:
-    plane.worker(job_id, attempt).outcome("succeeded", at=plane.clock())
-    await plane.settle()
-
-
 async def test_workers_count_from_the_submission_of_each_attempt_to_its_end(plane: Plane, script: Script) -> None:
     assert await used(plane) == {}
     job_id = await started(plane)  # of two workers
@@ -63,7 +58,7 @@ async def test_workers_count_from_the_submission_of_each_attempt_to_its_end(plan
     plane.clock.advance(HOURS)
     assert await used(plane) == {"Tess cpu": (1, pytest.approx(2 * 2, abs=0.1))}, "what runs counts, too"
 
-    await ended(plane, job_id, attempt=again)
+    await plane.end(job_id)
     plane.clock.advance(HOURS)
     await plane.service.delete(job_id, requester=REQUESTER, purge=())
 
@@ -74,7 +69,7 @@ async def test_workers_count_from_the_submission_of_each_attempt_to_its_end(plan
 async def test_only_the_part_in_the_time_that_is_asked_for_counts(plane: Plane) -> None:
     job_id, begun = await started(plane), plane.clock()
     plane.clock.advance(4 * HOURS)
-    await ended(plane, job_id)
+    await plane.end(job_id)
     hour = timedelta(hours=1)
 
     assert await used(plane, since=begun + hour, until=begun + 3 * hour) == {"Tess cpu": (1, pytest.approx(2 * 2))}
