@@ -41,14 +41,21 @@ async def watchers(live: Watched, number: int) -> None:
     await eventually(are_there, what=f"{number} streams are open")
 
 
-async def cut_after_each(live: Watched, path: str, **params: Any) -> list[Message]:
-    """Drop the connection after every single message, and come back with its id, until the end."""
+async def cut_after_each(
+    live: Watched, path: str, *, had: asyncio.Semaphore | None = None, **params: Any
+) -> list[Message]:
+    """Drop the connection after every single message, and come back with its id, until the end.
+
+    `had` is released with each, for whoever goes on only then.
+    """
     seen: list[Message] = []
     last_id = None
     while not seen or seen[-1].event != "end":
         message = await live.first(path, last_id=last_id, **params)
         seen.append(message)
         last_id = message.id or last_id
+        if had:
+            had.release()
     return seen
 
 
@@ -187,7 +194,8 @@ async def test_many_watchers_cost_one_small_query_at_a_time(
 async def test_a_client_that_is_cut_while_a_log_grows_has_each_byte_once(live: Watched) -> None:
     job = await live.job()
     path = f"/v1/jobs/{job.id}/logs/stream"
-    reading = asyncio.create_task(cut_after_each(live, path))
+    had = asyncio.Semaphore(0)
+    reading = asyncio.create_task(cut_after_each(live, path, had=had))
     expected = ""
     for attempt in (1, 2):
         job, place = await live.begun(job), 0
@@ -195,13 +203,13 @@ async def test_a_client_that_is_cut_while_a_log_grows_has_each_byte_once(live: W
             text = f"attempt {attempt} line {number} ä\n"
             place = live.printed(job, place, text.encode())
             expected += text
-            await asyncio.sleep(0.002)
+            await had.acquire()
         job = await live.over(job, JobState.RECOVERING if attempt == 1 else JobState.SUCCEEDED)
 
     seen = await reading
 
     assert "".join(message.data["text"] for message in seen[:-1]) == expected
-    assert {message.event for message in seen[:-1]} == {"log"}
+    assert [message.event for message in seen[:-1]] == ["log"] * 30, "it was cut behind every line"
     assert (seen[-1].event, seen[-1].data) == ("end", {"state": "succeeded"})
     assert seen[-1].id == seen[-2].id == f"2:driver:{place}"
     [again] = await live.all(path, last_id=seen[-1].id)
@@ -247,12 +255,14 @@ async def test_a_log_goes_on_behind_a_number_that_was_claimed_to_fence_the_one_b
 async def test_a_client_that_is_cut_after_every_row_has_each_once_in_order(live: Watched) -> None:
     job = await live.job()
     path = f"/v1/jobs/{job.id}/metrics/stream"
-    reading = asyncio.create_task(cut_after_each(live, path))
+    had = asyncio.Semaphore(0)
+    reading = asyncio.create_task(cut_after_each(live, path, had=had))
     for _ in range(2):
         job = await live.begun(job)
         for chunk in range(4):
             live.measured(job, chunk, [job.attempt * 100 + chunk * 10 + row for row in range(3)])
-            await asyncio.sleep(0.002)
+            for _ in range(3):
+                await had.acquire()
     await live.over(job, JobState.FAILED)
 
     seen = await reading
