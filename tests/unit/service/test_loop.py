@@ -82,10 +82,11 @@ async def test_it_ends_at_once_even_in_the_middle_of_a_pause() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.timeout(20)
 async def test_once_they_are_stopped_none_looks_again_while_others_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.jobs.loop._PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("service.jobs.loop._PATIENCE_SECONDS", 0.2)
     looks = 0
 
     async def long() -> None:
@@ -101,12 +102,12 @@ async def test_once_they_are_stopped_none_looks_again_while_others_are_waited_fo
         for loop in loops:
             await stack.enter_async_context(loop.running())
         await asyncio.sleep(0)
-        began, before = time.monotonic(), looks
+        before = looks
         for loop in loops:
             loop.stop()
+        monkeypatch.setattr("service.jobs.loop._PATIENCE_SECONDS", 3600.0)  # whoever's began anew would not end
 
     assert looks <= before + 1
-    assert time.monotonic() - began < 2.0, "they are waited for together"
 
 
 @pytest.mark.parametrize(
