@@ -15,3 +15,10 @@ def verdict(
     of: JobRecord, seen: Observed, *, on: AttemptRecord | None = None, limits: Limits = LIMITS
 ) -> Verdict | None:
     return facts_of(of, on or attempt(), seen, now=NOW, limits=limits).verdict
+
+
+def decided(of: JobRecord, seen: Observed, *, on: AttemptRecord | None = None, limits: Limits = LIMITS) -> Verdict:
+    """Where there is one."""
+    found = verdict(of, seen, on=on, limits=limits)
+    assert found
+    return found

@@ -12,7 +12,7 @@ from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord
 from service.settings import Retries, Watch
 from tests.support.jobs import NOW, PROOFS, ago, attempt, job, outcome, progress, run
-from tests.support.verdicts import BEATING, LIMITS, SILENT, verdict
+from tests.support.verdicts import BEATING, LIMITS, SILENT, decided
 from workers.contract.records import Reason
 
 SAID = {reason.value for reason in Reason}
@@ -22,13 +22,10 @@ def test_a_failure_of_the_platform_is_tried_again_until_its_budget_is_used_up() 
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0], message="exit code 1"))
     worn = [replace(SILENT, platform_failures=failures) for failures in (0, 1, 2)]
 
-    first, second, last = (verdict(of, lost) for of in worn)
+    first, second, last = (decided(of, lost) for of in worn)
 
-    assert first
     assert first.again
-    assert second
     assert second.again
-    assert last
     assert (last.again, last.reason) == (False, "retries_exhausted")
     assert "3 attempts in a row left no new checkpoint" in last.message
     assert "exit code 1" in last.message
@@ -37,39 +34,33 @@ def test_a_failure_of_the_platform_is_tried_again_until_its_budget_is_used_up() 
 def test_an_error_of_the_training_code_has_a_budget_of_its_own() -> None:
     broken = Observed(outcome=outcome("failed", "internal"))
 
-    further = verdict(replace(SILENT, platform_failures=2), broken)
-    none_left = verdict(replace(SILENT, user_failures=1), broken)
-    by_default = verdict(SILENT, broken, limits=Limits(retries=Retries(), watch=Watch()))
+    further = decided(replace(SILENT, platform_failures=2), broken)
+    none_left = decided(replace(SILENT, user_failures=1), broken)
+    by_default = decided(SILENT, broken, limits=Limits(retries=Retries(), watch=Watch()))
 
-    assert further
     assert (further.again, further.reason) == (True, "internal")
-    assert none_left
     assert (none_left.again, none_left.reason) == (False, "internal")
-    assert by_default
     assert not by_default.again
 
 
 @pytest.mark.parametrize("name", [name for name, cause in CAUSES.items() if not cause.retryable and name in SAID])
 def test_what_would_come_again_is_not_tried_again(name: str) -> None:
-    found = verdict(SILENT, Observed(outcome=outcome("failed", name)))
+    found = decided(SILENT, Observed(outcome=outcome("failed", name)))
 
-    assert found
     assert (found.again, found.reason, found.message) == (False, name, "said so")
 
 
 @pytest.mark.parametrize("name", ["storage_error", "workers_lost"])
 def test_outages_of_others_are_tried_again_however_many_errors_the_code_has_made(name: str) -> None:
-    found = verdict(replace(SILENT, user_failures=5), Observed(outcome=outcome("failed", name)))
+    found = decided(replace(SILENT, user_failures=5), Observed(outcome=outcome("failed", name)))
 
-    assert found
     assert found.again
 
 
 def test_a_job_that_something_else_stopped_goes_on() -> None:
     for seen in (Observed(outcome=outcome("stopped")), Observed(run=run(RunStatus.STOPPED))):
-        found = verdict(SILENT, seen)
+        found = decided(SILENT, seen)
 
-        assert found
         assert (found.again, found.reason) == (True, "stopped")
 
 
@@ -77,14 +68,12 @@ def test_a_new_checkpoint_gives_all_tries_back() -> None:
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
     worn = replace(SILENT, platform_failures=2, progress=progress(last_checkpoint_images=200))
 
-    fruitful = verdict(worn, lost, on=attempt(from_images=100))
-    fruitless = verdict(worn, lost, on=attempt(from_images=200))
+    fruitful = decided(worn, lost, on=attempt(from_images=100))
+    fruitless = decided(worn, lost, on=attempt(from_images=200))
 
-    assert fruitful
     assert fruitful.again
     assert fruitful.retry_at
     assert NOW + timedelta(seconds=5) <= fruitful.retry_at <= NOW + timedelta(seconds=10)
-    assert fruitless
     assert not fruitless.again
 
 
@@ -95,9 +84,8 @@ def test_the_pause_before_another_try_doubles_up_to_ten_minutes(failures: int, s
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
 
     limits = Limits(retries=Retries(platform=10_000), watch=Watch())
-    found = verdict(replace(SILENT, platform_failures=failures), lost, limits=limits)
+    found = decided(replace(SILENT, platform_failures=failures), lost, limits=limits)
 
-    assert found
     assert found.retry_at
     assert NOW + timedelta(seconds=seconds / 2) <= found.retry_at <= NOW + timedelta(seconds=seconds)
 
@@ -106,43 +94,37 @@ def test_attempts_that_were_lost_together_do_not_come_again_at_one_moment() -> N
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
     attempts = [replace(attempt(), submission_id=f"job_{number}-a1") for number in range(100)]
 
-    found = [verdict(SILENT, lost, on=one) for one in attempts]
+    found = [decided(SILENT, lost, on=one) for one in attempts]
 
     pauses = sorted(one.retry_at - NOW for one in found if one and one.retry_at)
     assert len(set(pauses)) > 50
     assert pauses[-1] - pauses[0] > timedelta(seconds=4)
-    assert found == [verdict(SILENT, lost, on=one) for one in attempts], "decided twice, it is the same"
+    assert found == [decided(SILENT, lost, on=one) for one in attempts], "decided twice, it is the same"
 
 
 def test_the_same_error_twice_at_the_same_point_is_poison() -> None:
     limits = Limits(retries=Retries(user=5), watch=Watch())
     broken = Observed(outcome=outcome("failed", "internal", message="KeyError: 'sigma'"))
-    first = verdict(SILENT, broken, limits=limits)
-    assert first
+    first = decided(SILENT, broken, limits=limits)
     assert first.again
     again = replace(SILENT, user_failures=1, failure_signature=signature(first, SILENT))
 
-    same = verdict(again, broken, limits=limits)
-    elsewhere = verdict(replace(again, progress=progress(images_seen=228)), broken, limits=limits)
-    another = verdict(again, Observed(outcome=outcome("failed", "internal", message="ValueError")), limits=limits)
+    same = decided(again, broken, limits=limits)
+    elsewhere = decided(replace(again, progress=progress(images_seen=228)), broken, limits=limits)
+    another = decided(again, Observed(outcome=outcome("failed", "internal", message="ValueError")), limits=limits)
 
-    assert same
     assert (same.again, same.reason) == (False, "poison")
     assert "KeyError: 'sigma'" in same.message
-    assert elsewhere
     assert elsewhere.again
-    assert another
     assert another.again
 
 
 def test_the_same_outage_twice_at_the_same_point_is_not_poison() -> None:
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
-    first = verdict(SILENT, lost)
-    assert first
+    first = decided(SILENT, lost)
 
-    second = verdict(replace(SILENT, platform_failures=1, failure_signature=signature(first, SILENT)), lost)
+    second = decided(replace(SILENT, platform_failures=1, failure_signature=signature(first, SILENT)), lost)
 
-    assert second
     assert second.again
 
 
@@ -165,25 +147,22 @@ def test_a_job_that_is_to_leave_is_not_held_to_its_budget(intent: Intent) -> Non
         Observed(run=run(RunStatus.FAILED, PROOFS[0])),
         Observed(outcome=outcome("failed", "internal")),
     ):
-        found = verdict(worn, seen)
+        found = decided(worn, seen)
 
-        assert found
         assert found.again
         assert found.reason in {"stopped", "driver_lost", "internal"}
 
 
 @pytest.mark.parametrize("intent", Intent)
 def test_a_job_that_left_with_a_checkpoint_left_cleanly(intent: Intent) -> None:
-    found = verdict(replace(SILENT, intent=intent), Observed(outcome=outcome("stopped", message="left at 200 images")))
+    found = decided(replace(SILENT, intent=intent), Observed(outcome=outcome("stopped", message="left at 200 images")))
 
-    assert found
     assert (found.ending, found.message) == (Ending.LEFT, "left at 200 images")
 
 
 def test_an_attempt_that_the_engine_killed_left_no_checkpoint() -> None:
-    found = verdict(replace(SILENT, intent=Intent.CANCEL), Observed(run=run(RunStatus.STOPPED)))
+    found = decided(replace(SILENT, intent=Intent.CANCEL), Observed(run=run(RunStatus.STOPPED)))
 
-    assert found
     assert (found.ending, found.reason) == (Ending.FAILED, "stopped")
     assert "before it could leave a checkpoint" in found.message
 
@@ -225,5 +204,5 @@ def test_whose_budget_a_failure_is_taken_from_depends_on_whose_fault_it_is(blame
     assert retryable, "each has something that is worth another try"
     for name in retryable:
         worn = replace(SILENT, user_failures=0, platform_failures=2)
-        found = verdict(worn, Observed(outcome=outcome("failed", name))) if name in SAID else None
+        found = decided(worn, Observed(outcome=outcome("failed", name))) if name in SAID else None
         assert found is None or found.again is (blame is Blame.USER)
