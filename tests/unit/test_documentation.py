@@ -18,6 +18,7 @@ from workers.training.world import World
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")], key=str)
 _FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"(?:\.venv/bin/|docker compose exec (?:-T )?api )?cdm ([a-z].*)")
 _ESTIMATORS = {
     "`null`": "DSM",
     "`symmetric`": "symmetric, 1/4 of the batch",
@@ -118,6 +119,12 @@ def test_commands_exist_with_the_options_that_are_given(page: Path) -> None:
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known | {"--help"}, line
 
 
+def test_commands_are_found_on_the_pages_in_containers_and_within_others_too() -> None:
+    found = {line for page in PAGES for line in commands(page.read_text())}
+
+    assert {"up", "submit fashion16 --watch", "presets smoke --json"} <= found
+
+
 def test_contributors_are_told_of_all_that_make_checks_and_measures() -> None:
     made = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     block = _FENCED.findall((ROOT / "CONTRIBUTING.md").read_text())[0]
@@ -150,5 +157,7 @@ def commands(text: str) -> Iterator[str]:
     """What follows `cdm`, in blocks and in the text."""
     blocks = "\n".join(_FENCED.findall(text)).replace("\\\n", " ").splitlines()
     inline = re.findall(r"`([^`]*)`", _FENCED.sub("", text))
-    parts = [part.strip() for line in [*blocks, *inline] for part in re.split(r" && | \| ", line)]
-    yield from (found[1] for part in parts if (found := re.fullmatch(r"(?:\.venv/bin/)?cdm ([a-z].*)", part)))
+    lines = [*blocks, *inline]
+    within = [command for line in lines for command in re.findall(r"\$\(([^()]*)\)", line)]
+    parts = [part.strip() for line in [*lines, *within] for part in re.split(r" && | \| ", line)]
+    yield from (found[1] for part in parts if (found := _COMMAND.fullmatch(part)))
