@@ -18,12 +18,11 @@ from tests.support.clock import LeadingClock
 from tests.support.command import Command
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import prepare
+from tests.support.kept import checkpoint
 from tests.support.plane import KEY, Script, settings_in
 from tests.support.serving import serving
 from tests.support.waiting import wait_until
 from tests.support.worker import Worker
-from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import CheckpointManifest
 from workers.storage import ObjectStore, open_store
 from workers.storage.memory import MemoryStore
 
@@ -65,11 +64,7 @@ class Service:
 
     def checkpoint(self, job_id: str, images_seen: int) -> None:
         """A committed one, without any files."""
-        manifest = CheckpointManifest(
-            images_seen=images_seen, attempt=1, spec_sha256="0" * 64, created_at=datetime.now(UTC), files=()
-        )
-        folder = JobKeys(job_id).checkpoint(images_seen, 1)
-        self.store.put(f"{folder}{MANIFEST}", manifest.model_dump_json().encode())
+        checkpoint(self.store, job_id, images_seen, at=datetime.now(UTC))
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+from tests.support.kept import checkpoint
 from workers.contract.document import Document
-from workers.contract.keys import MANIFEST, AttemptKeys, JobKeys
-from workers.contract.records import CheckpointManifest, Claim, DeliveryDelay, Outcome, Progress
+from workers.contract.keys import AttemptKeys, JobKeys
+from workers.contract.records import Claim, DeliveryDelay, Outcome, Progress
 from workers.storage import ObjectStore
 
 
@@ -66,9 +67,7 @@ class Worker:
 
     def checkpoint(self, images_seen: int, *, at: datetime | str) -> None:
         """A committed one, of which only the manifest matters here."""
-        manifest = {"images_seen": images_seen, "attempt": self.attempt, "spec_sha256": "0" * 64, "created_at": at}
-        folder = JobKeys(self.job_id).checkpoint(images_seen, self.attempt)
-        self._put(f"{folder}{MANIFEST}", CheckpointManifest.model_validate({**manifest, "files": ()}))
+        checkpoint(self.store, self.job_id, images_seen, attempt=self.attempt, at=at)
 
     def _put(self, key: str, record: Document) -> None:
         self.store.put(key, record.model_dump_json().encode())

@@ -1,31 +1,18 @@
 """`cdm checkpoints`: what there is of a training, and how to have it."""
 
-import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.support.kept import checkpoint
 from tests.support.served import Service
-from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import CheckpointFile, CheckpointManifest
 
 EMA = b"averaged" * (1 << 17)  # a mebibyte
-
-
-def checkpoint(service: Service, job: str, images_seen: int) -> None:
-    folder = JobKeys(job).checkpoint(images_seen, 1)
-    file = CheckpointFile(name="ema.safetensors", num_bytes=len(EMA), sha256=hashlib.sha256(EMA).hexdigest())
-    manifest = CheckpointManifest(
-        images_seen=images_seen, attempt=1, spec_sha256="0" * 64, created_at=datetime.now(UTC), files=(file,)
-    )
-    service.store.put(f"{folder}ema.safetensors", EMA)
-    service.store.put(f"{folder}{MANIFEST}", manifest.model_dump_json().encode())
 
 
 def test_checkpoints_are_listed_oldest_first(service: Service) -> None:
     job = service.submit()
     none = service.cdm("checkpoints", job)
     for images_seen in (1600, 160):
-        checkpoint(service, job, images_seen)
+        checkpoint(service.store, job, images_seen, ema=EMA)
 
     listed = service.cdm("checkpoints", "latest")
     document = service.cdm("checkpoints", job, "--json").document
@@ -40,8 +27,8 @@ def test_checkpoints_are_listed_oldest_first(service: Service) -> None:
 
 def test_a_checkpoint_is_fetched_and_one_that_is_not_there_is_refused(service: Service, tmp_path: Path) -> None:
     job = service.submit()
-    checkpoint(service, job, 160)
-    checkpoint(service, job, 320)
+    checkpoint(service.store, job, 160, ema=EMA)
+    checkpoint(service.store, job, 320, ema=EMA)
 
     shown = service.cdm("checkpoints", job, "--at", "160")
     fetched = service.cdm("checkpoints", job, "--at", "160", "--output", str(tmp_path / "there"))
