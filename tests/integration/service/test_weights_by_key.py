@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from service.app import create_app
 from service.client import Client, NotFound
 from service.cluster import MemoryCluster
-from tests.integration.service.conftest import Find
 from tests.support.fake_mlflow import FakeMlflow
+from tests.support.findings import evaluation_of
 from tests.support.kept import checkpoint, remove
 from tests.support.plane import KEY, Script, settings_in
 from tests.support.seaweed import seaweed
@@ -137,7 +137,7 @@ def test_an_average_is_rebuilt_out_of_those_that_count(
 
 
 def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
-    service: Service, store: WatchedStore, cdm: Command, tmp_path: Path, find: Find
+    service: Service, store: WatchedStore, cdm: Command, tmp_path: Path
 ) -> None:
     keys = trained(service, store, tmp_path)
     for attempt, seen in ((1, (16, 32, 48)), (2, (32, 48, 64))):  # the second went back
@@ -148,7 +148,9 @@ def test_an_exported_folder_is_the_one_that_the_store_itself_gives(
         Journal(store, keys, attempt).deliver([*rows, *grids])
         told = first_word(64, 1, versions={"torch": f"9.{attempt}"})
         store.put(keys.attempt(attempt).progress, told.model_dump_json().encode())
-    evaluation = find(keys.job_id, 32, "job_by", recall=0.5)
+    drift = [{"sigma": 0.5, "mean": 0.1, "standard_error": 0.01, "count": 256}]
+    measured = {"measures": {"recall": {"value": 0.5}}, "curves": {"drift": drift}, "files": ["drift.png"]}
+    evaluation = evaluation_of(32, of=keys.job_id, **measured)
     store.put(keys.evaluation(32, 1, evaluation.job_id), evaluation.model_dump_json().encode())
     by_key, by_store = tmp_path / "by-key", tmp_path / "by-store"
 
