@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from workers.storage import ObjectStore
+
 STORE_STREAMS = 8  # one stream of an S3 server is far slower than a node's network
+_PIECE_BYTES = 8 << 20
 
 Of = TypeVar("Of")
 Result = TypeVar("Result")
@@ -27,3 +30,16 @@ def ahead(work: Callable[[Of], Result], of: Iterable[Of], *, threads: int, most:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def pieces(store: ObjectStore, key: str, num_bytes: int) -> Iterator[bytes]:
+    """An object of so many bytes, piece by piece in their order, several of them on their way at a time.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        PermissionError: it is nobody's business here.
+    """
+    offsets = range(0, num_bytes, _PIECE_BYTES)
+    return ahead(
+        lambda offset: store.part(key, offset, _PIECE_BYTES), offsets, threads=STORE_STREAMS, most=STORE_STREAMS
+    )

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workers.contract.uploads import UploadRecord
-from workers.data.ahead import STORE_STREAMS, ahead
+from workers.data.ahead import pieces
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore, open_store
 from workers.storage.uploads import upload_pieces, upload_record
-
-_PIECE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +57,7 @@ def object_of(store: ObjectStore, key: str, *, place: str) -> Remote:
         raise DatasetError(f"{place}: there is no such object") from None
     except PermissionError:
         raise not_readable(place) from None
-    offsets = range(0, num_bytes, _PIECE_BYTES)
-    pieces = ahead(
-        lambda offset: store.part(key, offset, _PIECE_BYTES), offsets, threads=STORE_STREAMS, most=STORE_STREAMS
-    )
-    return Remote(place, num_bytes, None, pieces)
+    return Remote(place, num_bytes, None, pieces(store, key, num_bytes))
 
 
 def not_readable(place: str) -> DatasetError:

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import safetensors.torch
@@ -11,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
+from workers.data.ahead import pieces
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints, newest_attempt
 from workers.training.snapshot import Snapshot, load_contents, needed_files
@@ -86,7 +88,8 @@ def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str 
 def restore(state: TrainState, store: ObjectStore, folder: str) -> None:
     """Put one checkpoint into `state`, after every byte of it has been verified.
 
-    It takes memory for all tensors of the checkpoint once: of bytes, those of one file are held, the largest first.
+    It takes memory for all tensors of the checkpoint once: of bytes, those of one file are held, the largest first, and
+    a few pieces of it on their way.
 
     Raises:
         DamagedCheckpointError: and `state` is as it was.
@@ -143,13 +146,19 @@ def read_file(store: ObjectStore, folder: str, file: CheckpointFile) -> bytes:
     Raises:
         DamagedCheckpointError: it is not there, or not what the manifest says.
     """
+    key, digest = folder + file.name, hashlib.sha256()
+    whole = BytesIO()  # whose bytes are had without a copy
     try:
-        data = store.get(folder + file.name)
+        num_bytes = store.size(key)
+        if num_bytes == file.num_bytes:
+            for piece in pieces(store, key, num_bytes):
+                whole.write(piece)
+                digest.update(piece)
     except FileNotFoundError:
         raise DamagedCheckpointError(f"{file.name} is missing") from None
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise DamagedCheckpointError(f"{file.name} has {len(data)} bytes that are not those written")
-    return data
+    if (num_bytes, digest.hexdigest()) != (file.num_bytes, file.sha256):
+        raise DamagedCheckpointError(f"{file.name} has {num_bytes} bytes that are not those written")
+    return whole.getvalue()
 
 
 def _is_sealed(document: Any, data: bytes) -> bool:

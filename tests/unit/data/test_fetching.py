@@ -23,7 +23,7 @@ import pytest
 from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.data import NpzDataset
 from workers.contract.keys import UploadKeys
-from workers.data import DatasetError, import_images, remotes
+from workers.data import DatasetError, ahead, import_images, remotes
 from workers.storage.memory import MemoryStore
 
 UPLOADED = NpzDataset(kind="npz", path=UPLOAD)
@@ -248,7 +248,7 @@ def test_an_object_of_a_bucket_comes_in_several_streams(monkeypatch: pytest.Monk
             together.wait(10)
             return super().part(key, offset, size)
 
-    monkeypatch.setattr(remotes, "_PIECE_BYTES", 3)
+    monkeypatch.setattr(ahead, "_PIECE_BYTES", 3)
     together, store, content = Barrier(8), Meeting(), bytes(range(8 * 3 - 1))
     store.put("shard.tar", content)
 
@@ -264,7 +264,7 @@ def test_an_object_that_is_given_up_is_read_no_further(monkeypatch: pytest.Monke
             asked.append(offset)
             return super().part(key, offset, size)
 
-    monkeypatch.setattr(remotes, "_PIECE_BYTES", 1)
+    monkeypatch.setattr(ahead, "_PIECE_BYTES", 1)
     asked, store = list[int](), Counting()
     store.put("shard.tar", bytes(1000))
 

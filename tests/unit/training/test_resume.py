@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import tracemalloc
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,16 @@ from pydantic_core import from_json, to_json
 
 from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
-from workers.contract.records import CheckpointManifest
+from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.spec import TrainSpec
-from workers.data import ImageSet, import_dataset
+from workers.data import ImageSet, ahead, import_dataset
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import (
     DamagedCheckpointError,
     FencedError,
     ForeignCheckpointError,
+    read_file,
     restore,
     restore_latest,
     save_checkpoint,
@@ -187,6 +190,54 @@ def test_any_byte_flipped_and_any_file_cut_is_refused_by_name_and_the_checkpoint
         assert state.images_seen == 0
     finally:
         store.put(key, whole)
+
+
+def in_file(store: MemoryStore, data: bytes) -> CheckpointFile:
+    store.put("file", data)
+    return CheckpointFile(name="file", num_bytes=len(data), sha256=sha256(data).hexdigest())
+
+
+def test_a_file_comes_in_several_streams_at_a_time_and_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_PIECE_BYTES", 3)
+    together, asked = threading.Barrier(ahead.STORE_STREAMS), list[int]()
+
+    class Meeting(MemoryStore):
+        """Gives out eight pieces at once, and none before that."""
+
+        def part(self, key: str, offset: int, size: int) -> bytes:
+            asked.append(offset)
+            together.wait(10)
+            return super().part(key, offset, size)
+
+    store, data = Meeting(), bytes(range(3 * ahead.STORE_STREAMS - 1))
+
+    assert read_file(store, "", in_file(store, data)) == data
+    assert sorted(asked) == [*range(0, len(data), 3)]
+
+
+def test_memory_holds_a_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_PIECE_BYTES", 1 << 14)
+    store, data = MemoryStore(), bytes(4 << 20)
+    file = in_file(store, data)
+
+    tracemalloc.start()
+    try:
+        assert read_file(store, "", file) == data
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 1.5 * len(data)
+
+
+@pytest.mark.parametrize("there", [b"", b"abc", b"abxde", b"abcdef"])
+def test_a_file_that_is_not_as_long_as_it_was_or_not_the_same_is_named_with_its_size(there: bytes) -> None:
+    store = MemoryStore()
+    file = in_file(store, b"abcde")
+    store.put("file", there)
+
+    with pytest.raises(DamagedCheckpointError, match=f"^file has {len(there)} bytes that are not those written$"):
+        read_file(store, "", file)
 
 
 def test_a_checkpoint_from_before_manifests_were_sealed_is_used(images: ImageSet, spec: TrainSpec) -> None:
