@@ -15,7 +15,7 @@ from workers.data.buckets import bucket_shards
 from workers.data.errors import DatasetError
 from workers.data.files import require_regular
 from workers.data.remotes import Remote, of_bucket, uploaded
-from workers.data.room import require_room, writing_to
+from workers.data.room import new_file, require_room
 from workers.data.scratch import scratch_folder
 from workers.environment import max_download_bytes, may_go_inside
 from workers.storage import ObjectStore
@@ -135,11 +135,11 @@ def fetch(remote: Remote, file: Path, *, on_bytes: OnBytes) -> str:
     digest, done, said_at = sha256(), 0, time.monotonic()
     require_room(remote.num_bytes or 0, file.parent, remote.name)
     log.info("file.fetching", name=remote.name, bytes=remote.num_bytes)
-    with writing_to(file.parent, remote.name), file.open("xb") as target:
+    with new_file(file, remote.name) as write:
         for piece in remote.pieces:
             if remote.num_bytes is None:
                 require_room(len(piece), file.parent, remote.name)
-            target.write(piece)
+            write(piece)
             digest.update(piece)
             done += len(piece)
             on_bytes(done, remote.num_bytes)

@@ -101,10 +101,10 @@ def import_images(
             num_ignored=collection.num_ignored,
         )
         writer = ShardWriter(folder, shard_bytes=shard_bytes)
-        with writing_to(folder, collection.place):
-            filled = _fill(writer, collection, on_progress, max_faulty_images)
-            if collection.labels:
-                kept = np.asarray(collection.labels.values, dtype="<i4")[np.asarray(filled.kept)]
+        filled = _fill(writer, collection, on_progress, max_faulty_images)
+        if collection.labels:
+            kept = np.asarray(collection.labels.values, dtype="<i4")[np.asarray(filled.kept)]
+            with writing_to(folder, collection.place):
                 (folder / _LABELS).write_bytes(kept.tobytes())
         manifest = _manifest(collection, writer, filled.resolution, folder)
         return Imported(_upload(manifest, folder, store), filled.left_out, collection.num_ignored)
@@ -131,7 +131,8 @@ def _fill(writer: ShardWriter, collection: ImageCollection, on_progress: OnImage
                 if len(sizes) == 1 and len(faults) <= max_faulty_images:
                     if not kept:  # all are of one size, so the first tells how much they take
                         require_room(collection.num_images * pixels.nbytes, writer.folder, collection.place)
-                    writer.append(pixels)
+                    with writing_to(writer.folder, collection.place):
+                        writer.append(pixels)
                     kept.append(index)
         on_progress(index + 1, collection.num_images)
     usual = max(sizes, key=lambda size: len(sizes[size]), default=0)
@@ -141,7 +142,8 @@ def _fill(writer: ShardWriter, collection: ImageCollection, on_progress: OnImage
             faults.add(collection.name(index), unusual)
     if len(sizes) != 1 or len(faults) > max_faulty_images:
         faults.refuse()
-    writer.flush()
+    with writing_to(writer.folder, collection.place):
+        writer.flush()
     return _Filled(usual, kept, faults)
 
 

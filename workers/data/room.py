@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +38,27 @@ def writing_to(folder: Path, name: str, *, setting: str = "TMPDIR") -> Iterator[
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DatasetError(f"{name}: no room for it in {folder.parent} of the worker; {_mend(setting)}") from None
+
+
+@contextmanager
+def new_file(path: Path, name: str) -> Iterator[Callable[[bytes], None]]:
+    """What writes to a file that is new, in a folder of the temporary folder (TMPDIR), for `name`.
+
+    Raises:
+        DatasetError: as `writing_to`; also at its end, when what is left in memory is written.
+    """
+    with writing_to(path.parent, name):
+        file = path.open("xb")
+
+    def write(data: bytes) -> None:
+        with writing_to(path.parent, name):
+            file.write(data)
+
+    try:
+        yield write
+    finally:
+        with writing_to(path.parent, name):
+            file.close()
 
 
 def _mend(setting: str) -> str:

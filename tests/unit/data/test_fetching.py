@@ -24,6 +24,7 @@ from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.data import NpzDataset
 from workers.contract.keys import UploadKeys
 from workers.data import DatasetError, ahead, import_images, remotes
+from workers.data.fetching import fetch
 from workers.storage.memory import MemoryStore
 
 UPLOADED = NpzDataset(kind="npz", path=UPLOAD)
@@ -238,6 +239,33 @@ def test_a_disk_that_is_full_before_its_time_is_named(
     mend = "make room, or let TMPDIR be a folder of a larger disk"
     assert message == f"{local.path}: no room for it in {scratch} of the worker; {mend}"
     assert list(scratch.iterdir()) == []
+
+
+def test_what_was_still_in_memory_when_the_disk_was_full_is_named(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda *_: opened(Path("/dev/full"), "wb"))
+    remote = remotes.Remote("few.tar", 3, None, iter([b"few"]))
+
+    with pytest.raises(DatasetError, match=f"^few.tar: no room for it in {scratch.parent} of the worker; make room"):
+        fetch(remote, scratch / "file", on_bytes=lambda *_: None)
+
+
+def test_a_full_disk_of_others_is_not_taken_for_that_of_this_machine(scratch: Path, local: NpzDataset) -> None:
+    full = OSError(errno.ENOSPC, "full where the store is")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"few"
+        raise full
+
+    def on_progress(*_: int) -> None:
+        raise full
+
+    with pytest.raises(OSError, match="full where the store is"):
+        fetch(remotes.Remote("few.tar", 5, None, pieces()), scratch / "file", on_bytes=lambda *_: None)
+    with pytest.raises(OSError, match="full where the store is"):
+        import_images(local, MemoryStore(), on_progress=on_progress)
 
 
 def test_an_object_of_a_bucket_comes_in_several_streams(monkeypatch: pytest.MonkeyPatch) -> None:
