@@ -111,6 +111,17 @@ def test_a_set_of_several_files_in_a_bucket_is_what_it_is_in_a_folder(place: str
     assert [done for done, of in heard if of] == sorted(done for done, of in heard if of)
 
 
+def test_of_splits_in_a_bucket_only_the_one_that_is_chosen_is_fetched(place: str, tmp_path: Path) -> None:
+    test, heard = write_tar(tmp_path / "test.tar", PNGS), list[tuple[int, int | None]]()
+    shards = {"test-00000-of-00001.tar": Path(test).read_bytes(), "train-00000-of-00001.tar": bytes(1 << 20)}
+    there = webdataset(put(place, shards), split="test")
+
+    found = import_images(there, MemoryStore(), on_bytes=lambda *now: heard.append(now))
+
+    assert found.manifest.num_images == len(PNGS)
+    assert heard[-1][1] == len(shards["test-00000-of-00001.tar"])
+
+
 def test_what_is_wrong_with_one_of_several_files_is_said_under_its_place(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from workers.contract.document import Document, Problem, refuse
 from workers.contract.locations import (
     LONGEST_LOCATION,
     is_bucket_folder,
+    is_path,
     is_unprotected,
     of_a_file,
     of_a_folder,
@@ -126,11 +127,18 @@ class _ImagesInFiles(_ImagesInFile):
         ),
         AfterValidator(of_files),
     ]
+    split: Annotated[
+        str | None,
+        Field(description="Of a folder, only the files SPLIT-00000-of-00010 and so on; null: they are all of one"),
+    ] = None
 
     @model_validator(mode="after")
-    def _is_compared_as_one_file(self) -> Self:
-        if is_bucket_folder(self.path) and self.sha256 is not None:
+    def _is_one_file_or_a_folder(self) -> Self:
+        is_folder = is_bucket_folder(self.path)
+        if is_folder and self.sha256 is not None:
             refuse(Problem("/sha256", "no_effect", "a folder has none; set it to null"))
+        if self.split is not None and not is_folder and not is_path(self.path):
+            refuse(Problem("/split", "no_effect", "one file is of one split; set it to null"))
         return self
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from workers.data.errors import DatasetError, ImageError
-from workers.data.files import MAX_FILE_BYTES, Files, check_size, require_one_split
+from workers.data.files import MAX_FILE_BYTES, Files, check_size, of_one_split
 from workers.data.remotes import Remote, not_readable, object_of
 from workers.storage import ObjectStore, open_store
 
@@ -43,19 +43,18 @@ def bucket_files(folder: str, *, on_listed: OnListed) -> Files:
     return Files([*_names(store, folder, on_listed)], read, num_readers=_READERS)
 
 
-def bucket_shards(folder: str, suffix: str, *, on_listed: OnListed) -> list[tuple[str, Remote]]:
-    """The objects that lie directly in it and whose names end so, by these, in their order.
+def bucket_shards(folder: str, suffix: str, *, split: str | None, on_listed: OnListed) -> list[tuple[str, Remote]]:
+    """The objects that lie directly in it and whose names end so, by these, in their order; of them those of one split.
 
     Raises:
-        DatasetError: as `_names`; there is none, or one that cannot be read or be a file, or several splits.
+        DatasetError: as `_names` and `of_one_split`; there is none, or one that cannot be read or be a file.
     """
     store = open_store(folder)
     names = sorted(name for name in _names(store, folder, on_listed) if name.endswith(suffix) and "/" not in name)
     if not names:
         raise DatasetError(f"{folder}: no {suffix} file directly in it")
-    require_one_split(names, folder)
     shards = []
-    for name in names:
+    for name in of_one_split(names, split, folder):
         if len(name.encode()) > _MAX_NAME_BYTES:
             raise DatasetError(f"{folder}{name}: no file has so long a name; give it another one")
         shards.append((name, object_of(store, name, place=folder + name)))

@@ -50,7 +50,7 @@ def on_this_machine(dataset: DatasetToImport, store: ObjectStore, *, on_bytes: O
     with scratch_folder() as folder:
         target = folder / "images"
         if isinstance(dataset, ParquetDataset | WebDataset) and is_bucket_folder(dataset.path):
-            name = _fetch_shards(dataset.path, dataset.suffix, target, on_bytes)
+            name = _fetch_shards(dataset, target, on_bytes)
         else:
             opened = _remote(dataset.path, store, is_known=dataset.sha256 is not None)
             name = _fetch_file(opened, dataset.sha256, target, on_bytes)
@@ -83,10 +83,10 @@ def _fetch_file(opened: AbstractContextManager[Remote], digest: str | None, targ
         return remote.name
 
 
-def _fetch_shards(location: str, suffix: str, target: Path, on_bytes: OnBytes) -> str:
+def _fetch_shards(dataset: ParquetDataset | WebDataset, target: Path, on_bytes: OnBytes) -> str:
     """What their owner calls the folder that they lie in."""
-    place = location.rstrip("/")
-    shards = bucket_shards(location, suffix, on_listed=lambda: on_bytes(0, None))
+    place = dataset.path.rstrip("/")
+    shards = bucket_shards(dataset.path, dataset.suffix, split=dataset.split, on_listed=lambda: on_bytes(0, None))
     total, done = sum(shard.num_bytes or 0 for _, shard in shards), 0
     require_room(total, target.parent, place)
     target.mkdir()

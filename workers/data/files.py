@@ -8,7 +8,8 @@ import stat
 import tarfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,31 +44,42 @@ class Files:
     num_readers: int = DECODERS
 
 
-def files_at(path: Path, suffix: str) -> list[Path]:
-    """The file at a path, or those of a folder that end so, by their names.
+def files_at(path: Path, suffix: str, *, split: str | None) -> list[Path]:
+    """The file at a path, or those of a folder that end so, by their names; of them those of one split.
 
     Raises:
-        DatasetError: there is none in it, or something that is no file, or several splits of a data set.
+        DatasetError: there is none in it, or something that is no file; as `of_one_split`.
     """
-    found = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
+    found = {each.name: each for each in (sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path])}
     if not found:
         raise DatasetError(f"{path}: no {suffix} file in it")
-    for each in found:
+    chosen = [found[name] for name in of_one_split([*found], split, str(path))]
+    for each in chosen:
         require_regular(each)
-    require_one_split((each.name for each in found), str(path))
-    return found
+    return chosen
 
 
-def require_one_split(names: Iterable[str], place: str) -> None:
-    """Of the files of a folder, NAME-00000-of-00010 and so on: training and test images are not to become one set.
+def of_one_split(names: list[str], split: str | None, place: str) -> list[str]:
+    """Of the files of a folder, NAME-00000-of-00010 and so on, those of a split; None: all, if no two splits are there.
+
+    Training and test images are not to become one set.
 
     Raises:
-        DatasetError: naming the splits.
+        DatasetError: naming the splits: there are several to choose from, or not the one that is wanted.
     """
-    splits = sorted({match[1] for match in map(_PART_OF_A_SPLIT.fullmatch, names) if match})
-    if len(splits) > 1:
-        found = ", ".join(splits[:_SPLITS_SHOWN]) + (", ..." if len(splits) > _SPLITS_SHOWN else "")
-        raise DatasetError(f"{place}: holds several splits, {found}; name a folder with the files of one of them")
+    found = defaultdict[str, list[str]](list)
+    for name in names:
+        if match := _PART_OF_A_SPLIT.fullmatch(name):
+            found[match[1]].append(name)
+    splits = sorted(found)
+    shown = ", ".join(splits[:_SPLITS_SHOWN]) + (", ..." if len(splits) > _SPLITS_SHOWN else "")
+    if split is None and len(splits) > 1:
+        example = "train" if "train" in found else splits[0]
+        raise DatasetError(f"{place}: holds several splits, {shown}; choose one of them, such as split: {example}")
+    if split is not None and split not in found:
+        has = f"it has {shown}" if found else f"no file in it is named {split}-00000-of-00001 or the like"
+        raise DatasetError(f"{place}: no split {split!r} in it; {has}")
+    return names if split is None else found[split]
 
 
 def require_regular(path: Path) -> None:

@@ -35,7 +35,7 @@ def parquet_collection(dataset: ParquetDataset) -> Iterator[ImageCollection]:
     Raises:
         DatasetError: a file cannot be read, or it does not say which column the images are.
     """
-    place, paths = dataset.path, files_at(Path(dataset.path), dataset.suffix)
+    place, paths = dataset.path, files_at(Path(dataset.path), dataset.suffix, split=dataset.split)
     with ExitStack() as stack:
         try:
             files = {each.stem: stack.enter_context(pq.ParquetFile(each)) for each in paths}

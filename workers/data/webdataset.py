@@ -23,7 +23,7 @@ def webdataset_collection(dataset: WebDataset) -> Iterator[ImageCollection]:
     Raises:
         DatasetError: there is none, or some images have labels and others have not.
     """
-    place, shards = dataset.path, files_at(Path(dataset.path), dataset.suffix)
+    place, shards = dataset.path, files_at(Path(dataset.path), dataset.suffix, split=dataset.split)
     with ExitStack() as stack:
         opened = {f"{shard.stem}/": stack.enter_context(tar_files(shard, compressed=False)) for shard in shards}
         files = _joined(opened)

@@ -151,6 +151,14 @@ def test_a_folder_of_a_bucket_has_no_digest(kind: str) -> None:
     assert dataset("s3://bucket/a", kind=kind, sha256="0" * 64).sha256 == "0" * 64
 
 
+@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+@pytest.mark.parametrize("path", ["https://example.org/x", f"upload://{ID}", "s3://bucket/a"])
+def test_a_split_is_chosen_of_a_folder_only(path: str, kind: str) -> None:
+    assert problem(path, kind=kind, split="test") == ("/dataset/split", "one file is of one split; set it to null")
+    assert dataset("s3://bucket/a/", kind=kind, split="test").split == "test"
+    assert dataset("/data/a", kind=kind, split="test").split == "test"
+
+
 DRAWN = {"checkpoint": {"job_id": "job_1"}}
 INCEPTION = {"kind": "inception", "weights": "/data/inception.pth", "sha256": "0" * 64}
 FIELDS: dict[str, Any] = {

@@ -147,10 +147,28 @@ def test_splits_that_lie_side_by_side_are_not_mixed(tmp_path: Path) -> None:
     for split in ("train", "test", "validation"):
         write_parquet(tmp_path / f"{split}-00000-of-00001.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
 
-    said = "holds several splits, test, train, validation; name a folder with the files of one of them"
+    said = "holds several splits, test, train, validation; choose one of them, such as split: train"
     assert refusal(parquet(tmp_path)) == f"{tmp_path}: {said}"
     with pytest.raises(DatasetError, match=said):
-        bucket_shards(f"file://{tmp_path}/", ".parquet", on_listed=lambda: None)
+        bucket_shards(f"file://{tmp_path}/", ".parquet", split=None, on_listed=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "test"), "no split 'val' in it; it has test, train"),
+        ((), "no split 'val' in it; no file in it is named val-00000-of-00001 or the like"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    for name in ("plain", *(f"{split}-00000-of-00001" for split in names)):
+        write_parquet(tmp_path / f"{name}.parquet", list(PNGS.values()), None)
+
+    assert refusal(parquet(tmp_path, split="val")) == f"{tmp_path}: {said}"
+    with pytest.raises(DatasetError, match=said):
+        bucket_shards(f"file://{tmp_path}/", ".parquet", split="val", on_listed=lambda: None)
 
 
 def test_files_of_one_split_may_have_a_fingerprint_in_their_names(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every format that people bring comes to the same images; what is wrong with one is told before anything is kept."""
 
 import pickle
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from workers.contract.data import (
     Dataset,
     ZipDataset,
 )
+from workers.data.buckets import bucket_shards
 
 BY_THEIR_TOOLS = Path(__file__).parents[2] / "data/by_their_tools"
 
@@ -69,6 +71,28 @@ def test_the_same_images_are_the_same_data_set_whoever_wrote_them(tmp_path: Path
 def test_what_their_own_tools_have_written(written: Dataset, classes: list[str] | None, tmp_path: Path) -> None:
     """The same ten pictures, given to these tools and kept as they came out."""
     assert imported(written, tmp_path / "theirs").manifest == reference(tmp_path, classes).manifest
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"), [("datasets.parquet", CLASSES), ("webdataset.tar", None)], ids=["parquet", "webdataset"]
+)
+def test_of_splits_that_lie_side_by_side_one_can_be_chosen(
+    written: str, classes: list[str] | None, tmp_path: Path
+) -> None:
+    name, suffix = written.split(".")
+    make = {"datasets": parquet, "webdataset": webdataset}[name]
+    shards = tmp_path / "data"
+    shards.mkdir()
+    shutil.copy(BY_THEIR_TOOLS / written, shards / f"test-00000-of-00001.{suffix}")
+    for number in range(2):
+        shutil.copy(BY_THEIR_TOOLS / written, shards / f"train-{number:05d}-of-00002.{suffix}")
+
+    test, train = (imported(make(shards, split=split), tmp_path / split) for split in ("test", "train"))
+
+    assert test.manifest == reference(tmp_path, classes).manifest
+    assert train.manifest.num_images == 2 * COUNT
+    there = bucket_shards(f"file://{shards}/", f".{suffix}", split="train", on_listed=lambda: None)
+    assert [name for name, _ in there] == [f"train-{number:05d}-of-00002.{suffix}" for number in range(2)]
 
 
 def test_labels_of_an_archive_may_have_a_column_of_their_own_as_keras_has_them(tmp_path: Path) -> None:
