@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import jobs
-from service.jobs.lookup import COLUMNS, IS_DATASET_DUE, NOT_BEGUN
+from service.jobs.lookup import COLUMNS, EVALUATIONS_DUE, IS_DATASET_DUE, NOT_BEGUN
 from service.jobs.records import JobRecord
 from service.jobs.rows import job_of
 
@@ -43,8 +43,12 @@ class DatasetStore:
         return next(iter(await self._read(_project_datasets(project).where(jobs.c.dataset == digest))), None)
 
     async def users(self, connection: AsyncConnection, digest: str, *, project: str) -> list[str]:
-        """Jobs that name it and have not been deleted; an import refers to what it has made no more."""
-        query = select(jobs.c.id).where(_ours(digest, project), _USES).order_by(jobs.c.id).limit(4)
+        """Jobs that name it, or whose evaluations to come do, and have not been deleted.
+
+        An import refers to what it has made no more.
+        """
+        follows = (jobs.c.project == project) & _is_to_be_measured_at(digest)
+        query = select(jobs.c.id).where(or_(_ours(digest, project) & _USES, follows)).order_by(jobs.c.id).limit(4)
         return list(await connection.scalars(query))
 
     async def forget(self, connection: AsyncConnection, digest: str, *, project: str) -> None:
@@ -57,10 +61,12 @@ class DatasetStore:
         async with self.database.reading() as connection:
             return bool(await connection.scalar(select(exists().where(jobs.c.dataset == digest, _HAS_ONE))))
 
-    async def some_may_appear(self) -> bool:
-        """Whether a job has begun that may be about whatever image set: it has not said so far."""
+    async def may_appear(self, digest: str) -> bool:
+        """Whether a job may be about it soon: one has begun and has not said so far, or an evaluation is to come."""
+        has_yet_to_say = and_(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN))
         async with self.database.reading() as connection:
-            return bool(await connection.scalar(select(exists().where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN)))))
+            query = select(exists().where(or_(has_yet_to_say, _is_to_be_measured_at(digest))))
+            return bool(await connection.scalar(query))
 
     async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[ProjectDataset]:
         async with self.database.reading() as connection:
@@ -74,6 +80,11 @@ class DatasetStore:
 
 def _ours(digest: str, project: str) -> ColumnElement[bool]:
     return (jobs.c.project == project) & (jobs.c.dataset == digest)
+
+
+def _is_to_be_measured_at(digest: str) -> ColumnElement[bool]:
+    """Of trainings whose evaluations to come hold it out. That is JSON; what else it has is no digest of images."""
+    return EVALUATIONS_DUE & jobs.c.deleted_at.is_(None) & jobs.c.evaluations.contains(digest)
 
 
 def _project_datasets(project: str) -> Select[*tuple[str, str, str | None]]:

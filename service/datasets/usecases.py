@@ -79,7 +79,7 @@ class Datasets:
         """The project has it no more. Its bytes go when no project has it, and no job can be about to bring it again.
 
         Raises:
-            DatasetInUse: jobs learn from it, or are measured by it.
+            DatasetInUse: jobs learn from it, are measured by it, or will be.
         """
         await self.find(digest, project=requester.project)
         async with self.store.database.writing() as connection:
@@ -95,12 +95,13 @@ class Datasets:
     async def purge(self, *, now: datetime) -> int:  # noqa: ARG002 (how old they are does not matter)
         """Remove what no project has any more; how many objects that were.
 
-        Nothing while a job runs that has not said what it imports: it may find this one there, and rely on it.
+        Nothing while a job runs that has not said what it imports: it may find this one there, and rely on it. Nor what
+        evaluations to come, of whatever project, are to be measured at.
         """
         removed = 0
         for digest in await self.objects.unwanted():
             if not await self.store.is_known(digest):
-                if await self.store.some_may_appear():
+                if await self.store.may_appear(digest):
                     log.info("dataset.kept_for_now", digest=digest)
                     continue
                 removed += await self.objects.remove(digest)

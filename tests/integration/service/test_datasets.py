@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.cluster import MemoryCluster
-from service.errors import DatasetNotFound
+from service.errors import DatasetInUse, DatasetNotFound
 from service.jobs.rebuild import rebuild
 from service.jobs.views import JobCreate
 from tests.support.plane import REQUESTER, Plane, Script, Served, eventually, plane_in, served_in
@@ -307,6 +307,40 @@ async def test_the_bytes_go_with_the_last_project_that_has_them(plane: Plane) ->
     assert await left_of(plane, ONE) == []
     assert len(await left_of(plane, OTHER)) == 3
     assert plane.store.list("unwanted/") == []
+
+
+async def test_what_evaluations_to_come_are_measured_at_is_kept(
+    tmp_path: Path, script: Script, database_url: str
+) -> None:
+    """For the projects that have it, and for a training of another one, too."""
+    async with plane_in(tmp_path, cluster=MemoryCluster(script), database_url=database_url) as plane:
+        await brought(plane, OTHER)
+        for project in ("default", "other"):
+            await brought(plane, ONE, project=project)
+        holding_out: dict[str, Any] = {
+            "spec": SMOKE | {"dataset": {"kind": "imported", "digest": OTHER}},
+            "evaluations": {"num_images": 100, "held_out": ONE},
+        }
+        training = await plane.started(**holding_out)
+
+        with pytest.raises(DatasetInUse, match=training):
+            await remove(plane, ONE)
+        plane.worker(training).outcome("succeeded", at=plane.clock())
+        await plane.settle()
+        with pytest.raises(DatasetInUse, match=training):
+            await remove(plane, ONE)
+        await plane.followups.tick()  # there is no checkpoint to evaluate
+        await remove(plane, ONE)
+
+        second = await plane.started(**holding_out)
+        await remove(plane, ONE, project="other")
+        kept = await left_of(plane, ONE)
+        plane.worker(second).outcome("succeeded", at=plane.clock())
+        await plane.settle()
+        await plane.followups.tick()
+
+        assert len(kept) == 3
+        assert await left_of(plane, ONE) == []
 
 
 async def test_nothing_is_removed_while_a_job_runs_that_has_not_said_what_it_imports(plane: Plane) -> None:
