@@ -93,11 +93,13 @@ def restore(state: TrainState, store: ObjectStore, folder: str) -> None:
 
     Raises:
         DamagedCheckpointError: and `state` is as it was.
+        ForeignCheckpointError: likewise; it never had a file that the state needs, or as `read_manifest`.
     """
     manifest = read_manifest(store, folder)
     needed = needed_files(state.average_names)
     if missing := needed - {file.name for file in manifest.files}:
-        raise DamagedCheckpointError(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
+        kind = ForeignCheckpointError if manifest.seal else DamagedCheckpointError
+        raise kind(f"{MANIFEST} lists no {' and no '.join(sorted(missing))}")
     tensors = {}
     for file in sorted(manifest.files, key=lambda each: -each.num_bytes):
         data = read_file(store, folder, file)

@@ -105,11 +105,25 @@ def test_a_checkpoint_has_a_file_for_each_average(images: ImageSet, ema: str, na
     assert sorted(file.name for file in manifest.files) == sorted(names + others)
 
 
-def test_a_checkpoint_without_one_of_the_averages_is_passed_over(images: ImageSet) -> None:
+def test_a_checkpoint_that_never_had_one_of_the_averages_is_not_passed_over(images: ImageSet) -> None:
+    """Unless nothing proves that its manifest is what was written."""
     store, kept = MemoryStore(), new_state(smoke_spec(ema=EMAS["exponential"]), images.manifest, CPU)
     save_checkpoint(Snapshot.of(kept), store, KEYS, attempt=1, spec_sha256="0" * 64)
+    state = new_state(smoke_spec(ema=EMAS["power"]), images.manifest, CPU)
 
-    assert restore_latest(new_state(smoke_spec(ema=EMAS["power"]), images.manifest, CPU), store, KEYS) is None
+    with pytest.raises(ForeignCheckpointError, match=r"lists no ema-0.050.safetensors and no ema-0.100.safetensors"):
+        restore_latest(state, store, KEYS)
+
+    [folder] = committed_checkpoints(store, KEYS)
+    store.put(folder + MANIFEST, unsealed(store.get(folder + MANIFEST)))
+    assert restore_latest(state, store, KEYS) is None
+
+
+def unsealed(manifest: bytes) -> bytes:
+    """As it was before manifests had seals."""
+    document = json.loads(manifest)
+    del document["seal"]
+    return json.dumps(document, indent=2).encode()
 
 
 def test_a_restored_optimizer_keeps_the_memory_format_of_its_moments(images: ImageSet, spec: TrainSpec) -> None:
@@ -245,14 +259,12 @@ def test_a_checkpoint_from_before_manifests_were_sealed_is_used(images: ImageSet
     state.images_seen = 16
     save_checkpoint(Snapshot.of(state), store, KEYS, attempt=1, spec_sha256="0" * 64)
     [folder] = committed_checkpoints(store, KEYS)
-    document = json.loads(store.get(folder + MANIFEST))
-    del document["seal"]
-    unsealed = json.dumps(document, indent=2).encode()
-    store.put(folder + MANIFEST, unsealed)
+    without_seal = unsealed(store.get(folder + MANIFEST))
+    store.put(folder + MANIFEST, without_seal)
 
     assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) == folder
 
-    store.put(folder + MANIFEST, unsealed.replace(b'"attempt": 1', b'"attempt":  1'))
+    store.put(folder + MANIFEST, without_seal.replace(b'"attempt": 1', b'"attempt":  1'))
     assert restore_latest(new_state(spec, images.manifest, CPU), store, KEYS) is None
 
 
