@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import structlog
@@ -43,7 +44,8 @@ def run_training(
     store = open_store(run.store_url)
     history = History.read(store, run.keys, run.attempt)
     timekeeper = Timekeeper(history)
-    spec = TrainSpec.model_validate_json(store.get(run.keys.spec))
+    document = store.get(run.keys.spec)
+    spec = TrainSpec.model_validate_json(document)
     configure_backend(spec.compute)
     images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
@@ -52,7 +54,18 @@ def run_training(
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     recorder = (
-        RunRecorder(run, store, spec, images.manifest, world, state, history, timekeeper, has_checkpoint=has_checkpoint)
+        RunRecorder(
+            run,
+            store,
+            spec,
+            images.manifest,
+            world,
+            state,
+            history,
+            timekeeper,
+            spec_sha256=sha256(document).hexdigest(),
+            has_checkpoint=has_checkpoint,
+        )
         if world.is_first
         else None
     )

@@ -1,6 +1,5 @@
 """All that the first process of a run writes: metrics, pictures, checkpoints, and accounts of itself."""
 
-import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -52,6 +51,7 @@ class RunRecorder:
         history: History,
         timekeeper: Timekeeper,
         *,
+        spec_sha256: str,
         has_checkpoint: bool,
     ) -> None:
         """`state` is where the run starts, from a checkpoint of its own if it has one."""
@@ -60,7 +60,7 @@ class RunRecorder:
         timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
         other = history.other_device(device_name(world.device), after=seen) if world.device.type == "cuda" else None
         self._run, self._spec, self._store, self._device = run, spec, store, world.device
-        self._spec_sha256 = hashlib.sha256(store.get(run.keys.spec)).hexdigest()
+        self._spec_sha256 = spec_sha256
         self._timekeeper = timekeeper
         self._schedule = CheckpointSchedule(history)
         self._waited = 0.0  # for the last snapshot

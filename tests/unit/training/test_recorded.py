@@ -1,5 +1,6 @@
 """Rows of metrics in the store: what they say, and that they are there before the checkpoint that they lead to."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import Progress
 from workers.contract.spec import TrainSpec
 from workers.data import import_dataset
+from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
 from workers.tracking import reporter
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
 from workers.training.backend import versions
-from workers.training.checkpoint import restore_latest
+from workers.training.checkpoint import read_manifest, restore_latest
 from workers.training.loop import run_training
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.samples import draw_grid
@@ -57,6 +59,24 @@ def test_no_checkpoint_is_committed_before_the_rows_that_lead_to_it(
     assert ending.images_seen == 160
     assert led_to.keys() >= {64, 160}
     assert all(row >= images_seen for images_seen, row in led_to.items())
+
+
+def test_the_document_is_fetched_once_and_checkpoints_say_which_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, get, fetched = MemoryStore.named("fetched"), MemoryStore.get, list[str]()
+
+    def watched(self: MemoryStore, key: str) -> bytes:
+        fetched.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(MemoryStore, "get", watched)
+
+    run(tiny_spec(duration_images=16), store, "memory://fetched", tmp_path)
+
+    assert fetched.count(KEYS.spec) == 1
+    [folder] = committed_checkpoints(store, KEYS)
+    assert read_manifest(store, folder).spec_sha256 == sha256(store.get(KEYS.spec)).hexdigest()
 
 
 def test_what_it_ran_on_is_in_its_progress_and_the_memory_that_it_took_a_curve(

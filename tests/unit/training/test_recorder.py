@@ -41,7 +41,6 @@ class Slow(MemoryStore):
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Slow:
     store = Slow()
-    store.put(KEYS.spec, SPEC.model_dump_json().encode())
     monkeypatch.setattr(recording, "_URGENT_SECONDS", 0.01)
     return store
 
@@ -56,7 +55,18 @@ def recorder(store: Slow, state: TrainState, tmp_path: Path) -> Iterator[RunReco
     history = History.read(store, KEYS, 1)
     manifest, alone = imported(SPEC.dataset, tmp_path).manifest, World.alone(CPU)
     run = Run("memory://slow", "job_1", 1, "")
-    recorder = RunRecorder(run, store, SPEC, manifest, alone, state, history, Timekeeper(history), has_checkpoint=False)
+    recorder = RunRecorder(
+        run,
+        store,
+        SPEC,
+        manifest,
+        alone,
+        state,
+        history,
+        Timekeeper(history),
+        spec_sha256="0" * 64,
+        has_checkpoint=False,
+    )
     yield recorder
     store.is_open.set()
     recorder.close("succeeded")
