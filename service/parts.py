@@ -113,6 +113,7 @@ class Parts:
             clock=self.clock,
             limits=self.settings.uploads,
             readers=self.store.upload_readers,
+            check_store=self.installation.id,
         )
 
     @cached_property
@@ -122,6 +123,7 @@ class Parts:
             objects=DatasetObjects(self.object_store),
             jobs=self.store,
             job_objects=self.objects,
+            installation=self.installation,
             clock=self.clock,
         )
 

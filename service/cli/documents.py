@@ -42,7 +42,7 @@ def read(source: str) -> Document:
         document = read_document(path.read_bytes())
     except FileNotFoundError:
         names = ", ".join(PRESETS)
-        raise CommandFailed(f"{source} is neither a file nor a preset: the presets are {names}") from None
+        raise CommandMisused(f"{source} is neither a file nor a preset: the presets are {names}") from None
     except OSError as error:
         raise CommandFailed(f"cannot read {source}: {error.strerror}") from None
     except ValueError as error:
@@ -120,7 +120,7 @@ def _on_its_base(document: Document) -> Document:
         return document
     name = document.pop("preset")
     if name not in PRESETS:
-        raise CommandFailed(f"there is no preset {name!r}: there are {', '.join(PRESETS)}")
+        raise CommandFailed(f"preset: there is no {name!r}: there are {', '.join(PRESETS)}")
     return merged(PRESETS[name].model_dump(mode="json"), document)
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.connection import service_of
+from service.cli.connection import stack_of
 from service.cli.detached import start_detached
 from service.cli.hints import command
-from service.cli.options import AsJson, Home, Key, Url
+from service.cli.options import AsJson, Home
 from service.cli.output import tell, tell_line
 from service.cli.text import table
 from service.embedded.folder import Folder
@@ -84,14 +84,14 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
         raise typer.Exit(3)
 
 
-def env(url: Url = None, key: Key = None, home: Home = None, as_json: AsJson = False) -> None:
-    """Print what a shell needs to reach the service.
+def env(home: Home = None, as_json: AsJson = False) -> None:
+    """Print what a shell needs to reach the service of this machine.
 
     eval "$(cdm env)" sets CDM_URL and CDM_API_KEY, which curl can be given, and the SDK and this command read. The
     output holds a secret: the key.
     """
-    service = service_of(url, key, home)
-    variables = {"CDM_URL": service.url, "CDM_API_KEY": service.key}
+    stack = stack_of(home)
+    variables = {"CDM_URL": stack.url, "CDM_API_KEY": stack.api_key}
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     tell(variables, exports, as_json=as_json)
 

@@ -30,7 +30,10 @@ from workers.contract.document import Problem
 
 
 class ClientError(Exception):
-    """Anything this SDK raises. `may_be_done` = a try whose answer got lost, perhaps an earlier one, may have been."""
+    """Anything this SDK raises.
+
+    `may_be_done` = a try whose answer got lost, perhaps an earlier one, may have been carried out.
+    """
 
     may_be_done = False
 

@@ -11,6 +11,7 @@ from service.client.errors import ClientError, RequestFailed, ServiceUnreachable
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 8.0
 _PATIENCE_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 5.0
+_LONGEST_ASKED_SECONDS = 90.0  # our own service asks for a minute at most, the window of its rate limit
 _TRANSIENT_STATUSES = frozenset({408, 429, 502, 503, 504})
 _NOT_DONE = frozenset({408, 429, 503})  # what is refused so was not carried out
 
@@ -75,9 +76,10 @@ class Patience:
         self._since = self._timing.monotonic()
 
     def wait(self, error: ClientError) -> None:
-        """Pause before another try; raises `error` if it will not pass, or not within a minute of being away."""
+        """Pause before another try; raises `error` if it will not pass, or the service has been away for a minute."""
         asked = (error.retry_after if isinstance(error, RequestFailed) else None) or 0.0
-        if not may_pass(error, Repeat.FREELY) or self._timing.monotonic() + asked > self._since + _PATIENCE_SECONDS:
+        is_away = self._timing.monotonic() - self._since > _PATIENCE_SECONDS
+        if is_away or asked > _LONGEST_ASKED_SECONDS or not may_pass(error, Repeat.FREELY):
             raise error
         self._timing.sleep(max(asked, self._pause * (1 + self._timing.jitter()) / 2))
         self._pause = min(2 * self._pause, _LONGEST_WAIT_SECONDS)

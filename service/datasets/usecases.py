@@ -12,6 +12,7 @@ from service.datasets.store import DatasetStore, ProjectDataset
 from service.datasets.views import DatasetCreate
 from service.errors import DatasetInUse, DatasetNotFound, InvalidRequest
 from service.jobs.dataset import note_dataset
+from service.jobs.installation import Installation
 from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.store import JobStore
@@ -33,6 +34,7 @@ class Datasets:
     objects: DatasetObjects
     jobs: JobStore
     job_objects: JobObjects
+    installation: Installation
     clock: Clock
 
     async def submit(
@@ -111,6 +113,7 @@ class Datasets:
 
     async def _hear(self, project: str) -> None:
         """What the jobs of this project have said since the last look: whoever has seen one end finds its images."""
+        await self.installation.id()  # what the store of another lacks was not left unsaid
         due = await self.jobs.with_dataset_due(project=project)
         note = (note_dataset(job, store=self.jobs, objects=self.job_objects, clock=self.clock) for job in due)
         await asyncio.gather(*note)

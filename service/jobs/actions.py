@@ -91,8 +91,7 @@ class Actions:
             case Revoke():
                 return await self._revoke(job, attempt)
             case Stop():
-                await self._stop(job, attempt)
-                return False  # repeated at every look, until it is over
+                return await self._stop(job, attempt)
             case Fence():
                 return await self._fence(job, attempt)
             case _:
@@ -141,15 +140,23 @@ class Actions:
             return await self._move(job, attempt, conclude(job.intent, verdict))
         return await self._submitted(job, attempt)  # a driver claimed it, so the engine had it
 
-    async def _stop(self, job: JobRecord, attempt: AttemptRecord) -> None:
-        """Its time to leave begins when the engine hears of it, unless a user wants the job to be gone by then."""
-        await self.cluster.stop(attempt.submission_id)
-        if attempt.stop_sent_at:
-            return
+    async def _stop(self, job: JobRecord, attempt: AttemptRecord) -> bool:
+        """Its time to leave begins when the engine hears of it, unless a user wants the job to be gone by then.
+
+        Repeated at every look, until it is over.
+        """
         now = self.clock()
-        is_told = replace(attempt, stop_sent_at=now)
-        changed = job if job.intent is Intent.CANCEL else replace(job, stop_by=now + self.settings.stop_patience)
-        await self.store.apply(job, changed, at=now, attempt=is_told, lease=self.replica.token)
+        try:
+            await self.cluster.stop(attempt.submission_id)
+        except ClusterUnreachable:
+            if job.stop_by and now > job.stop_by:  # an engine may answer looks and take no stops
+                return await self._fence(job, attempt)
+            raise
+        if attempt.stop_sent_at is None:
+            is_told = replace(attempt, stop_sent_at=now)
+            changed = job if job.intent is Intent.CANCEL else replace(job, stop_by=now + self.settings.stop_patience)
+            await self.store.apply(job, changed, at=now, attempt=is_told, lease=self.replica.token)
+        return False
 
     async def _fence(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""

@@ -15,9 +15,7 @@ Tick = Callable[[], Awaitable[bool | None]]
 
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
-_PAUSE_PER_LOOK = (
-    4.0  # times what it took: however much there is to see, a loop leaves four fifths of the time to requests
-)
+_PAUSE_PER_LOOK = 4.0  # times as long: however much there is to see, a loop leaves four fifths of the time to requests
 
 
 class Loop:
@@ -84,10 +82,8 @@ class Loop:
                     self._ticked_at = time.monotonic()
                 if moved:
                     continue
-            except (
-                DatabaseUnavailable,
-                StorageUnavailable,
-            ) as error:  # said by all loops, again and again, for as long as it lasts
+            except (DatabaseUnavailable, StorageUnavailable) as error:
+                # Said by all loops, again and again, for as long as it lasts.
                 log.warning("loop.postponed", loop=self.name, error=error.detail)
             except Exception:
                 log.exception("loop.failed", loop=self.name)

@@ -66,7 +66,7 @@ async def warnings(
     most = (await store.quotas()).get(job.project, Quota()).max_workers
     if most is not None and job.workers > most:
         said.append(
-            f"the project {job.project} may use {most} workers: this job, with {job.workers}, would wait for ever"
+            f"the quota of {job.project} is {most} in workers: this job, with {job.workers}, would wait for ever"
         )
     return tuple(said)
 

@@ -20,15 +20,8 @@ from service.jobs.rows import JOB_FIELDS, changed_row, event_row, job_of, job_ro
 from service.jobs.usage import usage
 
 _THIS_JOB_LOCKED = THIS_JOB.with_for_update()
-_TRANSIENT_FIELDS = {
-    "record_due",
-    "progress",
-    "heard_at",
-    "advanced_at",
-    "conditions",
-    "reason",
-    "message",
-}  # or an event tells
+# Of others that change, or of these where it matters, an event tells.
+_TRANSIENT_FIELDS = {"record_due", "progress", "heard_at", "advanced_at", "conditions", "reason", "message"}
 _FREE = {"lease_token": None, "lease_until": None}
 MIN_LEASE_SHARE = 0.75  # of a lease is left to who holds it, whenever it is asked
 _NEW_EVENT, _NEW_LABEL = insert(events), insert(job_labels)  # made once: making one takes half as long as running it
@@ -123,7 +116,9 @@ class JobStore(JobLookup):
         """
         changed = replace(changed, event_sequence=job.event_sequence + len(events))
         values = changed_row(job, changed)
-        unmoved = [jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt]
+        unmoved = [
+            jobs.c[name].is_not_distinct_from(getattr(job, name)) for name in ("id", "state", "attempt", "intent")
+        ]
         if events:
             unmoved.append(jobs.c.event_sequence == job.event_sequence)
         if lease:

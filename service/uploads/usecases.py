@@ -27,13 +27,16 @@ _GRACE = timedelta(hours=1)  # a job that was taken at the last moment says by t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """The use cases. An upload of another project is not found. `readers` says which of some jobs may still read."""
+    """The use cases. An upload of another project is not found. `readers` says which of some jobs may still read,
+    `check_store` raises StorageUnavailable if the store is another installation's.
+    """
 
     objects: UploadObjects
     database: Database
     clock: Clock
     limits: UploadLimits
     readers: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+    check_store: Callable[[], Awaitable[object]]
 
     async def create(self, request: UploadCreate, *, requester: Requester, reserved_ulid: str | None) -> str:
         """Make room for a file, and return the id; nothing of it is there yet. Repeated, it is the same one.
@@ -46,6 +49,7 @@ class Uploads:
         if request.num_bytes > self.limits.max_bytes:
             message = f"at most {self.limits.max_bytes} bytes are taken; let the workers read it at a path"
             raise InvalidRequest("the file is too large", problems=[Problem("/num_bytes", "too_large", message)])
+        await self.check_store()
         if not await self.objects.can_link():
             raise UploadsImpossible(
                 "this service keeps its objects where clients cannot put any: give a path that its workers can read"

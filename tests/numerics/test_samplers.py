@@ -162,15 +162,15 @@ def test_churn_adds_noise_of_its_own_scale_and_never_more_than_there_is(amount: 
     assert seen[0] == pytest.approx((80 * math.sqrt(times**2 - 1) * 1.5, 80 * times))
 
 
-@pytest.mark.parametrize(("at", "stirred"), [(38.0, 0), (0.002, 3)])
-def test_churn_acts_at_its_own_levels_too(at: float, stirred: int) -> None:
+@pytest.mark.parametrize(("at", "churned_step"), [(38.0, 0), (0.002, 3)])
+def test_churn_acts_at_its_own_levels_too(at: float, churned_step: int) -> None:
     """Also where these are the first and the last."""
     sampler = Sampler(method="euler", steps=4, sigma_max=38.0, churn=Churn(sigma_min=at, sigma_max=at))
     latents, steps = normal(1, 1), list[int]()
 
     sample(GaussianDenoiser(STD), latents, sampler, noise=lambda step: steps.append(step) or latents)
 
-    assert steps == [stirred]
+    assert steps == [churned_step]
 
 
 @each_sampler

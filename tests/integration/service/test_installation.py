@@ -7,6 +7,7 @@ import pytest
 from service.errors import StoreOfAnotherInstallation
 from service.jobs.lifecycle import JobState
 from service.jobs.rebuild import rebuild
+from service.uploads.views import UploadCreate
 from tests.support.lost_database import Site
 from tests.support.plane import REQUESTER, Script
 from workers.contract.keys import INSTALLATION, JobKeys
@@ -77,6 +78,11 @@ async def test_in_the_store_of_another_installation_nothing_is_removed_nor_submi
                 await plane.parts.loops[name].tick()
         with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
             await plane.submit()
+        with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+            await plane.parts.datasets.page(project="default", before=None, limit=10)
+        upload = UploadCreate(name="faces.zip", num_bytes=1)
+        with pytest.raises(StoreOfAnotherInstallation, match="CDM_STORE_URL"):
+            await plane.parts.uploads.create(upload, requester=REQUESTER, reserved_ulid=None)
 
         assert site.store.list("") == []
     site.store = right

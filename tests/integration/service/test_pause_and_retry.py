@@ -1,8 +1,10 @@
 """Out of the engine and back into it: pause, resume, preemption, retry."""
 
+from unittest.mock import AsyncMock
+
 import pytest
 
-from service.cluster.base import RunStatus
+from service.cluster.base import ClusterUnreachable, RunStatus
 from service.errors import StateConflict
 from service.jobs.lifecycle import Intent
 from service.jobs.records import asked
@@ -94,6 +96,22 @@ async def test_a_pause_that_nobody_could_tell_the_engine_in_time_leaves_a_checkp
 
     paused = await plane.job(job_id)
     assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+
+
+async def test_an_engine_that_answers_looks_and_takes_no_stop_keeps_no_job_for_ever(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plane.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+    job_id = await plane.started()
+    await plane.service.pause(job_id, requester=REQUESTER)
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "pausing"
+
+    plane.clock.advance(plane.settings.stop_patience.total_seconds() + 1)
+    await plane.settle()
+
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.unclean) == ("paused", True)
 
 
 async def test_one_that_is_told_late_and_does_not_leave_is_fenced_when_its_time_is_over(

@@ -301,7 +301,7 @@ async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at
         return MemoryStore.get(kept.store, key)
 
     monkeypatch.setattr(Mlflow, "log_rows", counted)
-    monkeypatch.setattr(objects, "called", one_call)
+    monkeypatch.setattr(objects, "in_thread", one_call)
     monkeypatch.setattr(kept.store, "get", get)
 
     run_id = await complete_run(kept.job, kept.objects, mlflow)

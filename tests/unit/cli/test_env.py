@@ -50,12 +50,41 @@ def test_a_client_that_is_told_of_no_service_finds_the_stack_or_that_of_the_envi
 ) -> None:
     with Client() as client:
         assert repr(client) == f"Client({URL!r}, api_key='***')"
+    monkeypatch.setenv("CDM_URL", URL)
+    with Client() as client:  # whose key it is
+        assert repr(client) == f"Client({URL!r}, api_key='***')"
     monkeypatch.setenv("CDM_URL", "http://cdm.test")
     with pytest.raises(ClientError, match=r"there is no key for http://cdm\.test"):
         Client()
     monkeypatch.setenv("CDM_API_KEY", "k")
     with Client() as client:
         assert repr(client) == "Client('http://cdm.test', api_key='***')"
+
+
+def test_the_stack_of_another_folder_is_not_taken_for_the_service_of_the_shell(
+    stack: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDM_URL", "http://cdm.test")
+    monkeypatch.setenv("CDM_API_KEY", "k")
+
+    answer = stack("delete", "latest", "--yes", "--home", str(tmp_path / "other"))
+
+    assert answer.code == 2
+    assert answer.err.endswith("is another service than http://cdm.test, of --url or CDM_URL: leave one of them out\n")
+    assert stack("env", "--json").document == {"CDM_URL": URL, "CDM_API_KEY": KEY}
+
+
+@pytest.mark.parametrize("address", ["", "cdm.test"])
+def test_what_is_no_address_is_said(address: str, cdm: Command) -> None:
+    answer = cdm("jobs", f"--url={address}", "--key", "k")
+
+    assert (answer.code, "is no address: give one such as http://" in answer.err) == (2, True)
+
+
+@pytest.mark.usefixtures("stack")
+def test_an_empty_address_is_not_that_of_the_stack() -> None:
+    with pytest.raises(ClientError, match="`base_url` is empty"):
+        Client("", "k")
 
 
 @pytest.mark.usefixtures("cdm")

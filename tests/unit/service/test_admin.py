@@ -16,10 +16,9 @@ NEEDED = {
 
 
 def admin(folder: Path, command: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CDM_")}
     return subprocess.run(
         [sys.executable, "-m", "service.admin", command],
-        env=environment | settings | {"CDM_STATE_FOLDER": str(folder)},
+        env=os.environ | settings | {"CDM_STATE_FOLDER": str(folder)},
         capture_output=True,
         text=True,
         check=False,
