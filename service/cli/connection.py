@@ -44,8 +44,10 @@ def service_of(url: str | None, key: str | None, home: Path | None) -> Service:
         return Service(connection.url, key or connection.api_key, Folder.at(home))
     if home is not None:
         raise CommandMisused(f"--home {home} is another service than {url}, of --url or CDM_URL: leave one of them out")
-    if not url or not url.startswith(("http://", "https://")):
-        raise CommandMisused(f"--url {url!r} is no address: give one such as http://{url or 'localhost:8400'}")
+    if not url:
+        raise CommandMisused("--url is empty: give an address such as http://localhost:8400")
+    if not url.startswith(("http://", "https://")):
+        raise CommandMisused(f"--url {url} is no address: give http://{url}, or https://")
     if key is None:
         raise CommandMisused(f"there is no key for {url}: give --key, or set CDM_API_KEY")
     return Service(url, key, None)

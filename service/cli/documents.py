@@ -120,7 +120,7 @@ def _on_its_base(document: Document) -> Document:
         return document
     name = document.pop("preset")
     if name not in PRESETS:
-        raise CommandFailed(f"preset: there is no {name!r}: there are {', '.join(PRESETS)}")
+        raise CommandFailed(f"there is no preset {name!r}: there are {', '.join(PRESETS)}")
     return merged(PRESETS[name].model_dump(mode="json"), document)
 
 

@@ -85,7 +85,7 @@ def status(home: Home = None, as_json: AsJson = False) -> None:
 
 
 def env(home: Home = None, as_json: AsJson = False) -> None:
-    """Print what a shell needs to reach the service of this machine.
+    """Print the address and the key of this stack.
 
     eval "$(cdm env)" sets CDM_URL and CDM_API_KEY, which curl can be given, and the SDK and this command read. The
     output holds a secret: the key.
