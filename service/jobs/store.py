@@ -116,9 +116,7 @@ class JobStore(JobLookup):
         """
         changed = replace(changed, event_sequence=job.event_sequence + len(events))
         values = changed_row(job, changed)
-        unmoved = [
-            jobs.c[name].is_not_distinct_from(getattr(job, name)) for name in ("id", "state", "attempt", "intent")
-        ]
+        unmoved = [jobs.c[name] == getattr(job, name) for name in ("id", "state", "attempt", "intent")]  # or IS NULL
         if events:
             unmoved.append(jobs.c.event_sequence == job.event_sequence)
         if lease:

@@ -1,11 +1,13 @@
 """Cancelling, from the wish to what the engine and the store see."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from service.cluster import MemoryCluster
 from service.errors import StateConflict
+from service.jobs.lifecycle import Intent
 from tests.support.leaving import leaves_well, left
 from tests.support.plane import Plane, Script, plane_in
 
@@ -140,3 +142,27 @@ async def test_of_two_cancellations_the_shorter_grace_holds(plane: Plane, script
 
     assert (await plane.job(job_id)).state == "cancelled"
     assert (await plane.events(job_id)).count("stop_changed") == 1
+
+
+async def test_a_cancellation_holds_that_comes_while_the_engine_is_told_of_another_end(
+    plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that is its user's is not replaced by that of a stop which was on its way."""
+    script.is_stubborn = True
+    job_id = await plane.started(max_runtime_seconds=60.0)
+    stop = plane.cluster.stop
+
+    async def slow_stop(submission_id: str) -> None:
+        monkeypatch.undo()
+        await stop(submission_id)
+        await plane.cancel(job_id, grace_seconds=10)
+
+    plane.clock.advance(61)
+    await plane.parts.reconciler.tick()
+    assert (await plane.job(job_id)).intent is Intent.EXPIRE
+    plane.clock.advance(1)
+    monkeypatch.setattr(plane.cluster, "stop", slow_stop)
+    await plane.settle()
+
+    asked = await plane.job(job_id)
+    assert (asked.intent, asked.stop_by) == (Intent.CANCEL, plane.clock() + timedelta(seconds=10))
