@@ -13,7 +13,7 @@ def service_of(base_url: str | None, api_key: str | None) -> tuple[str, str]:
     Raises:
         ClientError: there is no stack, or no key for the address.
     """
-    home = Path(os.environ.get("CDM_HOME") or "~/.cdm").expanduser()
+    home = Path(os.environ.get("CDM_HOME") or "~/.cdm")
     stack_url, stack_key = _stack_in(home)
     url = (os.environ.get("CDM_URL") or stack_url) if base_url is None else base_url
     if url is None:
@@ -30,7 +30,7 @@ def service_of(base_url: str | None, api_key: str | None) -> tuple[str, str]:
 def _stack_in(home: Path) -> tuple[str | None, str | None]:
     """Its address and key, as `cdm up` has written them; None if there is no stack."""
     try:
-        stack = json.loads((home / "connection.json").read_bytes())
+        stack = json.loads((home.expanduser() / "connection.json").read_bytes())
         return stack["url"], stack["api_key"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last: this user has no home
         return None, None

@@ -102,8 +102,9 @@ class Datasets:
         """
         removed = 0
         for digest in await self.objects.unwanted():
+            may_appear = await self.store.may_appear(digest)  # asked first: what it is about may be known by then
             if not await self.store.is_known(digest):
-                if await self.store.may_appear(digest):
+                if may_appear:
                     log.info("dataset.kept_for_now", digest=digest)
                     continue
                 removed += await self.objects.remove(digest)

@@ -145,16 +145,17 @@ class Actions:
 
         Repeated at every look, until it is over.
         """
-        now = self.clock()
+        patience = self.settings.stop_patience
         try:
             await self.cluster.stop(attempt.submission_id)
         except ClusterUnreachable:
-            if job.stop_by and now > job.stop_by:  # an engine may answer looks and take no stops
+            if job.stop_by and self.clock() > job.stop_by + patience:  # an engine may answer looks and take no stops
                 return await self._fence(job, attempt)
             raise
         if attempt.stop_sent_at is None:
+            now = self.clock()
             is_told = replace(attempt, stop_sent_at=now)
-            changed = job if job.intent is Intent.CANCEL else replace(job, stop_by=now + self.settings.stop_patience)
+            changed = job if job.intent is Intent.CANCEL else replace(job, stop_by=now + patience)
             await self.store.apply(job, changed, at=now, attempt=is_told, lease=self.replica.token)
         return False
 

@@ -74,9 +74,7 @@ def restore_latest(state: TrainState, store: ObjectStore, keys: JobKeys) -> str 
     for folder in reversed(committed_checkpoints(store, keys)):
         try:
             restore(state, store, folder)
-        except ForeignCheckpointError:
-            raise
-        except ValueError as error:  # of the same job's document, every byte of it as written
+        except (ForeignCheckpointError, ValueError) as error:  # of the same job's document, every byte of it as written
             raise ForeignCheckpointError(f"{folder}: {error}") from error
         except DamagedCheckpointError as error:
             log.warning("checkpoint.damaged", folder=folder, error=str(error))

@@ -107,7 +107,7 @@ async def test_an_engine_that_answers_looks_and_takes_no_stop_keeps_no_job_for_e
     await plane.settle()
     assert (await plane.job(job_id)).state == "pausing"
 
-    plane.clock.advance(plane.settings.stop_patience.total_seconds() + 1)
+    plane.clock.advance(2 * plane.settings.stop_patience.total_seconds() + 1)
     await plane.settle()
 
     paused = await plane.job(job_id)

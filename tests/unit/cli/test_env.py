@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -72,6 +73,15 @@ def test_the_stack_of_another_folder_is_not_taken_for_the_service_of_the_shell(
     assert answer.code == 2
     assert answer.err.endswith("is another service than http://cdm.test, of --url or CDM_URL: leave one of them out\n")
     assert stack("env", "--json").document == {"CDM_URL": URL, "CDM_API_KEY": KEY}
+
+
+def test_a_client_that_is_told_all_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a container's user without a name."""
+    monkeypatch.delenv("CDM_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", Mock(side_effect=RuntimeError("Could not determine home directory.")))
+
+    with Client(URL, KEY) as client:
+        assert repr(client) == f"Client({URL!r}, api_key='***')"
 
 
 def test_an_empty_option_is_no_address(cdm: Command) -> None:
