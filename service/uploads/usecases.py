@@ -27,8 +27,10 @@ _GRACE = timedelta(hours=1)  # a job that was taken at the last moment says by t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploads:
-    """The use cases. An upload of another project is not found. `readers` says which of some jobs may still read,
-    `check_store` raises StorageUnavailable if the store is another installation's.
+    """The use cases. An upload of another project is not found.
+
+    `readers` says which of some jobs may still read; `check_store` raises StorageUnavailable in the store of another
+    installation.
     """
 
     objects: UploadObjects

@@ -10,8 +10,8 @@ from service.cluster import MemoryCluster
 from service.datasets.store import DatasetStore
 from service.errors import DatasetInUse
 from service.jobs.views import JobCreate
-from tests.integration.service.test_datasets import IMPORT, ONE, bring
 from tests.support.fresh_databases import PostgresDatabases
+from tests.support.imported import IMPORT, ONE, bring
 from tests.support.plane import REQUESTER, Script, plane_in
 from workers.contract.jobs import parse_job
 from workers.contract.keys import dataset_folder

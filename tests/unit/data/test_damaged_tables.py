@@ -171,6 +171,12 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(
         bucket_shards(f"file://{tmp_path}/", ".parquet", split="val", on_listed=lambda: None)
 
 
+def test_of_a_path_where_nothing_is_no_split_is_missed(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+
+    assert refusal(parquet(nowhere, split="train")) == refusal(parquet(nowhere))
+
+
 def test_files_of_one_split_may_have_a_fingerprint_in_their_names(tmp_path: Path) -> None:
     for name in ("train-00000-of-00002-0a1b2c3d4e5f6789", "train-00001-of-00002-9876f5e4d3c2b1a0"):
         write_parquet(tmp_path / f"{name}.parquet", list(PNGS.values()), LABELS, classes=CLASSES)
