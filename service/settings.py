@@ -152,10 +152,15 @@ class Settings(BaseSettings):
     def _is_a_store(cls, url: str) -> str:
         return _begins(url, "s3://", "file:///", "memory://", like="s3://bucket/prefix or file:///folder")
 
-    @field_validator("ray_url", "mlflow_url")
+    @field_validator("ray_url")
+    @classmethod
+    def _is_an_engine(cls, url: str) -> str:
+        return _begins(url, "http://", "https://", "memory://", like="http://host:8265")
+
+    @field_validator("mlflow_url")
     @classmethod
     def _is_a_server(cls, url: str) -> str:
-        return _begins(url, "http://", "https://", "memory://", like="http://host:8265")
+        return _begins(url, "http://", "https://", like="http://host:5000")
 
     @field_validator("database_url")
     @classmethod

@@ -5,17 +5,14 @@ what a name resolves to a moment later changes nothing.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 import httpx2
 import structlog
 
-from workers.contract.addresses import INSIDE, Address, Network, is_open
+from workers.contract.addresses import INSIDE, PORTS, Address, Network, is_open, looked_up
 
 __all__ = ["INSIDE", "AddressGuard", "AddressRefused", "parsed", "resolve"]
 
@@ -23,7 +20,6 @@ log = structlog.get_logger()
 
 Resolve = Callable[[str, int], Coroutine[Any, Any, Sequence[Address]]]
 
-_PORTS = {"http": 80, "https": 443}
 _LONGEST_SECONDS = 3.0
 # A name server that does not answer keeps a thread for half a minute, also when nobody waits for it any more.
 _threads = ThreadPoolExecutor(256, "names")
@@ -36,13 +32,11 @@ class AddressRefused(ValueError):
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """All addresses of a name, as the system knows them; none if it knows no such name."""
-    look = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await asyncio.get_running_loop().run_in_executor(_threads, look)
+        return await asyncio.get_running_loop().run_in_executor(_threads, looked_up, host, port)
     except (OSError, UnicodeError) as error:
         log.info("address.unknown", host=host, error=str(error))
         return ()
-    return tuple(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
 
 
 class AddressGuard:
@@ -77,7 +71,7 @@ class AddressGuard:
 
     async def _found(self, url: httpx2.URL, project: str) -> Sequence[Address]:
         """Each name is looked up once at a time, until there is an answer, whoever still waits for that."""
-        port = url.port or _PORTS[url.scheme]
+        port = url.port or PORTS[url.scheme]
         key = (project, url.host, port)
         if key not in self._looking:
             if sum(of == project for of, *_ in self._looking) >= _OF_ONE_PROJECT:
@@ -97,7 +91,7 @@ def parsed(url: str) -> httpx2.URL:
         found = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
         raise AddressRefused(f"not a URL: {error}") from None
-    if found.scheme not in _PORTS:
+    if found.scheme not in PORTS:
         raise AddressRefused("the URL must begin with http:// or https://")
     if not found.host:
         raise AddressRefused("the URL names no host")

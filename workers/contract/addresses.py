@@ -1,11 +1,13 @@
 """Where a process goes for somebody else: to addresses of the public internet, and what its operator has opened."""
 
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+PORTS = {"http": 80, "https": 443}  # of the schemes that a URL of a user may have
 _NAT64 = ip_network("64:ff9b::/96")
 # Nothing opens these: where clouds keep the credentials of a machine (AWS and EKS, Google, Azure, Oracle), and a
 # network's own NAT64, of which only the network knows where in its addresses those of IPv4 are.
@@ -22,6 +24,17 @@ _CLOSED: tuple[Network, ...] = tuple(
 INSIDE: tuple[Network, ...] = tuple(
     map(ip_network, ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"))
 )
+
+
+def looked_up(host: str, port: int) -> Sequence[Address]:
+    """All addresses of a name, as the system knows them; waits for the name server.
+
+    Raises:
+        OSError: it knows no such name.
+        UnicodeError: this cannot be a name.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
 
 
 def is_open(address: Address, networks: Sequence[Network] = ()) -> bool:

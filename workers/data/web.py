@@ -1,15 +1,13 @@
 """Files of the web. A URL of a user must not lead a worker into the network that it lives in."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import httpx2
 
-from workers.contract.addresses import Address, Network, is_address, is_open
+from workers.contract.addresses import PORTS, Address, Network, is_address, is_open, looked_up
 from workers.data.errors import DatasetError
 from workers.data.remotes import Remote
 
@@ -18,17 +16,10 @@ _MAX_REDIRECTS = 5
 _MAX_TRIES = 4  # of one request, and of resuming without having got on
 _PAUSE_SECONDS = 2.0
 _PASSING = frozenset({429, 500, 502, 503, 504})
-_PORTS = {"http": 80, "https": 443}
 # As it is in the file: what a server packs on the way has another length and another digest.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "cdm-train"}
 
 Resolve = Callable[[str, int], Sequence[Address]]
-
-
-def resolve(host: str, port: int) -> Sequence[Address]:
-    """All addresses of a name, as the system knows them; raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +28,7 @@ class Web:
 
     max_bytes: int
     networks: Sequence[Network] = ()
-    resolve: Resolve = resolve
+    resolve: Resolve = looked_up
     sleep: Callable[[float], None] = time.sleep
 
     @contextmanager
@@ -114,7 +105,7 @@ class _Download:
             target = url.join(location)
         except httpx2.InvalidURL:
             raise DatasetError(f"{self._name}: is redirected to what is no URL") from None
-        if target.scheme not in _PORTS or not target.host or target.userinfo:
+        if target.scheme not in PORTS or not target.host or target.userinfo:
             raise DatasetError(f"{self._name}: is redirected to what is no plain URL of the web")
         if target.scheme == "http" and not self._is_known:
             reason = f"is redirected to http://{target.host}, where anybody on the way could change it"
@@ -178,7 +169,7 @@ class _Guarded(httpx2.BaseTransport):
     def _addresses(self, url: httpx2.URL) -> Sequence[Address]:
         """Where it leads. A name that is not known and one of this network are alike, also in the time they take."""
         try:
-            found = self._web.resolve(url.host, url.port or _PORTS[url.scheme])
+            found = self._web.resolve(url.host, url.port or PORTS[url.scheme])
         except (OSError, UnicodeError, ValueError):
             found = ()
         if not found or not all(is_open(address, self._web.networks) for address in found):

@@ -98,7 +98,9 @@ def _rows_of(store: ObjectStore, attempt: AttemptKeys, after: int) -> dict[int, 
     rows: dict[int, dict[str, float]] = {}
     for key in reversed(store.list(attempt.metrics)):
         found = {
-            row.pop("images_seen"): row for row in map(json.loads, store.get(key).splitlines()) if _is_of_steps(row)
+            row.images_seen: row.values | {"time": row.time}
+            for row in filter(None, rows_of(store.get(key)))
+            if _is_of_steps(row.values)
         }
         rows = {seen: row for seen, row in found.items() if seen > after} | rows
         if any(seen <= after for seen in found):

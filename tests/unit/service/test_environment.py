@@ -35,6 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("CDM_API_KEY", "too-short", "CDM_API_KEY: Value should have at least 16 items after validation, not 9"),
         ("CDM_RAY_URL", "ray-head:8265", "CDM_RAY_URL: write it as http://host:8265"),
+        ("CDM_MLFLOW_URL", "sqlite:///mlflow.db", "CDM_MLFLOW_URL: write it as http://host:5000"),
         ("CDM_STORE_URL", "bucket", "CDM_STORE_URL: write it as s3://bucket/prefix or file:///folder"),
         (
             "CDM_DATABASE_URL",

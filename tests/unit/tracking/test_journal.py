@@ -89,3 +89,13 @@ def test_what_was_trained_beyond_a_checkpoint_is_found_behind_late_words_of_the_
     found = recorded_rows(store, KEYS, after=64)
 
     assert {seen: row["loss/dsm"] for seen, row in found.items()} == {128: 0.5, 192: 0.4}
+
+
+def test_rows_of_another_release_that_cannot_be_read_are_left_out() -> None:
+    store = MemoryStore()
+    Journal(store, KEYS, 1).deliver([Metrics(64, 10.0, {"loss/dsm": 0.5})])
+    store.put(KEYS.attempt(1).metrics_chunk(1), b'{"steps": 2, "time": 11.0, "loss/dsm": 0.4}\n')
+
+    found = recorded_rows(store, KEYS, after=0)
+
+    assert found == {64: {"time": 10.0, "loss/dsm": 0.5}}
