@@ -96,7 +96,6 @@ class Parts:
             clock=self.clock,
             wake=self.wake,
             local_paths=self.settings.local_paths,
-            mlflow=self.mlflow,
             uploads=self.uploads.objects,
             s3_sources=self.settings.s3_sources,
         )

@@ -1,6 +1,5 @@
 """The document of a fork: another job's with changes, and what they are."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,6 @@ from pydantic import ValidationError
 from service.errors import InvalidRequest, StateConflict
 from service.jobs.records import JobRecord
 from service.jobs.views import Change, EvaluateEach, ForkCreate, JobCreate
-from service.mlflow import Point
 from workers.contract.document import Problem, problems_of
 from workers.contract.merging import differences, merged
 from workers.contract.model import preconditioning_difference
@@ -124,20 +122,6 @@ def what_there_is(job: JobRecord, checkpoints: Sequence[int]) -> str:
     if not job.state.is_terminal:
         return "it has none yet"
     return f"it has ended without any; `cdm submit --like {job.id}` begins anew with its document, and with changes"
-
-
-def lowest(checkpoints: Sequence[int], curve: Sequence[Point], *, is_of_checkpoints: bool) -> int | None:
-    """The checkpoint, by its images seen, at which the curve was lowest; None if it has no number at any of them.
-
-    Unless its points are of checkpoints, the last before one counts: losses are of the way there.
-    """
-    counts = operator.eq if is_of_checkpoints else operator.le
-    values: dict[int, float] = {}
-    for images_seen in checkpoints:
-        until = [one.value for one in curve if counts(one.images_seen, images_seen) and one.value is not None]
-        if until:
-            values[images_seen] = until[-1]
-    return min(values, key=lambda images_seen: values[images_seen], default=None)
 
 
 def changes(before: TrainSpec, after: TrainSpec) -> tuple[Change, ...]:

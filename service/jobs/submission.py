@@ -29,11 +29,10 @@ from service.jobs.records import JobRecord
 from service.jobs.references import ResolvedSpec, evaluation_problems, imported_digest, resolve
 from service.jobs.store import JobStore, mark_evaluated, require_kept
 from service.jobs.views import Change, ForkCreate, ForkSource, JobCreate
-from service.mlflow import Mlflow
 from service.uploads.objects import UploadObjects
 from service.web.audit import AuditEntry, Requester, record_audit
 from workers.contract import records as contract
-from workers.contract.curves import is_of_checkpoints
+from workers.contract.curves import best_checkpoint
 from workers.contract.document import Problem
 from workers.contract.jobs import AnySpec
 from workers.contract.spec import TrainSpec
@@ -55,7 +54,6 @@ class Submissions:
     clock: Clock
     wake: Callable[[JobRecord], None]
     local_paths: bool
-    mlflow: Mlflow
     uploads: UploadObjects
     s3_sources: Sequence[str] = ()
 
@@ -185,8 +183,7 @@ class Submissions:
             raise CheckpointNotFound(f"{job.id} has no such checkpoint: {forks.what_there_is(job, found)}")
         if wanted.best is None:
             return fitting[::-1]
-        curve = await self.mlflow.history(job.mlflow_run_id, wanted.best) if job.mlflow_run_id else []
-        best = forks.lowest(fitting, curve, is_of_checkpoints=is_of_checkpoints(wanted.best))
+        best = best_checkpoint(wanted.best, await self.objects.evaluations(job.id), among=fitting)
         if best is None:
             raise CheckpointNotFound(f"{job.id} has no curve {wanted.best} at its checkpoints: see its metrics")
         return [best]

@@ -11,7 +11,7 @@ from service.jobs.lifecycle import JobState
 from service.keys.views import PriorityField
 from service.priorities import Priority
 from service.web.views import PLAIN_TEXT, Changes, PageOf, View, without_default
-from workers.contract.curves import LOWER_IS_BETTER, is_best_where_lowest
+from workers.contract.curves import WHAT_IS_BEST, is_best_where_lowest
 from workers.contract.data import Digest
 from workers.contract.document import Document, Problem, problems_of, refuse
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, TimelineSteps
@@ -204,10 +204,7 @@ class CancelRequest(Document):
 
 def _best_where_lowest(curve: str) -> str:
     if not is_best_where_lowest(curve):
-        reason = (
-            f"its lowest value is not its best: choose a loss, or of evaluations one of {', '.join(LOWER_IS_BETTER)}"
-        )
-        refuse(Problem("", "no_best", reason))
+        refuse(Problem("", "no_best", WHAT_IS_BEST))
     return curve
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +17,7 @@ _DRAWN = ("num_images", "repeats")
 _IN_EVERY_TABLE = ("average", "num_images", "classes")
 LOWER_IS_BETTER = ("FD-", "FID", "KD-", "KID", "loss", "gap_")  # begin the names of measures
 _AT_SOME_IMAGES, _AT_HELD_OUT = ("loss", "gap_"), "_at_held_out"
+WHAT_IS_BEST = f"name a curve of evaluations, as eval/KD-ENL0-1k, of one of {', '.join(LOWER_IS_BETTER)}"
 _EVALUATIONS = "eval"  # begins the names of curves that they are on
 _ERROR = "_error"  # ends the name of a curve of standard errors
 _LONGEST_VALUE, _LONGEST_PROTOCOL, _SHORT = 16, 120, 8  # MLflow takes names of 250 characters
@@ -99,18 +100,26 @@ def _name(measured: str, evaluation: Evaluation) -> str:
     return f"{measured}-{evaluation.num_images if rest else f'{thousands}k'}"
 
 
-def is_of_checkpoints(curve: str) -> bool:
-    """Whether its points are of the very checkpoints that have seen so many images, and not of the way to them."""
-    section = curve.partition("/")[0]
-    return section == _EVALUATIONS or section.startswith(f"{_EVALUATIONS}-")
-
-
 def is_best_where_lowest(curve: str) -> bool:
-    """Whether the checkpoint where this curve is lowest is to be preferred."""
+    """Whether it is of evaluations, and the checkpoint where it is lowest is to be preferred."""
     section, _, name = curve.partition("/")
-    if is_of_checkpoints(curve):
-        return name.startswith(LOWER_IS_BETTER) and not name.endswith(_ERROR)
-    return section == "loss" or section.endswith("_by_sigma")
+    is_of_evaluations = section == _EVALUATIONS or section.startswith(f"{_EVALUATIONS}-")
+    return is_of_evaluations and name.startswith(LOWER_IS_BETTER) and not name.endswith(_ERROR)
+
+
+def best_checkpoint(curve: str, evaluations: Iterable[Evaluation], *, among: Collection[int]) -> int | None:
+    """Which of these checkpoints of a training, by images seen, has the lowest value; None if none has any.
+
+    `evaluations` are all of the training; of several values at one checkpoint the last counts.
+    """
+    in_order = sorted(evaluations, key=lambda each: each.ended_at)
+    points = curve_points(in_order)
+    values = {
+        each.checkpoint.images_seen: points[each.job_id][curve]
+        for each in in_order
+        if each.checkpoint.images_seen in among and curve in points[each.job_id]
+    }
+    return min(values, key=lambda images_seen: values[images_seen], default=None)
 
 
 def _section(first: EvaluationProtocol, protocol: EvaluationProtocol) -> str:

@@ -11,6 +11,7 @@ from service.cluster import MemoryCluster
 from service.errors import CheckpointNotFound, InvalidRequest
 from service.jobs.objects import JobObjects
 from service.jobs.views import EvaluateEach, ForkCreate
+from tests.support.findings import evaluation_of
 from tests.support.plane import REQUESTER, Plane, Script, plane_in
 from workers.contract.document import problems_of
 from workers.contract.features import FID_SHA256
@@ -73,34 +74,32 @@ async def test_a_plan_of_a_fork_counts_what_is_left_and_writes_nothing_down(plan
     assert await plane.jobs.queue(limit=10) == []
 
 
-async def test_a_fork_can_start_from_the_checkpoint_where_a_curve_is_lowest(plane: Plane) -> None:
+async def test_a_fork_can_start_from_the_checkpoint_whose_evaluation_is_the_best_whatever_mlflow_has_of_it(
+    plane: Plane,
+) -> None:
     parent = await with_checkpoints(plane)
-    plane.mlflow.curves["loss/dsm"] = {90: 0.4, 150: 0.2, 190: 0.3}
-
-    child, _ = await forked(plane, parent, source={"best": "loss/dsm"})
-
-    assert origin_of(plane, child)[1] == 160
-    with pytest.raises(CheckpointNotFound):
-        await forked(plane, parent, source={"best": "loss/none"})
-
-
-async def test_what_was_measured_of_a_checkpoint_speaks_for_no_later_one(plane: Plane) -> None:
-    parent = await with_checkpoints(plane)
-    plane.mlflow.curves["eval/KD-ENL0-1k"] = {100: 0.4, 150: 0.1, 200: 0.3}
+    for images_seen, value in ((100, 0.4), (150, 0.1), (200, 0.3)):  # that of 150 has been removed meanwhile
+        found = evaluation_of(images_seen, measures={"KD-ENL0": {"value": value}}, num_images=1000)
+        key = JobKeys(parent).evaluation(images_seen, 1, found.job_id)
+        plane.store.put(key, found.model_dump_json().encode())
 
     child, _ = await forked(plane, parent, source={"best": "eval/KD-ENL0-1k"})
 
     assert origin_of(plane, child)[1] == 200
+    with pytest.raises(CheckpointNotFound, match="no curve eval/FID-50k at its checkpoints"):
+        await forked(plane, parent, source={"best": "eval/FID-50k"})
 
 
-@pytest.mark.parametrize("curve", ["eval/recall", "throughput/images_per_second"])
+@pytest.mark.parametrize("curve", ["eval/recall", "loss/dsm", "throughput/images_per_second"])
 def test_a_curve_that_is_not_best_where_it_is_lowest_is_refused(curve: str) -> None:
     with pytest.raises(ValidationError) as caught:
         ForkCreate.model_validate({"source": {"best": curve}})
 
     (problem,) = problems_of(caught.value)
     assert problem.pointer == "/source/best"
-    assert "choose a loss, or of evaluations one of FD-, FID" in problem.message
+    assert (
+        problem.message == "name a curve of evaluations, as eval/KD-ENL0-1k, of one of FD-, FID, KD-, KID, loss, gap_"
+    )
 
 
 async def test_of_many_checkpoints_only_the_one_that_is_forked_is_read(

@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.jobs.forks import lowest
-from service.mlflow import Point
 from tests.support.findings import evaluation_of
-from workers.contract.curves import curve_points, is_best_where_lowest, is_of_checkpoints
+from workers.contract.curves import best_checkpoint, curve_points, is_best_where_lowest
 from workers.contract.evaluation import Evaluation
 from workers.contract.model import Sampler
 from workers.contract.sampling import ResolvedCheckpoint
@@ -22,13 +20,11 @@ def distance(images_seen: int, value: float, **how: Any) -> Evaluation:
     return evaluation_of(images_seen, measures={FD: {"value": value}}, **how)
 
 
-def curve(name: str, *evaluations: Evaluation) -> list[Point]:
+def curve(name: str, *evaluations: Evaluation) -> list[tuple[int, float]]:
     """By images seen."""
     points = curve_points(evaluations)
     return [
-        Point(each.checkpoint.images_seen, points[each.job_id][name], 0)
-        for each in evaluations
-        if name in points[each.job_id]
+        (each.checkpoint.images_seen, points[each.job_id][name]) for each in evaluations if name in points[each.job_id]
     ]
 
 
@@ -39,9 +35,27 @@ def test_a_distance_of_more_images_is_lower_and_does_not_choose_the_checkpoint()
     plain = curve(f"eval/{FD}-50", *of_itself, by_hand)
     other = curve(f"eval/{FD}-4k", *of_itself, by_hand)
 
-    assert [(point.images_seen, point.value) for point in plain] == [(10, 400), (20, 200), (30, 150), (40, 123)]
-    assert [(point.images_seen, point.value) for point in other] == [(20, 90)]
-    assert lowest([10, 20, 30, 40], plain, is_of_checkpoints=True) == 40
+    assert plain == [(10, 400), (20, 200), (30, 150), (40, 123)]
+    assert other == [(20, 90)]
+    assert best_checkpoint(f"eval/{FD}-50", [*of_itself, by_hand], among=[10, 20, 30, 40]) == 40
+
+
+def test_the_best_checkpoint_is_one_of_those_that_are_there_and_has_a_value_of_its_own() -> None:
+    evaluations = [distance(seen, value) for seen, value in ((100, 0.9), (200, 0.2), (400, 0.5))]
+
+    def best(*among: int) -> int | None:
+        return best_checkpoint(f"eval/{FD}-50", evaluations, among=among)
+
+    assert best(100, 200, 250, 300, 400) == 200
+    assert best(100, 250, 400) == 400
+    assert best(250, 300) is None
+    assert best_checkpoint("eval/FID-50k", evaluations, among=[100, 200, 400]) is None
+
+
+def test_of_two_values_at_one_checkpoint_the_last_counts() -> None:
+    first, again = distance(100, 0.1, job_id="a"), distance(100, 0.9, job_id="b", ended_at="2026-11-02T00:00:00Z")
+
+    assert best_checkpoint(f"eval/{FD}-50", [again, first, distance(200, 0.5)], among=[100, 200]) == 200
 
 
 @pytest.mark.parametrize(
@@ -134,21 +148,21 @@ def test_the_error_and_of_several_blocks_the_lowest_are_curves_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("curve", "of_checkpoints", "best_where_lowest"),
+    ("curve", "best_where_lowest"),
     [
-        ("eval/KD-ENL0-1k", True, True),
-        ("eval-sampler.steps-40/FID-50k_min", True, True),
-        ("eval/KD-ENL0-1k_error", True, False),
-        ("eval/loss_at_held_out", True, True),
-        ("eval/recall-1k", True, False),
-        ("eval-classes-8/coverage-1k", True, False),
-        ("loss/dsm", False, True),
-        ("dsm_by_sigma/0.1-0.3", False, True),
-        ("throughput/images_per_second", False, False),
-        ("evaluated", False, False),
+        ("eval/KD-ENL0-1k", True),
+        ("eval-sampler.steps-40/FID-50k_min", True),
+        ("eval/KD-ENL0-1k_error", False),
+        ("eval/loss_at_held_out", True),
+        ("eval/recall-1k", False),
+        ("eval-classes-8/coverage-1k", False),
+        ("loss/dsm", False),
+        ("dsm_by_sigma/0.1-0.3", False),
+        ("throughput/images_per_second", False),
+        ("evaluated", False),
     ],
 )
-def test_a_curve_says_by_its_name_what_it_is_of_and_what_is_best(
-    curve: str, of_checkpoints: bool, best_where_lowest: bool
+def test_a_curve_says_by_its_name_whether_it_is_of_checkpoints_and_best_where_lowest(
+    curve: str, best_where_lowest: bool
 ) -> None:
-    assert (is_of_checkpoints(curve), is_best_where_lowest(curve)) == (of_checkpoints, best_where_lowest)
+    assert is_best_where_lowest(curve) == best_where_lowest

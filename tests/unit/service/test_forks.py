@@ -3,9 +3,8 @@
 import pytest
 
 from service.errors import InvalidRequest
-from service.jobs.forks import changes, forked_spec, lowest
+from service.jobs.forks import changes, forked_spec
 from service.jobs.views import Change
-from service.mlflow import Point
 from tests.support.jobs import SPEC
 from workers.contract.merging import merged
 from workers.contract.model import EDM
@@ -107,27 +106,3 @@ def test_every_wrong_override_is_named_where_it_stands() -> None:
 @pytest.mark.parametrize("overrides", [{"optimizer": 3}, {"network": []}, {"dataset": None}, {"": {}}])
 def test_nonsense_is_refused_like_anything_else(overrides: dict[str, object]) -> None:
     assert refused(overrides)
-
-
-def curve(values: dict[int, float | None]) -> list[Point]:
-    return [Point(images_seen=seen, value=value, time_ms=seen) for seen, value in values.items()]
-
-
-def test_the_best_checkpoint_is_where_the_curve_was_lowest_when_it_was_made() -> None:
-    falling_then_rising = curve({50: 0.9, 150: 0.2, 250: 0.5})
-
-    assert lowest([100, 200, 300], falling_then_rising, is_of_checkpoints=False) == 200
-    assert lowest([100, 300], falling_then_rising, is_of_checkpoints=False) == 300
-
-
-def test_of_what_was_measured_of_checkpoints_each_has_its_own_value_or_none() -> None:
-    distances = curve({100: 0.9, 200: 0.2, 300: None, 400: 0.5})
-
-    assert lowest([100, 200, 250, 300, 400], distances, is_of_checkpoints=True) == 200
-    assert lowest([100, 250, 400], distances, is_of_checkpoints=True) == 400
-    assert lowest([250, 300], distances, is_of_checkpoints=True) is None
-
-
-def test_a_curve_without_numbers_at_any_checkpoint_has_no_best() -> None:
-    assert lowest([100, 200], curve({150: None, 250: 0.1}), is_of_checkpoints=False) is None
-    assert lowest([], curve({50: 0.1}), is_of_checkpoints=False) is None
