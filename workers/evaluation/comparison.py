@@ -117,7 +117,10 @@ def conclusions(job: Side, control: Side, found: Sequence[Pair]) -> list[str]:
             if name.startswith(LOWER_IS_BETTER):
                 last = [pair for pair in found if pair.measure == name and pair.at == at][-1:]
                 said += [f"At {where}, {name} is {_verdict(pair)}." for pair in last]
-    return said
+    return [
+        *said,
+        "Intervals say how sure these evaluations are of these two trainings; other seeds may differ by more.",
+    ]
 
 
 def _verdict(pair: Pair) -> str:
@@ -126,7 +129,7 @@ def _verdict(pair: Pair) -> str:
         return f"{'lower' if pair.difference < 0 else 'higher'} ({change}; one block does not say how sure)"
     interval = f"{change}; difference {pair.difference:.3g}, 95 % between {pair.low:.3g} and {pair.high:.3g}"
     if pair.low <= 0 <= pair.high:
-        return f"not different beyond chance ({interval})"
+        return f"not different beyond the evaluations' own chance ({interval})"
     return f"{'lower' if pair.high < 0 else 'higher'} ({interval})"
 
 
@@ -172,11 +175,17 @@ def _quantile(freedom: int) -> float:
 
 
 def _at_seconds(curve: MetricCurve, seconds: float) -> tuple[float, Measure]:
-    """Between two evaluations, on the straight line, share by share."""
+    """Images seen, and the measure between two evaluations, share by share, on a straight line over the logarithm.
+
+    Learning slows down: on a straight line over the seconds themselves the control would seem worse than it was.
+    """
     after = next(number for number, spent in enumerate(curve.seconds) if spent >= seconds)
     before = max(after - 1, 0)
-    span = curve.seconds[after] - curve.seconds[before]
-    fraction = (seconds - curve.seconds[before]) / span if span else 1.0
+    first, last = curve.seconds[before], curve.seconds[after]
+    if first <= 0 or first == last:  # an evaluation of what training started from, or the very one
+        fraction = seconds / last if last else 1.0
+    else:
+        fraction = math.log(seconds / first) / math.log(last / first)
 
     def between(a: float, b: float) -> float:
         return a + fraction * (b - a)
@@ -184,7 +193,7 @@ def _at_seconds(curve: MetricCurve, seconds: float) -> tuple[float, Measure]:
     a, b = curve.measures[before], curve.measures[after]
     alike = len(_shares(a)) == len(_shares(b))
     shares = tuple(map(between, _shares(a), _shares(b))) if alike else ()
-    images = between(curve.images[before], curve.images[after])
+    images = float(np.interp(seconds, curve.seconds, curve.images))
     return images, Measure(value=between(a.value, b.value), shares=shares)
 
 

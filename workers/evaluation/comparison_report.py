@@ -85,7 +85,7 @@ def _paragraphs(comparison: Comparison) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in comparison.conclusions)
     caution = (
         "Bars say how sure a figure is by itself, intervals how sure a difference is, taken share by share: both were "
-        "measured with the same seeds, images and noise. They are of this one run; other seeds may differ by more."
+        "measured with the same seeds, images and noise."
     )
     return f"<p>{escape(paired)} {caution}</p><ul>{items}</ul>"
 

@@ -16,6 +16,7 @@ from workers.diffusion.ema import power_exponent
 from workers.diffusion.posthoc import Combination, Profile, combination
 from workers.jobs.attempt import Job, job_in
 from workers.jobs.failures import UsageError
+from workers.sampling.network import SAMPLER
 from workers.storage import ObjectStore
 from workers.storage.job_folder import committed_checkpoints
 from workers.tools.refusals import refusals
@@ -153,6 +154,7 @@ def write(plan: Reconstruction, output: Path) -> str:
             "source": job.job_id,
             "images_seen": str(plan.wanted.images_seen),
             "relative_width": f"{plan.relative_width:g}",
+            SAMPLER: spec.sampler.model_dump_json(),
         },
     )
     save_weights(output, combined(plan.parts, store, averaged=averaged), header)

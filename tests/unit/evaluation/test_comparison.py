@@ -1,5 +1,6 @@
 """Two trainings beside each other: at equal images, at equal work, and how sure that is."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -67,12 +68,24 @@ def test_they_are_compared_at_equal_images_and_where_the_control_has_had_as_much
     assert found[-1].control_images_seen == pytest.approx(200)
 
 
-def test_between_two_evaluations_the_control_lies_on_the_straight_line() -> None:
+HALF_WAY = math.log(25 / 20) / math.log(30 / 20)  # in the logarithm of the seconds, since learning slows down
+
+
+def test_between_two_evaluations_the_control_lies_on_a_straight_line_over_the_logarithm_of_its_work() -> None:
     slow = training("slow", {150: 5.0}, rate=12.0)  # 25 s: the control stands half way between 200 and 300
 
     (pair,) = [pair for pair in pairs(metric_curves(slow, LIKE), metric_curves(CONTROL, LIKE)) if pair.at == "seconds"]
 
-    assert (pair.control_images_seen, pair.control) == (pytest.approx(250), pytest.approx(6.5))
+    assert (pair.control_images_seen, pair.control) == (pytest.approx(250), pytest.approx(7 - HALF_WAY))
+
+
+def test_a_control_whose_measure_falls_with_a_power_of_its_work_hardly_seems_worse_than_it_was() -> None:
+    control = training("control", {each: each**-0.5 for each in (200, 300)}, rate=20.0)
+    slow = training("slow", {150: 250**-0.5}, rate=12.0)
+
+    (pair,) = [pair for pair in pairs(metric_curves(slow, LIKE), metric_curves(control, LIKE)) if pair.at == "seconds"]
+
+    assert pair.control == pytest.approx(250**-0.5, rel=0.006)  # 1.5 % on the straight line over the seconds
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 10, 11, 32, 100])
@@ -110,7 +123,7 @@ def test_at_equal_work_shares_lie_on_straight_lines_as_well() -> None:
     (pair,) = pairs(metric_curves(slow, LIKE), metric_curves(fast, LIKE))
 
     assert pair.at == "seconds"
-    assert (pair.low, pair.high) == interval(ours, (before + after) / 2)
+    assert (pair.low, pair.high) == interval(ours, before + HALF_WAY * (after - before))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +261,8 @@ def test_the_words_are_chosen_by_the_numbers() -> None:
     assert said[1].startswith("At equal images, KD-ENL0 is lower (3 against 6;")
     assert said[2].startswith("At equal work, KD-ENL0 is higher (9 against 7;")
     same = list(pairs(metric_curves(JOB, LIKE), metric_curves(JOB, LIKE)))
-    assert "not different beyond chance" in conclusions(JOB.side, JOB.side, same)[1]
+    assert said[-1].endswith("of these two trainings; other seeds may differ by more.")
+    assert "not different beyond the evaluations' own chance" in conclusions(JOB.side, JOB.side, same)[1]
 
 
 def test_a_report_says_how_it_was_measured_and_what_people_call_both() -> None:

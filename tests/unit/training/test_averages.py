@@ -99,7 +99,8 @@ def test_another_width_is_rebuilt_nearly_as_if_it_had_been_kept(
     assert code == 0
     assert "of 20 stored averages" in out
     assert distance(tensors, truth) < 0.02 * distance(start, truth)
-    assert header.extra == {"source": "job_1", "images_seen": "160", "relative_width": "0.15"}
+    sampler = spec.sampler.model_dump_json()  # so that it is drawn from like the checkpoints
+    assert header.extra == {"source": "job_1", "images_seen": "160", "relative_width": "0.15", "sampler": sampler}
     assert header.network == spec.network
     assert (header.image_channels, header.resolution, header.num_classes) == (1, 16, 0)
 
