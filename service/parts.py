@@ -132,7 +132,9 @@ class Parts:
 
     @cached_property
     def limits(self) -> Limits:
-        return Limits(retries=self.settings.retries, watch=self.settings.watch)
+        return Limits(
+            retries=self.settings.retries, watch=self.settings.watch, stop_patience=self.settings.stop_patience
+        )
 
     @cached_property
     def actions(self) -> Actions:
@@ -146,6 +148,7 @@ class Parts:
             installation=self.installation,
             counters=self.counters,
             replica=self.replica,
+            began_at=self.clock(),
         )
 
     @cached_property

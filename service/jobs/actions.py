@@ -3,6 +3,7 @@
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import assert_never
 
 import structlog
@@ -44,7 +45,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What `decide` can ask for. `installation` marks what is ours on an engine that others use, too."""
+    """What `decide` can ask for. `installation` marks what is ours on an engine that others use, too.
+
+    `began_at`: when this process came. What the engine had not taken by then, it may not have been asked for.
+    """
 
     store: JobStore
     objects: JobObjects
@@ -55,6 +59,7 @@ class Actions:
     installation: Installation
     counters: Counters
     replica: Replica
+    began_at: datetime
 
     async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None) -> bool:
         """True if the job moved, and may want another look at once.
@@ -149,7 +154,8 @@ class Actions:
         try:
             await self.cluster.stop(attempt.submission_id)
         except ClusterUnreachable:
-            if job.stop_by and self.clock() > job.stop_by + patience:  # an engine may answer looks and take no stops
+            # An engine may answer looks and take no stops.
+            if job.stop_by and self.clock() > max(job.stop_by, self.began_at) + patience:
                 return await self._fence(job, attempt)
             raise
         if attempt.stop_sent_at is None:

@@ -28,9 +28,10 @@ _RECEIVERS = {"journal": "the object store", "mlflow": "MLflow", "mlflow_picture
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The engine did not answer."""
+    """The engine did not answer, nor has it since then."""
 
     message: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,7 @@ class Limits:
 
     retries: Retries
     watch: Watch
+    stop_patience: timedelta
 
 
 def facts_of(
@@ -73,7 +75,7 @@ def facts_of(
         expired=_expired(job, now=now),
         stalled=limits.watch.restart_stalled and is_stalled(job, now=now, limits=limits),
         overdue=_overdue(attempt, observed, now=now, limits=limits),
-        force=_had_its_time(job, attempt, observed, now=now),
+        force=_had_its_time(job, attempt, observed, now=now, limits=limits),
     )
 
 
@@ -164,16 +166,19 @@ def _expired(job: JobRecord, *, now: datetime) -> bool:
     return limit is not None and job.started_at is not None and now - job.started_at > timedelta(seconds=limit)
 
 
-def _had_its_time(job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime) -> bool:
+def _had_its_time(job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits) -> bool:
     """Its deadline to leave is over. It may be over unheard: if nobody could tell the engine, or the service was away.
 
     Then only a cancellation, whose deadline its user may choose, goes before the last checkpoint of one that can still
-    be told.
+    be told. An engine that does not answer may soon be told, too: it has as long for that, from the first look in vain.
     """
-    can_be_told = attempt.stop_sent_at is None and not isinstance(observed.run, Unreachable)
-    if job.stop_by is None or (can_be_told and job.intent is not Intent.CANCEL):
+    if job.stop_by is None or now <= job.stop_by:
         return False
-    return now > job.stop_by
+    if job.intent is Intent.CANCEL:
+        return True
+    if isinstance(observed.run, Unreachable):
+        return now > observed.run.since + limits.stop_patience
+    return attempt.stop_sent_at is not None
 
 
 def _overdue(attempt: AttemptRecord, observed: Observed, *, now: datetime, limits: Limits) -> bool:

@@ -121,7 +121,7 @@ class Reconciler:
         try:
             moved = await self.actions.perform(action, noted, attempt)
         except ClusterUnreachable as error:
-            observed = replace(observed, run=Unreachable(str(error)))
+            observed = replace(observed, run=self._unreachable(noted, error))
             await self._note(noted, observed)
         if isinstance(observed.run, Unreachable):
             self._in_vain.add(job.id)
@@ -137,11 +137,17 @@ class Reconciler:
             run = await self.cluster.find(attempt.submission_id)
             session = await self.cluster.session() if run is None else None
         except ClusterUnreachable as error:
-            run = Unreachable(str(error))
+            run = self._unreachable(job, error)
         outcome = await self.objects.outcome(job.id, attempt.number)
         progress = await self.objects.progress(job.id, attempt.number)
         claimed = progress is not None or await self.objects.is_claimed(attempt)
         return Observed(run=run, session=session, outcome=outcome, progress=progress, claimed=claimed)
+
+    def _unreachable(self, job: JobRecord, error: ClusterUnreachable) -> Unreachable:
+        """Counted from the first look in vain, but of this process: an earlier one's may have been long ago."""
+        reachable = job.conditions.get("BackendReachable")
+        since = reachable.since if reachable and not reachable.status else self.clock()
+        return Unreachable(str(error), since=max(since, self.actions.began_at))
 
     async def _note(self, job: JobRecord, observed: Observed) -> JobRecord | None:
         """Write down what was seen, so that it can be shown even when the place it came from is down."""

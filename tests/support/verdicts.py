@@ -1,12 +1,15 @@
 """What evidence leads to, for tests of it: two jobs, and what becomes of them."""
 
-from service.jobs.evidence import Limits, Observed, facts_of
+from datetime import timedelta
+
+from service.jobs.evidence import Limits, Observed, Unreachable, facts_of
 from service.jobs.lifecycle import Verdict
 from service.jobs.records import AttemptRecord, JobRecord
 from service.settings import Retries, Watch
 from tests.support.jobs import NOW, ago, attempt, job, progress
 
-LIMITS = Limits(retries=Retries(platform=2, user=1), watch=Watch())
+LIMITS = Limits(retries=Retries(platform=2, user=1), watch=Watch(), stop_patience=timedelta(seconds=90))
+AWAY = Unreachable("timeout", since=ago(91))
 SILENT = job(heard_at=ago(91), advanced_at=ago(91), progress=progress())
 BEATING = job(heard_at=ago(5), advanced_at=ago(5), progress=progress())
 

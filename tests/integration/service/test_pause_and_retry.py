@@ -1,5 +1,6 @@
 """Out of the engine and back into it: pause, resume, preemption, retry."""
 
+from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
@@ -9,6 +10,7 @@ from service.errors import StateConflict
 from service.jobs.lifecycle import Intent
 from service.jobs.records import asked
 from tests.support.leaving import leaves_well, left
+from tests.support.lost_database import Site
 from tests.support.plane import REQUESTER, Plane, Script, until_run
 
 
@@ -96,6 +98,85 @@ async def test_a_pause_that_nobody_could_tell_the_engine_in_time_leaves_a_checkp
 
     paused = await plane.job(job_id)
     assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+
+
+async def test_a_pause_is_told_late_if_the_engine_does_not_answer_the_first_looks_after_its_deadline(
+    plane: Plane, script: Script
+) -> None:
+    job_id = await plane.started()
+    leaves_well(plane, script, job_id)
+    await plane.service.pause(job_id, requester=REQUESTER)
+    plane.clock.advance(3600)
+    plane.cluster.reachable = False
+    await plane.settle()
+    plane.clock.advance(plane.settings.stop_patience.total_seconds())
+    await plane.settle()
+    assert (await plane.job(job_id)).state == "pausing"
+
+    plane.cluster.reachable = True
+    await left(plane, job_id)
+
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+
+
+async def test_a_pause_holds_even_if_the_engine_never_answers_again(plane: Plane) -> None:
+    job_id = await plane.started()
+    await plane.service.pause(job_id, requester=REQUESTER)
+    plane.clock.advance(3600)
+    plane.cluster.reachable = False
+    await plane.settle()
+
+    plane.clock.advance(plane.settings.stop_patience.total_seconds() + 1)
+    await plane.settle()
+
+    paused = await plane.job(job_id)
+    assert (paused.state, paused.unclean) == ("paused", True)
+
+
+async def test_what_an_engine_did_not_answer_to_an_earlier_service_is_asked_anew(
+    tmp_path: Path, script: Script
+) -> None:
+    """The engine was away first, then the service; then both come back, the engine a little later."""
+    site = Site(tmp_path, script)
+    async with site.plane() as before:
+        job_id = await before.started()
+        site.cluster.reachable = False
+        await before.service.pause(job_id, requester=REQUESTER)
+        await before.settle()
+    site.clock.advance(3600)
+
+    async with site.plane() as plane:
+        leaves_well(plane, script, job_id)
+        await plane.settle()
+        assert (await plane.job(job_id)).state == "pausing"
+        site.cluster.reachable = True
+        await left(plane, job_id)
+
+        paused = await plane.job(job_id)
+        assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
+
+
+async def test_a_stop_that_is_refused_once_long_after_its_deadline_is_sent_again(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service was away meanwhile."""
+    site = Site(tmp_path, script)
+    async with site.plane() as before:
+        job_id = await before.started()
+        await before.service.pause(job_id, requester=REQUESTER)
+    site.clock.advance(3600)
+
+    async with site.plane() as plane:
+        leaves_well(plane, script, job_id)
+        with monkeypatch.context() as refusing:
+            refusing.setattr(site.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+            await plane.settle()
+        assert (await plane.job(job_id)).state == "pausing"
+        await left(plane, job_id)
+
+        paused = await plane.job(job_id)
+        assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
 
 
 async def test_an_engine_that_answers_looks_and_takes_no_stop_keeps_no_job_for_ever(

@@ -13,7 +13,7 @@ from service.jobs.lifecycle import Ending, EngineStatus, Intent, JobState, concl
 from service.jobs.reasons import CAUSES
 from service.jobs.records import AttemptRecord, JobRecord
 from tests.support.jobs import HEARSAY, LONG_AGO, NOW, PROOFS, ago, attempt, job, outcome, progress, run
-from tests.support.verdicts import BEATING, LIMITS, SILENT, verdict
+from tests.support.verdicts import AWAY, BEATING, LIMITS, SILENT, verdict
 from workers.contract.records import Outcome, Reason
 
 
@@ -22,7 +22,7 @@ def reason(of: JobRecord, seen: Observed, *, on: AttemptRecord | None = None) ->
     return found.reason if found else None
 
 
-@pytest.mark.parametrize("seen", [Unreachable("timeout"), None, run(), run(RunStatus.FAILED, PROOFS[0])])
+@pytest.mark.parametrize("seen", [AWAY, None, run(), run(RunStatus.FAILED, PROOFS[0])])
 @pytest.mark.parametrize(
     ("status", "ending"), [("succeeded", Ending.DONE), ("stopped", Ending.FAILED), ("failed", Ending.FAILED)]
 )
@@ -38,7 +38,7 @@ def test_a_drivers_own_last_record_counts_whatever_the_engine_says(
 @pytest.mark.parametrize("state", [JobState.STARTING, JobState.RUNNING, JobState.RECOVERING])
 @pytest.mark.parametrize("of", [SILENT, BEATING])
 def test_an_engine_that_does_not_answer_proves_nothing(state: JobState, of: JobRecord) -> None:
-    facts = facts_of(replace(of, state=state), attempt(), Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
+    facts = facts_of(replace(of, state=state), attempt(), Observed(run=AWAY), now=NOW, limits=LIMITS)
 
     assert (facts.engine_status, facts.verdict) == (EngineStatus.UNREACHABLE, None)
 
@@ -140,9 +140,7 @@ def test_the_clocks_of_workers_do_not_matter(skew_seconds: float) -> None:
 
 observations = st.builds(
     Observed,
-    run=st.none()
-    | st.just(Unreachable("timeout"))
-    | st.builds(run, st.sampled_from(RunStatus), st.sampled_from([*PROOFS, *HEARSAY])),
+    run=st.none() | st.just(AWAY) | st.builds(run, st.sampled_from(RunStatus), st.sampled_from([*PROOFS, *HEARSAY])),
     session=st.sampled_from([None, "session_1", "session_2"]),
     progress=st.none() | st.sampled_from([progress("preparing"), progress(), progress("checkpointing")]),
 )

@@ -1,18 +1,18 @@
 """Where the end of an attempt leaves its job: whether another one follows, when, and how it leaves if it is to."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from service.cluster.base import RunStatus
-from service.jobs.evidence import Limits, Observed, Unreachable, facts_of, never_began, signature
+from service.jobs.evidence import Observed, Unreachable, facts_of, never_began, signature
 from service.jobs.lifecycle import Ending, Intent, JobState
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord
-from service.settings import Retries, Watch
-from tests.support.jobs import NOW, PROOFS, ago, attempt, job, outcome, progress, run
-from tests.support.verdicts import BEATING, LIMITS, SILENT, decided
+from service.settings import Retries
+from tests.support.jobs import LONG_AGO, NOW, PROOFS, ago, attempt, job, outcome, progress, run
+from tests.support.verdicts import AWAY, BEATING, LIMITS, SILENT, decided
 from workers.contract.records import Reason
 
 SAID = {reason.value for reason in Reason}
@@ -36,7 +36,7 @@ def test_an_error_of_the_training_code_has_a_budget_of_its_own() -> None:
 
     further = decided(replace(SILENT, platform_failures=2), broken)
     none_left = decided(replace(SILENT, user_failures=1), broken)
-    by_default = decided(SILENT, broken, limits=Limits(retries=Retries(), watch=Watch()))
+    by_default = decided(SILENT, broken, limits=replace(LIMITS, retries=Retries()))
 
     assert (further.again, further.reason) == (True, "internal")
     assert (none_left.again, none_left.reason) == (False, "internal")
@@ -83,7 +83,7 @@ def test_a_new_checkpoint_gives_all_tries_back() -> None:
 def test_the_pause_before_another_try_doubles_up_to_ten_minutes(failures: int, seconds: float) -> None:
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
 
-    limits = Limits(retries=Retries(platform=10_000), watch=Watch())
+    limits = replace(LIMITS, retries=Retries(platform=10_000))
     found = decided(replace(SILENT, platform_failures=failures), lost, limits=limits)
 
     assert found.retry_at
@@ -104,7 +104,7 @@ def test_attempts_that_were_lost_together_do_not_come_again_at_one_moment() -> N
 
 
 def test_the_same_error_twice_at_the_same_point_is_poison() -> None:
-    limits = Limits(retries=Retries(user=5), watch=Watch())
+    limits = replace(LIMITS, retries=Retries(user=5))
     broken = Observed(outcome=outcome("failed", "internal", message="KeyError: 'sigma'"))
     first = decided(SILENT, broken, limits=limits)
     assert first.again
@@ -185,8 +185,25 @@ def test_what_can_still_be_told_to_leave_is_told_before_force_is_used_unless_it_
         return facts_of(leaving, on, seen, now=NOW, limits=LIMITS).force
 
     assert force(untold, Observed(run=run())) is (intent is Intent.CANCEL)
-    assert force(untold, Observed(run=Unreachable("timeout")))
+    assert force(untold, Observed(run=AWAY))
     assert force(told, Observed(run=run()))
+
+
+@pytest.mark.parametrize("stop_sent_at", [None, LONG_AGO])
+@pytest.mark.parametrize("intent", Intent)
+def test_an_engine_that_may_soon_answer_again_is_waited_for_before_force_is_used_unless_it_is_a_cancellation(
+    intent: Intent, stop_sent_at: datetime | None
+) -> None:
+    leaving = replace(BEATING, state=JobState.PAUSING, intent=intent, stop_by=LONG_AGO)
+    on = attempt(stop_sent_at=stop_sent_at)
+
+    def force(seconds: float) -> bool:
+        away = Observed(run=Unreachable("timeout", since=ago(seconds)))
+        return facts_of(leaving, on, away, now=NOW, limits=LIMITS).force
+
+    patience = LIMITS.stop_patience.total_seconds()
+    assert [force(0), force(patience)] == [intent is Intent.CANCEL] * 2
+    assert force(patience + 1)
 
 
 def test_an_attempt_that_nobody_began_was_late_or_was_not_to_begin_at_all() -> None:

@@ -9,7 +9,6 @@ import pytest
 from service.cluster.base import RunStatus
 from service.jobs.evidence import (
     Observed,
-    Unreachable,
     facts_of,
     is_silent,
     is_stalled,
@@ -18,7 +17,7 @@ from service.jobs.evidence import (
 from service.jobs.lifecycle import Ask, Intent, JobState, Move, Revoke, conclude, decide
 from service.settings import Watch
 from tests.support.jobs import NOW, SPEC, ago, attempt, job, outcome, progress, run
-from tests.support.verdicts import BEATING, LIMITS, SILENT
+from tests.support.verdicts import AWAY, BEATING, LIMITS, SILENT
 from workers.contract.records import Progress
 
 
@@ -38,7 +37,7 @@ def test_an_attempt_that_no_driver_begins_is_overdue_after_the_start_timeout() -
 def test_an_overdue_attempt_is_taken_back_but_not_behind_a_silent_engine() -> None:
     on = attempt(submitted_at=ago(901))
     pending = facts_of(job(JobState.STARTING), on, Observed(run=run(RunStatus.PENDING)), now=NOW, limits=LIMITS)
-    silent = facts_of(job(JobState.STARTING), on, Observed(run=Unreachable("timeout")), now=NOW, limits=LIMITS)
+    silent = facts_of(job(JobState.STARTING), on, Observed(run=AWAY), now=NOW, limits=LIMITS)
 
     assert decide(pending) == Revoke()
     assert not isinstance(decide(silent), Revoke)
