@@ -12,8 +12,9 @@ from service.clock import Clock
 from service.cluster import Cluster
 from service.cluster.base import AlreadySubmitted, ClusterUnreachable, Submission, SubmissionRefused
 from service.database.leases import Replica
+from service.jobs.budgets import counted
 from service.jobs.counters import Counters
-from service.jobs.evidence import Limits, failures_in_a_row, never_began, signature, taken
+from service.jobs.evidence import Limits, never_began, taken
 from service.jobs.installation import Installation
 from service.jobs.lifecycle import (
     Action,
@@ -34,7 +35,6 @@ from service.jobs.lifecycle import (
     conclude,
 )
 from service.jobs.objects import JobObjects
-from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord, JobRecord, asked, checkpoint_images, ended, moved, new_attempt
 from service.jobs.store import JobStore
 from service.settings import Settings
@@ -198,7 +198,7 @@ class Actions:
             unclean=job.unclean or move.unclean,
         )
         if move.to is JobState.RECOVERING and move.closes:
-            changed = _counted(replace(changed, intent=None, stop_by=None), attempt, move)
+            changed = counted(replace(changed, intent=None, stop_by=None), attempt, move)
         over = attempt if move.closes and attempt and not attempt.ended_at else None
         over = over and ended(over, at=now, reason=move.reason, message=move.message)
         return await self._write(job, changed, over)
@@ -222,16 +222,3 @@ class Actions:
         """Tell operators of a move that has been written down."""
         self.counters.moved(job, written, attempt_ended=bool(attempt and attempt.ended_at))
         log.info("job.moved", job_id=job.id, state=written.state, attempt=written.attempt, reason=written.reason)
-
-
-def _counted(job: JobRecord, attempt: AttemptRecord | None, move: Move) -> JobRecord:
-    """The job with one more failure, in a row unless there was a new checkpoint between."""
-    of_platform, of_user = failures_in_a_row(job, attempt)
-    is_users = CAUSES[move.reason or "stopped"].blame is Blame.USER
-    failure = Verdict(ending=Ending.FAILED, reason=move.reason or "stopped", message=move.message or "")
-    return replace(
-        job,
-        platform_failures=of_platform + (not is_users),
-        user_failures=of_user + is_users,
-        failure_signature=signature(failure, job),
-    )

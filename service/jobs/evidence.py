@@ -4,23 +4,19 @@ An attempt is over only on positive evidence: its own last record, the engine's 
 that can no longer run it. That the engine cannot be reached, or lost sight of a driver that still beats, is no proof.
 """
 
-import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from service.cluster.base import Run, RunStatus
+from service.jobs.budgets import budgeted
 from service.jobs.lifecycle import Ending, EngineStatus, Facts, Intent, JobState, Verdict
-from service.jobs.reasons import CAUSES, Blame
-from service.jobs.records import AttemptRecord, JobRecord, checkpoint_images
+from service.jobs.records import AttemptRecord, JobRecord
 from service.settings import Retries, Watch
 from workers.contract.records import Outcome, Progress
 
 _SUBMISSION_SETTLES = timedelta(seconds=60)  # until then, an engine that knows no such id may just be late
 _HEARTBEAT_STALE = timedelta(seconds=90)
-_LONGEST_BACK_OFF_SECONDS = 600.0
-_SPREAD = 0.5  # of the pause before an attempt
-_DOUBLINGS = 64  # more would not fit into a float
 _STALL_REPORTS = 10
 UNDER_WAY = (JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)  # and not made to leave
 _RECEIVERS = {"journal": "the object store", "mlflow": "MLflow", "mlflow_pictures": "MLflow (pictures)"}
@@ -85,13 +81,13 @@ def never_began(job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits
         return Verdict(ending=Ending.LEFT, reason="not_started", message="it had not started")
     waited = int(limits.watch.start_timeout_seconds)
     late = _failed("start_timeout", f"the engine did not start it within {waited} s")
-    return _budgeted(late, job, attempt, now=now, limits=limits)
+    return budgeted(late, job, attempt, now=now, retries=limits.retries)
 
 
 def taken(job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits: Limits) -> Verdict:
     """What it means that an attempt had to be fenced."""
     late = _failed("stopped", "it did not leave in time; what it still does is seen by nobody")
-    return _budgeted(late, job, attempt, now=now, limits=limits)
+    return budgeted(late, job, attempt, now=now, retries=limits.retries)
 
 
 def is_silent(job: JobRecord, *, now: datetime) -> bool:
@@ -116,19 +112,6 @@ def tracking_delay(progress: Progress) -> str | None:
         for name, behind in sorted(progress.tracking_behind.items())
     )
     return "; ".join(delays) or None
-
-
-def signature(verdict: Verdict, job: JobRecord) -> str:
-    """What makes two failures the same one: the error, and how far training had come."""
-    seen = job.progress.images_seen if job.progress else 0
-    return hashlib.sha256(f"{verdict.reason}\n{verdict.message}\n{seen}".encode()).hexdigest()
-
-
-def failures_in_a_row(job: JobRecord, attempt: AttemptRecord | None) -> tuple[int, int]:
-    """Of the platform and of the user; none if the attempt left a new checkpoint."""
-    if attempt is not None and checkpoint_images(job) > attempt.from_images:
-        return 0, 0
-    return job.platform_failures, job.user_failures
 
 
 def _patience(job: JobRecord, *, limits: Limits) -> timedelta | None:
@@ -197,7 +180,7 @@ def _verdict(
     if observed.outcome:
         return _by_itself(job, attempt, observed.outcome, now=now, limits=limits)
     lost = _lost(job, attempt, observed, now=now)
-    return _budgeted(lost, job, attempt, now=now, limits=limits) if lost else None
+    return budgeted(lost, job, attempt, now=now, retries=limits.retries) if lost else None
 
 
 def _by_itself(job: JobRecord, attempt: AttemptRecord, outcome: Outcome, *, now: datetime, limits: Limits) -> Verdict:
@@ -209,7 +192,7 @@ def _by_itself(job: JobRecord, attempt: AttemptRecord, outcome: Outcome, *, now:
     else:
         ending, reason = Ending.FAILED, outcome.reason or "internal"
     verdict = Verdict(ending=ending, reason=reason, message=outcome.message)
-    return _budgeted(verdict, job, attempt, now=now, limits=limits)
+    return budgeted(verdict, job, attempt, now=now, retries=limits.retries)
 
 
 def _lost(job: JobRecord, attempt: AttemptRecord, observed: Observed, *, now: datetime) -> Verdict | None:
@@ -243,29 +226,3 @@ def _is_hearsay(run: Run) -> bool:
 
 def _failed(reason: str, message: str) -> Verdict:
     return Verdict(ending=Ending.FAILED, reason=reason, message=message)
-
-
-def _budgeted(verdict: Verdict, job: JobRecord, attempt: AttemptRecord, *, now: datetime, limits: Limits) -> Verdict:
-    """Whether and when another attempt may follow."""
-    if not CAUSES[verdict.reason].retryable:
-        return verdict
-    if job.intent is Intent.RESTART:  # whatever it said when it was made to leave
-        verdict = replace(verdict, reason="stalled")
-    elif job.intent:
-        return replace(verdict, again=True)  # it was leaving anyway
-    is_users = CAUSES[verdict.reason].blame is Blame.USER
-    if is_users and signature(verdict, job) == job.failure_signature:
-        return replace(verdict, reason="poison", message=f"twice at the same point: {verdict.message}")
-    of_platform, of_user = failures_in_a_row(job, attempt)
-    failures = of_user if is_users else of_platform
-    if failures >= (limits.retries.user if is_users else limits.retries.platform):
-        message = f"{failures + 1} attempts in a row left no new checkpoint; the last: {verdict.message}"
-        return verdict if is_users else _failed("retries_exhausted", message)
-    pause = min(limits.retries.back_off_seconds * 2.0 ** min(failures, _DOUBLINGS), _LONGEST_BACK_OFF_SECONDS)
-    pause *= 1.0 - _SPREAD * _share(attempt)
-    return replace(verdict, again=True, retry_at=now + timedelta(seconds=pause))
-
-
-def _share(attempt: AttemptRecord) -> float:
-    """From 0 to 1, another one for each attempt: what was lost together does not come again at one moment."""
-    return hashlib.sha256(attempt.submission_id.encode()).digest()[0] / 255

@@ -23,7 +23,9 @@ log = structlog.get_logger()
 _LINK_SECONDS = 3600
 _PIECE_BYTES = 8 << 20
 _ROWS_AT_A_TIME = 500
-_REVOKED, _FENCED = "revoked by the service", "fenced by the service"  # hosts in claims that are our own
+_REVOKED = "revoked by the service"  # as the host of a claim that is our own
+_FENCED = "fenced by the service"
+_OURS = {_REVOKED, _FENCED}
 
 
 class JobObjects:
@@ -64,7 +66,7 @@ class JobObjects:
     async def is_claimed(self, attempt: AttemptRecord) -> bool:
         """Whether a driver has it. Our own revocation, which a crash may have left half done, is no driver."""
         claim = await record_or_none(self._object_store, Claim, JobKeys(attempt.job_id).attempt(attempt.number).claim)
-        return claim is not None and claim.host not in {_REVOKED, _FENCED}
+        return claim is not None and claim.host not in _OURS
 
     async def newest_claim(self, job_id: str) -> int:
         """The highest attempt that anyone has claimed; 0 before the first."""
@@ -104,7 +106,7 @@ class JobObjects:
     async def is_ours(self, job_id: str, number: int) -> bool:
         """Whether a number was taken by the service itself, so that no attempt ever has it."""
         claim = await record_or_none(self._object_store, Claim, JobKeys(job_id).attempt(number).claim)
-        return claim is not None and claim.host in {_REVOKED, _FENCED}
+        return claim is not None and claim.host in _OURS
 
     async def installation(self, fresh: str) -> str:
         """Who we are on an engine; kept here too, so that a database that was lost does not change it."""
@@ -135,9 +137,10 @@ class JobObjects:
 
         False if its own job has removed it before.
         """
-        keys, content = JobKeys(checkpoint.job_id), at.isoformat().encode()
+        keys = JobKeys(checkpoint.job_id)
+        pin = keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id)
         manifest = keys.checkpoint(checkpoint.images_seen, checkpoint.attempt) + MANIFEST
-        await in_thread(self._object_store.put, keys.pin(checkpoint.images_seen, checkpoint.attempt, job_id), content)
+        await in_thread(self._object_store.put, pin, at.isoformat().encode())
         return await get_or_none(self._object_store, manifest) is not None
 
     async def pins(self, job_id: str) -> dict[str, str]:
@@ -162,7 +165,8 @@ class JobObjects:
 
         A long training has left a chunk for each row: tens of thousands.
         """
-        keys, rows = JobKeys(job_id), list[MeasuredRow]()
+        keys = JobKeys(job_id)
+        rows: list[MeasuredRow] = []
         for number in await in_thread(attempt_numbers, self._object_store, keys):
             for some in some_at_a_time(await in_thread(self._object_store.list, keys.attempt(number).metrics)):
                 for found in await asyncio.gather(
@@ -197,7 +201,8 @@ class JobObjects:
         """
         job = JobKeys(job_id)
         keys = await in_thread(self._object_store.list, job.checkpoints)
-        present, later = set(keys), [one for one in job.committed(keys) if job.of_checkpoint(one)[0] > above]
+        present = set(keys)
+        later = [folder for folder in job.committed(keys) if job.of_checkpoint(folder)[0] > above]
         return [(folder, manifest) for folder in later if (manifest := await self._whole(folder, present))]
 
     async def checkpoint(

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.cluster.base import RunStatus
-from service.jobs.evidence import Observed, Unreachable, facts_of, never_began, signature
+from service.jobs.budgets import signature
+from service.jobs.evidence import Observed, Unreachable, facts_of, never_began
 from service.jobs.lifecycle import Ending, Intent, JobState
 from service.jobs.reasons import CAUSES, Blame
 from service.jobs.records import AttemptRecord
@@ -108,7 +109,7 @@ def test_the_same_error_twice_at_the_same_point_is_poison() -> None:
     broken = Observed(outcome=outcome("failed", "internal", message="KeyError: 'sigma'"))
     first = decided(SILENT, broken, limits=limits)
     assert first.again
-    again = replace(SILENT, user_failures=1, failure_signature=signature(first, SILENT))
+    again = replace(SILENT, user_failures=1, failure_signature=signature(first.reason, first.message, SILENT))
 
     same = decided(again, broken, limits=limits)
     elsewhere = decided(replace(again, progress=progress(images_seen=228)), broken, limits=limits)
@@ -124,7 +125,9 @@ def test_the_same_outage_twice_at_the_same_point_is_not_poison() -> None:
     lost = Observed(run=run(RunStatus.FAILED, PROOFS[0]))
     first = decided(SILENT, lost)
 
-    second = decided(replace(SILENT, platform_failures=1, failure_signature=signature(first, SILENT)), lost)
+    second = decided(
+        replace(SILENT, platform_failures=1, failure_signature=signature(first.reason, first.message, SILENT)), lost
+    )
 
     assert second.again
 
