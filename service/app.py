@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from service.clock import Clock, utc_now
 from service.datasets.routes import router as datasets_router
 from service.environment import SettingsRefused, settings_from_environment
-from service.jobs.checkpoints import router as checkpoints_router
-from service.jobs.results import router as results_router
+from service.jobs.checkpoint_routes import router as checkpoints_router
+from service.jobs.result_routes import router as results_router
 from service.jobs.routes import router as jobs_router
 from service.keys.routes import router as keys_router
 from service.metrics.routes import router as metrics_router

@@ -8,7 +8,7 @@ from service.datasets.presentation import dataset_view, details_view
 from service.datasets.usecases import Datasets
 from service.datasets.views import DatasetCreate, DatasetDetails, DatasetPage
 from service.errors import DatasetInUse, DatasetNotFound, StorageUnavailable
-from service.jobs.requests import Show, Submitting
+from service.jobs.dependencies import Show, Submitting
 from service.jobs.views import Job
 from service.web.audit import CurrentRequester
 from service.web.description import sent

@@ -1,4 +1,4 @@
-"""The REST interface of jobs: what is asked of them. What they leave is in `results.py`."""
+"""The REST interface of jobs: what is asked of them. What they leave is in `result_routes.py`."""
 
 from typing import Annotated
 
@@ -13,11 +13,7 @@ from service.errors import (
     StateConflict,
     StorageUnavailable,
 )
-from service.jobs.lifecycle import JobState
-from service.jobs.lookup import Filters
-from service.jobs.planning_views import MOST_QUEUED, Plan, Queue, Usage
-from service.jobs.presentation import job_view, queue_entry
-from service.jobs.requests import (
+from service.jobs.dependencies import (
     IdPrefixFilter,
     JobId,
     LabelFilter,
@@ -32,6 +28,10 @@ from service.jobs.requests import (
     Show,
     Submitting,
 )
+from service.jobs.lifecycle import JobState
+from service.jobs.lookup import Filters
+from service.jobs.planning_views import MOST_QUEUED, Plan, Queue, Usage
+from service.jobs.presentation import job_view, queue_entry
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind
 from service.web.audit import CurrentRequester
 from service.web.description import sent

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 
 from service.errors import JobGone, JobNotFound, MlflowUnavailable
-from service.jobs.requests import ReadableJob
+from service.jobs.dependencies import ReadableJob
 from service.metrics.usecases import Metrics
 from service.metrics.views import MetricSeriesList
 from service.web.problems import documented

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query
 
 from service.errors import AttemptNotFound, JobGone, JobNotFound, TooManyStreams
-from service.jobs.requests import AttemptNumber, ReadableJob, Source
+from service.jobs.dependencies import AttemptNumber, ReadableJob, Source
 from service.jobs.result_views import Event, Log
 from service.jobs.views import Job
 from service.metrics.views import MetricRow

@@ -14,10 +14,10 @@ from service.errors import (
     SampleNotFound,
     StorageUnavailable,
 )
+from service.jobs.dependencies import AttemptNumber, FileName, ImagesSeen, Lookup, Number, ReadableJob, Results, Source
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
 from service.jobs.planning_views import Preset, PresetList
 from service.jobs.presentation import attempt_view, event_view
-from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, Lookup, Number, ReadableJob, Results, Source
 from service.jobs.result_views import (
     MOST_TAIL_LINES,
     AttemptList,

@@ -3,10 +3,10 @@
 from fastapi.responses import StreamingResponse
 
 from service.errors import CheckpointNotFound, FileNotFound, JobGone, JobNotFound, StorageUnavailable
+from service.jobs.dependencies import AttemptNumber, FileName, ImagesSeen, ReadableJob, Results
 from service.jobs.downloads import HANDED_OVER, Range, handed_over
 from service.jobs.job_results import no_such_checkpoint
 from service.jobs.presentation import checkpoint_view
-from service.jobs.requests import AttemptNumber, FileName, ImagesSeen, ReadableJob, Results
 from service.jobs.result_views import Checkpoint, CheckpointList
 from service.web.problems import documented
 from service.web.routers import v1_router
