@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tests.support.tally import pytest_terminal_summary, tally
+from tests.support.terminal_summary import pytest_terminal_summary, summarize
 
-__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "tally"]
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "summarize"]
 
 _OF_TESTS = {"CDM_CACHE", "CDM_CONTRACT_EXAMPLES"}
 

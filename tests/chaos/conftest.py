@@ -4,20 +4,20 @@ import pytest
 
 from service.web.logs import configure_logging
 from tests.support.database_fixtures import (
-    endurance,
-    lived,
+    failpoints,
+    fault_injection,
+    fork_servers,
     migrated_on_postgres,
-    nurseries,
     postgres,
     replicas,
 )
 from tests.support.whole_stack import stack
 
 __all__ = [
-    "endurance",
-    "lived",
+    "failpoints",
+    "fault_injection",
+    "fork_servers",
     "migrated_on_postgres",
-    "nurseries",
     "postgres",
     "replicas",
     "stack",

@@ -103,7 +103,7 @@ def running(service: Service) -> Iterator[None]:
 
 @pytest.mark.timeout(3600)
 def test_twenty_jobs_end_well_once_while_the_service_is_killed_ten_times(
-    head: RayHead, tmp_path: Path, tally: Callable[[str], None]
+    head: RayHead, tmp_path: Path, summarize: Callable[[str], None]
 ) -> None:
     service, chance, began = Service(tmp_path, head), random.Random(4), time.monotonic()  # noqa: S311 (reproducible)
     spec = smoke_spec(compute={"workers": 1, "accelerator": "cpu"}).model_dump(mode="json")
@@ -131,7 +131,7 @@ def test_twenty_jobs_end_well_once_while_the_service_is_killed_ten_times(
     for events in histories.values():
         assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
         assert [event["type"] for event in events].count("attempt_started") == 1
-    tally(
+    summarize(
         f"real Ray: {NUM_JOBS} jobs succeeded once each, the service killed {kills} times,"
         f" in {time.monotonic() - began:.0f} s"
     )

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_s3 import Weather
+from tests.support.faulty_s3 import S3Fault
 from tests.support.ray_head import RayHead, RayNode, alive_nodes, ray_node
 from tests.support.set_clock import COMPILER, SettableClock
-from tests.support.training_ground import (
+from tests.support.training_services import (
     CHECKPOINT_IMAGES,
     LOG_IMAGES,
     TOTAL_IMAGES,
-    Ground,
     Training,
+    TrainingServices,
     now,
-    training_ground,
+    training_services,
 )
 from tests.support.waiting import wait_until
 from workers.contract.keys import rank_log
@@ -34,26 +34,26 @@ from workers.contract.records import Outcome, Progress
 
 pytestmark = pytest.mark.timeout(1200)
 TRIES = range(2)
-Tally = Callable[[str], None]
+Summarize = Callable[[str], None]
 
 _CLOCK_SECONDS = 15.0
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with training_ground(tmp_path_factory.mktemp("ground")) as ground:
-        yield ground
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServices]:
+    with training_services(tmp_path_factory.mktemp("services")) as services:
+        yield services
 
 
 @pytest.fixture(scope="module")
-def head(ground: Ground) -> Iterator[RayHead]:
-    with ground.head(num_cpus=2) as head:
+def head(services: TrainingServices) -> Iterator[RayHead]:
+    with services.head(num_cpus=2) as head:
         yield head
 
 
 @pytest.fixture(scope="module")
-def undisturbed(ground: Ground, head: RayHead) -> dict[str, bytes]:
-    training = ground.begin("undisturbed", head)
+def undisturbed(services: TrainingServices, head: RayHead) -> dict[str, bytes]:
+    training = services.begin("undisturbed", head)
     training.end()
     assert training.points_in_mlflow() == list(range(LOG_IMAGES, TOTAL_IMAGES + 1, LOG_IMAGES))
     return training.final_state()
@@ -83,23 +83,28 @@ def account(fault: str, training: Training, *, at: int, since: float) -> str:
 @pytest.mark.parametrize("number", TRIES)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_is_killed(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, rank: int, number: int
+    services: TrainingServices,
+    head: RayHead,
+    undisturbed: dict[str, bytes],
+    summarize: Summarize,
+    rank: int,
+    number: int,
 ) -> None:
-    training = ground.begin(f"worker-{rank}-{number}", head)
+    training = services.begin(f"worker-{rank}-{number}", head)
     at, since = training.reach(moment()), now()
 
     training.worker(rank).kill()
     training.end()
 
     check(training, undisturbed)
-    tally(account(f"SIGKILL of rank {rank}", training, at=at, since=since))
+    summarize(account(f"SIGKILL of rank {rank}", training, at=at, since=since))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_is_frozen(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, rank: int
+    services: TrainingServices, head: RayHead, undisturbed: dict[str, bytes], summarize: Summarize, rank: int
 ) -> None:
-    training = ground.begin(f"frozen-{rank}", head, compute={"hang_seconds": 10})
+    training = services.begin(f"frozen-{rank}", head, compute={"hang_seconds": 10})
     training.reach(moment())
     training.draw_a_grid()  # meanwhile the watchdog pauses, and rows come with the checkpoint right before
     at, since = training.furthest(), now()
@@ -109,14 +114,14 @@ def test_a_worker_is_frozen(
 
     check(training, undisturbed)
     assert "training.hung" in training.log()
-    tally(account(f"SIGSTOP of rank {rank}, hang_seconds=10", training, at=at, since=since))
+    summarize(account(f"SIGSTOP of rank {rank}, hang_seconds=10", training, at=at, since=since))
 
 
 @pytest.mark.parametrize("number", TRIES)
 def test_the_driver_is_killed(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, number: int
+    services: TrainingServices, head: RayHead, undisturbed: dict[str, bytes], summarize: Summarize, number: int
 ) -> None:
-    training = ground.begin(f"driver-{number}", head)
+    training = services.begin(f"driver-{number}", head)
     at, since = training.reach(moment()), now()
 
     training.kill_driver()
@@ -124,28 +129,28 @@ def test_the_driver_is_killed(
     training.end()
 
     check(training, undisturbed)
-    tally(account("SIGKILL of the driver", training, at=at, since=since))
+    summarize(account("SIGKILL of the driver", training, at=at, since=since))
 
 
-def test_a_node_is_killed(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
-    with ground.head(num_cpus=0) as head, two_nodes(head) as nodes:
-        training = ground.begin("node", head)
+def test_a_node_is_killed(services: TrainingServices, undisturbed: dict[str, bytes], summarize: Summarize) -> None:
+    with services.head(num_cpus=0) as head, two_nodes(head) as nodes:
+        training = services.begin("node", head)
         at, since = training.reach(moment()), now()
 
         home_of(training, nodes).raylet.kill()
         training.end()
 
     check(training, undisturbed)
-    tally(account("SIGKILL of a node's raylet", training, at=at, since=since))
+    summarize(account("SIGKILL of a node's raylet", training, at=at, since=since))
 
 
 def test_the_only_node_is_killed_and_another_one_comes(
-    ground: Ground, undisturbed: dict[str, bytes], tally: Tally
+    services: TrainingServices, undisturbed: dict[str, bytes], summarize: Summarize
 ) -> None:
     """Without an end to the waiting, and not in silence."""
-    with ground.head(num_cpus=0) as head:
+    with services.head(num_cpus=0) as head:
         with ray_node(head, num_cpus=2) as node:
-            training = ground.begin("only-node", head)
+            training = services.begin("only-node", head)
             at, since = training.reach(moment()), now()
             node.raylet.kill()
             waiting = wait_until(lambda: waits(training), timeout_seconds=240.0)
@@ -156,15 +161,15 @@ def test_the_only_node_is_killed_and_another_one_comes(
     assert waiting.waiting_for == "room for 2 cpu workers: all nodes together have 0 CPUs, 0 free"
     assert (last := training.progress())
     assert last.ledger.restarting + last.ledger.waiting > 30.0
-    tally(account("SIGKILL of the only node, and another one later", training, at=at, since=since))
+    summarize(account("SIGKILL of the only node, and another one later", training, at=at, since=since))
 
 
 def test_a_first_job_waits_for_the_nodes_that_it_makes_an_autoscaler_add(
-    ground: Ground, undisturbed: dict[str, bytes]
+    services: TrainingServices, undisturbed: dict[str, bytes]
 ) -> None:
     """Ray has been asked for its workers, which is all that an autoscaler goes by."""
-    with ground.head(num_cpus=0) as head:
-        training = ground.begin("no-node-yet", head)
+    with services.head(num_cpus=0) as head:
+        training = services.begin("no-node-yet", head)
         waiting = wait_until(lambda: waits(training), timeout_seconds=240.0)
         with ray_node(head, num_cpus=2):
             training.end()
@@ -174,29 +179,29 @@ def test_a_first_job_waits_for_the_nodes_that_it_makes_an_autoscaler_add(
 
 
 @pytest.mark.parametrize("least", [1, 2])
-def test_a_job_that_waits_for_nodes_leaves_within_its_grace(ground: Ground, least: int) -> None:
+def test_a_job_that_waits_for_nodes_leaves_within_its_grace(services: TrainingServices, least: int) -> None:
     """Nobody but Ray Train's controller is there to hear that it shall."""
-    with ground.head(num_cpus=0) as head:
-        training = ground.begin(f"no-node-ever-{least}", head, compute={"min_workers": least})
+    with services.head(num_cpus=0) as head:
+        training = services.begin(f"no-node-ever-{least}", head, compute={"min_workers": least})
         wait_until(lambda: waits(training), timeout_seconds=240.0)
         assert training.driver
         training.driver.terminate()
         assert training.driver.wait(45) == 0, "it is killed 15 seconds after its grace of 30"
 
-    outcome = Outcome.model_validate_json(ground.store.get(training.keys.attempt(1).outcome))
+    outcome = Outcome.model_validate_json(services.store.get(training.keys.attempt(1).outcome))
     assert (outcome.status, outcome.reason) == ("stopped", None)
 
 
 def test_workers_become_fewer_with_a_node_and_more_with_another(
-    ground: Ground, tally: Tally, capfd: pytest.CaptureFixture[str]
+    services: TrainingServices, summarize: Summarize, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What they train is the same: of every number, rows of the same images are compared as after any restart.
 
     Ray asks for more room once a minute, and until then the one worker that is left must have something to do.
     """
     total = 6 * TOTAL_IMAGES
-    with ground.head(num_cpus=0) as head, ray_node(head, num_cpus=1) as one, ray_node(head, num_cpus=1) as other:
-        training = ground.begin("elastic", head, duration_images=total, compute={"workers": 2, "min_workers": 1})
+    with services.head(num_cpus=0) as head, ray_node(head, num_cpus=1) as one, ray_node(head, num_cpus=1) as other:
+        training = services.begin("elastic", head, duration_images=total, compute={"workers": 2, "min_workers": 1})
         at = training.reach(moment())
         next(node for node in (one, other) if node is not home_of(training, [one, other])).raylet.kill()
         training.reach(at + CHECKPOINT_IMAGES)
@@ -215,13 +220,13 @@ def test_workers_become_fewer_with_a_node_and_more_with_another(
     assert "verdict=diverged" not in log
     assert "verdict=within_tolerance" in log or "verdict=bit_exact" in log
     lost = at - starts[1][0]
-    tally(f"2 workers become 1 at {at} images and 2 at {grown_at}: {lost} and 0 lost, losses compared and the same")
+    summarize(f"2 workers become 1 at {at} images and 2 at {grown_at}: {lost} and 0 lost, losses compared and the same")
 
 
-def test_a_node_is_drained(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
+def test_a_node_is_drained(services: TrainingServices, undisturbed: dict[str, bytes], summarize: Summarize) -> None:
     """As for a spot instance that is about to be taken away: what was done until then is kept."""
-    with ground.head(num_cpus=0) as head, two_nodes(head) as nodes:
-        training = ground.begin("drained", head)
+    with services.head(num_cpus=0) as head, two_nodes(head) as nodes:
+        training = services.begin("drained", head)
         at, since = training.reach(moment()), now()
 
         drain(head, home_of(training, nodes), seconds=8)
@@ -231,83 +236,88 @@ def test_a_node_is_drained(ground: Ground, undisturbed: dict[str, bytes], tally:
     urgent = {images for images in training.checkpoints() if images % CHECKPOINT_IMAGES}
     assert urgent
     check(training, undisturbed, urgent=urgent)
-    tally(account("drain of a node", training, at=at, since=since))
+    summarize(account("drain of a node", training, at=at, since=since))
 
 
-def test_the_head_is_killed(ground: Ground, undisturbed: dict[str, bytes], tally: Tally) -> None:
+def test_the_head_is_killed(services: TrainingServices, undisturbed: dict[str, bytes], summarize: Summarize) -> None:
     with ExitStack() as first_life:
-        head = first_life.enter_context(ground.head(num_cpus=2))
-        training = ground.begin("head", head)
+        head = first_life.enter_context(services.head(num_cpus=2))
+        training = services.begin("head", head)
         at, since = training.reach(moment()), now()
         training.kill_driver()  # which lives where the head does
-    with ground.head(num_cpus=2) as head:
+    with services.head(num_cpus=2) as head:
         training.drive(head)
         training.end()
 
     check(training, undisturbed)
-    tally(account("death of the head's machine", training, at=at, since=since))
+    summarize(account("death of the head's machine", training, at=at, since=since))
 
 
 @pytest.mark.parametrize("number", TRIES)
 def test_the_s3_server_is_killed_and_comes_back(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, number: int
+    services: TrainingServices, head: RayHead, undisturbed: dict[str, bytes], summarize: Summarize, number: int
 ) -> None:
-    training = ground.begin(f"s3-{number}", head)
+    training = services.begin(f"s3-{number}", head)
     at, since = training.reach(moment()), now()
 
-    ground.s3.kill()
+    services.s3.kill()
     wait_until(lambda: now() - since > 10.0, timeout_seconds=20.0)
-    ground.s3.start()
+    services.s3.start()
     training.end()
 
     check(training, undisturbed)
-    tally(f"SIGKILL of the S3 server for 10 s: at {at} images, nothing lost, final state equal")
+    summarize(f"SIGKILL of the S3 server for 10 s: at {at} images, nothing lost, final state equal")
 
 
-@pytest.mark.parametrize("weather", [Weather.ERROR, Weather.BUSY, Weather.SLOW, Weather.CUT], ids=lambda one: one.name)
+@pytest.mark.parametrize("fault", [S3Fault.ERROR, S3Fault.BUSY, S3Fault.SLOW, S3Fault.CUT], ids=lambda one: one.name)
 def test_s3_misbehaves(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, weather: Weather
+    services: TrainingServices, head: RayHead, undisturbed: dict[str, bytes], summarize: Summarize, fault: S3Fault
 ) -> None:
-    training = ground.begin(f"weather-{weather.name.lower()}", head)
+    training = services.begin(f"fault-{fault.name.lower()}", head)
     at, since = training.reach(moment()), now()
 
-    ground.proxy.num_spoilt, ground.proxy.weather = 0, weather
+    services.proxy.num_faulty, services.proxy.fault = 0, fault
     try:
         wait_until(lambda: now() - since > 15.0, timeout_seconds=30.0)
     finally:
-        ground.proxy.weather = Weather.FAIR
+        services.proxy.fault = S3Fault.NONE
     training.end()
 
-    assert ground.proxy.num_spoilt
+    assert services.proxy.num_faulty
     check(training, undisturbed)
-    tally(
-        f"S3 {weather.value} for 15 s: at {at} images, {ground.proxy.num_spoilt} requests met it,"
+    summarize(
+        f"S3 {fault.value} for 15 s: at {at} images, {services.proxy.num_faulty} requests met it,"
         " nothing lost, final state equal"
     )
 
 
 def test_mlflow_is_killed_and_comes_back(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally
+    services: TrainingServices, head: RayHead, undisturbed: dict[str, bytes], summarize: Summarize
 ) -> None:
-    training = ground.begin("mlflow", head)
+    training = services.begin("mlflow", head)
     at = training.reach(moment())
 
-    ground.mlflow.kill()
+    services.mlflow.kill()
     training.end()
-    ground.mlflow.start()
+    services.mlflow.start()
 
     check(training, undisturbed)
-    tally(f"SIGKILL of MLflow until training was over: at {at} images, nothing lost, curves complete")
+    summarize(f"SIGKILL of MLflow until training was over: at {at} images, nothing lost, curves complete")
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to make a clock with that can be set")
 @pytest.mark.parametrize("seconds", [300, -300, 7200, -7200])
 def test_the_clock_is_set_wrong_and_right_again(
-    ground: Ground, head: RayHead, undisturbed: dict[str, bytes], tally: Tally, tmp_path: Path, seconds: int
+    services: TrainingServices,
+    head: RayHead,
+    undisturbed: dict[str, bytes],
+    summarize: Summarize,
+    tmp_path: Path,
+    seconds: int,
 ) -> None:
     """By hours: S3 refuses what is signed at such a time."""
     clock = SettableClock.made_in(tmp_path)
-    training = ground.begin(f"clock{seconds}", head, environment=clock.environment)
+    training = services.begin(f"clock{seconds}", head, environment=clock.environment)
     at, since = training.reach(moment()), now()
 
     clock.set(seconds)
@@ -321,7 +331,9 @@ def test_the_clock_is_set_wrong_and_right_again(
     is_refused = "RequestTimeTooSkewed" in training.log()
     assert is_refused or abs(seconds) < 900
     refused = ", S3 refused" if is_refused else ""
-    tally(f"clock {seconds:+d} s for {_CLOCK_SECONDS:.0f} s{refused}: at {at} images, nothing lost, final state equal")
+    summarize(
+        f"clock {seconds:+d} s for {_CLOCK_SECONDS:.0f} s{refused}: at {at} images, nothing lost, final state equal"
+    )
 
 
 @contextmanager

@@ -214,11 +214,11 @@ def test_a_lost_database_is_put_back_as_the_documentation_says(
 
 
 def test_what_was_stopped_and_removed_knows_everything_when_it_is_started_again(
-    compose: Compose, client: Client, succeeded: Job, tally: Callable[[str], None]
+    compose: Compose, client: Client, succeeded: Job, summarize: Callable[[str], None]
 ) -> None:
     compose.run("down")
     seconds = compose.up("--scale", "ray-worker=2")
-    tally(f"docker compose up, with built images, to healthy: {seconds:.0f} s")
+    summarize(f"docker compose up, with built images, to healthy: {seconds:.0f} s")
 
     found = client.jobs.retrieve(succeeded.id)
     assert found == succeeded

@@ -12,7 +12,7 @@ from PIL import Image
 from service.client import Client, Timing, UploadFailed
 from service.uploads import usecases
 from tests.support.command import Command
-from tests.support.faulty_s3 import Weather, faulty_way_to
+from tests.support.faulty_s3 import S3Fault, faulty_proxy
 from tests.support.plane import KEY
 from tests.support.seaweed import Seaweed
 from tests.support.served import Service, served
@@ -308,15 +308,15 @@ def test_a_store_that_takes_parts_and_keeps_none_is_given_up_and_so_is_the_uploa
     (tmp_path / "small.npz").write_bytes(b"one part")
 
     with (
-        faulty_way_to(server.endpoint) as way,
-        served(cdm, tmp_path, store_url=store_url, store_public_endpoint=way.endpoint) as service,
+        faulty_proxy(server.endpoint) as proxy,
+        served(cdm, tmp_path, store_url=store_url, store_public_endpoint=proxy.endpoint) as service,
     ):
-        way.weather = Weather.FORGETFUL
+        proxy.fault = S3Fault.DISCARD
         said = failure(service, tmp_path / "small.npz")
         left = service.store.list("uploads/")
 
     assert said.startswith("small.npz did not arrive: the object store took its parts and has not kept them")
-    assert way.num_spoilt == 4
+    assert proxy.num_faulty == 4
     assert left == []
 
 

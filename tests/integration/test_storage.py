@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.support.faulty_s3 import Weather, faulty_way_to
+from tests.support.faulty_s3 import S3Fault, faulty_proxy
 from tests.support.seaweed import OUTSIDER, STRANGER, S3Server, seaweed
 from workers.storage import ObjectStore, open_store
 
@@ -275,14 +275,14 @@ def test_an_answer_that_breaks_off_is_asked_for_again(
     for name, value in seaweed_server.environment.items():
         monkeypatch.setenv(name, value)
     data = bytes(range(251)) * 1000
-    with faulty_way_to(seaweed_server.endpoint) as way:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", way.endpoint)
+    with faulty_proxy(seaweed_server.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
         store = open_store(f"s3://{seaweed_server.bucket}/{uuid4()}")
         store.put("key", data)
-        way.weather = Weather.BROKEN_OFF
+        proxy.fault = S3Fault.TRUNCATE_ONCE
 
         assert (store.get("key") if read == "get" else store.part("key", 0, len(data))) == data
-        assert way.num_spoilt == 1
+        assert proxy.num_faulty == 1
 
 
 @pytest.mark.parametrize("backend", ["memory", "folder"])

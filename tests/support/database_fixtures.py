@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import endurance as endured
+from tests.support import fault_injection as injection_support
 from tests.support import postgres as postgres_support
-from tests.support.endurance import Endurance
+from tests.support.fault_injection import FaultInjection
+from tests.support.fork_server import ForkServer, fork_server
 from tests.support.fresh_databases import Databases, PostgresDatabases, SqliteFiles, migrate
-from tests.support.killable import Nursery, nursery
 from tests.support.postgres import Postgres
 
 _AT_A_TIME = 2
@@ -50,29 +50,31 @@ def database_url(databases: Databases) -> str:
 
 
 @pytest.fixture(scope="session")
-def lived() -> dict[str, list[str]]:
-    """The points of each story, found out once."""
+def failpoints() -> dict[str, list[str]]:
+    """The failpoints of each scenario, found out once."""
     return {}
 
 
 @pytest.fixture(scope="session")
-def nurseries() -> Iterator[list[Nursery]]:
+def fork_servers() -> Iterator[list[ForkServer]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(nursery()) for _ in range(_AT_A_TIME)]
+        yield [stack.enter_context(fork_server()) for _ in range(_AT_A_TIME)]
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def endurance(
+def fault_injection(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    nurseries: list[Nursery],
-    lived: dict[str, list[str]],
-) -> Endurance:
+    fork_servers: list[ForkServer],
+    failpoints: dict[str, list[str]],
+) -> FaultInjection:
     """Processes to be killed, on both kinds."""
-    folder = tmp_path_factory.mktemp(f"endurance-{request.param}")
+    folder = tmp_path_factory.mktemp(f"fault_injection-{request.param}")
     databases = _databases(request, request.param, folder)
-    urls = [databases.migrated() for _ in nurseries]
-    return endured.endurance(request.param, folder, urls, nurseries=nurseries, lived=lived)
+    urls = [databases.migrated() for _ in fork_servers]
+    return injection_support.fault_injection(
+        request.param, folder, urls, fork_servers=fork_servers, failpoints=failpoints
+    )
 
 
 @pytest.fixture(scope="session")
@@ -80,13 +82,13 @@ def replicas(
     postgres: Postgres,
     migrated_on_postgres: str,
     tmp_path_factory: pytest.TempPathFactory,
-    nurseries: list[Nursery],
-    lived: dict[str, list[str]],
-) -> Endurance:
+    fork_servers: list[ForkServer],
+    failpoints: dict[str, list[str]],
+) -> FaultInjection:
     """Processes that share a database."""
     folder, databases = tmp_path_factory.mktemp("replicas"), PostgresDatabases(postgres, migrated_on_postgres)
-    urls = [databases.migrated() for _ in nurseries]
-    return endured.endurance("postgres", folder, urls, nurseries=nurseries, lived=lived)
+    urls = [databases.migrated() for _ in fork_servers]
+    return injection_support.fault_injection("postgres", folder, urls, fork_servers=fork_servers, failpoints=failpoints)
 
 
 def _databases(request: pytest.FixtureRequest, kind: str, folder: Path) -> Databases:

@@ -1,4 +1,4 @@
-"""A way to an S3 server on which things can go wrong: a proxy that answers in its place, late, or not at all."""
+"""A proxy of an S3 server that injects faults: it answers in its place, late, or not at all."""
 
 import http.client
 import threading
@@ -13,28 +13,28 @@ from tests.support.answering import answering
 _OWN_HEADERS = {"connection", "transfer-encoding", "content-length"}
 
 
-class Weather(Enum):
+class S3Fault(Enum):
     """What happens to every request."""
 
-    FAIR = "answers"
+    NONE = "answers"
     ERROR = "answers 500"
     BUSY = "answers 503"
     SLOW = "answers two seconds late"
-    FORGETFUL = "answers 200 and keeps nothing"
+    DISCARD = "answers 200 and keeps nothing"
     CUT = "closes the connection when half of a body has arrived"
-    BROKEN_OFF = "closes the connection when half of an answer is sent, once"
+    TRUNCATE_ONCE = "closes the connection when half of an answer is sent, once"
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to `upstream` as they are, signature and all, as its weather allows."""
+    """Passes requests on to `upstream` as they are, signature and all, unless `fault` is another than NONE."""
 
     daemon_threads = True
 
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
-        self.weather = Weather.FAIR
-        self.num_spoilt = 0  # requests that met with other weather
+        self.fault = S3Fault.NONE
+        self.num_faulty = 0  # requests that met a fault
 
     @property
     def endpoint(self) -> str:
@@ -42,7 +42,7 @@ class Proxy(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty_way_to(upstream: str) -> Iterator[Proxy]:
+def faulty_proxy(upstream: str) -> Iterator[Proxy]:
     proxy = Proxy(upstream)
     with answering(proxy):
         yield proxy
@@ -56,25 +56,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the servers behind it log."""
 
     def _answer(self) -> None:
-        length, weather = int(self.headers.get("Content-Length", 0)), self.server.weather
-        self.server.num_spoilt += weather is not Weather.FAIR
-        if weather is Weather.CUT:
+        length, fault = int(self.headers.get("Content-Length", 0)), self.server.fault
+        self.server.num_faulty += fault is not S3Fault.NONE
+        if fault is S3Fault.CUT:
             self.rfile.read(length // 2)
             self.close_connection = True
             return
         body = self.rfile.read(length)
-        match weather:
-            case Weather.ERROR:
+        match fault:
+            case S3Fault.ERROR:
                 self._send(500, {}, b"")
-            case Weather.FORGETFUL:
+            case S3Fault.DISCARD:
                 self._send(200, {}, b"")
-            case Weather.BUSY:
+            case S3Fault.BUSY:
                 self._send(503, {"Retry-After": "1"}, b"")
-            case Weather.BROKEN_OFF:
-                self.server.weather = Weather.FAIR
+            case S3Fault.TRUNCATE_ONCE:
+                self.server.fault = S3Fault.NONE
                 self._pass_on(body, whole=False)
             case _:
-                if weather is Weather.SLOW:
+                if fault is S3Fault.SLOW:
                     threading.Event().wait(2.0)
                 self._pass_on(body)
 

@@ -1,17 +1,17 @@
 """The service, killed at every point of launching, finishing and stopping jobs, and started again.
 
 A real process is ended by SIGKILL: real stores on both databases, objects in files, and a Ray that errs by script over
-real HTTP. `tests/support/stories.py` has what happens, `doom.py` the points, `endurance.py` what must be true in the
-end: no job lost, none run twice, none stuck. Here it is killed at some of the points, evenly spread; `make test-chaos`
-has them all.
+real HTTP. `tests/support/scenarios.py` has what happens, `failpoints.py` the failpoints, `scenario_environment.py` what
+must be true in the end: no job lost, none run twice, none stuck. Here it is killed at some of the failpoints, evenly
+spread; `make test-chaos` has them all.
 """
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.support.endurance import Endurance, kill
-from tests.support.stories import FINISH, LAUNCH, STOP
+from tests.support.fault_injection import FaultInjection, kill
+from tests.support.scenarios import FINISH, LAUNCH, STOP
 
 PROTOCOLS = {"launch": LAUNCH, "finish": FINISH, "stop": STOP}
 RUNS = {"sqlite": 14, "postgres": 6}  # of each protocol
@@ -20,15 +20,15 @@ RUNS = {"sqlite": 14, "postgres": 6}  # of each protocol
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_service_that_is_killed_loses_no_job_and_runs_none_twice(
-    endurance: Endurance, protocol: str, tally: Callable[[str], None]
+    fault_injection: FaultInjection, protocol: str, summarize: Callable[[str], None]
 ) -> None:
-    points = endurance.distinct(PROTOCOLS[protocol])
-    share = points[:: max(1, len(points) // RUNS[endurance.kind])]
-    assert len(share) >= RUNS[endurance.kind]
+    points = fault_injection.distinct_failpoints(PROTOCOLS[protocol])
+    share = points[:: max(1, len(points) // RUNS[fault_injection.kind])]
+    assert len(share) >= RUNS[fault_injection.kind]
 
-    endurance.each(share, kill)
+    fault_injection.run_all(share, kill)
 
-    tally(
-        f"{protocol} on {endurance.kind}: {len(PROTOCOLS[protocol])} stories with {len(points)} distinct points;"
-        f" killed at {len(share)}: no job lost, doubled or stuck"
+    summarize(
+        f"{protocol} on {fault_injection.kind}: {len(PROTOCOLS[protocol])} scenarios with {len(points)} distinct"
+        f" failpoints; killed at {len(share)}: no job lost, doubled or stuck"
     )

@@ -18,8 +18,8 @@ from service.jobs.loop import Loop
 from service.jobs.views import JobCreate
 from service.parts import Parts, open_parts
 from tests.support.clock import ManualClock
-from tests.support.endurance import Endurance, freeze
 from tests.support.fake_mlflow import FakeMlflow
+from tests.support.fault_injection import FaultInjection, freeze
 from tests.support.fresh_databases import PostgresDatabases
 from tests.support.plane import DEADLINE_SECONDS, REQUESTER, eventually, settings_in
 from tests.support.worker import Worker
@@ -27,10 +27,10 @@ from workers.contract.presets import PRESETS
 from workers.storage.memory import MemoryStore
 
 RUNS = 24
-STORIES = (
+SCENARIOS = (
     "launch",
     "finish, driver lost",
-    "stop, cancelled now and deaf",
+    "stop, cancelled now and SIGTERM ignored",
     "stop, paused and resumed",
     "stop, preempted",
 )
@@ -38,16 +38,19 @@ STORIES = (
 
 @pytest.mark.timeout(600)
 def test_a_replica_that_was_frozen_past_its_lease_changes_nothing(
-    replicas: Endurance, tally: Callable[[str], None]
+    replicas: FaultInjection, summarize: Callable[[str], None]
 ) -> None:
-    """A real process, stopped in the middle of acting on a job; `make test-chaos` has all points of all stories."""
-    points = replicas.distinct(STORIES)
+    """A real process, stopped in the middle of acting on a job; `make test-chaos` has all failpoints."""
+    points = replicas.distinct_failpoints(SCENARIOS)
     share = points[:: max(1, len(points) // RUNS)]
     assert len(share) >= RUNS
 
-    replicas.each(share, freeze)
+    replicas.run_all(share, freeze)
 
-    tally(f"replicas on postgres: frozen at {len(share)} of {len(points)} distinct points; late writes changed nothing")
+    summarize(
+        f"replicas on postgres: frozen at {len(share)} of {len(points)} distinct failpoints;"
+        " late writes changed nothing"
+    )
 
 
 @pytest.fixture

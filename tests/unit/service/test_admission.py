@@ -12,7 +12,7 @@ from service.cluster.base import Capacity, Resources
 from service.jobs import admission, queueing
 from service.jobs.admission import admit_gangs
 from service.jobs.queueing import Admission, BlockedReason, Holding, Quota, Waiting
-from tests.support.queue_worlds import NOW, World, after, holding, waiting
+from tests.support.queue_states import NOW, QueueState, after, holding, waiting
 
 
 def look(
@@ -26,7 +26,7 @@ def look(
 ) -> Admission:
     taken = frozenset(held.job_id for held in active if held.placed)
     room, others = Resources(cpus=8, gpus=gpus), Resources(cpus=0, gpus=foreign)
-    return World(tuple(queue), tuple(active), room, others, taken, quotas or {}, max_active_jobs).look()
+    return QueueState(tuple(queue), tuple(active), room, others, taken, quotas or {}, max_active_jobs).look()
 
 
 def test_priority_goes_first_then_age_then_the_id() -> None:
@@ -228,10 +228,12 @@ def test_a_place_that_was_made_for_one_kind_goes_to_whoever_is_ahead() -> None:
         waiting("c-other", 1, priority=1, kind="cpu"),
         waiting("first", 1, priority=2, kind="gpu", runtime=1),
     )
-    world = World(queue, (active,), Resources(cpus=4, gpus=3), Resources(cpus=0, gpus=1), frozenset({"active"}), {}, 2)
+    state = QueueState(
+        queue, (active,), Resources(cpus=4, gpus=3), Resources(cpus=0, gpus=1), frozenset({"active"}), {}, 2
+    )
 
-    found = world.look()
-    later = world.without({"active"}).look()
+    found = state.look()
+    later = state.without({"active"}).look()
 
     assert (found.start, found.preempt) == (("first",), ("active",))
     assert found.blocked["c-other"].reason is BlockedReason.WAITING_PREEMPTION

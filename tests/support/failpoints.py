@@ -1,4 +1,4 @@
-"""The points at which a process may be killed or frozen: before and after everything it does to the world.
+"""Failpoints, at which a process may be killed or frozen: before and after each of its side effects.
 
 Reading changes nothing, so a kill at a read leaves what the kill after the last effect left; what the engine answers
 is counted nevertheless, since it is the answer that gets lost.
@@ -23,53 +23,53 @@ _WRITES = frozenset({"put", "put_if_absent", "delete"})
 _Result = TypeVar("_Result")
 
 
-class Doom:
-    """Counts the points of one process, and sends it a signal at one of them. Number 0 is never reached."""
+class Failpoints:
+    """Counts the failpoints that a process passes, and sends it a signal at one of them. Number 0 is never reached."""
 
-    def __init__(self, *, at: int, by: signal.Signals = signal.SIGKILL) -> None:
+    def __init__(self, *, trigger_at: int, send: signal.Signals = signal.SIGKILL) -> None:
         self.passed: list[str] = []
-        self._at = at
-        self._by = by
-        self._begun = False
+        self._trigger_at = trigger_at
+        self._signal = send
+        self._enabled = False
 
-    def begin(self) -> None:
+    def enable(self) -> None:
         """What was done so far does not count."""
-        self._begun = True
+        self._enabled = True
 
-    def point(self, name: str) -> None:
-        if not self._begun:
+    def hit(self, name: str) -> None:
+        if not self._enabled:
             return
         self.passed.append(name)
-        if len(self.passed) == self._at:
-            os.kill(os.getpid(), self._by)
+        if len(self.passed) == self._trigger_at:
+            os.kill(os.getpid(), self._signal)
 
 
-class DoomedDatabase:
-    """Points around each transaction that writes, and just before it is committed."""
+class InstrumentedDatabase:
+    """Failpoints around each transaction that writes, and just before it is committed."""
 
-    def __init__(self, database: Database, doom: Doom) -> None:
+    def __init__(self, database: Database, failpoints: Failpoints) -> None:
         self._database = database
-        self._doom = doom
+        self._failpoints = failpoints
         self.dialect = database.dialect
         self.insert = database.insert
         self.reading = database.reading
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        name = f"database.{_method_of_the_store()}"
-        self._doom.point(f"before {name}")
+        name = f"database.{_caller_name()}"
+        self._failpoints.hit(f"before {name}")
         async with self._database.writing() as connection:
             yield connection
-            self._doom.point(f"before the commit of {name}")
-        self._doom.point(f"after {name}")
+            self._failpoints.hit(f"before the commit of {name}")
+        self._failpoints.hit(f"after {name}")
 
 
-class DoomedCluster:
-    """Points around what is asked of the engine."""
+class InstrumentedCluster:
+    """Failpoints around what is asked of the engine."""
 
-    def __init__(self, cluster: Cluster, doom: Doom) -> None:
+    def __init__(self, cluster: Cluster, failpoints: Failpoints) -> None:
         self._cluster = cluster
-        self._doom = doom
+        self._failpoints = failpoints
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._cluster, name)
@@ -78,22 +78,22 @@ class DoomedCluster:
         return (lambda *args: self._after(name, method(*args))) if name in _ANSWERS else method
 
     async def _around(self, name: str, call: Awaitable[_Result]) -> _Result:
-        self._doom.point(f"before cluster.{name}")
+        self._failpoints.hit(f"before cluster.{name}")
         return await self._after(name, call)
 
     async def _after(self, name: str, call: Awaitable[_Result]) -> _Result:
         try:
             return await call
         finally:
-            self._doom.point(f"after cluster.{name}")
+            self._failpoints.hit(f"after cluster.{name}")
 
 
-class DoomedObjects:
-    """Points around each write to the object store."""
+class InstrumentedObjects:
+    """Failpoints around each write to the object store."""
 
-    def __init__(self, store: ObjectStore, doom: Doom) -> None:
+    def __init__(self, store: ObjectStore, failpoints: Failpoints) -> None:
         self._store = store
-        self._doom = doom
+        self._failpoints = failpoints
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -101,27 +101,27 @@ class DoomedObjects:
             return method
 
         def write(key: str, *data: bytes) -> Any:
-            self._doom.point(f"before objects.{name} {key}")
+            self._failpoints.hit(f"before objects.{name} {key}")
             result = method(key, *data)
-            self._doom.point(f"after objects.{name} {key}")
+            self._failpoints.hit(f"after objects.{name} {key}")
             return result
 
         return write
 
 
-def doomed_database(database: Database, doom: Doom) -> Database:
-    return cast("Database", DoomedDatabase(database, doom))
+def instrumented_database(database: Database, failpoints: Failpoints) -> Database:
+    return cast("Database", InstrumentedDatabase(database, failpoints))
 
 
-def doomed_cluster(cluster: Cluster, doom: Doom) -> Cluster:
-    return cast("Cluster", DoomedCluster(cluster, doom))
+def instrumented_cluster(cluster: Cluster, failpoints: Failpoints) -> Cluster:
+    return cast("Cluster", InstrumentedCluster(cluster, failpoints))
 
 
-def doomed_objects(store: ObjectStore, doom: Doom) -> ObjectStore:
-    return cast("ObjectStore", DoomedObjects(store, doom))
+def instrumented_objects(store: ObjectStore, failpoints: Failpoints) -> ObjectStore:
+    return cast("ObjectStore", InstrumentedObjects(store, failpoints))
 
 
-def _method_of_the_store() -> str:
+def _caller_name() -> str:
     """Who opens the transaction: the innermost caller outside of this module and of contextlib."""
     frame = sys._getframe(1)
     while frame.f_back and (frame.f_code.co_filename == __file__ or "contextlib" in frame.f_code.co_filename):

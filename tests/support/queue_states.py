@@ -62,7 +62,7 @@ def holding(
 
 
 @dataclass(frozen=True)
-class World:
+class QueueState:
     """What is true; the engine's account shows of our gangs only those that have `taken` their workers."""
 
     waiting: tuple[Waiting, ...]
@@ -100,5 +100,5 @@ class World:
     def order(self) -> list[Waiting]:
         return sorted(self.waiting, key=lambda job: (-job.priority, job.queued_at, job.job_id))
 
-    def without(self, gone: set[str]) -> "World":
+    def without(self, gone: set[str]) -> "QueueState":
         return replace(self, holding=tuple(held for held in self.holding if held.job_id not in gone))

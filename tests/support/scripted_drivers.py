@@ -1,11 +1,11 @@
-"""Drivers of a scripted Ray: what `python -m workers` does to the object store, act by act, without training."""
+"""Drivers of a scripted Ray: what `python -m workers` does to the object store, action by action, without training."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
 
 from service.cluster.base import Resources
+from tests.support.scenarios import DEFAULT_ACTIONS, Scenario
 from tests.support.scripted_ray import Call, CallName, Fault, Job, ScriptedRay
-from tests.support.stories import LIFE, Story
 from tests.support.worker import Worker
 from workers.contract.records import Claim
 from workers.storage import ObjectStore
@@ -16,112 +16,113 @@ _STOPS_SURVIVED = 2
 
 
 def job_id(number: int) -> str:
-    """Of the job of a story; ids of other tests look alike."""
+    """Of the job of a scenario; ids of other tests look alike."""
     return f"job_0000000000000000000000000{number}"
 
 
-class Drivers:
-    """All drivers of one story. They outlive the service.
+class ScriptedDrivers:
+    """All drivers of one scenario. They outlive the service.
 
     Attributes:
-        worked: submissions whose driver got its claim, by how often.
-        side_by_side: attempts that got their claim while another one of their job, with a claim, ran.
+        claims: how often the driver of each submission got its claim.
+        overlapping_attempts: those that got their claim while another one of their job, with a claim, ran.
     """
 
-    def __init__(self, story: Story, ray: ScriptedRay, store: ObjectStore) -> None:
-        self.worked: Counter[str] = Counter()
-        self.side_by_side: list[str] = []
-        self._story = story
+    def __init__(self, scenario: Scenario, ray: ScriptedRay, store: ObjectStore) -> None:
+        self.claims: Counter[str] = Counter()
+        self.overlapping_attempts: list[str] = []
+        self._scenario = scenario
         self._ray = ray
         self._store = store
-        self._acts_done: Counter[str] = Counter()
+        self._num_done: Counter[str] = Counter()
         self._stops: Counter[str] = Counter()
         self._have_claims: list[Job] = []
         self._images: defaultdict[str, int] = defaultdict(int)
-        ray.starts_at_once, ray.stops_at_once = not story.pending, False
-        ray.on_start, ray.on_stop, ray.script = self._started, self._told_to_leave, self._asked
+        ray.starts_at_once, ray.stops_at_once = not scenario.pending, False
+        ray.on_start, ray.on_stop, ray.script = self._on_start, self._on_stop, self._on_call
         ray.total = Resources(cpus=2.0, gpus=0.0)
-        for fault, call in story.faults:
+        for fault, call in scenario.faults:
             ray.fault(fault, call)
 
-    def _asked(self, call: Call) -> Fault | None:
-        """The engine is asked for one: it takes its next act first."""
+    def _on_call(self, call: Call) -> Fault | None:
+        """The engine is asked for one: it takes its next action first."""
         submission_id = call.submission_id or ""
         job = self._ray.jobs.get(submission_id)
         if job is None:
             return None
         if call.name is CallName.FIND and not job.status.is_terminal:
-            self._live_on(job)
+            self._advance(job)
         if call.name is CallName.STOP:
             self._stops[submission_id] += 1
             if self._stops[submission_id] > _STOPS_SURVIVED:
                 self._stopped_again(job)
         return None
 
-    def _live_on(self, job: Job) -> None:
-        number, attempt = _names(job)
-        life = self._story.lives.get((number, attempt), LIFE)
-        done = self._acts_done[job.submission_id]
-        if done < len(life):
-            self._acts_done[job.submission_id] += 1
-            if life[done] == "start" or job.lives:
-                self._act(life[done], job)
+    def _advance(self, job: Job) -> None:
+        actions = self._scenario.actions.get(_job_and_attempt(job), DEFAULT_ACTIONS)
+        done = self._num_done[job.submission_id]
+        if done < len(actions):
+            self._num_done[job.submission_id] += 1
+            if actions[done] == "start" or job.lives:
+                self._act(actions[done], job)
 
-    def _act(self, act: str, job: Job) -> None:
+    def _act(self, action: str, job: Job) -> None:
         submission_id, worker = job.submission_id, self._worker(job)
-        match act:
+        match action:
             case "start":
                 self._ray.start(submission_id)
             case "claim":
                 self._claim(job)
-            case "train" | "beat" | "beat without getting on":
+            case "train" | "heartbeat" | "heartbeat without progress":
                 job.holds = Resources(cpus=2.0, gpus=0.0)
-                self._images[submission_id] += 32 * (act != "beat without getting on")
-                beat = _AT.replace(microsecond=self._acts_done[submission_id])
-                worker.progress(at=beat, images_seen=self._images[submission_id])
+                self._images[submission_id] += 32 * (action != "heartbeat without progress")
+                at = _AT.replace(microsecond=self._num_done[submission_id])
+                worker.progress(at=at, images_seen=self._images[submission_id])
             case "succeed":
                 worker.outcome("succeeded", at=_AT)
                 self._ray.succeed(submission_id)
             case "fail":
                 worker.outcome("failed", at=_AT, reason="data_error", message="3 images cannot be read")
                 self._ray.fail(submission_id)
-            case "die":
+            case "crash":
                 self._ray.fail(submission_id, message="Job entrypoint command failed with exit code 137")
             case _:
-                self._befall(act, submission_id)
+                self._act_for_engine(action, submission_id)
 
-    def _befall(self, act: str, submission_id: str) -> None:
+    def _act_for_engine(self, action: str, submission_id: str) -> None:
         """What is not the driver's own doing."""
-        match act:
-            case "lie":
+        match action:
+            case "appear failed":
                 self._ray.false_failed(submission_id)
-            case "heal":
+            case "appear running":
                 self._ray.heal()
-                self._ray.script = self._asked
-            case "vanish":
+                self._ray.script = self._on_call
+            case "be forgotten":
                 self._ray.forget()
             case "wait":
                 pass
             case _:
-                raise LookupError(act)
+                raise LookupError(action)
 
     def _claim(self, job: Job) -> None:
         claim = Claim(host="driver", pid=1, claimed_at=_AT).model_dump_json().encode()
         if self._store.put_if_absent(self._worker(job).keys.claim, claim):
             self._have_claims.append(job)
-            self.worked[job.submission_id] += 1
-            rivals = {one for one in self._ray.living if one.startswith(job_id(_names(job)[0])) and self.worked[one]}
-            self.side_by_side += sorted(rivals - {job.submission_id})
+            self.claims[job.submission_id] += 1
+            rivals = {
+                one for one in self._ray.living if one.startswith(job_id(_job_and_attempt(job)[0])) and self.claims[one]
+            }
+            self.overlapping_attempts += sorted(rivals - {job.submission_id})
         else:
             self._ray.fail(job.submission_id, message=f"exit code {_CLAIM_IS_TAKEN}")
 
-    def _started(self, job: Job) -> None:
+    def _on_start(self, job: Job) -> None:
         job.printed.append(f"running {job.submission_id}\n")
 
-    def _told_to_leave(self, job: Job) -> None:
-        if self._story.on_stop == "ignore":
+    def _on_stop(self, job: Job) -> None:
+        if self._scenario.on_stop == "ignore":
             return
-        if self._story.on_stop == "leave" and any(job is one for one in self._have_claims):
+        if self._scenario.on_stop == "leave" and any(job is one for one in self._have_claims):
             self._worker(job).outcome("stopped", at=_AT, message="left a checkpoint")
         self._ray.stopped(job.submission_id)
 
@@ -134,16 +135,16 @@ class Drivers:
             self._claim(job)
 
     def _is_late(self, job: Job) -> bool:
-        """It was to wait, or was submitted once more when its life was over: the engine gets to it in the end."""
-        life = self._story.lives.get(_names(job), LIFE)
-        return life == ("wait",) or self._acts_done[job.submission_id] >= len(life)
+        """It was to wait, or was submitted once more when its actions were over: the engine gets to it in the end."""
+        actions = self._scenario.actions.get(_job_and_attempt(job), DEFAULT_ACTIONS)
+        return actions == ("wait",) or self._num_done[job.submission_id] >= len(actions)
 
     def _worker(self, job: Job) -> Worker:
-        number, attempt = _names(job)
+        number, attempt = _job_and_attempt(job)
         return Worker(self._store, job_id(number), attempt)
 
 
-def _names(job: Job) -> tuple[int, int]:
-    """The number of the job in its story, and of the attempt."""
+def _job_and_attempt(job: Job) -> tuple[int, int]:
+    """The number of the job in its scenario, and of the attempt."""
     name, _, attempt = job.submission_id.rpartition("-a")
     return int(name[-1]), int(attempt)

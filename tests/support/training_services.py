@@ -26,7 +26,7 @@ from service.jobs.objects import JobObjects
 from service.jobs.records import JobRecord
 from service.jobs.replay import complete_run
 from service.mlflow import Mlflow
-from tests.support.faulty_s3 import Proxy, faulty_way_to
+from tests.support.faulty_s3 import Proxy, faulty_proxy
 from tests.support.mlflow_server import mlflow_server
 from tests.support.ray_head import RayHead, free_ports, ray_head
 from tests.support.seaweed import Seaweed, seaweed
@@ -75,7 +75,7 @@ class MlflowProcess:
 
 
 @dataclass
-class Ground:
+class TrainingServices:
     """What a job is trained on. Its nodes are started with `environment`; the way to S3 is the proxy's."""
 
     s3: Seaweed
@@ -112,15 +112,15 @@ class Ground:
 
 
 @contextmanager
-def training_ground(folder: Path) -> Iterator[Ground]:
+def training_services(folder: Path) -> Iterator[TrainingServices]:
     (folder / "mlflow").mkdir(parents=True)
     mlflow = MlflowProcess(folder / "mlflow")
-    with seaweed() as s3, faulty_way_to(s3.endpoint) as proxy, patch.dict(os.environ, s3.environment):
+    with seaweed() as s3, faulty_proxy(s3.endpoint) as proxy, patch.dict(os.environ, s3.environment):
         mlflow.start()
         try:
-            ground = Ground(s3, proxy, mlflow, S3Store.connect(s3.bucket), folder / "cache")
-            with ground.drivers:
-                yield ground
+            services = TrainingServices(s3, proxy, mlflow, S3Store.connect(s3.bucket), folder / "cache")
+            with services.drivers:
+                yield services
         finally:
             mlflow.close()
 
@@ -129,7 +129,7 @@ def training_ground(folder: Path) -> Iterator[Ground]:
 class Training:
     """One job, whatever happens to it."""
 
-    ground: Ground
+    services: TrainingServices
     keys: JobKeys
     environment: Mapping[str, str] = field(default_factory=dict)
     driver: "subprocess.Popen[bytes] | None" = None
@@ -138,18 +138,18 @@ class Training:
     def drive(self, head: RayHead) -> None:
         """Begin the next attempt."""
         self.attempts += 1
-        url = f"s3://{self.ground.s3.bucket}/{self.keys.spec}"
+        url = f"s3://{self.services.s3.bucket}/{self.keys.spec}"
         config = {"runtime_env": {"env_vars": dict(self.environment)}}
         environment = {
             **os.environ,
-            **self.ground.environment,
+            **self.services.environment,
             **head.environment,
             **self.environment,
             "RAY_ADDRESS": head.gcs_address,
             "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(config),  # as Ray sets it for what is submitted to it
         }
         self.driver = subprocess.Popen([sys.executable, "-m", "workers", url], env=environment)
-        self.ground.drivers.callback(self.kill_driver)
+        self.services.drivers.callback(self.kill_driver)
 
     def kill_driver(self) -> None:
         assert self.driver
@@ -163,7 +163,7 @@ class Training:
 
     def rows(self) -> list[dict[str, float]]:
         """Every metric row, in the order of attempts and writing."""
-        store = self.ground.store
+        store = self.services.store
         chunks = [
             store.get(key)
             for number in range(1, self.attempts + 1)
@@ -180,12 +180,12 @@ class Training:
 
     def draw_a_grid(self) -> None:
         """Wait until it has drawn one more."""
-        drawn = len(self.ground.store.list(self.keys.samples))
-        wait_until(lambda: len(self.ground.store.list(self.keys.samples)) > drawn, timeout_seconds=END_SECONDS)
+        drawn = len(self.services.store.list(self.keys.samples))
+        wait_until(lambda: len(self.services.store.list(self.keys.samples)) > drawn, timeout_seconds=END_SECONDS)
 
     def log(self, source: str = "") -> str:
         """Of everybody, or of one of those who print."""
-        store, numbers = self.ground.store, range(1, self.attempts + 1)
+        store, numbers = self.services.store, range(1, self.attempts + 1)
         keys = [key for number in numbers for key in store.list(f"{self.keys.attempt(number).logs}{source}")]
         return b"".join(map(store.get, keys)).decode(errors="replace")
 
@@ -196,25 +196,27 @@ class Training:
 
     def progress(self) -> Progress | None:
         try:
-            return Progress.model_validate_json(self.ground.store.get(self.keys.attempt(self.attempts).progress))
+            return Progress.model_validate_json(self.services.store.get(self.keys.attempt(self.attempts).progress))
         except FileNotFoundError:
             return None
 
     def checkpoints(self) -> list[int]:
-        folders = self.ground.store.folders(self.keys.checkpoints)
-        manifests = [name for name in folders if self.ground.store.list(f"{self.keys.checkpoints}{name}/MANIFEST.json")]
+        folders = self.services.store.folders(self.keys.checkpoints)
+        manifests = [
+            name for name in folders if self.services.store.list(f"{self.keys.checkpoints}{name}/MANIFEST.json")
+        ]
         return [int(name.split("-")[0]) for name in manifests]
 
     def final_state(self) -> dict[str, bytes]:
         """Every weight, average and moment at the end."""
-        store = self.ground.store
+        store = self.services.store
         (folder,) = [name for name in store.folders(self.keys.checkpoints) if int(name.split("-")[0]) == TOTAL_IMAGES]
         return {name: store.get(f"{self.keys.checkpoints}{folder}/{name}.safetensors") for name in _STATE}
 
     def points_in_mlflow(self) -> list[int]:
         """Steps of its loss, once the service has brought what was missed, as it does when a job has ended."""
         asyncio.run(self._complete_run())
-        client = MlflowClient(self.ground.mlflow.url)
+        client = MlflowClient(self.services.mlflow.url)
         (experiment,) = [each for each in client.search_experiments() if each.name != "Default"]
         (run,) = client.search_runs([experiment.experiment_id], f'tags.`cdm.job_id` = "{self.keys.job_id}"')
         return [point.step for point in client.get_metric_history(run.info.run_id, "loss/dsm")]
@@ -222,14 +224,14 @@ class Training:
     async def _complete_run(self) -> None:
         job = JobRecord(
             id=self.keys.job_id,
-            spec=self.ground.store.get(self.keys.spec).decode(),
+            spec=self.services.store.get(self.keys.spec).decode(),
             spec_sha256="",
             state=JobState.SUCCEEDED,
             created_at=datetime.now(UTC),
         )
-        mlflow = Mlflow(self.ground.mlflow.url)
+        mlflow = Mlflow(self.services.mlflow.url)
         try:
-            await complete_run(job, JobObjects(self.ground.store, url=f"s3://{self.ground.s3.bucket}"), mlflow)
+            await complete_run(job, JobObjects(self.services.store, url=f"s3://{self.services.s3.bucket}"), mlflow)
         finally:
             await mlflow.close()
 

@@ -1,8 +1,8 @@
-"""A control plane that lives through a story in a process of its own, so that it can be killed at any point of it.
+"""A control plane that runs a scenario in a process of its own, so that it can be killed at any failpoint.
 
-`python -m tests.support.killable` imports everything once and then forks a process for each run, before an event loop,
-a thread or a connection is there. What a run has to tell lies in its folder: a journal that outlives a SIGKILL, and a
-report of how all ended.
+`python -m tests.support.fork_server` imports everything once and then forks a process for each run, before an event
+loop, a thread or a connection is there. A run leaves its output in its folder: a journal that outlives a SIGKILL, and
+a report of how all ended.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ from service.parts import Parts, open_parts
 from service.settings import Settings
 from service.web.logs import configure_logging
 from tests.support.clock import ManualClock
-from tests.support.doom import Doom, doomed_cluster, doomed_database, doomed_objects
+from tests.support.failpoints import Failpoints, instrumented_cluster, instrumented_database, instrumented_objects
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.fresh_databases import emptied
 from tests.support.plane import settings_in
-from tests.support.stories import STORIES
-from tests.support.telling import Journal, Teller, report
+from tests.support.scenario_runner import Journal, ScenarioRunner, report
+from tests.support.scenarios import SCENARIOS
 from workers.storage import open_store
 
 _DEADLINE_SECONDS = 60
@@ -46,65 +46,65 @@ _IDLE_SECONDS = 2.0  # after which Postgres takes the locks of a process that is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One process. `doom`: the number of the point at which it gets the signal `by`; 0 = it lives through."""
+    """One process. It gets the signal `send` at the failpoint of this number; at 0 it runs to the end."""
 
     folder: Path
     database_url: str
     ray_url: str
-    story: str
-    doom: int = 0
-    by: int = signal.SIGKILL
+    scenario: str
+    failpoint: int = 0
+    send: int = signal.SIGKILL
     fresh: bool = False  # the database is emptied first
     later_seconds: float = 0.0  # its clock is ahead of the first one by so much
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """How a process ended: by exiting, or by a signal; a frozen one has not ended."""
+class WaitStatus:
+    """What `waitpid` says of a process: it exited, or a signal ended it, or it is stopped."""
 
     exit_code: int | None = None
     signal: int | None = None
-    frozen_pid: int | None = None
+    stopped_pid: int | None = None
 
 
-class Nursery:
-    """Where processes are forked, one at a time; frozen ones wait beside."""
+class ForkServer:
+    """Forks processes, one at a time; frozen ones wait beside."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def run(self, run: Run) -> Fate:
+    def run(self, run: Run) -> WaitStatus:
         return self._ask({"run": {**asdict(run), "folder": str(run.folder)}})
 
-    def warm_up(self, run: Run) -> Fate:
-        """Tell a story in the nursery itself, so that processes inherit what was worked out for that database."""
+    def warm_up(self, run: Run) -> WaitStatus:
+        """Run a scenario in the fork server itself, so that processes inherit what was worked out for that database."""
         return self._ask({"warm": {**asdict(run), "folder": str(run.folder)}})
 
-    def thaw(self, fate: Fate) -> Fate:
+    def thaw(self, status: WaitStatus) -> WaitStatus:
         """Let a frozen one go on to its end."""
-        return self._ask({"thaw": fate.frozen_pid})
+        return self._ask({"thaw": status.stopped_pid})
 
-    def _ask(self, request: dict[str, Any]) -> Fate:
+    def _ask(self, request: dict[str, Any]) -> WaitStatus:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
-        assert answer, f"the nursery died of {request}; its last words are on standard error"
-        return Fate(**json.loads(answer))
+        assert answer, f"the fork server died of {request}; see its standard error"
+        return WaitStatus(**json.loads(answer))
 
 
 @contextmanager
-def nursery() -> Iterator[Nursery]:
-    command = [sys.executable, "-m", "tests.support.killable"]
+def fork_server() -> Iterator[ForkServer]:
+    command = [sys.executable, "-m", "tests.support.fork_server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield Nursery(process)
+        yield ForkServer(process)
         assert process.stdin
         process.stdin.close()
 
 
 def main() -> None:
-    """The nursery itself. Its answers go out by a door of their own, since what is told is also logged."""
+    """The fork server itself. It answers on a copy of standard output, since a scenario also logs there."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for line in sys.stdin:
@@ -112,16 +112,16 @@ def main() -> None:
         match request:
             case {"thaw": pid}:
                 os.kill(pid, signal.SIGCONT)
-                fate = _awaited(pid)
+                status = _wait(pid)
             case {"warm": run}:
-                asyncio.run(_tell(_read(run)))
+                asyncio.run(_run_scenario(_read(run)))
                 _end_threads()  # a process that is forked would wait for them, and has none
-                fate = Fate(exit_code=0)
+                status = WaitStatus(exit_code=0)
             case {"run": run}:
-                fate = _awaited(os.fork() or _live(_read(run)))
+                status = _wait(os.fork() or _run_child(_read(run)))
             case _:
                 raise LookupError(line)
-        answers.write(json.dumps(asdict(fate)) + "\n")
+        answers.write(json.dumps(asdict(status)) + "\n")
         answers.flush()
 
 
@@ -135,14 +135,14 @@ def _read(run: dict[str, Any]) -> Run:
     return Run(**{**run, "folder": Path(run["folder"])})
 
 
-def _awaited(pid: int) -> Fate:
-    _, status = os.waitpid(pid, os.WUNTRACED)
-    if os.WIFSTOPPED(status):
-        return Fate(frozen_pid=pid)
-    return Fate(signal=os.WTERMSIG(status)) if os.WIFSIGNALED(status) else Fate(exit_code=os.WEXITSTATUS(status))
+def _wait(pid: int) -> WaitStatus:
+    _, code = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(code):
+        return WaitStatus(stopped_pid=pid)
+    return WaitStatus(signal=os.WTERMSIG(code)) if os.WIFSIGNALED(code) else WaitStatus(exit_code=os.WEXITSTATUS(code))
 
 
-def _live(run: Run) -> int:
+def _run_child(run: Run) -> int:
     """All that the forked process does."""
     code = 1
     try:
@@ -150,7 +150,7 @@ def _live(run: Run) -> int:
         output = os.open(run.folder / "output.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(output, stream)
-        asyncio.run(_tell(run))
+        asyncio.run(_run_scenario(run))
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -161,40 +161,43 @@ def _live(run: Run) -> int:
         os._exit(code)
 
 
-async def _tell(run: Run) -> None:
-    story, doom = STORIES[run.story], Doom(at=run.doom, by=signal.Signals(run.by))
-    clock, ray = ManualClock(), RayCluster(run.ray_url, timeout_seconds=story.patience_seconds)
+async def _run_scenario(run: Run) -> None:
+    scenario = SCENARIOS[run.scenario]
+    failpoints = Failpoints(trigger_at=run.failpoint, send=signal.Signals(run.send))
+    clock, ray = ManualClock(), RayCluster(run.ray_url, timeout_seconds=scenario.ray_timeout_seconds)
     clock.advance(run.later_seconds)
     settings = settings_in(
-        run.folder, database_url=run.database_url, store_url=f"file://{run.folder}/objects", **story.settings
+        run.folder, database_url=run.database_url, store_url=f"file://{run.folder}/objects", **scenario.settings
     )
-    async with _open(settings, doom, clock, ray) as parts:
+    async with _open(settings, failpoints, clock, ray) as parts:
         store = JobStore(parts.database)
         if run.fresh:
             await emptied(parts.database)
-        doom.begin()
+        failpoints.enable()
         try:
-            await Teller(story, parts, ray, store, Journal(run.folder / "journal")).tell()
+            await ScenarioRunner(scenario, parts, ray, store, Journal(run.folder / "journal")).run()
         finally:
-            (run.folder / "points.json").write_text(json.dumps(doom.passed))
-        told = await report(store, len(story.ends))
-        (run.folder / "report.json").write_text(json.dumps(told, default=str))
+            (run.folder / "failpoints.json").write_text(json.dumps(failpoints.passed))
+        found = await report(store, len(scenario.ends))
+        (run.folder / "report.json").write_text(json.dumps(found, default=str))
 
 
-def _open(settings: Settings, doom: Doom, clock: ManualClock, ray: RayCluster) -> AbstractAsyncContextManager[Parts]:
-    """The parts as the application opens them, with points in what they work on."""
+def _open(
+    settings: Settings, failpoints: Failpoints, clock: ManualClock, ray: RayCluster
+) -> AbstractAsyncContextManager[Parts]:
+    """The parts as the application opens them, with failpoints in what they work on."""
 
     @asynccontextmanager
-    async def open_with_points(url: str) -> AsyncIterator[Database]:
+    async def open_instrumented(url: str) -> AsyncIterator[Database]:
         async with open_database(url, idle_seconds=_IDLE_SECONDS) as database:
-            yield doomed_database(database, doom)
+            yield instrumented_database(database, failpoints)
 
-    service_parts.open_database = open_with_points  # type: ignore[assignment, attr-defined]
+    service_parts.open_database = open_instrumented  # type: ignore[assignment, attr-defined]
     return open_parts(
         settings,
         clock=clock,
-        cluster=doomed_cluster(ray, doom),
-        object_store=doomed_objects(open_store(settings.store_url), doom),
+        cluster=instrumented_cluster(ray, failpoints),
+        object_store=instrumented_objects(open_store(settings.store_url), failpoints),
         mlflow=FakeMlflow({"run1": "RUNNING"}).client(),
     )
 

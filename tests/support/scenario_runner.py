@@ -1,4 +1,4 @@
-"""Telling a story: the user's part in it, and the wheels of the control plane turned one after the other."""
+"""Running a scenario: the user's requests, and the loops of the control plane, one after the other."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -20,12 +20,12 @@ from service.jobs.store import JobStore
 from service.jobs.views import CancelRequest, JobCreate
 from service.parts import Parts
 from tests.support.clock import ManualClock
-from tests.support.drivers import job_id
 from tests.support.plane import REQUESTER
-from tests.support.stories import Step, Story
+from tests.support.scenarios import Scenario, Step
+from tests.support.scripted_drivers import job_id
 from workers.contract.presets import PRESETS
 
-_OVER = "over"
+_FINISHED = "finished"
 _ROUNDS = 150
 
 
@@ -45,49 +45,51 @@ class Journal:
         return line in self._lines
 
     @property
-    def is_over(self) -> bool:
-        """Another replica has told the story to its end; whoever was frozen meanwhile is too late."""
-        return _OVER in self._read()
+    def is_finished(self) -> bool:
+        """Another replica has run the scenario to its end; whoever was frozen meanwhile is too late."""
+        return _FINISHED in self._read()
 
     def _read(self) -> list[str]:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    """Plays the user, and turns the wheels of the control plane one after the other."""
+class ScenarioRunner:
+    """Plays the user, and runs the loops of the control plane one after the other."""
 
-    story: Story
+    scenario: Scenario
     parts: Parts
     ray: RayCluster
-    store: JobStore  # of what is read without points
+    store: JobStore  # of what is read without failpoints
     journal: Journal
 
-    async def tell(self) -> None:
-        for number, step in enumerate(self.story.steps):
+    async def run(self) -> None:
+        for number, step in enumerate(self.scenario.steps):
             if f"answered {number}" in self.journal:
                 continue
             if f"tried {number}" not in self.journal:
-                await self._until(partial(self._is_due, step), what=f"{step.verb} is due", closely=True)
+                await self._until(partial(self._is_due, step), what=f"{step.verb} is due", after_each_loop=True)
                 self.journal.note(f"tried {number}")
-            await self._insist(step)
+            await self._retry_until_answered(step)
             self.journal.note(f"answered {number}")
-        await self._until(self._is_at_rest, what="all is at rest")
-        self.journal.note(_OVER)
+        await self._until(self._is_settled, what="all is settled")
+        self.journal.note(_FINISHED)
 
-    async def _insist(self, step: Step) -> None:
+    async def _retry_until_answered(self, step: Step) -> None:
         """Ask until there is an answer, as the SDK does. A conflict says that it was done and the answer got lost."""
-        while not self.journal.is_over:
+        while not self.journal.is_finished:
             with suppress(StateConflict, JobGone):
                 try:
-                    await self._do(step)
+                    await self._perform(step)
                 except DatabaseUnavailable:
                     continue
             return
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], *, what: str, closely: bool = False) -> None:
+    async def _until(
+        self, condition: Callable[[], Awaitable[bool]], *, what: str, after_each_loop: bool = False
+    ) -> None:
         parts = self.parts
-        wheels = (
+        loops = (
             parts.scheduler.tick,
             parts.reconciler.tick,
             parts.aftercare.tick,
@@ -99,17 +101,17 @@ class Teller:
         if await condition():
             return
         for _ in range(_ROUNDS):
-            for turn in wheels:
+            for tick in loops:
                 with suppress(DatabaseUnavailable):  # the next look may find it
-                    await turn()
-                if closely and (self.journal.is_over or await condition()):
+                    await tick()
+                if after_each_loop and (self.journal.is_finished or await condition()):
                     return
             if await condition():
                 return
             await self._wait_for_locks()
             clock = parts.clock
             assert isinstance(clock, ManualClock)
-            clock.advance(self.story.pace_seconds)
+            clock.advance(self.scenario.tick_seconds)
             self.journal.note(f"clock {clock.now.timestamp()}")
         raise AssertionError(f"stuck: never {what}")
 
@@ -131,7 +133,7 @@ class Teller:
         attempt = await self.store.attempt(job.id, job.attempt)
         return attempt is not None and attempt.submitted_at is not None
 
-    async def _do(self, step: Step) -> None:
+    async def _perform(self, step: Step) -> None:
         service, of = self.parts.jobs, job_id(step.job)
         match step.verb:
             case "submit":
@@ -150,10 +152,10 @@ class Teller:
             case _:
                 raise LookupError(step.verb)
 
-    async def _is_at_rest(self) -> bool:
+    async def _is_settled(self) -> bool:
         """All have ended, nothing is left to be done for them, and the engine has none of them any more."""
-        found = [await self.store.find(job_id(number)) for number in range(len(self.story.ends))]
-        if not all(job and job.state.is_terminal and _is_done_with(job) for job in found):
+        found = [await self.store.find(job_id(number)) for number in range(len(self.scenario.ends))]
+        if not all(job and job.state.is_terminal and _has_nothing_due(job) for job in found):
             return False
         try:
             return not await self.store.with_log_due() and not await self.ray.list()
@@ -161,27 +163,27 @@ class Teller:
             return False
 
 
-def _is_done_with(job: JobRecord) -> bool:
+def _has_nothing_due(job: JobRecord) -> bool:
     return not (job.record_due or job.purge_due or job.mlflow_due_until or job.dataset is None)
 
 
 async def report(store: JobStore, num_jobs: int) -> list[dict[str, Any]]:
-    told = []
+    found = []
     for number in range(num_jobs):
         job = await store.find(job_id(number))
         assert job
-        told.append(
+        found.append(
             {
                 "job": asdict(job),
                 "attempts": [asdict(attempt) for attempt in await store.attempts(job.id)],
                 "events": [asdict(event) for event in await store.events(job.id, after=0, limit=1000)],
             }
         )
-    return told
+    return found
 
 
-def clock_of(folder: Path) -> float:
-    """What the last process in this folder had for a time, in seconds from the first one's start."""
+def elapsed_seconds(folder: Path) -> float:
+    """The clock of the last process in this folder, in seconds from the start of the first."""
     times = [line.split()[1] for line in (folder / "journal").read_text().splitlines() if line.startswith("clock")]
     start: datetime = ManualClock().now
     return float(times[-1]) - start.timestamp() if times else 0.0

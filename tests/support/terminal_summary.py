@@ -8,7 +8,7 @@ _COUNTED = "counted"
 
 
 @pytest.fixture
-def tally(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+def summarize(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Call it with a sentence."""
 
     def note(sentence: str) -> None:
