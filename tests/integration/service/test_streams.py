@@ -218,6 +218,26 @@ async def test_a_client_that_is_cut_while_a_log_grows_has_each_byte_once(live: W
     assert "".join(message.data.get("text", "") for message in first_only) == expected[: len(expected) // 2]
 
 
+async def test_a_client_that_is_cut_while_chunks_of_a_log_wait_has_each_line_once_in_order(live: Watched) -> None:
+    """All are there before it begins; some are smaller than a message, some are larger and cut within."""
+    job, expected = await live.job(), ""
+    for state in (JobState.RECOVERING, JobState.SUCCEEDED):
+        job, place = await live.begun(job), 0
+        for num_lines in (1, 8, 3, 4):
+            lines = [
+                f"attempt {job.attempt} byte {place} line {number} {'ä' * 100_000}\n" for number in range(num_lines)
+            ]
+            place = live.printed(job, place, "".join(lines).encode())
+            expected += "".join(lines)
+        job = await live.over(job, state)
+
+    *seen, end = await cut_after_each(live, f"/v1/jobs/{job.id}/logs/stream", after="1:driver:0")
+
+    assert "".join(message.data["text"] for message in seen) == expected
+    assert len(seen) > 8, "it was cut within chunks, too"
+    assert (end.event, end.id) == ("end", f"2:driver:{place}")
+
+
 @pytest.mark.parametrize("last_id", ["", "3:driver:0", "1:engine:0", "1:driver:-1", "1:driver", "x", "1:../x:0"])
 async def test_an_id_of_another_log_starts_it_again(live: Watched, last_id: str) -> None:
     job = await live.begun(await live.job())
