@@ -171,4 +171,4 @@ def freeze(injection: FaultInjection, name: str, failpoint: int) -> None:
         assert thawed.exit_code == 0, environment.log_tail()
         assert environment.report() == report, "what it wrote late changed something"
         assert dict(environment.drivers.claims) == claims, "what it submitted late ran"
-        assert environment.ray.living == set(), "what it submitted late was left running"
+        assert environment.ray.running == set(), "what it submitted late was left running"

@@ -101,7 +101,7 @@ def check_invariants(environment: ScenarioEnvironment) -> None:
         _check_end(found["job"], end)
         _check_events(found["job"], found["events"])
         _check_attempts(found["job"], found["attempts"], found["events"], environment)
-    assert environment.ray.living == set(), "the engine still runs something"
+    assert environment.ray.running == set(), "the engine still runs something"
     assert environment.drivers.overlapping_attempts == [], "two attempts of one job at a time"
     assert environment.ray.overlaps == [], "a submission was started while it lived"
     assert set(environment.drivers.claims.values()) <= {1}, "a driver got a claim twice"

@@ -63,7 +63,7 @@ class ScriptedDrivers:
         done = self._num_done[job.submission_id]
         if done < len(actions):
             self._num_done[job.submission_id] += 1
-            if actions[done] == "start" or job.lives:
+            if actions[done] == "start" or job.is_running:
                 self._act(actions[done], job)
 
     def _act(self, action: str, job: Job) -> None:
@@ -95,7 +95,7 @@ class ScriptedDrivers:
             case "appear failed":
                 self._ray.false_failed(submission_id)
             case "appear running":
-                self._ray.heal()
+                self._ray.clear_faults()
                 self._ray.script = self._on_call
             case "be forgotten":
                 self._ray.forget()
@@ -109,9 +109,8 @@ class ScriptedDrivers:
         if self._store.put_if_absent(self._worker(job).keys.claim, claim):
             self._have_claims.append(job)
             self.claims[job.submission_id] += 1
-            rivals = {
-                one for one in self._ray.living if one.startswith(job_id(_job_and_attempt(job)[0])) and self.claims[one]
-            }
+            job_name = job_id(_job_and_attempt(job)[0])
+            rivals = {one for one in self._ray.running if one.startswith(job_name) and self.claims[one]}
             self.overlapping_attempts += sorted(rivals - {job.submission_id})
         else:
             self._ray.fail(job.submission_id, message=f"exit code {_CLAIM_IS_TAKEN}")
@@ -128,7 +127,7 @@ class ScriptedDrivers:
 
     def _stopped_again(self, job: Job) -> None:
         """What the engine does to one that would not leave, and to one that it had forgotten to start."""
-        if job.lives:
+        if job.is_running:
             self._ray.stopped(job.submission_id)
         elif not job.status.is_terminal and self._is_late(job):
             self._ray.start(job.submission_id)

@@ -51,7 +51,7 @@ class Call:
 
 @dataclass(slots=True)
 class Job:
-    """A submission. `status` is what is true; `lie` the error type of a failure that is told instead."""
+    """A submission. `status` is what is true; `false_error` the error type of a failure that is reported instead."""
 
     submission_id: str
     entrypoint: str
@@ -60,13 +60,13 @@ class Job:
     status: RunStatus = RunStatus.PENDING
     error_type: str | None = None
     message: str | None = None
-    lie: str | None = None
+    false_error: str | None = None
     stop_requested: bool = False
     holds: Resources = NO_RESOURCES  # until it ends
     printed: list[str] = field(default_factory=list)
 
     @property
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Whether its driver runs."""
         return self.status is RunStatus.RUNNING
 
@@ -123,13 +123,13 @@ class ScriptedRay:
         """Let the next calls (of that name) go wrong."""
         self._faults.extend([(call, fault)] * times)
 
-    def heal(self) -> None:
+    def clear_faults(self) -> None:
         """No more faults, and the truth about every driver."""
         with self.lock:
             self._faults.clear()
             self.script = no_fault
             for job in self.jobs.values():
-                job.lie = None
+                job.false_error = None
 
     def called(self, call: Call) -> Fault | None:
         """Note it, and say what goes wrong with it."""
@@ -142,10 +142,10 @@ class ScriptedRay:
         return self.script(call)
 
     @property
-    def living(self) -> set[str]:
+    def running(self) -> set[str]:
         """Submissions whose driver runs."""
         with self.lock:
-            return {submission_id for submission_id, job in self._started.items() if job.lives}
+            return {submission_id for submission_id, job in self._started.items() if job.is_running}
 
     def take(self, job: Job) -> bool:
         """Write a submission down, unless its id is known, and start it if it shall not wait."""
@@ -160,7 +160,7 @@ class ScriptedRay:
     def start(self, submission_id: str) -> None:
         with self.lock:
             job = self.jobs[submission_id]
-            if submission_id in self.living:
+            if submission_id in self.running:
                 self.overlaps.append(submission_id)
             self.starts[submission_id] += 1
             self._started[submission_id] = job
@@ -171,11 +171,11 @@ class ScriptedRay:
         """Ray's answer to it, which is true for a pending one, to which nothing happens."""
         with self.lock:
             job = self.jobs[submission_id]
-            is_new = job.lives and not job.stop_requested
-            job.stop_requested = job.lives
+            is_new = job.is_running and not job.stop_requested
+            job.stop_requested = job.is_running
         if is_new:
             self.on_stop(job)
-        if self.stops_at_once and job.lives:
+        if self.stops_at_once and job.is_running:
             self.stopped(submission_id)
         return job.stop_requested or job.status is RunStatus.PENDING
 
@@ -194,8 +194,8 @@ class ScriptedRay:
         self._end(submission_id, RunStatus.FAILED, error_type=error_type, message=message)
 
     def false_failed(self, submission_id: str, error_type: str = "JOB_SUPERVISOR_ACTOR_DIED") -> None:
-        """Call it FAILED whatever its driver does, until `heal`."""
-        self.jobs[submission_id].lie = error_type
+        """Call it FAILED whatever its driver does, until `clear_faults`."""
+        self.jobs[submission_id].false_error = error_type
 
     def forget(self, *, drivers_die: bool = True) -> None:
         """Come back empty, as another session."""

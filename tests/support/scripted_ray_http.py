@@ -193,7 +193,7 @@ def _do_with_one(ray: ScriptedRay, call: Call) -> _Answer:
 
 
 def _delete(ray: ScriptedRay, job: Job) -> _Answer:
-    if not (job.status.is_terminal or job.lie):
+    if not (job.status.is_terminal or job.false_error):
         reason = f"Attempted to delete job '{job.submission_id}', but it is in a non-terminal state {job.status}."
         return _Answer(500, _relayed(500, _traceback(f"RuntimeError: {reason}")))
     ray.jobs.pop(job.submission_id, None)
@@ -220,10 +220,10 @@ def _job_document(job: Job) -> dict[str, Any]:
         "type": "SUBMISSION",
         "job_id": None,
         "submission_id": job.submission_id,
-        "status": RunStatus.FAILED if job.lie else job.status,
+        "status": RunStatus.FAILED if job.false_error else job.status,
         "entrypoint": job.entrypoint,
-        "message": "The actor died unexpectedly before finishing this task." if job.lie else job.message,
-        "error_type": job.lie or job.error_type,
+        "message": "The actor died unexpectedly before finishing this task." if job.false_error else job.message,
+        "error_type": job.false_error or job.error_type,
         "metadata": job.metadata,
         "runtime_env": {"env_vars": job.environment},
     }

@@ -119,14 +119,14 @@ async def test_a_driver_may_live_on_while_it_is_called_failed(ray: ScriptedRay, 
     await cluster.submit(ONE)
 
     ray.false_failed(ID)
-    lie = await cluster.find(ID)
-    living = ray.living
-    ray.heal()
+    reported = await cluster.find(ID)
+    running = ray.running
+    ray.clear_faults()
     truth = await cluster.find(ID)
 
-    assert lie is not None
+    assert reported is not None
     assert truth is not None
-    assert (lie.status, lie.error_type, living) == (RunStatus.FAILED, "JOB_SUPERVISOR_ACTOR_DIED", {ID})
+    assert (reported.status, reported.error_type, running) == (RunStatus.FAILED, "JOB_SUPERVISOR_ACTOR_DIED", {ID})
     assert (truth.status, truth.error_type) == (RunStatus.RUNNING, None)
 
 
@@ -137,7 +137,7 @@ async def test_a_head_that_came_back_empty_is_another_session(ray: ScriptedRay, 
     ray.forget()
 
     assert await cluster.session() != before
-    assert (await cluster.find(ID), await cluster.list(), ray.living) == (None, [], set())
+    assert (await cluster.find(ID), await cluster.list(), ray.running) == (None, [], set())
     await cluster.submit(ONE)
     assert (ray.starts[ID], ray.overlaps) == (2, [])
 
