@@ -1,26 +1,20 @@
 """Files that clients send: in parts, straight into a real S3 server, for their own project and for some days."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import numpy as np
 import pytest
 
-from service.app import create_app
 from service.cluster import MemoryCluster
 from service.identifiers import new_id
-from service.settings import UploadLimits
 from service.uploads import usecases
 from tests.support.clock import ManualClock
-from tests.support.fake_mlflow import FakeMlflow
-from tests.support.plane import KEY, Plane, Script, plane_in, running, served_in, settings_in
+from tests.support.plane import KEY, Plane, Script, plane_in, served_in
 from tests.support.problems import code
-from tests.support.seaweed import Seaweed
+from tests.support.upload_api import announced, upload_api
 from workers.contract.data import NpzDataset
 from workers.contract.importing import ImportSpec
 from workers.contract.jobs import parse_job
@@ -31,24 +25,19 @@ from workers.storage import ObjectStore, open_store
 PART = 700
 
 
-@pytest.fixture
-def store_url(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usecases, "PART_BYTES", PART)
-    return f"s3://{server.bucket}/{uuid4()}"
 
 
 @pytest.fixture
-def store(store_url: str) -> ObjectStore:
-    return open_store(store_url)
+def store(place: str) -> ObjectStore:
+    return open_store(place)
 
 
 @pytest.fixture
-async def api(store_url: str, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    settings = settings_in(tmp_path, store_url=store_url)
-    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
-    async with running(app) as client:
+async def api(place: str, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    async with upload_api(tmp_path, place) as client:
         yield client
 
 
@@ -58,13 +47,6 @@ def archive(tmp_path: Path) -> bytes:
     generator = np.random.default_rng(0)
     np.savez(tmp_path / "noise.npz", X=generator.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8))
     return (tmp_path / "noise.npz").read_bytes()
-
-
-async def announced(api: httpx2.AsyncClient, content: bytes, *, name: str = "noise.npz", **headers: str) -> Any:
-    document = {"name": name, "num_bytes": len(content), "sha256": sha256(content).hexdigest()}
-    answer = await api.post("/v1/uploads", json=document, headers=headers)
-    assert answer.status_code == 201, answer.text
-    return answer.json()
 
 
 async def send(api: httpx2.AsyncClient, upload: Any, content: bytes, *, but: int | None = None) -> None:
@@ -228,80 +210,6 @@ async def test_a_request_that_is_repeated_makes_one_upload(
     assert store.folders("uploads/") == [first["id"]]
 
 
-async def test_a_project_may_send_so_much_at_a_time_and_no_more(
-    store_url: str, store: ObjectStore, tmp_path: Path
-) -> None:
-    limits = UploadLimits(project_bytes=1000)
-    settings = settings_in(tmp_path, store_url=store_url, uploads=limits)
-    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
-    async with running(app) as api:
-        first = await announced(api, bytes(600), **{"Idempotency-Key": "once"})
-        again = await announced(api, bytes(600), **{"Idempotency-Key": "once"})
-        assert (await api.post("/v1/projects", json={"name": "other"})).status_code == 201
-        theirs = await announced(api, bytes(1000), **{"Cdm-Project": "other"})
-        refused = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 401})
-        there = store.folders("uploads/")
-        await api.delete(first["links"]["self"])
-        later = await announced(api, bytes(401))
-
-    assert again == first
-    assert code(refused) == (409, "upload_quota_exceeded")
-    assert "1 uploads take 600 of the project's 1000 bytes" in refused.json()["detail"]
-    assert there == sorted([first["id"], theirs["id"]])
-    assert later["num_bytes"] == 401
-
-
-async def test_a_refusal_for_want_of_room_says_which_uploads_make_it_and_when(
-    store_url: str, store: ObjectStore, tmp_path: Path
-) -> None:
-    clock, limits = ManualClock(), UploadLimits(project_bytes=1000)
-    settings = settings_in(tmp_path, store_url=store_url, uploads=limits)
-    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client(), clock=clock)
-    async with running(app) as api:
-        expired = await announced(api, bytes(999))
-        clock.advance(73 * 3600)
-        still_there = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 2})
-        listed = (await api.get("/v1/uploads")).json()["data"]
-        assert (await api.delete(expired["links"]["self"])).status_code == 204
-        held = []
-        for num_bytes in (100, 200, 300, 400):
-            clock.advance(60)
-            held.append(await announced(api, bytes(num_bytes)))
-
-        async def refused(num_bytes: int) -> str:
-            answer = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": num_bytes})
-            assert code(answer) == (409, "upload_quota_exceeded")
-            return str(answer.json()["detail"])
-
-        few, all_of_them, too_large = await refused(250), await refused(1000), await refused(1001)
-        audited = (await api.get("/v1/audit")).json()["data"]
-
-    ids = [each["id"] for each in held]
-    until = [datetime.fromisoformat(each["expires_at"]).isoformat() for each in held]
-    assert f": delete {ids[0]} and {ids[1]}, or wait until {until[1]} and until no job reads them" in few
-    assert code(still_there) == (409, "upload_quota_exceeded"), "what a job still keeps counts"
-    assert [each["id"] for each in listed] == [expired["id"]], "and is listed, or nobody could delete it"
-    assert f": delete {ids[0]} and {ids[1]} and {ids[2]} and 1 more, or wait until {until[3]} and" in all_of_them
-    assert too_large.endswith("it is more than a project may have; let the workers read it at a path")
-    assert [row["target"] for row in audited if row["action"] == "upload.create"] == [*reversed(ids), expired["id"]]
-    assert {key.split("/")[1] for key in store.list("uploads/")} == {*ids}, "nothing was spent on a refusal"
-
-
-async def test_a_project_may_have_so_many_uploads_at_a_time_however_small(store_url: str, tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, store_url=store_url, uploads=UploadLimits(project_files=2, max_bytes=1))
-    app = create_app(settings, cluster=MemoryCluster(Script()), mlflow=FakeMlflow().client())
-    async with running(app) as api:
-        first, second = [await announced(api, bytes(1)) for _ in range(2)]
-
-        refused = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 1})
-        assert (await api.delete(second["links"]["self"])).status_code == 204
-        taken = await api.post("/v1/uploads", json={"name": "more.npz", "num_bytes": 1})
-
-    assert code(refused) == (409, "upload_quota_exceeded")
-    assert refused.json()["detail"].startswith(f"a project may have 2 uploads at a time: delete {first['id']}, or wait")
-    assert taken.status_code == 201
-
-
 async def test_an_upload_can_be_removed_unless_a_job_may_still_read_it(
     api: httpx2.AsyncClient, store: ObjectStore, archive: bytes
 ) -> None:
@@ -331,12 +239,10 @@ async def test_a_store_that_clients_cannot_reach_takes_no_uploads(tmp_path: Path
 
 
 async def test_what_has_expired_is_removed_finished_or_not_once_no_job_reads_it(
-    store_url: str, store: ObjectStore, tmp_path: Path, archive: bytes
+    place: str, store: ObjectStore, tmp_path: Path, archive: bytes
 ) -> None:
     clock, script = ManualClock(), Script()
-    settings = settings_in(tmp_path, store_url=store_url)
-    app = create_app(settings, cluster=MemoryCluster(script), mlflow=FakeMlflow().client(), clock=clock)
-    async with running(app) as api:
+    async with upload_api(tmp_path, place, script=script, clock=clock) as api:
         read, unfinished = await announced(api, archive), await announced(api, archive)
         await send(api, read, archive)
         await send(api, unfinished, archive, but=0)
@@ -359,12 +265,10 @@ async def test_what_has_expired_is_removed_finished_or_not_once_no_job_reads_it(
 
 
 async def test_an_upload_stays_for_as_long_as_was_promised_though_the_settings_say_less_by_now(
-    store_url: str, store: ObjectStore, tmp_path: Path, archive: bytes
+    place: str, store: ObjectStore, tmp_path: Path, archive: bytes
 ) -> None:
     clock, script = ManualClock(), Script()
-    settings = settings_in(tmp_path, store_url=store_url, uploads={"keep_hours": 720.0})
-    app = create_app(settings, cluster=MemoryCluster(script), mlflow=FakeMlflow().client(), clock=clock)
-    async with running(app) as api:
+    async with upload_api(tmp_path, place, script=script, clock=clock, uploads={"keep_hours": 720.0}) as api:
         promised = (await announced(api, archive))["id"]
     unknown = new_id("upl", at=clock())
     store.put(UploadKeys(unknown).part(0), b"of an upload whose removal was cut off")
