@@ -24,6 +24,7 @@ from service.cluster import MemoryCluster
 from tests.support.fake_mlflow import FakeMlflow
 from tests.support.findings import evaluation_of
 from tests.support.fresh_databases import lone_database
+from tests.support.kept import checkpoint
 from tests.support.plane import KEY, Script, eventually, settings_in
 from tests.support.postgres import binaries
 from tests.support.serving import serving_here
@@ -31,7 +32,6 @@ from tests.support.worker import Worker
 from workers.contract.data import DatasetManifest
 from workers.contract.keys import JobKeys, dataset_folder
 from workers.contract.presets import PRESETS
-from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage.memory import MemoryStore
 
 HERE = Path(__file__).parent
@@ -144,18 +144,7 @@ def digest_of(job_id: str) -> str:
 
 def leave_results(store: MemoryStore, job_id: str) -> None:
     keys = JobKeys(job_id)
-    file = CheckpointFile(name="model.safetensors", num_bytes=10, sha256="0" * 64)
-    manifest = CheckpointManifest.model_validate(
-        {
-            "images_seen": 160,
-            "attempt": 1,
-            "spec_sha256": "0" * 64,
-            "created_at": "2026-11-01T00:00:00Z",
-            "files": [file],
-        }
-    )
-    store.put(keys.checkpoint(160, 1) + file.name, b"0123456789")
-    store.put(keys.checkpoint(160, 1) + "MANIFEST.json", manifest.model_dump_json().encode())
+    checkpoint(store, job_id, 160, model=b"0123456789")
     store.put(keys.sample(160), b"PNG")
     store.put(keys.attempt(1).log_chunk("driver", 0), b"step 1\nstep 2\n")
 

@@ -39,8 +39,7 @@ async def looked_after(plane: Plane) -> None:
 
 async def test_the_engines_log_is_copied_when_the_driver_has_said_its_last(plane: Plane, script: Script) -> None:
     job_id = await plane.started()
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="data_error")
     await looked_after(plane)
     assert await plane.objects.log_sources(job_id, 1) == [], "it may still print"
 
@@ -155,8 +154,7 @@ async def test_a_cancelled_run_is_killed(plane: Plane) -> None:
     job_id = await plane.started()
     plane.mlflow.runs["run1"] = "RUNNING"
     await plane.cancel(job_id)
-    plane.worker(job_id).outcome("stopped", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id, "stopped")
     await looked_after(plane)
 
     assert plane.mlflow.runs == {"run1": "KILLED"}

@@ -1,6 +1,7 @@
 """The REST interface as a client without our SDK sees it."""
 
 import json
+from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from service.app import create_app
 from service.cluster import MemoryCluster
 from service.database import open_database
 from service.database.tables import jobs
+from tests.support.kept import checkpoint
 from tests.support.plane import Served, eventually, running, served_in, settings_in
 from tests.support.problems import PROBLEM, assert_problem
 from tests.support.submissions import SMOKE
 from tests.support.worker import Worker
-from workers.contract.keys import JobKeys
+from workers.contract.keys import MANIFEST, JobKeys
 from workers.storage.memory import MemoryStore
 
 
@@ -179,15 +181,12 @@ async def test_cancelling_works_once_and_again_while_it_lasts_and_not_after_the_
 
 async def test_only_whole_checkpoints_are_listed(served: Served) -> None:
     job_id = await submitted(served)
-    keys = JobKeys(job_id)
-    file = {"name": "model.safetensors", "num_bytes": 10, "sha256": "0" * 64}
-    manifest = {"images_seen": 160, "attempt": 1, "spec_sha256": "0" * 64, "created_at": "2026-11-01T00:00:00Z"}
-    whole = json.dumps({**manifest, "files": [file]}).encode()
-    served.store.put(keys.checkpoint(160, 1) + "MANIFEST.json", whole)
-    served.store.put(keys.checkpoint(160, 1) + "model.safetensors", b"0123456789")
-    served.store.put(keys.checkpoint(320, 1) + "model.safetensors", b"not committed")
-    served.store.put(keys.checkpoint(480, 1) + "MANIFEST.json", whole)  # its file is gone
-    served.store.put(keys.checkpoint(640, 1) + "MANIFEST.json", b"{")
+    checkpoint(served.store, job_id, 160, model=b"0123456789")
+    served.store.put(JobKeys(job_id).checkpoint(320, 1) + "model.safetensors", b"not committed")
+    without_file = checkpoint(served.store, job_id, 480, model=b"0123456789")
+    served.store.delete(without_file + "model.safetensors")
+    served.store.put(JobKeys(job_id).checkpoint(640, 1) + MANIFEST, b"{")
+    file = {"name": "model.safetensors", "num_bytes": 10, "sha256": sha256(b"0123456789").hexdigest()}
 
     found = (await served.api.get(f"/v1/jobs/{job_id}/checkpoints")).json()["data"]
 

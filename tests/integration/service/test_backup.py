@@ -138,8 +138,7 @@ async def test_a_database_of_before_learns_what_has_become_of_jobs_since(site: S
             await plane.job(deleted)
         assert site.cluster.submission_ids == submitted, "nothing was run twice"
 
-        plane.worker(lost, 2).outcome("succeeded", at=plane.clock())
-        await plane.settle()
+        await plane.end(lost)
         assert (await plane.job(lost)).state == "succeeded"
 
 

@@ -43,8 +43,7 @@ async def trained(plane: Plane, job: JobRecord) -> None:
 
 async def end(plane: Plane, job: JobRecord, status: str = "succeeded") -> None:
     await plane.settle()
-    plane.worker(job.id).outcome(status, at=plane.clock(), reason=None if status == "succeeded" else "data_error")
-    await plane.settle()
+    await plane.end(job.id, status, reason=None if status == "succeeded" else "data_error")
 
 
 async def test_the_control_is_the_same_training_without_its_consistency_term(plane: Plane) -> None:
@@ -150,8 +149,7 @@ async def test_a_pair_of_which_one_failed_is_compared_when_that_has_been_retried
     await plane.service.retry(control.id, requester=REQUESTER)
     await plane.settle()
     plane.worker(control.id, 2).checkpoint(320, at=plane.clock())
-    plane.worker(control.id, 2).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(control.id)
     await tick(plane)
     for evaluation in await of_kind(plane, "evaluate"):
         await end(plane, evaluation)
@@ -165,16 +163,14 @@ async def test_a_pair_is_looked_at_when_both_have_succeeded_and_no_sooner(plane:
     await trained(plane, control)
     await plane.cancel(job.id)
     await plane.settle()
-    plane.worker(job.id).outcome("stopped", at=plane.clock())
-    await plane.settle()
+    await plane.end(job.id, "stopped")
     assert (await plane.job(job.id)).state is JobState.CANCELLED
     assert await plane.jobs.with_comparison_due() == []
 
     await plane.service.retry(job.id, requester=REQUESTER)
     await plane.settle()
     assert await plane.jobs.with_comparison_due() == []
-    plane.worker(job.id, 2).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job.id)
 
     assert [due.id for due in await plane.jobs.with_comparison_due()] == [job.id]
 

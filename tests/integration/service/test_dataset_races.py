@@ -33,8 +33,7 @@ async def test_a_training_that_comes_while_its_images_are_given_up_keeps_them(
         importing = await plane.submissions.submit(JobCreate(spec=parse_job(IMPORT)), requester=REQUESTER)
         await plane.settle()
         bring(plane.store, importing.id, ONE)
-        plane.worker(importing.id).outcome("succeeded", at=plane.clock())
-        await plane.settle()
+        await plane.end(importing.id)
         real, submitted = getattr(DatasetStore, moment), []
 
         async def interrupted(store: DatasetStore, connection: AsyncConnection, *args: Any, **named: Any) -> Any:

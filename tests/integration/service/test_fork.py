@@ -190,8 +190,7 @@ async def test_a_file_of_inherited_evaluations_that_is_gone_is_named_in_the_same
 
 async def test_a_job_that_ended_before_its_first_checkpoint_names_what_begins_anew(plane: Plane) -> None:
     job_id = await plane.started()
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="out_of_memory")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="out_of_memory")
 
     with pytest.raises(CheckpointNotFound, match=f"it has ended without any; `cdm submit --like {job_id}` begins anew"):
         await forked(plane, job_id)

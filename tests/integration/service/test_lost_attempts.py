@@ -104,8 +104,7 @@ async def test_a_false_failure_of_the_engine_is_no_second_copy(plane: Plane, scr
         await plane.settle()
     assert (await plane.job(job_id)).attempt == 1
 
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
     assert ((await plane.job(job_id)).state, plane.cluster.submission_ids) == ("succeeded", [f"{job_id}-a1"])
 
@@ -160,8 +159,7 @@ async def test_a_worker_that_dies_is_shown_and_its_return_too(plane: Plane) -> N
 async def test_a_failed_outcome_fails_the_job_with_its_reason(plane: Plane, reason: str) -> None:
     job_id = await plane.started()
 
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason=reason, message="3 images cannot be read")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason=reason, message="3 images cannot be read")
 
     job = await plane.job(job_id)
     assert (job.state, job.reason, job.message, job.attempt) == ("failed", reason, "3 images cannot be read", 1)
@@ -170,8 +168,7 @@ async def test_a_failed_outcome_fails_the_job_with_its_reason(plane: Plane, reas
 async def test_an_attempt_stopped_by_something_else_is_followed_by_another(plane: Plane) -> None:
     job_id = await plane.started()
 
-    plane.worker(job_id).outcome("stopped", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id, "stopped")
 
     job = await plane.job(job_id)
     assert (job.state, job.reason, job.attempt) == ("starting", "stopped", 2)
@@ -185,8 +182,7 @@ async def test_an_error_that_comes_twice_at_the_same_point_is_not_tried_a_third_
         job_id = await plane.started()
         for attempt in (1, 2):
             plane.worker(job_id, attempt).progress(at=plane.clock(), images_seen=128)
-            plane.worker(job_id, attempt).outcome("failed", at=plane.clock(), reason="internal", message="KeyError")
-            await plane.settle()
+            await plane.end(job_id, "failed", reason="internal", message="KeyError")
 
         job = await plane.job(job_id)
         assert (job.state, job.reason, job.attempt) == ("failed", "poison", 2)

@@ -90,8 +90,7 @@ async def test_the_end_of_an_attempt_is_somebodys_fault_unless_it_was_asked_to_l
     measured: Plane, registry: CollectorRegistry, script: Script
 ) -> None:
     wrong = await measured.started()
-    measured.worker(wrong).outcome("failed", at=measured.clock(), reason="data_error")
-    await measured.settle()
+    await measured.end(wrong, "failed", reason="data_error")
     lost = await measured.started()
     script.exit(f"{lost}-a1", 137)
     await until_run(measured, f"{lost}-a1", RunStatus.FAILED)

@@ -30,8 +30,7 @@ async def test_an_outage_of_the_engine_ends_nothing_and_is_shown(plane: Plane) -
 async def test_an_outage_of_the_engine_does_not_hide_that_training_is_done(plane: Plane) -> None:
     job_id = await plane.started()
     plane.cluster.reachable = False
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
     assert (await plane.job(job_id)).state == "succeeded"
 
@@ -93,8 +92,7 @@ async def test_a_record_that_cannot_be_read_says_nothing(plane: Plane) -> None:
     await plane.settle()
     assert (await plane.job(job_id)).state == "running"
 
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
     assert (await plane.job(job_id)).state == "succeeded"
 

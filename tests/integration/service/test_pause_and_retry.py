@@ -50,8 +50,7 @@ async def test_a_queued_job_can_be_paused_and_keeps_nothing_busy(plane: Plane) -
 async def test_a_job_that_fails_while_it_is_being_paused_has_failed(plane: Plane) -> None:
     job_id = await plane.started()
     await plane.service.pause(job_id, requester=REQUESTER)
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="non_finite_loss")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="non_finite_loss")
 
     assert ((await plane.job(job_id)).state, (await plane.job(job_id)).reason) == ("failed", "non_finite_loss")
 
@@ -217,8 +216,7 @@ async def test_one_that_is_told_late_and_does_not_leave_is_fenced_when_its_time_
 async def test_a_failed_job_is_tried_again_from_its_checkpoint_with_fresh_budgets(plane: Plane) -> None:
     job_id = await plane.started()
     plane.worker(job_id).progress(at=plane.clock(), images_seen=160, checkpoint=160)
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="data_error")
     assert (await plane.job(job_id)).state == "failed"
 
     assert (await plane.service.retry(job_id, requester=REQUESTER)).ended_at is None
@@ -228,8 +226,7 @@ async def test_a_failed_job_is_tried_again_from_its_checkpoint_with_fresh_budget
     attempt = await plane.jobs.attempt(job_id, 2)
     assert attempt
     assert (job.state, job.reason, job.attempt, attempt.from_images) == ("starting", None, 2, 160)
-    plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
     assert (await plane.job(job_id)).state == "succeeded"
 
 
@@ -249,8 +246,7 @@ async def test_a_retry_after_a_fence_is_behind_it(plane: Plane, script: Script) 
 
 async def test_a_job_that_succeeded_is_not_tried_again(plane: Plane) -> None:
     job_id = await plane.started()
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
     with pytest.raises(StateConflict):
         await plane.service.retry(job_id, requester=REQUESTER)

@@ -315,8 +315,7 @@ async def test_a_long_training_has_thousands_of_chunks_and_they_are_read_some_at
 async def test_replicas_that_look_at_once_make_one_run_of_a_job(url: str, mlflow: Mlflow, plane: Plane) -> None:
     job_id = await plane.started()
     Journal(plane.store, JobKeys(job_id), 1).deliver(AN_HOUR[:3])
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
     others = [replace(plane.parts.replica, token=f"replica {number}") for number in range(3)]
     replicas = [replace(plane.parts.tracking, mlflow=mlflow, replica=replica) for replica in others]
 
@@ -335,8 +334,7 @@ async def test_what_was_lost_with_mlflows_database_comes_back_when_somebody_asks
     tracking = replace(plane.parts.tracking, mlflow=mlflow)
     job_id = await plane.started()
     Journal(plane.store, JobKeys(job_id), 1).deliver(list(AN_HOUR))
-    plane.worker(job_id).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
     with mlflow_server(folder_in(tmp_path, "lost"), port):
         await tracking.tick()
         before = await plane.job(job_id)

@@ -82,8 +82,7 @@ async def test_what_evaluations_to_come_are_measured_at_is_kept(
 
         with pytest.raises(DatasetInUse, match=training):
             await remove(plane, ONE)
-        plane.worker(training).outcome("succeeded", at=plane.clock())
-        await plane.settle()
+        await plane.end(training)
         with pytest.raises(DatasetInUse, match=training):
             await remove(plane, ONE)
         await plane.followups.tick()  # there is no checkpoint to evaluate
@@ -92,8 +91,7 @@ async def test_what_evaluations_to_come_are_measured_at_is_kept(
         second = await plane.started(**holding_out)
         await remove(plane, ONE, project="other")
         kept = await left_of(plane, ONE)
-        plane.worker(second).outcome("succeeded", at=plane.clock())
-        await plane.settle()
+        await plane.end(second)
         await plane.followups.tick()
 
         assert len(kept) == 3
@@ -128,16 +126,14 @@ async def test_what_a_running_job_is_about_is_known_before_it_ends(plane: Plane)
 
 async def test_a_job_that_failed_before_it_had_any_images_may_have_them_when_it_is_tried_again(plane: Plane) -> None:
     job_id = await begun(plane)
-    plane.worker(job_id).outcome("failed", at=plane.clock(), reason="data_error")
-    await plane.settle()
+    await plane.end(job_id, "failed", reason="data_error")
     await plane.aftercare.tick()
     failed = (await plane.job(job_id)).dataset
 
     await plane.service.retry(job_id, requester=REQUESTER)
     await plane.settle()
     bring(plane.store, job_id, ONE)
-    plane.worker(job_id, 2).outcome("succeeded", at=plane.clock())
-    await plane.settle()
+    await plane.end(job_id)
 
     assert failed == ""
     assert (await plane.parts.datasets.find(ONE, project="default"))[0].job.id == job_id
