@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from service.cli import documents, results, sending, text, values, watching
+from service.cli import documents, results, text, values, watching
 from service.cli.connection import find, find_comparison
 from service.cli.errors import CommandFailed, CommandMisused
 from service.cli.hints import command
@@ -158,15 +158,10 @@ class _Study:
         return job
 
     def _created(self, request: JobCreate) -> Job:
-        """Once the files that it names are sent."""
-        spec, evaluations = sending.spec_sent(self._client, request.spec), request.evaluations
         options = JobOptions(
-            name=request.name,
-            labels=request.labels,
-            evaluations=evaluations and sending.evaluations_sent(self._client, evaluations),
-            control=request.control,
+            name=request.name, labels=request.labels, evaluations=request.evaluations, control=request.control
         )
-        return create(self._client, spec, options)
+        return create(self._client, request.spec, options)
 
     def _begun(self, labels: Mapping[str, str]) -> Job | None:
         """The job of an earlier time."""

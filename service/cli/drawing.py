@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import completion, documents, sending, values
+from service.cli import completion, documents, values
 from service.cli.best import chosen
 from service.cli.connection import find_training
 from service.cli.id_prefixes import whole_digest
@@ -61,7 +61,7 @@ def sample(
     fields = {"num_images": images, "first_seed": seed}
     document = {"kind": "sample"} | _source(client, job, at, best, average, weights) | fields
     options = values.job_options(name, label, priority, max_runtime)
-    spec = sending.spec_sent(client, documents.completed(document, changes))
+    spec = documents.completed(document, changes)
     submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 
@@ -103,7 +103,7 @@ def evaluate(
     elif weights:
         document["drift_images"] = 0  # there are no images to measure losses and gaps at
     options = values.job_options(name, label, priority, max_runtime)
-    spec = sending.spec_sent(client, documents.completed(document, changes, whole=partial(whole_digest, client)))
+    spec = documents.completed(document, changes, whole=partial(whole_digest, client))
     submit_and_report(client, spec, options, watch=watch, as_json=as_json)
 
 

@@ -28,7 +28,7 @@ from service.cli.output import tell
 from service.cli.submission import made_once, report, warn
 from service.client import Client
 from service.client.jobs import ForkOptions
-from service.jobs.views import EvaluateEach, Fork, Job
+from service.jobs.views import Fork, Job
 
 
 @on_service
@@ -88,10 +88,8 @@ def _require_checkpoint(client: Client, parent: Job, at: int) -> None:
 def _forked(
     client: Client, parent: Job, at: int | None, best: str | None, overrides: documents.Document, options: ForkOptions
 ) -> Fork:
-    """Once the files that it names are sent, and it is said what whoever asks for it may want to know first."""
-    if isinstance(evaluations := options.get("evaluations"), EvaluateEach):
-        options["evaluations"] = sending.evaluations_sent(client, evaluations)
-    overrides = sending.document_sent(client, overrides)
+    """Once it is said what whoever asks for it may want to know first, and the files that it names are sent."""
     warn(client.jobs.plan_fork(parent.id, images_seen=at, best=best, overrides=overrides, **options))
+    overrides, options = sending.request_sent(client, overrides, options)
     with made_once():
         return client.jobs.fork(parent.id, images_seen=at, best=best, overrides=overrides, **options)

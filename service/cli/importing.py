@@ -58,11 +58,12 @@ def import_(
     document = {"kind": "import", "dataset": dataset, "max_faulty_images": skip}
     options = values.job_options(name, label, priority, max_runtime)
     spec = documents.completed(document, changes)
-    if sending.is_to_be_sent(client, path, upload):  # only now: nothing is sent for a document that is wrong
-        sent = spec.model_dump(mode="json")
-        sent["dataset"] = sending.dataset_sent(client, sent["dataset"], path)
+    if upload:  # before it is planned: a service that says that it sees files of this machine would look for it
+        named = spec.model_dump(mode="json")
+        named["dataset"]["path"] = path
+        [sent] = sending.documents_sent(client, named, upload=True)
         spec = documents.completed(sent, ())
-    submit_and_report(client, spec, options, watch=watch, as_json=as_json)
+    submit_and_report(client, spec, options, sends=upload is None, watch=watch, as_json=as_json)
 
 
 def format_of(path: str) -> Format:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 from zipfile import ZIP_STORED, ZipFile
 
 from service.cli import documents
@@ -12,44 +13,68 @@ from service.cli.documents import Document
 from service.cli.errors import CommandFailed
 from service.client import Client, Conflict, NotFound
 from service.client.documents import as_json
+from service.client.jobs import ForkOptions, JobOptions
 from service.jobs.views import EvaluateEach
 from service.uploads.views import Upload
 from workers.contract.data import IMAGE_SUFFIXES
-from workers.contract.jobs import AnySpec
+from workers.contract.locations import upload_location
 
+Options = TypeVar("Options", ForkOptions, JobOptions)
 _LABELS = "dataset.json"
+_TO_COME = upload_location(f"upl_{'0' * 26}")  # in place of an upload that is still to be made
 
 
-def spec_sent(client: Client, spec: AnySpec) -> AnySpec:
-    """The document with uploads in place of what is here, and what the service does not see."""
-    return documents.completed(document_sent(client, as_json(spec)), ())
+def request_sent(client: Client, document: Document, options: Options) -> tuple[Document, Options]:
+    """A document, or parts of one, and what is said beside it, with uploads for what the service does not see of here.
+
+    Raises:
+        CommandFailed: something cannot be sent, or be part of a document then; nothing was sent.
+    """
+    evaluations = options.get("evaluations")
+    if not isinstance(evaluations, EvaluateEach):
+        [document] = documents_sent(client, document)
+        return document, options
+    document, following = documents_sent(client, document, as_json(evaluations))
+    return document, {**options, "evaluations": documents.evaluations(following)}
 
 
-def evaluations_sent(client: Client, evaluations: EvaluateEach) -> EvaluateEach:
-    """The same of evaluations that follow a training."""
-    return documents.evaluations(document_sent(client, as_json(evaluations)))
+def documents_sent(client: Client, *wanted: Document, upload: bool | None = None) -> tuple[Document, ...]:
+    """The same of documents, or parts of some: all are looked through before anything is sent, and nothing is twice.
 
-
-def document_sent(client: Client, document: Document) -> Document:
-    """The same of a document, or a part of one; nothing is sent twice for it."""
-    dataset, sent = document.get("dataset"), dict[str, str]()
-    if isinstance(dataset, dict) and is_to_be_sent(client, path := dataset.get("path", ""), None):
-        document = document | {"dataset": dataset_sent(client, dataset, path)}
-    for place, key, field in documents.files_in(document):
+    `upload`: whether their images are to be sent, if that was said.
+    """
+    changed = tuple(_with_images_as_sent(client, each, upload) for each in wanted)
+    to_send = [place for each in changed for place in _places(client, each, upload)]
+    sent: dict[str, str] = {}
+    for place, key in to_send:
         path = place[key]
-        if path in sent or is_to_be_sent(client, path, None):
-            if Path(path).is_dir():
-                raise CommandFailed(f"{field}: {path} is a folder; name a file")
-            sent[path] = place[key] = sent.get(path) or send(client, path).path
-    return document
+        sent[path] = place[key] = sent.get(path) or send(client, path).path
+    return changed
 
 
-def dataset_sent(client: Client, dataset: Document, path: str) -> Document:
-    """The data set that names what is sent of it, which is at `path`."""
+def _with_images_as_sent(client: Client, document: Document, upload: bool | None) -> Document:
+    """With the kind that its data set has once it is sent; its path is still that of here."""
+    dataset = document.get("dataset")
+    if not isinstance(dataset, dict) or not is_to_be_sent(client, path := dataset.get("path", ""), upload):
+        return document
     is_folder = Path(path).expanduser().is_dir()
     if is_folder and dataset["kind"] != "folder":
         raise CommandFailed(f"{path} is a folder of {dataset['kind']} files: send one of them, or a folder of images")
-    return dataset | {"kind": "zip" if is_folder else dataset["kind"], "path": send(client, path).path}
+    dataset = dataset | {"kind": "zip" if is_folder else dataset["kind"]}
+    documents.completed({"kind": "import", "dataset": dataset | {"path": _TO_COME}}, ())
+    return document | {"dataset": dataset}
+
+
+def _places(client: Client, document: Document, upload: bool | None) -> Iterator[tuple[Document, str]]:
+    """Where a document names what is to be sent: the mapping, and the key in it."""
+    dataset = document.get("dataset")
+    if isinstance(dataset, dict) and is_to_be_sent(client, dataset.get("path", ""), upload):
+        yield dataset, "path"
+    for place, key, field in documents.files_in(document):
+        if is_to_be_sent(client, path := place[key], None):
+            if Path(path).is_dir():
+                raise CommandFailed(f"{field}: {path} is a folder; name a file")
+            yield place, key
 
 
 def is_to_be_sent(client: Client, path: str, choice: bool | None) -> bool:

@@ -36,7 +36,7 @@ from service.client import Client, ClientError
 from service.client.documents import as_json
 from service.client.jobs import JobOptions
 from service.jobs.planning_views import Plan
-from service.jobs.views import EvaluateEach, Fork, Job
+from service.jobs.views import Fork, Job
 from workers.contract.jobs import AnySpec
 from workers.contract.presets import PRESETS
 from workers.contract.spec import TrainSpec
@@ -108,7 +108,7 @@ def submit(
             plan = client().jobs.plan(spec, **options)
             tell(plan, details.plan(plan), as_json=as_json)
         else:
-            _submit_sent(client(), spec, options, watch=watch, as_json=as_json)
+            submit_and_report(client(), spec, options, watch=watch, as_json=as_json)
 
 
 def _add_control(options: JobOptions, control: Literal["edm"]) -> None:
@@ -125,13 +125,6 @@ def _take_over(before: Job, spec: AnySpec, options: JobOptions, label: Sequence[
         say(words, as_json=as_json)
 
 
-def _submit_sent(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
-    """Once the files that it names are sent."""
-    if isinstance(evaluations := options.get("evaluations"), EvaluateEach):
-        options["evaluations"] = sending.evaluations_sent(client, evaluations)
-    submit_and_report(client, sending.spec_sent(client, spec), options, watch=watch, as_json=as_json)
-
-
 def _document(source: str | None, before: Job | None) -> documents.Document:
     if source is not None and before:
         raise CommandMisused(f"--like: the document is that of {before.id}; leave out {source}, or --like")
@@ -142,9 +135,11 @@ def _document(source: str | None, before: Job | None) -> documents.Document:
     return documents.read(source)
 
 
-def submit_and_report(client: Client, spec: AnySpec, options: JobOptions, *, watch: bool, as_json: bool) -> None:
+def submit_and_report(
+    client: Client, spec: AnySpec, options: JobOptions, *, sends: bool = True, watch: bool, as_json: bool
+) -> None:
     """Submit a job, and say how to follow it, or do."""
-    job = create(client, spec, options)
+    job = create(client, spec, options, sends=sends)
     control = f", and its control {job.control_job_id}" if job.control_job_id else ""
     report(client, job, f"submitted {job.id}{control}", answer=job, watch=watch, as_json=as_json)
 
@@ -159,10 +154,18 @@ def report(client: Client, job: Job, done: str, *details: str, answer: Job | For
         tell(answer, "\n".join((follow, *details)), as_json=as_json)
 
 
-def create(client: Client, spec: AnySpec, options: JobOptions) -> Job:
-    """Submit a job, once it is said what whoever does may want to know first."""
+def create(client: Client, spec: AnySpec, options: JobOptions, *, sends: bool = True) -> Job:
+    """Submit a job, once it is said what whoever does may want to know first, and files that it names are sent.
+
+    Whatever would be refused is refused before any is sent.
+    """
     alone: JobOptions = {**options, "control": None}
     warn(client.jobs.plan(spec, **alone))
+    if options.get("control"):  # which may be refused, and is nothing to warn of whoever asks for it
+        client.jobs.plan(spec, **options)
+    if sends:
+        document, options = sending.request_sent(client, as_json(spec), options)
+        spec = documents.completed(document, ())
     with made_once():
         return client.jobs.create(spec, **options)
 

@@ -257,6 +257,46 @@ def test_what_cannot_be_sent_is_one_line_and_nothing_is(
     assert list(service.client.jobs.list()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "dataset.split=train"), "error: 1 field is wrong: dataset.split: one file is of one split; set it"),
+        (("--set", "dataset.split=train", "--upload"), "error: 1 field is wrong: dataset.split: one file is of one"),
+        (("--label", "cdm.of=me"), "error: labels."),
+    ],
+)
+def test_what_is_no_job_once_it_is_sent_is_refused_before(
+    service: Service, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "train-00000-of-00001.parquet").write_text("images")
+
+    answer = service.cdm("import", "train-00000-of-00001.parquet", *arguments)
+
+    assert (answer.code, answer.out, answer.err.count("\n")) == (1, "", 1)
+    assert answer.err.startswith(message)
+    assert service.store.list("uploads/") == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("--set", "dataset={kind: parquet, path: train.parquet, channels: 1, split: train}"),
+        ("--set", "initial_weights=/tmp"),
+        ("--control", "edm", "--set", "objective.consistency=null"),
+    ],
+)
+def test_of_several_files_none_is_sent_if_the_job_would_be_refused(
+    service: Service, tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    for name in ("fid.pth", "train.parquet"):
+        (tmp_path / name).write_text(name)
+
+    answer = service.cdm("submit", "smoke", "--evaluate", f"features={FEATURES}", *changes)
+
+    assert (answer.code, answer.err.count("\n")) == (1, 1), answer.err
+    assert service.store.list("uploads/") == []
+
+
 def test_a_service_that_cannot_take_it_says_what_else_there_is(cdm: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "noise.npz", X=noise(2))
     with served(cdm, tmp_path) as in_memory:
