@@ -83,13 +83,12 @@ def key_source(service: Service) -> str:
     return "; the key is that of CDM_API_KEY: unset it, and the stack's own is taken"
 
 
-def stack_of(home: Path | None) -> Connection:
-    """Where the API of this machine's stack is, whether it runs or not."""
+def stack_of(home: Path | None, *, instead: str = "name a service with --url and --key") -> Connection:
+    """Where the API of this machine's stack is, whether it runs or not; `instead`: what else to do if there is none."""
     folder = Folder.at(home)
     connection = Connection.read(folder.connection)
     if connection is None:
-        start = f"start one with {command('up')}"
-        raise CommandFailed(f"there is no stack in {folder.root}: {start}, or name a service with --url and --key")
+        raise CommandFailed(f"there is no stack in {folder.root}: start one with {command('up')}, or {instead}")
     return connection
 
 

@@ -90,7 +90,7 @@ def env(home: Home = None, as_json: AsJson = False) -> None:
     eval "$(cdm env)" sets CDM_URL and CDM_API_KEY, which curl can be given, and the SDK and this command read. The
     output holds a secret: the key.
     """
-    stack = stack_of(home)
+    stack = stack_of(home, instead="set CDM_URL and CDM_API_KEY to those of another service")
     variables = {"CDM_URL": stack.url, "CDM_API_KEY": stack.api_key}
     exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
     tell(variables, exports, as_json=as_json)

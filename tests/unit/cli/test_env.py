@@ -43,6 +43,10 @@ def test_without_a_stack_nothing_is_printed_that_a_shell_would_do(cdm: Command) 
 
     assert (answer.code, answer.out) == (1, "")
     assert "there is no stack in " in answer.err
+    assert "--url" not in answer.err, "it has no such option"
+    assert answer.err.endswith(
+        "/home: start one with `cdm up`, or set CDM_URL and CDM_API_KEY to those of another service\n"
+    )
 
 
 @pytest.mark.usefixtures("stack")
