@@ -18,7 +18,8 @@ def download(connection: Connection, path: str, file: BinaryIO, *, on_bytes: OnB
     What breaks off goes on behind what has come, as soon as the service is there again.
 
     Raises:
-        ServiceUnreachable, RequestFailed: nothing more comes for a minute.
+        ServiceUnreachable, RequestFailed: nothing more comes for a minute, or longer if the service asks for a pause
+            (`Patience`).
     """
     incoming, patience = _Incoming(file, on_bytes), Patience(connection.timing)
     while True:

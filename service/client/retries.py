@@ -60,7 +60,11 @@ class Policy:
 
 
 class Patience:
-    """With a service that is away, of streams and transfers, which go on where they were: it may be restarted."""
+    """With a service that is away, of streams and transfers, which go on where they were: it may be restarted.
+
+    There is some for a minute after its last sign of life. A pause that it asks for then by `Retry-After`, of up to
+    90 s, is kept whole, and ends with a last try.
+    """
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
@@ -76,7 +80,7 @@ class Patience:
         self._since = self._timing.monotonic()
 
     def wait(self, error: ClientError) -> None:
-        """Pause before another try; raises `error` if it will not pass, or the service has been away for a minute."""
+        """Pause before another try; raises `error` if it will not pass, or there is no patience left."""
         asked = (error.retry_after if isinstance(error, RequestFailed) else None) or 0.0
         is_away = self._timing.monotonic() - self._since > _PATIENCE_SECONDS
         if is_away or asked > _LONGEST_ASKED_SECONDS or not may_pass(error, Repeat.FREELY):

@@ -22,7 +22,8 @@ def messages(
     A stream that is cut, as each is from time to time, is asked for again behind the last id that came.
 
     Raises:
-        ServiceUnreachable: if there is no stream to be had for a minute.
+        ServiceUnreachable, RequestFailed: there is no stream to be had for a minute, or longer if the service asks
+            for a pause (`Patience`).
     """
     patience = Patience(connection.timing)
     while True:
