@@ -46,7 +46,7 @@ async def in_thread(
 
 
 def _named(error: Exception) -> str:
-    """Its kind, and of what S3 refuses the code: `AccessDenied` is for operators to mend."""
+    """Its kind, and of what S3 refuses the code: PermissionError and `InvalidAccessKeyId` are for operators to mend."""
     code = getattr(error, "response", {}).get("Error", {}).get("Code")
     return f"{type(error).__name__}, {code}" if code else type(error).__name__
 

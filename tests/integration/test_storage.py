@@ -248,7 +248,9 @@ def test_a_bucket_that_is_not_there_is_a_file_not_found_for_whoever_walks_it(sto
         next(open_store("s3://no-such-bucket/a").walk(""))
 
 
-def test_whoever_may_not_walk_or_read_is_told_so(seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_may_not_read_write_or_list_is_told_so(
+    seaweed_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Asked of a server that knows whose key opens what."""
     for name, value in seaweed_server.environment.items():
         monkeypatch.setenv(name, value)
@@ -264,8 +266,19 @@ def test_whoever_may_not_walk_or_read_is_told_so(seaweed_server: S3Server, monke
     assert outsider.part("key", 0, 9) == b"ours"
     with pytest.raises(PermissionError, match="access is denied"):
         next(outsider.walk(""))
-    with pytest.raises(PermissionError, match=r"access is denied: .key."):
-        stranger.part("key", 0, 9)
+    for call in (
+        lambda: stranger.part("key", 0, 9),
+        lambda: stranger.get("key"),
+        lambda: stranger.size("key"),
+        lambda: stranger.put("key", b"theirs"),
+        lambda: stranger.put("key", bytes(9 << 20)),
+        lambda: stranger.put_if_absent("key", b"theirs"),
+        lambda: stranger.delete("key"),
+        lambda: outsider.list("key"),
+        lambda: outsider.folders("key"),
+    ):
+        with pytest.raises(PermissionError, match=r"access is denied: .key."):
+            call()
 
 
 @pytest.mark.parametrize("read", ["get", "part"])

@@ -1,11 +1,9 @@
 """Why a job failed, in the words of the contract."""
 
-import errno
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
-from botocore.exceptions import BotoCoreError, ClientError
 
 from workers.contract.document import SpecError
 from workers.contract.keys import AttemptKeys, rank_log
@@ -14,7 +12,7 @@ from workers.data import DatasetError
 from workers.jobs.failures import WorkersLostError
 from workers.logs import in_one_line
 from workers.storage import ObjectStore
-from workers.storage.errors import STORE_ERRORS
+from workers.storage.errors import STORE_ERRORS, refusal
 from workers.training.checkpoint import DamagedCheckpointError
 from workers.training.watchdog import reason_of
 from workers.training.writer import CheckpointNotTakenError
@@ -45,10 +43,10 @@ def diagnosed(error: Exception, *, pass_images: int, kind: str) -> tuple[Reason,
             return Reason.INVALID_SPEC, str(error)
         case WorkersLostError():
             return Reason.WORKERS_LOST, str(error)
-        case BotoCoreError() | ClientError() | CheckpointNotTakenError():
+        case CheckpointNotTakenError():
             return Reason.STORAGE_ERROR, str(error)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):  # of a store that is a folder, or of a node
-            return Reason.STORAGE_ERROR, f"a disk is full: {error}"
+        case _ if said := refusal(error):
+            return Reason.STORAGE_ERROR, said
         case _ if is_out_of_memory(error):
             mend = _MENDS.get(kind, _MEND)
             return Reason.OUT_OF_MEMORY, f"{pass_images} images at a time do not fit: {mend}; {in_one_line(error)}"

@@ -86,7 +86,13 @@ def _beginning(url: str, num_bytes: int, job_files: JobFiles | None) -> bytes:
     if found is not None:
         return found
     parts = urlsplit(url)
-    return open_store(f"{parts.scheme}://{parts.netloc}").part(parts.path.lstrip("/"), 0, num_bytes)
+    store, key = open_store(f"{parts.scheme}://{parts.netloc}"), parts.path.lstrip("/")
+    if parts.scheme != "s3":
+        return store.part(key, 0, num_bytes)
+    from workers.storage.s3 import in_bucket  # late, as in open_store
+
+    with in_bucket(parts.netloc):  # one that the document names, so that it is what is wrong
+        return store.part(key, 0, num_bytes)
 
 
 @contextmanager

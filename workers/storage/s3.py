@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import botocore.session
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 from botocore.loaders import create_loader
+from urllib3.exceptions import HTTPError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -69,15 +70,17 @@ class S3Store:
         return cls(client(None), bucket, prefix, linking=linking)
 
     def put(self, key: str, data: bytes | memoryview) -> None:
-        if len(data) < _SMALL_BYTES:
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=bytes(data))
-        else:
-            with create_transfer_manager(self._client, _TRANSFER) as transfers:
-                transfers.upload(BufferedReader(_Reader(data)), self._bucket, self._prefix + key).result()
+        with _for_us(key):
+            if len(data) < _SMALL_BYTES:
+                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=bytes(data))
+            else:
+                with create_transfer_manager(self._client, _TRANSFER) as transfers:
+                    transfers.upload(BufferedReader(_Reader(data)), self._bucket, self._prefix + key).result()
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         try:
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
+            with _for_us(key):
+                self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, IfNoneMatch="*")
         except ClientError as error:
             if _code(error) in {"PreconditionFailed", "ConditionalRequestConflict"}:
                 return False
@@ -85,7 +88,7 @@ class S3Store:
         return True
 
     def get(self, key: str) -> bytes:
-        with _named(key):
+        with _named(key), _for_us(key):
             return self._content({"Bucket": self._bucket, "Key": self._prefix + key})
 
     def part(self, key: str, offset: int, size: int) -> bytes:
@@ -104,9 +107,9 @@ class S3Store:
             body = self._client.get_object(**wanted)["Body"]
             try:
                 return body.read()
-            except BotoCoreError:
+            except (BotoCoreError, HTTPError) as error:  # the latter of TLS, which botocore lets through
                 if not left:
-                    raise
+                    raise ResponseStreamingError(error=error) from None
         raise AssertionError("the last try returns or raises")
 
     def size(self, key: str) -> int:
@@ -125,14 +128,16 @@ class S3Store:
     def folders(self, prefix: str) -> list[str]:
         whole = self._prefix + prefix
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole, Delimiter="/")
-        found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
+        with _for_us(prefix):
+            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
         return sorted(name.removeprefix(whole).rstrip("/") for name in found)
 
     def list(self, prefix: str) -> list[str]:
-        return sorted(self._keys(prefix))
+        with _for_us(prefix):
+            return sorted(self._keys(prefix))
 
     def walk(self, prefix: str) -> Iterator[str]:
-        with _for_us(prefix), _in_bucket(self._bucket):
+        with _for_us(prefix), in_bucket(self._bucket):
             yield from self._keys(prefix)
 
     def _keys(self, prefix: str) -> Iterator[str]:
@@ -142,7 +147,8 @@ class S3Store:
                 yield entry["Key"].removeprefix(self._prefix)
 
     def delete(self, key: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        with _for_us(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
 
 @contextmanager
@@ -157,7 +163,7 @@ def _named(key: str) -> Iterator[None]:
 
 
 @contextmanager
-def _in_bucket(bucket: str) -> Iterator[None]:
+def in_bucket(bucket: str) -> Iterator[None]:
     """Say which bucket is missing."""
     try:
         yield

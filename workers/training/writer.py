@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from workers.logs import in_one_line
-from workers.storage.errors import STORE_OUTAGES
+from workers.storage.errors import STORE_OUTAGES, refusal
 from workers.training.checkpoint import FencedError
 from workers.training.snapshot import Snapshot
 from workers.training.state import TrainState
@@ -82,7 +82,9 @@ class CheckpointWriter:
 
     def _why(self, otherwise: str) -> str:
         """What the store has had against the snapshot, if it has said anything."""
-        return in_one_line(self._failure) if self._failure else otherwise
+        if self._failure is None:
+            return otherwise
+        return refusal(self._failure) or in_one_line(self._failure)
 
     def _run(self) -> None:
         while self._is_due.wait() and not self._is_over.is_set():

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from errno import EACCES
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,21 @@ def test_while_one_is_being_written_the_next_is_left_out_and_the_one_after_is_ta
     assert guarded.told == [0, 16]
 
 
-def test_a_store_that_stays_away_is_named_by_whoever_cannot_go_on_without_it(
-    guarded: Guarded, images: ImageSet
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (ConnectionError("the store is away"), "ConnectionError: the store is away"),
+        (PermissionError(EACCES, "access is denied", "jobs/1/x"), "access is denied: jobs/1/x; give the workers"),
+    ],
+)
+def test_a_store_that_takes_nothing_is_named_by_whoever_cannot_go_on_without_it(
+    guarded: Guarded, images: ImageSet, failure: Exception, words: str
 ) -> None:
+    guarded.failure = failure
     guarded.writer.offer(new_state(SPEC, images.manifest, CPU))
     guarded.tried.wait(PATIENCE_SECONDS)
 
-    with pytest.raises(CheckpointNotTakenError, match=r"at 0 images within .* the store is away"):
+    with pytest.raises(CheckpointNotTakenError, match=rf"at 0 images within .*: {words}"):
         guarded.writer.settle(0.1)
 
 
