@@ -13,10 +13,10 @@ from torch import Tensor
 
 from workers.contract.data import DatasetManifest, Digest
 from workers.contract.keys import MANIFEST, dataset_folder
-from workers.data.ahead import STORE_STREAMS
 from workers.data.cache import cached
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore
+from workers.storage.ahead import STORE_STREAMS
 
 _LABEL = "<i4"
 

@@ -17,7 +17,6 @@ from jaxtyping import UInt8
 
 from workers.contract.data import Dataset, DatasetManifest, DatasetToImport, ImportedDataset, Shard
 from workers.contract.keys import MANIFEST, dataset_folder
-from workers.data.ahead import STORE_STREAMS, ahead
 from workers.data.collection import ImageCollection
 from workers.data.errors import DatasetError, Faults, ImageError
 from workers.data.fetching import OnBytes, on_this_machine
@@ -28,6 +27,7 @@ from workers.data.room import require_room, writing_to
 from workers.data.scratch import scratch_folder
 from workers.data.shards import SHARD_BYTES, ShardWriter
 from workers.storage import ObjectStore
+from workers.storage.ahead import STORE_STREAMS, ahead
 
 log = structlog.get_logger()
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from workers.contract.uploads import UploadRecord
-from workers.data.ahead import pieces
 from workers.data.errors import DatasetError
 from workers.storage import ObjectStore, open_store
+from workers.storage.ahead import pieces
 from workers.storage.uploads import upload_pieces, upload_record
 
 

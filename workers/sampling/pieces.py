@@ -14,8 +14,8 @@ from torch import Tensor
 
 from workers.contract.keys import JobKeys
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource
-from workers.data.ahead import STORE_STREAMS
 from workers.storage import ObjectStore
+from workers.storage.ahead import STORE_STREAMS
 from workers.training.watchdog import Watchdog
 from workers.training.world import World
 

@@ -1,6 +1,5 @@
 """What a job's store holds of the files that its document names by URL."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -47,16 +46,8 @@ class JobFiles:
 
     def _sent(self, upload_id: str, num_bytes: int) -> bytes:
         record = upload_record(upload_id, self.store)
-        data = b"".join(_up_to(num_bytes, upload_pieces(upload_id, record, self.store)))
+        data = b"".join(upload_pieces(upload_id, record, self.store, most_bytes=num_bytes))
         is_whole = record.num_bytes <= num_bytes
         if is_whole and record.sha256 and (found := sha256(data).hexdigest()) != record.sha256:
             raise OSError(f"its sha256 is {found}, not {record.sha256}; upload the file again")
         return data
-
-
-def _up_to(num_bytes: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """No more than that, and no piece more than it takes."""
-    left = num_bytes
-    while left and (piece := next(pieces, None)):
-        yield piece[:left]
-        left -= len(piece[:left])

@@ -12,8 +12,8 @@ from pydantic_core import from_json, to_json
 
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
-from workers.data.ahead import pieces
 from workers.storage import ObjectStore
+from workers.storage.ahead import pieces
 from workers.storage.job_folder import committed_checkpoints, newest_attempt
 from workers.training.snapshot import Snapshot, load_contents, needed_files
 from workers.training.state import TrainState

@@ -23,8 +23,9 @@ import pytest
 from tests.support.uploads import ID, UPLOAD, uploaded
 from workers.contract.data import NpzDataset
 from workers.contract.keys import UploadKeys
-from workers.data import DatasetError, ahead, import_images, remotes
+from workers.data import DatasetError, import_images, remotes
 from workers.data.fetching import fetch
+from workers.storage import ahead, uploads
 from workers.storage.memory import MemoryStore
 
 UPLOADED = NpzDataset(kind="npz", path=UPLOAD)
@@ -284,6 +285,24 @@ def test_an_object_of_a_bucket_comes_in_several_streams(monkeypatch: pytest.Monk
 
     assert b"".join(pieces) == content
     assert {len(piece) for piece in pieces} == {3, 2}
+
+
+@pytest.mark.parametrize("part_bytes", [1000, 4])
+def test_an_upload_comes_in_several_streams_whatever_its_parts(
+    monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    class Meeting(MemoryStore):
+        """Gives out eight pieces of the parts at once, and none before that."""
+
+        def part(self, key: str, offset: int, size: int) -> bytes:
+            together.wait(10)
+            return super().part(key, offset, size)
+
+    monkeypatch.setattr(uploads, "_PIECE_BYTES", 4)
+    together, store, content = Barrier(8), Meeting(), bytes(range(8 * 4 - 1))
+    uploaded(content, into=store, part_bytes=part_bytes)
+
+    assert b"".join(remotes.uploaded(ID, store).pieces) == content
 
 
 def test_an_object_that_is_given_up_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,3 +59,16 @@ def test_a_file_of_the_web_is_read_as_it_was_brought_for_this_job_and_for_no_oth
 def test_without_a_job_there_is_none_of_either(place: str) -> None:
     with pytest.raises(ValueError, match="cannot open a store"):
         read_location(place, most_bytes=10**6)
+
+
+def test_the_beginning_of_an_upload_costs_no_more_than_it_is_long() -> None:
+    class Counting(MemoryStore):
+        def part(self, key: str, offset: int, size: int) -> bytes:
+            asked.append((offset, size))
+            return super().part(key, offset, size)
+
+    asked, store = list[tuple[int, int]](), Counting()
+    uploaded(CONTENT, into=store, part_bytes=500)
+
+    assert read_beginning(UPLOAD, 508, job_files=job_files(store)) == CONTENT[:508]
+    assert sorted(asked) == [(0, 8), (0, 500)]

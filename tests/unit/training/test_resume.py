@@ -18,7 +18,8 @@ from tests.support.specs import smoke_spec
 from workers.contract.keys import MANIFEST, JobKeys
 from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.contract.spec import TrainSpec
-from workers.data import ImageSet, ahead, import_dataset
+from workers.data import ImageSet, import_dataset
+from workers.storage import ahead
 from workers.storage.job_folder import committed_checkpoints
 from workers.storage.memory import MemoryStore
 from workers.training.checkpoint import (

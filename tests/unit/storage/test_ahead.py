@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from workers.data.ahead import ahead
+from workers.storage.ahead import ahead
 
 
 def test_results_come_in_order_and_so_many_at_a_time_are_in_the_making() -> None:

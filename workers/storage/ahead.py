@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from workers.storage import ObjectStore
+from workers.storage.base import ObjectStore
 
 STORE_STREAMS = 8  # one stream of an S3 server is far slower than a node's network
 _PIECE_BYTES = 8 << 20
