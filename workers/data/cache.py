@@ -1,4 +1,9 @@
-"""Shards of the store on the disk of this machine, shared by all processes on it."""
+"""Shards of the store on the disk of this machine, shared by all processes on it.
+
+Nothing is removed to make room for others. The folder may be of a file system that other machines share (a home), whose
+locks may not reach from one to another, and there nobody can tell whether a file is mapped by a process that would die
+of its removal.
+"""
 
 import fcntl
 import os
