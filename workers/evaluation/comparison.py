@@ -35,7 +35,8 @@ class Training:
         What restarts and checkpoints took is not in it.
         """
         begin = self.origin.images_seen if self.origin else 0
-        spent, total = {begin: 0.0}, 0.0
+        total = 0.0
+        spent = {begin: total}
         for before, after in pairwise([begin, *sorted(self.rows)]):
             rate = self.rows[after].get("throughput/images_per_second", 0.0)
             total += self.workers * (after - before) / rate if rate else 0.0

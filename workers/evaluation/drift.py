@@ -161,17 +161,18 @@ def drift_on_own_paths(
     """
     if max(levels) > sigma_max:
         raise ValueError(f"no path from sigma = {sigma_max:g} passes through {max(levels):g}")
-    wanted, measured = {level: number for number, level in enumerate(levels)}, {}
+    number_of = {level: number for number, level in enumerate(levels)}
+    measured = {}
 
     def predict(x: Tensor, sigma: float) -> Tensor:
         return denoise(x, x.new_full((len(x),), sigma), conditions)
 
     latents = sigma_max * noises(Purpose.LATENT, 0)
     for level, x, denoised in dpmpp_2m_path(predict, latents, [*_path_levels(levels, sigma_max), 0.0]):
-        if level in wanted:
+        if level in number_of:
             sigma = x.new_full((len(x),), level)
             start = Start(x, denoised, sigma, (1 - R) * sigma, conditions)
-            measured[level] = _drift_at(denoise, start, wanted[level], noises)
+            measured[level] = _drift_at(denoise, start, number_of[level], noises)
     return _stacked([measured[level] for level in levels])
 
 

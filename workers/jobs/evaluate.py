@@ -60,13 +60,13 @@ def _check_reference(classes: Sequence[int] | None, images: DatasetManifest, sto
     Raises:
         SpecError: there are not.
     """
-    few, fewest = images.num_images, 2 * FEWEST_IMAGES
+    num_images, fewest = images.num_images, 2 * FEWEST_IMAGES
     if classes and images.labels:
         labels = np.frombuffer(store.get(dataset_folder(images.digest) + images.labels.name), dtype="<i4")
-        few = int(np.isin(labels, classes).sum())
-    if few < fewest:
+        num_images = int(np.isin(labels, classes).sum())
+    if num_images < fewest:
         of_them = " of these classes" if classes else ""
-        reason = f"beside {few} training images{of_them} nothing can be measured; {fewest} are the fewest"
+        reason = f"beside {num_images} training images{of_them} nothing can be measured; {fewest} are the fewest"
         raise SpecError(reason, field="reference")
 
 
@@ -113,13 +113,15 @@ def run_evaluation(run: Run, spec: EvaluateSpec, runner: PieceRunner) -> Ending:
 def _conclude(run: Run, plan: EvaluationPlan, source: ResolvedSource, seal: str | None) -> None:
     """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
     findings, pictures = conclude(plan)
-    store, fields = plan.store, dict(findings)
+    store = plan.store
+    fields = dict(findings)
     for name, picture in pictures.items():
         store.put(run.keys.results + name, picture)
     match source:
         case ResolvedCheckpoint() as at:
-            evaluation, trained = Evaluation(**fields, checkpoint=at, checkpoint_seal=seal), JobKeys(at.job_id)
+            evaluation = Evaluation(**fields, checkpoint=at, checkpoint_seal=seal)
             document = _document(evaluation)
+            trained = JobKeys(at.job_id)
             store.put(trained.evaluation(at.images_seen, at.attempt, run.job_id), document)
             points = curve_points(evaluations_of(store, trained))[run.job_id]
             add_to_run(at.job_id, run.store_url, at.images_seen, points, evaluation.ended_at, pictures)

@@ -53,7 +53,9 @@ def read_statistics(location: str, *, dimensions: int, job_files: JobFiles) -> t
 
 def conclude(plan: EvaluationPlan) -> tuple[Findings, dict[str, bytes]]:
     """Everything, and the pictures to it."""
-    spec, found, contributions = plan.spec, _compare_with_reference(plan), plan.contributions()
+    spec = plan.spec
+    found = _compare_with_reference(plan)
+    contributions = plan.contributions()
     curves = {name: by_level(plan.levels, each) for name, each in contributions.items()}
     pictures = _pictures(plan, found, curves)
     findings = Findings(
@@ -93,7 +95,8 @@ class _ComparedWithReference(NamedTuple):
 
 
 def _compare_with_reference(plan: EvaluationPlan) -> _ComparedWithReference:
-    spec, drawn, device = plan.spec, plan.drawn_features(), plan.seeded_sampler.device
+    spec, device = plan.spec, plan.seeded_sampler.device
+    drawn = plan.drawn_features()
     if spec.reference:
         job_files = JobFiles(plan.store, plan.keys)
         statistics, digest = read_statistics(spec.reference, dimensions=plan.extractor.dimensions, job_files=job_files)
