@@ -36,7 +36,7 @@ def test_the_parts_of_edm2_keep_the_magnitude_of_normal_numbers() -> None:
     for kept in (
         magnitudes.silu(a),
         magnitudes.weighted_sum(a, torch.randn_like(a), 0.3),
-        magnitudes.with_unit_pixels(3 * a),
+        magnitudes.pixel_norm(3 * a),
         magnitudes.UnitLayer(30, 512, 1)(a),
         magnitudes.FourierFeatures(4096)(torch.randn(64)),
         joined,

@@ -10,7 +10,7 @@ from workers.contract.networks import EDM2
 from workers.diffusion.conditions import Conditions, DropoutNoise
 from workers.diffusion.denoiser import Network
 from workers.networks.layers import OneHot, as_image, as_pixels, attention, heads_of, num_heads, resampling
-from workers.networks.magnitude import FourierFeatures, UnitLayer, concatenated, silu, weighted_sum, with_unit_pixels
+from workers.networks.magnitude import FourierFeatures, UnitLayer, concatenated, pixel_norm, silu, weighted_sum
 from workers.networks.plan import BlockPlan, plan_unet
 
 _CHANNELS_PER_HEAD = 64
@@ -76,7 +76,10 @@ class MagnitudePreservingUNet(Network):
 
 
 class _Block(nn.Module):
-    """What both kinds of blocks do after their skip path: add the residual path, then self-attention."""
+    """What both kinds of blocks do after their skip path: add the residual path, then self-attention.
+
+    With dot products of queries and keys of unit magnitude (cosine attention).
+    """
 
     def __init__(self, block: BlockPlan, embedding_width: int, residual_inputs: int) -> None:
         super().__init__()
@@ -92,7 +95,12 @@ class _Block(nn.Module):
             self.qkv = UnitLayer(block.outputs, 3 * block.outputs)
             self.proj = UnitLayer(block.outputs, block.outputs)
 
-    def _residual(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
+    def _residual(
+        self,
+        x: Float[Tensor, "batch residual_inputs height width"],
+        embedding: Float[Tensor, "batch width"],
+        dropout: DropoutNoise | None,
+    ) -> Float[Tensor, "batch outputs height width"]:
         emb = self.embed(embedding, gain=self.embed_gain)[:, :, None, None]
         h = silu(self.conv0(silu(x)) * (1 + emb))
         if dropout is not None:
@@ -100,10 +108,12 @@ class _Block(nn.Module):
         out: Tensor = self.conv1(h)
         return out
 
-    def _finished(self, x: Tensor, residual: Tensor) -> Tensor:
+    def _finished(
+        self, x: Float[Tensor, "batch outputs height width"], residual: Float[Tensor, "batch outputs height width"]
+    ) -> Float[Tensor, "batch outputs height width"]:
         x = weighted_sum(x, residual, _RESIDUAL_WEIGHT)
         if self.num_heads:
-            qkv = with_unit_pixels(heads_of(self.qkv(as_pixels(x)), self.num_heads), dim=-1)
+            qkv = pixel_norm(heads_of(self.qkv(as_pixels(x)), self.num_heads), dim=-1)
             attended = as_image(self.proj(attention(qkv)), like=x)
             x = weighted_sum(x, attended, _RESIDUAL_WEIGHT)
         return x.clamp(-_LARGEST_ACTIVATION, _LARGEST_ACTIVATION)
@@ -115,8 +125,13 @@ class EncoderBlock(_Block):
     def __init__(self, block: BlockPlan, embedding_width: int) -> None:
         super().__init__(block, embedding_width, residual_inputs=block.outputs)
 
-    def forward(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
-        x = with_unit_pixels(self.skip(self.resample(x)))
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs height width"],
+        embedding: Float[Tensor, "batch width"],
+        dropout: DropoutNoise | None,
+    ) -> Float[Tensor, "batch outputs new_height new_width"]:
+        x = pixel_norm(self.skip(self.resample(x)))
         return self._finished(x, self._residual(x, embedding, dropout))
 
 
@@ -126,6 +141,11 @@ class DecoderBlock(_Block):
     def __init__(self, block: BlockPlan, embedding_width: int) -> None:
         super().__init__(block, embedding_width, residual_inputs=block.inputs)
 
-    def forward(self, x: Tensor, embedding: Float[Tensor, "batch width"], dropout: DropoutNoise | None) -> Tensor:
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs height width"],
+        embedding: Float[Tensor, "batch width"],
+        dropout: DropoutNoise | None,
+    ) -> Float[Tensor, "batch outputs new_height new_width"]:
         x = self.resample(x)
         return self._finished(self.skip(x), self._residual(x, embedding, dropout))

@@ -11,8 +11,8 @@ _EPSILON = 1e-4
 _SILU_MAGNITUDE = 0.596  # root mean square of silu of a standard normal number
 
 
-def with_unit_pixels(x: Float[Tensor, "batch channels *size"], dim: int = 1) -> Float[Tensor, "batch channels *size"]:
-    """Scale each pixel to a root mean square of 1 over its channels."""
+def pixel_norm(x: Float[Tensor, "batch channels *size"], dim: int = 1) -> Float[Tensor, "batch channels *size"]:
+    """Scale each pixel to a root mean square of 1 over its channels (Karras et al. 2018, arXiv 1710.10196)."""
     precise = torch.promote_types(x.dtype, torch.float32)
     norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=precise)
     magnitude = norm / math.sqrt(x.shape[dim])
@@ -20,12 +20,12 @@ def with_unit_pixels(x: Float[Tensor, "batch channels *size"], dim: int = 1) -> 
 
 
 def silu(x: Tensor) -> Tensor:
-    """x sigmoid(x), with a mean square of 1 for standard normal x (equation 81)."""
+    """MP-SiLU: x sigmoid(x), with a mean square of 1 for standard normal x (equation 81)."""
     return functional.silu(x).div(_SILU_MAGNITUDE)
 
 
 def weighted_sum(a: Tensor, b: Tensor, weight: float) -> Tensor:
-    """(1 - weight) a + weight b, scaled to the magnitude of independent a and b (equation 88)."""
+    """MP-Sum: (1 - weight) a + weight b, scaled to the magnitude of independent a and b (equation 88)."""
     scale = 1 / math.hypot(1 - weight, weight)
     return a * ((1 - weight) * scale) + b * (weight * scale)
 
@@ -33,14 +33,14 @@ def weighted_sum(a: Tensor, b: Tensor, weight: float) -> Tensor:
 def concatenated(
     a: Float[Tensor, "batch a_channels *size"], b: Float[Tensor, "batch b_channels *size"]
 ) -> Float[Tensor, "batch all_channels *size"]:
-    """Both with the same influence on what follows, however many channels each has (equation 103, balance 1/2)."""
+    """MP-Cat: both with the same influence on what follows, however many channels each has (equation 103, t = 1/2)."""
     channels = a.shape[1] + b.shape[1]
     scale_a, scale_b = (math.sqrt(channels / (2 * part.shape[1])) for part in (a, b))
     return torch.cat([a * scale_a, b * scale_b], dim=1)
 
 
 class FourierFeatures(nn.Module):
-    """sqrt(2) cos(2 pi (frequency c_noise + phase)), with normal frequencies and uniform phases (equation 75)."""
+    """MP-Fourier: sqrt(2) cos(2 pi (frequency c_noise + phase)), frequencies normal, phases uniform (equation 75)."""
 
     freqs: Tensor
     phases: Tensor
