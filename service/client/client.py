@@ -1,5 +1,6 @@
 """The door to the service."""
 
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Self
@@ -36,9 +37,10 @@ class Client:
     """A connection to one service. Close it, or use it in a `with` statement.
 
     Without an address it is the service of `CDM_URL`, else this machine's stack; without a key that of `CDM_API_KEY`,
-    else the stack's. `project`, for admins, is the one to work in instead of the key's own. A request that fails for a
-    reason that may pass is sent again up to `max_retries` times, within `timeout_seconds` in all. `transport` replaces
-    the network, for tests: `httpx2.MockTransport(handler)`; `timing` replaces the clock.
+    else the stack's. `project`, for admins, is the one to work in instead of the key's own; by default that of
+    `CDM_PROJECT`. A request that fails for a reason that may pass is sent again up to `max_retries` times, within
+    `timeout_seconds` in all. `transport` replaces the network, for tests: `httpx2.MockTransport(handler)`; `timing`
+    replaces the clock.
 
     Raises:
         ClientError: no address or no key is given, and none is found.
@@ -57,6 +59,7 @@ class Client:
     ) -> None:
         policy = Policy(max_retries=max_retries, total_seconds=timeout_seconds)
         url, key = service_of(base_url, api_key)
+        project = (os.environ.get("CDM_PROJECT") or None) if project is None else project
         self._connection = Connection(url, key, project=project, policy=policy, timing=timing, transport=transport)
         self.jobs = Jobs(self._connection)
         self.api_keys = ApiKeys(self._connection)

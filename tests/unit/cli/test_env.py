@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 from unittest.mock import Mock
 
+import httpx2
 import pytest
 
 from service.client import Client, ClientError
@@ -64,6 +65,27 @@ def test_a_client_that_is_told_of_no_service_finds_the_stack_or_that_of_the_envi
     monkeypatch.setenv("CDM_API_KEY", "k")
     with Client() as client:
         assert repr(client) == "Client('http://cdm.test', api_key='***')"
+
+
+def test_a_client_works_in_the_project_of_the_environment_as_the_command_line_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[str | None]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("Cdm-Project"))
+        return httpx2.Response(200, json={"data": []})
+
+    def projects(project: str | None) -> list[str | None]:
+        asked.clear()
+        with Client(URL, "k", project=project, transport=httpx2.MockTransport(answer)) as client:
+            client.presets()
+        return asked
+
+    assert projects(None) == [None]
+    monkeypatch.setenv("CDM_PROJECT", "a")
+    assert projects(None) == ["a"]
+    assert projects("b") == ["b"]
 
 
 def test_the_stack_of_another_folder_is_not_taken_for_the_service_of_the_shell(
