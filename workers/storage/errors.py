@@ -31,14 +31,19 @@ _MENDS_BY_CODE = {
 
 
 def refusal(error: Exception) -> str | None:
-    """What a store has refused, or the way to it, and what to do if that is known; None: it is no error of a store."""
+    """What a store has refused, or the way to it, and what to do if that is known; None: it is no error of a store.
+
+    What a disk refuses counts, too: it may be that of a store that is a folder, or the node's own.
+    """
     match error:
         case BotoCoreError() | ClientError():
             mend = _mend(error)
             return f"{str(error).rstrip('.')}; {mend}" if mend else str(error)
-        case StoreRefusedError(key=str(place)) | PermissionError(filename=str(place)):  # the latter of a node, too
+        case StoreRefusedError(key=str(place)) | PermissionError(filename=str(place)):
             return f"access is denied: {place}; give the workers the right to read and write it"
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):  # of a store that is a folder, or of a node
+        case OSError(errno=errno.EROFS, filename=str(place)):
+            return f"a disk is read-only: {place}; let the workers write to it"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return f"a disk is full: {error}"
         case _:
             return None
@@ -53,6 +58,6 @@ def _mend(error: BotoCoreError | ClientError) -> str | None:
         case EndpointConnectionError() | ConnectTimeoutError():
             return _REACH
         case SSLError():
-            return "let AWS_CA_BUNDLE name the certificates that it is to be trusted by"
+            return "let AWS_CA_BUNDLE name the certificates that it is trusted by, or correct AWS_ENDPOINT_URL_S3"
         case _:
             return None

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from errno import EACCES, EROFS
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -213,7 +214,7 @@ class Closed(MemoryStore):
     """Opens records, and no parts."""
 
     def part(self, key: str, offset: int, size: int) -> bytes:
-        raise PermissionError(13, "access is denied", key)
+        raise PermissionError(EACCES, "access is denied", key)
 
 
 def test_an_upload_that_the_jobs_own_store_denies_is_no_fault_of_the_document() -> None:
@@ -239,9 +240,14 @@ def test_a_place_of_the_document_that_is_denied_or_in_no_bucket_is_its_fault(ser
 
 
 def test_a_folder_that_may_not_be_written_to_is_named() -> None:
-    error = PermissionError(13, "Permission denied", "/cache/shard-00000.u8")
+    file = "/cache/shard-00000.u8"
+    denied, read_only = (
+        PermissionError(EACCES, "Permission denied", file),
+        OSError(EROFS, "Read-only file system", file),
+    )
 
-    assert said_of(lambda: _raise(error)).startswith("access is denied: /cache/shard-00000.u8; give the workers")
+    assert said_of(lambda: _raise(denied)).startswith(f"access is denied: {file}; give the workers the right")
+    assert said_of(lambda: _raise(read_only)) == f"a disk is read-only: {file}; let the workers write to it"
     assert diagnosed(PermissionError("of something else"), pass_images=8, kind="train")[0] is Reason.INTERNAL
 
 
