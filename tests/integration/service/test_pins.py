@@ -1,9 +1,12 @@
 """Checkpoints that jobs are to read: kept for them, and no longer than that."""
 
+from typing import Any
+
 import pytest
 
 from service.errors import CheckpointNotFound, JobGone
-from service.jobs import submission
+from service.jobs import submission, usecases
+from service.jobs.pins import pin
 from service.jobs.views import ForkCreate
 from tests.support.plane import REQUESTER, Plane
 from workers.contract.keys import MANIFEST, JobKeys
@@ -48,12 +51,24 @@ async def test_a_job_that_is_cancelled_before_it_ran_keeps_no_checkpoint(plane: 
     assert holders(plane, trained) == [waiting]
 
 
+async def test_a_pin_stays_for_ten_minutes_whether_anybody_reads_it_or_not(plane: Plane) -> None:
+    """Its job may be tried again at this moment, or be about to be written down."""
+    trained = await training(plane)
+    cancelled = await drawing(plane, trained)
+    await plane.cancel(cancelled)
+
+    await looked(plane, after_seconds=LONG - 1)
+    assert holders(plane, trained) == [cancelled]
+    await looked(plane, after_seconds=2)
+
+    assert holders(plane, trained) == []
+
+
 async def test_a_job_that_failed_keeps_its_checkpoint_for_a_retry_until_it_is_deleted(plane: Plane) -> None:
     trained = await training(plane)
     failed = await drawing(plane, trained)
     await plane.settle()
-    plane.worker(failed).outcome("failed", at=plane.clock(), reason="invalid_spec")
-    await plane.settle()
+    await plane.end(failed, "failed", reason="invalid_spec")
 
     await looked(plane)
     assert holders(plane, trained) == [failed]
@@ -81,6 +96,24 @@ async def test_a_job_that_was_refused_once_it_had_pinned_keeps_no_checkpoint(
     await looked(plane, after_seconds=2)
 
     assert holders(plane, trained) == []
+
+
+async def test_a_training_that_is_deleted_while_a_job_of_it_is_tried_again_refuses_that(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = await plane.trained(100)
+    cancelled = await drawing(plane, trained)
+    await plane.cancel(cancelled)
+
+    async def pin_and_delete(*args: Any, **named: Any) -> None:
+        await pin(*args, **named)
+        await plane.service.delete(trained, requester=REQUESTER, purge=())
+
+    monkeypatch.setattr(usecases, "pin", pin_and_delete)
+    with pytest.raises(JobGone, match=f"{trained} has just been deleted"):
+        await plane.service.retry(cancelled, requester=REQUESTER)
+
+    assert (await plane.job(cancelled)).state == "cancelled"
 
 
 async def test_a_pin_of_an_earlier_release_says_no_time_and_goes_later(plane: Plane) -> None:
@@ -115,6 +148,23 @@ async def test_a_cancelled_job_that_is_tried_again_keeps_its_checkpoint_again(pl
 
     await plane.service.retry(cancelled, requester=REQUESTER)
     await looked(plane)
+
+    assert holders(plane, trained) == [cancelled]
+
+
+async def test_a_checkpoint_whose_pin_goes_while_its_job_is_tried_again_is_pinned_again(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = await training(plane)
+    cancelled = await drawing(plane, trained)
+    await plane.cancel(cancelled)
+
+    async def pin_and_look(*args: Any, **named: Any) -> None:
+        await pin(*args, **named)
+        await looked(plane)
+
+    monkeypatch.setattr(usecases, "pin", pin_and_look)
+    await plane.service.retry(cancelled, requester=REQUESTER)
 
     assert holders(plane, trained) == [cancelled]
 

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,49 @@ async def test_an_attempt_that_the_copy_does_not_have_is_found_and_not_run_twice
         assert site.cluster.submission_ids == [f"{job_id}-a1"]
 
 
+async def test_attempts_before_the_one_that_the_copy_does_not_have_are_over(site: Site) -> None:
+    """One that the copy has as open ended at an unknown time; one that had ended keeps its time."""
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        await plane.end(job_id, "stopped")
+        await plane.aftercare.tick()
+        first, second = await plane.jobs.attempts(job_id)
+        assert first.ended_at
+        assert second.ended_at is None
+        plane.worker(job_id, 3).claim(at=plane.clock())
+    site.clock.advance(600)
+    async with site.rebuilt() as plane:
+        found = await plane.jobs.attempts(job_id)
+
+        assert [one.ended_at for one in found] == [first.ended_at, plane.clock(), None]
+        assert (await plane.job(job_id)).attempt == 3
+
+
+async def being_paused(plane: Plane, job_id: str) -> None:
+    await plane.service.pause(job_id, requester=REQUESTER)
+
+
+async def failed(plane: Plane, job_id: str) -> None:
+    await plane.end(job_id, "failed", reason="data_error")
+
+
+@pytest.mark.parametrize("become", [being_paused, failed])
+async def test_what_the_copy_says_of_an_earlier_attempt_is_not_said_of_the_one_that_runs(
+    site: Site, become: Callable[[Plane, str], Awaitable[None]]
+) -> None:
+    """Its user has resumed it since, or tried it again."""
+    async with site.plane() as plane:
+        job_id = await plane.started()
+        await become(plane, job_id)
+        await plane.aftercare.tick()
+        plane.worker(job_id, 2).claim(at=plane.clock())
+    async with site.rebuilt() as plane:
+        job = await plane.job(job_id)
+
+        assert (job.state, job.attempt, job.reason) == ("starting", 2, "rebuilt")
+        assert (job.intent, job.stop_by, job.ended_at, job.heard_at) == (None, None, None, None)
+
+
 async def test_an_attempt_that_ended_while_the_database_was_lost_is_not_run_again(site: Site) -> None:
     async with site.plane() as plane:
         job_id = await plane.started()
@@ -204,8 +248,7 @@ async def test_the_numbers_of_events_go_on_where_they_were(site: Site) -> None:
         await plane.aftercare.tick()
         last = (await plane.job(job_id)).event_sequence
     async with site.rebuilt() as plane:
-        plane.worker(job_id).outcome("succeeded", at=plane.clock())
-        await plane.settle()
+        await plane.end(job_id)
         events = await plane.jobs.events(job_id, after=0, limit=10)
 
     assert [(event.sequence, event.type) for event in events] == [

@@ -216,6 +216,8 @@ async def test_a_client_that_is_cut_while_a_log_grows_has_each_byte_once(live: W
     assert again == seen[-1]
     first_only = await live.all(path, attempt=1)
     assert "".join(message.data.get("text", "") for message in first_only) == expected[: len(expected) // 2]
+    reset, *whole = await live.all(path, attempt=1, last_id=f"2:driver:{place}")
+    assert (reset.event, whole) == ("reset", first_only), "the id is of another attempt's log"
 
 
 async def test_a_client_that_is_cut_while_chunks_of_a_log_wait_has_each_line_once_in_order(live: Watched) -> None:
@@ -246,8 +248,9 @@ async def test_an_id_of_another_log_starts_it_again(live: Watched, last_id: str)
 
     seen = await live.all(f"/v1/jobs/{job.id}/logs/stream", after=last_id)
 
-    assert [message.event for message in seen] == (["reset"] if last_id else []) + ["log", "end"]
-    assert [message.data.get("text") for message in seen][-2:] == ["hello\n", None]
+    *resets, log, end = seen
+    assert [(reset.event, reset.id) for reset in resets] == ([("reset", "1:driver:0")] if last_id else [])
+    assert (log.event, log.data["text"], end.event) == ("log", "hello\n", "end")
 
 
 async def test_logs_of_a_job_that_never_began_end_with_it(live: Watched) -> None:
