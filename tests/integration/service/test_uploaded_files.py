@@ -1,5 +1,7 @@
 """Uploads that jobs read beside their images: whose they may be, and how long they are kept for whom."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -148,6 +150,22 @@ async def test_what_evaluations_read_is_kept_until_those_of_both_trainings_of_a_
         plane.store.delete(UploadKeys(ID).jobs + evaluation)
 
     assert not await is_kept(plane)
+
+
+async def test_a_job_that_comes_while_those_before_it_are_looked_at_keeps_it_too(plane: Plane) -> None:
+    """As the evaluation that follows a training which has just ended."""
+    send(plane)
+    uploads = plane.parts.uploads
+    await uploads.objects.pin(ID, "job_over")
+
+    async def readers(known: Sequence[str]) -> Sequence[str]:
+        if "job_new" in known:
+            return ["job_new"]
+        await uploads.objects.pin(ID, "job_new")
+        return []
+
+    with pytest.raises(UploadInUse, match="job_new may still read it"):
+        await replace(uploads, readers=readers).remove(ID, requester=REQUESTER)
 
 
 async def test_an_evaluation_that_nobody_asked_for_before_does_not_get_what_has_expired(plane: Plane) -> None:
