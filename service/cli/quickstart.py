@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -60,16 +60,29 @@ def quickstart(
             if started:
                 _stop(folder, as_json=as_json)
             raise
-    found = {
-        "image": str(path),
-        "images_seen": images_seen,
-        "job": job.id,
-        "mlflow_url": job.mlflow_url,
-        "api_url": connection.url,
-        "seconds": stages.seconds,
-        "stop": shlex.join(("cdm", "down", *folder.options)),
-    }
-    tell(found, _in_words(found, stages), as_json=as_json)
+    done = _Done(
+        image=str(path),
+        images_seen=images_seen,
+        job=job.id,
+        mlflow_url=job.mlflow_url,
+        api_url=connection.url,
+        seconds=stages.seconds,
+        stop=shlex.join(("cdm", "down", *folder.options)),
+    )
+    tell(asdict(done), _in_words(done), as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What has come of it, as --json says it; how long each stage took, in seconds."""
+
+    image: str
+    images_seen: int
+    job: str
+    mlflow_url: str | None
+    api_url: str
+    seconds: dict[str, float]
+    stop: str
 
 
 @dataclass(slots=True)
@@ -146,14 +159,13 @@ def _stop(folder: Folder, *, as_json: bool) -> None:
     say(f"stopped the stack; its logs are in {folder.log('api').parent}", as_json=as_json)
 
 
-def _in_words(found: dict[str, Any], stages: Stages) -> str:
-    times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in stages.seconds.items())
+def _in_words(done: _Done) -> str:
     rows = (
-        ("image", f"{found['image']} (after {found['images_seen']:,} images)"),
-        ("job", found["job"]),
-        ("MLflow", found["mlflow_url"] or "has no run of it"),
-        ("API", f"{found['api_url']} (described at {found['api_url']}/docs)"),
-        ("time", times),
-        ("to stop", found["stop"]),
+        ("image", f"{done.image} (after {done.images_seen:,} images)"),
+        ("job", done.job),
+        ("MLflow", done.mlflow_url or "has no run of it"),
+        ("API", f"{done.api_url} (described at {done.api_url}/docs)"),
+        ("time", ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in done.seconds.items())),
+        ("to stop", done.stop),
     )
     return table(rows)
