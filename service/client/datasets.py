@@ -44,9 +44,9 @@ class Datasets:
         document = {"dataset": images, **options}
         return self._connection.post(Job, path_to("datasets"), document, idempotency_key=idempotency_key)
 
-    def list(self, *, limit: int | None = None) -> Iterator[Dataset]:
-        """Newest first."""
-        return rows(self._connection, DatasetPage, path_to("datasets"), limit=limit)
+    def list(self, *, digest_prefix: str | None = None, limit: int | None = None) -> Iterator[Dataset]:
+        """Newest first; `digest_prefix` is the beginning of digests, in lower case."""
+        return rows(self._connection, DatasetPage, path_to("datasets"), limit=limit, digest_prefix=digest_prefix)
 
     def retrieve(self, digest: str) -> DatasetDetails:
         return self._connection.get(DatasetDetails, path_to("datasets", digest))

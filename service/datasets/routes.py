@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Query
 
 from service.datasets.presentation import dataset_view, details_view
 from service.datasets.usecases import Datasets
@@ -17,12 +17,16 @@ from service.web.pagination import CursorParameter, LimitParameter, page_of, rea
 from service.web.principal import Reader, Writer
 from service.web.problems import EVERY_POST, documented
 from service.web.routers import of_state, v1_router
+from service.web.views import PLAIN_TEXT
 
 router = v1_router("datasets")
 
 Service = Annotated[Datasets, of_state("datasets")]
 DatasetDigest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="As the report of an import, or the list, has it")
+]
+DigestPrefix = Annotated[
+    str, Query(max_length=64, pattern=PLAIN_TEXT, description="Only those whose digest begins so, in lower case")
 ]
 _LOOKUP_ERRORS = (DatasetNotFound, StorageUnavailable)
 
@@ -51,10 +55,14 @@ async def create_dataset(
 
 @router.get("/datasets", summary="List data sets, newest first", responses=documented(StorageUnavailable))
 async def list_datasets(
-    reader: Reader, datasets: Service, cursor: CursorParameter = None, limit: LimitParameter = 50
+    reader: Reader,
+    datasets: Service,
+    digest_prefix: DigestPrefix = "",
+    cursor: CursorParameter = None,
+    limit: LimitParameter = 50,
 ) -> DatasetPage:
     before = read_cursor(cursor, kind="datasets")
-    found = await datasets.page(project=reader.project, before=before, limit=limit + 1)
+    found = await datasets.page(project=reader.project, digest_prefix=digest_prefix, before=before, limit=limit + 1)
     page = page_of(found, limit=limit, kind="datasets", key=lambda dataset: dataset.first_job_id)
     shown = await datasets.manifests(list(page.rows))
     return page.shown(DatasetPage, (dataset_view(dataset, manifest) for dataset, manifest in shown))

@@ -33,9 +33,13 @@ class DatasetStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def page(self, *, project: str, before: str | None, limit: int) -> list[ProjectDataset]:
+    async def page(
+        self, *, project: str, digest_prefix: str = "", before: str | None, limit: int
+    ) -> list[ProjectDataset]:
         """Those that came last first; `before` is the first job of the one that the page before ended with."""
         query = _project_datasets(project)
+        if digest_prefix:
+            query = query.where(jobs.c.dataset.startswith(digest_prefix, autoescape=True))
         query = query.having(before > _FIRST) if before else query
         return await self._read(query.order_by(_FIRST.desc()).limit(limit))
 

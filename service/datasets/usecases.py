@@ -54,10 +54,12 @@ class Datasets:
             ours = [Problem(one.pointer.removeprefix("/spec"), one.code, one.message) for one in error.problems]
             raise InvalidRequest(error.detail, problems=ours) from None
 
-    async def page(self, *, project: str, before: str | None, limit: int) -> list[ProjectDataset]:
+    async def page(
+        self, *, project: str, digest_prefix: str = "", before: str | None, limit: int
+    ) -> list[ProjectDataset]:
         """Those that came last first."""
         await self._hear(project)
-        return await self.store.page(project=project, before=before, limit=limit)
+        return await self.store.page(project=project, digest_prefix=digest_prefix, before=before, limit=limit)
 
     async def manifests(self, found: list[ProjectDataset]) -> list[tuple[ProjectDataset, DatasetManifest]]:
         """Those that the store still has; somebody may have removed one by hand."""

@@ -126,6 +126,20 @@ async def test_a_list_comes_page_by_page(served: Served) -> None:
     assert code(foreign) == (422, "validation_failed")
 
 
+async def test_those_whose_digest_begins_so_are_listed_page_by_page(served: Served) -> None:
+    twin = "1a" + "0" * 62
+    for digest in (ONE, OTHER, twin):
+        await ended(served, IMPORT, digest)
+
+    first = (await served.api.get("/v1/datasets", params={"digest_prefix": "1a", "limit": 1})).json()
+    rest = {"digest_prefix": "1a", "cursor": first["next_cursor"]}
+    last = (await served.api.get("/v1/datasets", params=rest)).json()
+    wildcard = (await served.api.get("/v1/datasets", params={"digest_prefix": "%"})).json()
+
+    assert [[one["digest"] for one in page["data"]] for page in (first, last, wildcard)] == [[twin], [ONE], []]
+    assert not last["has_more"]
+
+
 async def test_what_somebody_has_taken_out_of_the_store_is_shown_no_more(served: Served) -> None:
     await ended(served, IMPORT, ONE)
     await ended(served, IMPORT, OTHER)

@@ -87,6 +87,8 @@ def test_one_that_nobody_needs_is_removed_and_one_that_is_needed_is_not(service:
     assert training in kept.err
     assert removed.out == f"removed {FACES}\n"
     assert [one.digest for one in service.client.datasets.list()] == [CATS]
+    assert list(service.client.datasets.list(digest_prefix=FACES[:8])) == []
+    assert [one.digest for one in service.client.datasets.list(digest_prefix=CATS[:8])] == [CATS]
     with pytest.raises(Conflict):
         service.client.datasets.delete(CATS)
     with pytest.raises(NotFound):
