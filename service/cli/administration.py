@@ -32,7 +32,7 @@ MaxPriority = Annotated[Priority | None, typer.Option(help="The highest that its
 @on_service
 def create_key(
     client: Client,
-    name: Annotated[str | None, typer.Argument(help="For people.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="For people.")] = None,
     scope: Annotated[list[Scope], typer.Option(help="May be given several times; default: read and write jobs.")] = [],
     of: Annotated[str | None, typer.Option("--for", metavar="PROJECT", help="Default: yours.")] = None,
     expires: Annotated[str | None, typer.Option(metavar="90d", help="From now; default: never.")] = None,

@@ -67,7 +67,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Empty, or not there yet.")],
     at: At = None,
     best: Best = None,
-    average: Annotated[str | None, typer.Option(help="ema, ema-0.050 by width, or network.")] = None,
+    average: Annotated[
+        str | None, typer.Option(help="ema, ema-0.050 by width, or network; default: as sample grids.")
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option(

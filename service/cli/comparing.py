@@ -77,7 +77,9 @@ def study(
     evaluate_every: EvaluateEvery = None,
     evaluate: EvaluateList = [],
     changes: Changes = [],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER")] = Path("study"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files of the comparison go.")
+    ] = Path("study"),
     as_json: AsJson = False,
 ) -> None:
     """Find out whether consistency pays.

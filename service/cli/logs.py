@@ -34,7 +34,7 @@ def logs(
 ) -> None:
     """Print what a job has written.
 
-    Where the driver has written nothing, it is shown what the engine kept of it.
+    Where the driver has written nothing, what the engine kept of it is shown.
     """
     found = find(client, job)
     if sources:

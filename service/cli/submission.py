@@ -190,6 +190,7 @@ def presets(
     name: Annotated[
         str | None,
         typer.Argument(
+            metavar="NAME",
             help="Show this one in full, as a file for `cdm submit` that says what its fields mean.",
             autocompletion=completion.presets,
         ),
