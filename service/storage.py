@@ -4,7 +4,7 @@ of them."""
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -22,8 +22,15 @@ _Result = TypeVar("_Result")
 _LONGEST_SECONDS = 60.0
 _CALLS_AT_A_TIME = 8  # of one purpose: all others need the threads, too
 # A store that takes requests and does not answer keeps a thread for minutes. The event loop's own are few, and look up
-# the names of Ray, MLflow and the database.
+# the names of Ray, MLflow and the database. What clients ask for may be what hangs: it keeps no loop from its jobs.
 _threads = ThreadPoolExecutor(32, "store")
+_own_threads = ThreadPoolExecutor(32, "store-own")
+_is_own_work = ContextVar("is_own_work", default=False)
+
+
+def begin_own_work() -> None:
+    """Have what this task asks of the store, and what the tasks do that it begins, not wait for requests of clients."""
+    _is_own_work.set(True)
 
 
 async def in_thread(
@@ -36,9 +43,10 @@ async def in_thread(
         StorageUnavailable: the store does not answer.
     """
     call = partial(copy_context().run, method, *args, **kwargs)
+    threads = _own_threads if _is_own_work.get() else _threads
     try:
         async with asyncio.timeout(_LONGEST_SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(_threads, call)
+            return await asyncio.get_running_loop().run_in_executor(threads, call)
     except FileNotFoundError:
         raise
     except Exception as error:

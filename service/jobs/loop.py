@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 
 from service.errors import DatabaseUnavailable, StorageUnavailable
+from service.storage import begin_own_work
 
 log = structlog.get_logger()
 
@@ -73,6 +74,7 @@ class Loop:
                 one.cancel()
 
     async def _run(self) -> None:
+        begin_own_work()
         while not self._stopping.is_set():
             self._hint.clear()
             began = time.monotonic()

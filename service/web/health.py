@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
+from service.storage import begin_own_work
 from service.web.views import DependencyReadiness, Readiness
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ async def find_readiness(checks: Checks) -> Readiness:
 
 
 async def _tried(name: str, check: Callable[[], Awaitable[None]]) -> DependencyReadiness:
+    begin_own_work()
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await check()

@@ -26,7 +26,7 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
     connect_timeout=5,
-    max_pool_connections=32,  # as many as the service's threads: further ones would be opened for one request each
+    max_pool_connections=64,  # as many as the service's threads: further ones would be opened for one request each
     retries={"mode": "adaptive", "max_attempts": 5},
 )
 # Parts cost servers and clients more: 1.3 times the CPU of SeaweedFS, 1.6 times ours.

@@ -1,11 +1,30 @@
 """Engine and store that are away or have forgotten, and writers that come too late: nothing ends without proof."""
 
+import asyncio
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
 
 from service.cluster import MemoryCluster
 from service.jobs.lifecycle import JobState
-from tests.support.plane import FailingStore, Plane, Script, plane_in
+from tests.support.jobs import SPEC
+from tests.support.plane import FailingStore, Plane, Script, eventually, plane_in, served_in
+from tests.support.worker import Worker
+from workers.storage.memory import MemoryStore
+
+MANY = 40  # more than there are threads for what clients ask of the store
+
+
+@pytest.fixture
+def silent() -> Iterator[threading.Event]:
+    """What is waited for by calls that the store does not answer."""
+    answer = threading.Event()
+    yield answer
+    answer.set()
 
 
 async def test_an_outage_of_the_engine_ends_nothing_and_is_shown(plane: Plane) -> None:
@@ -68,6 +87,35 @@ async def test_a_head_that_came_back_empty_is_reachable(plane: Plane) -> None:
     await plane.settle()
 
     assert (await plane.job(job_id)).conditions["BackendReachable"].status is True
+
+
+async def test_reads_of_clients_that_hang_hold_up_neither_the_loops_nor_the_probes(
+    tmp_path: Path, silent: threading.Event
+) -> None:
+    """A store may answer all but what is on one of its disks."""
+
+    class HalfSilent(MemoryStore):
+        def get(self, key: str) -> bytes:
+            if "/samples/" in key:
+                silent.wait()
+            return super().get(key)
+
+    async with served_in(tmp_path, store=HalfSilent()) as served, asyncio.TaskGroup() as clients:
+        job_id = (await served.api.post("/v1/jobs", json={"spec": SPEC.model_dump(mode="json")})).json()["id"]
+        path = f"/v1/jobs/{job_id}"
+        for _ in range(MANY):
+            clients.create_task(served.api.get(f"{path}/samples/100"))
+
+        async def runs() -> bool:
+            Worker(served.store, job_id).progress(at=datetime.now(UTC))
+            return (await served.api.get(path)).json()["state"] == "running"
+
+        try:
+            await eventually(runs, what="the loops see that it trains")
+            assert (await served.api.get("/healthz")).status_code == 200
+            assert (await served.api.get("/readyz")).status_code == 200
+        finally:
+            silent.set()
 
 
 async def test_a_store_that_fails_for_one_job_does_not_hold_up_another(tmp_path: Path, script: Script) -> None:
