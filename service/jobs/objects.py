@@ -203,7 +203,11 @@ class JobObjects:
         keys = await in_thread(self._object_store.list, job.checkpoints)
         present = set(keys)
         later = [folder for folder in job.committed(keys) if job.of_checkpoint(folder)[0] > above]
-        return [(folder, manifest) for folder in later if (manifest := await self._whole(folder, present))]
+        found: list[tuple[str, CheckpointManifest]] = []
+        for some in some_at_a_time(later):
+            manifests = await asyncio.gather(*(self._whole(folder, present) for folder in some))
+            found += [(folder, manifest) for folder, manifest in zip(some, manifests, strict=True) if manifest]
+        return found
 
     async def checkpoint(
         self, job_id: str, *, images_seen: int | None, attempt: int | None

@@ -1,6 +1,7 @@
 """Checkpoints over REST: what each consists of, its files byte by byte, and nothing else through the same door."""
 
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -256,3 +257,22 @@ async def test_a_job_says_which_images_it_learns_from_once_its_workers_do(
 
     assert code(before) == (404, "dataset_not_found")
     assert DatasetManifest.model_validate_json(told.content) == manifest
+
+
+async def test_the_manifests_of_many_checkpoints_are_read_side_by_side() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    class Far(MemoryStore):
+        """Answers no reader who asks alone."""
+
+        def get(self, key: str) -> bytes:
+            both.wait()
+            return super().get(key)
+
+    store = Far()
+    for images_seen in range(1, 13):
+        checkpoint(store, "job_1", images_seen, ema=b"averaged")
+
+    found = await objects.JobObjects(store, url="memory://far").checkpoints("job_1", above=2)
+
+    assert [manifest.images_seen for _, manifest in found] == list(range(3, 13))
