@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, ScalarResult, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Executable, FromClause, ScalarResult, create_engine, event
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,9 +31,17 @@ def open_sqlite(url: URL) -> Engine:
         max_overflow=-1,
         hide_parameters=True,  # among them are secrets, and errors are logged
     )
+    engine.dialect.statement_compiler = _Compiler
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+class _Compiler(SQLiteCompiler):
+    """Writes down the hints of a query; SQLAlchemy's own compiler leaves out those for SQLite."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:  # noqa: ARG002
+        return text
 
 
 class InlineConnection:

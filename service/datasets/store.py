@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.database.tables import jobs
-from service.jobs.lookup import COLUMNS, EVALUATIONS_DUE, IS_DATASET_DUE, NOT_BEGUN
+from service.jobs.lookup import COLUMNS, EVALUATIONS_DUE, where_dataset_due
 from service.jobs.records import JobRecord
 from service.jobs.rows import job_of
 
@@ -67,9 +67,9 @@ class DatasetStore:
 
     async def may_appear(self, digest: str) -> bool:
         """Whether a job may be about it soon: one has begun and has not said so far, or an evaluation is to come."""
-        has_yet_to_say = and_(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN))
+        has_yet_to_say = where_dataset_due(select(jobs.c.id)).exists()
         async with self.database.reading() as connection:
-            query = select(exists().where(or_(has_yet_to_say, _is_to_be_measured_at(digest))))
+            query = select(or_(has_yet_to_say, exists().where(_is_to_be_measured_at(digest))))
             return bool(await connection.scalar(query))
 
     async def _read(self, query: Select[*tuple[str, str, str | None]]) -> list[ProjectDataset]:

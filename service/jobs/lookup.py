@@ -1,13 +1,14 @@
 """What is known of jobs: questions to the database. Those that are asked all the time take an index."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Float,
+    FromClause,
     Select,
     bindparam,
     case,
@@ -32,15 +33,17 @@ from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJo
 from service.jobs.rows import JOB_FIELDS, event_of, job_of
 from service.priorities import Priority
 
+_Query = TypeVar("_Query", bound=Select[Any])
+
 ACTIVE = tuple(state for state in JobState if state.is_active)
 UNFINISHED = tuple(state for state in JobState if not state.is_terminal)
-NOT_BEGUN = (JobState.QUEUED, JobState.PAUSED)
+_NOT_BEGUN = (JobState.QUEUED, JobState.PAUSED)
 _NOT_SUCCEEDED = tuple(state for state in JobState if state is not JobState.SUCCEEDED)
 COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 _JOB = select(*COLUMNS)
 # Spelt as in their partial indexes, or those are not used.
 IS_QUEUED = jobs.c.state == literal_column(f"'{JobState.QUEUED}'")
-IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")
+_IS_DATASET_DUE = text("jobs.dataset IS NULL AND jobs.kind IN ('train', 'import')")
 EVALUATIONS_DUE: ColumnElement[bool] = literal_column("jobs.evaluations_due")
 _COMPARISON_DUE: ColumnElement[bool] = literal_column("jobs.comparison_due")
 TURN = (jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.id)
@@ -86,6 +89,32 @@ class Filters:
     before: str | None = None  # ids below this one
 
 
+def where_dataset_due(query: _Query) -> _Query:
+    """Of those jobs that have begun and have not said so far which image set they are about."""
+    query = query.where(_IS_DATASET_DUE, jobs.c.state.not_in(_NOT_BEGUN))
+    # Told nothing, SQLite goes through all jobs of these kinds, or of the project.
+    return query.with_hint(jobs, "INDEXED BY jobs_by_dataset_due", "sqlite")
+
+
+def _equalities(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    """What each column is to be.
+
+    SQLite does not know how many jobs an index leads to: it would go through all of a kind in search of the few that
+    run, or were archived. So it is not shown that it could.
+    """
+    hidden = {"owner", "kind"} if filters.archived or filters.state in UNFINISHED else set()
+    if filters.archived:
+        hidden.add("state")
+    for name in ("project", "owner", "name", "state", "kind"):
+        wanted = getattr(filters, name)
+        if wanted is not None:
+            yield (func.coalesce(jobs.c[name], "") if name in hidden else jobs.c[name]) == wanted
+
+
+def _has_label(labels: FromClause, key: str, value: str) -> ColumnElement[bool]:
+    return (labels.c.key == key) & (labels.c.value == value)
+
+
 class JobLookup:
     """Reads what the store wrote."""
 
@@ -116,16 +145,18 @@ class JobLookup:
         """Newest first."""
         query = _JOB.where(jobs.c.deleted_at.is_(None))
         query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
-        columns = {name: getattr(filters, name) for name in ("project", "owner", "name", "state", "kind")}
-        query = query.where(*(jobs.c[name] == wanted for name, wanted in columns.items() if wanted is not None))
+        query = query.where(*_equalities(filters))
         if filters.created_after:
             made_after = filters.created_after - _RESERVED  # the id may be older than the job
             query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
         place: ColumnElement[str] = jobs.c.id
-        for key, value in filters.labels:
-            label = job_labels.alias()
-            query = query.join(label, label.c.job_id == jobs.c.id).where(label.c.key == key, label.c.value == value)
-            place = label.c.job_id  # or SQLite would go through all jobs, in search of those that have it
+        if filters.labels:
+            # By what the first label has, or SQLite would go through all jobs, in search of those that have them.
+            place = job_labels.c.job_id
+            query = query.join(job_labels, place == jobs.c.id).where(_has_label(job_labels, *filters.labels[0]))
+        for key, value in filters.labels[1:]:
+            other = job_labels.alias()
+            query = query.where(exists().where(other.c.job_id == place, _has_label(other, key, value)))
         if beginning := filters.id_prefix.removeprefix("job_"):
             query = query.where(place.between(*range_of("job", beginning=beginning)))
         if filters.before:
@@ -183,13 +214,13 @@ class JobLookup:
 
     async def with_dataset_due(self, *, project: str | None = None) -> list[JobRecord]:
         """Jobs that have begun, and may have said which image set they are about."""
-        query = _JOB.where(IS_DATASET_DUE, jobs.c.state.not_in(NOT_BEGUN))
+        query = where_dataset_due(_JOB)
         query = query.where(jobs.c.project == project) if project else query
         return await self._jobs(query.order_by(jobs.c.id).limit(_MOST_DUE))
 
     async def with_evaluations_due(self, *, after: str = "", limit: int = 100) -> list[JobRecord]:
         """Trainings that may have a checkpoint which is to be evaluated, by their ids; none that has yet to begin."""
-        has_yet_to_begin = (jobs.c.attempt == 0) & jobs.c.state.in_(NOT_BEGUN)
+        has_yet_to_begin = (jobs.c.attempt == 0) & jobs.c.state.in_(_NOT_BEGUN)
         query = _JOB.where(EVALUATIONS_DUE, jobs.c.deleted_at.is_(None), ~has_yet_to_begin, jobs.c.id > after)
         return await self._jobs(query.order_by(jobs.c.id).limit(limit))
 
@@ -228,9 +259,11 @@ class JobLookup:
         return await self.ahead(job) + 1 if job.state is JobState.QUEUED else None
 
     async def like(self, cost_key: str) -> list[JobRecord]:
-        """The latest jobs that cost the same and have been seen to train."""
-        query = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None))
-        return await self._jobs(query.order_by(jobs.c.id.desc()).limit(_MOST_LIKE))
+        """The latest jobs that cost the same and have been seen to train: those that go on, then those that ended."""
+        seen = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None)).limit(_MOST_LIKE)
+        go_on = await self._jobs(seen.where(jobs.c.ended_at.is_(None)).order_by(jobs.c.id.desc()))
+        ended = await self._jobs(seen.where(jobs.c.ended_at.is_not(None)).order_by(jobs.c.ended_at.desc()))
+        return [*go_on, *ended][:_MOST_LIKE]
 
     async def twins(self, project: str, spec_sha256: str) -> list[str]:
         """Jobs of the same document that have not ended."""

@@ -2,7 +2,8 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -218,58 +219,58 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
     if not isinstance(databases, SqliteFiles):
         pytest.skip("Postgres plans by what is in the table")
     async with open_database(database_url) as database:
-        store, asked = JobStore(database), list[tuple[str, Any]]()
-
-        def note(_c: Connection, _k: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
-            asked.append((statement, parameters))
-
-        event.listen(Engine, "before_cursor_execute", note)
-        await store.queue(limit=500)
-        await store.contenders(most=200, total=NO_RESOURCES)
-        await store.ahead(made(1))
-        await store.active()
-        await store.queue_of(None, limit=500)
-        await job_counts.groups(database)
-        await job_counts.head_since(database)
-        await job_counts.backlogs(database)
-        await store.hold("lease", now=START, seconds=60)
-        await store.release("lease")
-        await store.with_mlflow_due()
-        await store.with_experiment_due()
-        await store.with_record_due()
-        await store.with_purge_due()
-        await store.with_evaluations_due()
-        await store.with_comparison_due()
-        await store.labelled_unfinished("default", "team", ["x", "y"])
-        await store.with_dataset_due()
-        await store.with_dataset_due(project="default")
-        await store.with_log_due()
-        await store.usage(None, since=START, until=START + timedelta(days=1))
-        await store.usage("default", since=START, until=START + timedelta(days=1))
-        await DatasetStore(database).is_known("1a" * 32)
-        keys = KeyStore(database)
-        day = AuditFilter(since=START, until=START + timedelta(days=1))
-        for wanted in (AuditFilter(actor="key_1"), AuditFilter(target="job_1"), AuditFilter(project="default"), day):
-            await keys.audit(wanted, before=None, limit=51)
-        for filters in (
-            Filters(project="default"),
-            Filters(project="default", state=JobState.PAUSED),
-            Filters(project="default", archived=True),
-            Filters(project="default", kind="sample"),
-            Filters(project="default", owner="key_1"),
-            Filters(project="default", name="mine"),
-            Filters(project="default", id_prefix="job_01"),
-            Filters(project=None, name="mine"),
-            Filters(project=None),
-            Filters(project=None, archived=True),
-            Filters(project=None, kind="sample"),
-            Filters(project=None, owner="key_1"),
-            Filters(project=None, state=JobState.PAUSED),
-            Filters(project="default", labels=(("team", "x"),)),
-            Filters(project="default", created_after=START, before="job_1"),
-        ):
-            await store.page(filters, limit=51)
-        event.remove(Engine, "before_cursor_execute", note)
+        store = JobStore(database)
+        with statements() as asked:
+            await store.queue(limit=500)
+            await store.contenders(most=200, total=NO_RESOURCES)
+            await store.ahead(made(1))
+            await store.active()
+            await store.queue_of(None, limit=500)
+            await job_counts.groups(database)
+            await job_counts.head_since(database)
+            await job_counts.backlogs(database)
+            await store.hold("lease", now=START, seconds=60)
+            await store.release("lease")
+            await store.with_mlflow_due()
+            await store.with_experiment_due()
+            await store.with_record_due()
+            await store.with_purge_due()
+            await store.with_evaluations_due()
+            await store.with_comparison_due()
+            await store.labelled_unfinished("default", "team", ["x", "y"])
+            await store.with_dataset_due()
+            await store.with_dataset_due(project="default")
+            await store.with_log_due()
+            await store.usage(None, since=START, until=START + timedelta(days=1))
+            await store.usage("default", since=START, until=START + timedelta(days=1))
+            await DatasetStore(database).is_known("1a" * 32)
+            keys = KeyStore(database)
+            day = AuditFilter(since=START, until=START + timedelta(days=1))
+            for wanted in (
+                AuditFilter(actor="key_1"),
+                AuditFilter(target="job_1"),
+                AuditFilter(project="default"),
+                day,
+            ):
+                await keys.audit(wanted, before=None, limit=51)
+            for filters in (
+                Filters(project="default"),
+                Filters(project="default", state=JobState.PAUSED),
+                Filters(project="default", archived=True),
+                Filters(project="default", kind="sample"),
+                Filters(project="default", owner="key_1"),
+                Filters(project="default", name="mine"),
+                Filters(project="default", id_prefix="job_01"),
+                Filters(project=None, name="mine"),
+                Filters(project=None),
+                Filters(project=None, archived=True),
+                Filters(project=None, kind="sample"),
+                Filters(project=None, owner="key_1"),
+                Filters(project=None, state=JobState.PAUSED),
+                Filters(project="default", labels=(("team", "x"),)),
+                Filters(project="default", created_after=START, before="job_1"),
+            ):
+                await store.page(filters, limit=51)
 
         async with database.reading() as connection:
             for statement, parameters in asked:
@@ -287,3 +288,64 @@ async def test_no_question_that_is_asked_all_the_time_reads_the_whole_table(
                     assert any(f"jobs_by_{column}" in step for step in steps), (statement, steps)
                 assert "state =" not in statement or "USE TEMP B-TREE FOR ORDER BY" not in steps, (statement, steps)
         assert len(asked) > 14
+
+
+Ask = Callable[[Database], Awaitable[object]]
+
+
+def page(**filters: Any) -> Ask:
+    return lambda database: JobStore(database).page(Filters(**filters), limit=51)
+
+
+FEWEST: dict[str, tuple[Ask, str]] = {
+    "a state and a kind": (
+        page(project="default", state=JobState.RUNNING, kind="train"),
+        "jobs_by_project_and_state",
+    ),
+    "a state and an owner": (page(project=None, state=JobState.PAUSED, owner="key_1"), "jobs_by_state"),
+    "an end and a kind": (page(project=None, state=JobState.FAILED, kind="compare"), "jobs_by_kind_of_all"),
+    "archived and an end": (page(project=None, state=JobState.FAILED, archived=True), "jobs_archived_of_all"),
+    "archived and a kind": (page(project="default", kind="train", archived=True), "jobs_archived"),
+    "two labels": (page(project="default", labels=(("team", "x"), ("sweep", "y"))), "job_labels_by_value"),
+    "no data set yet": (lambda database: JobStore(database).with_dataset_due(), "jobs_by_dataset_due"),
+    "no data set yet, in a project": (
+        lambda database: JobStore(database).with_dataset_due(project="default"),
+        "jobs_by_dataset_due",
+    ),
+    "a data set to come": (lambda database: DatasetStore(database).may_appear("1a" * 32), "jobs_by_dataset_due"),
+    "like jobs": (lambda database: JobStore(database).like("1a" * 32), "jobs_by_cost"),
+}
+
+
+@pytest.mark.parametrize(("ask", "index"), FEWEST.values(), ids=FEWEST)
+async def test_of_several_indexes_that_is_taken_which_leads_to_the_fewest_jobs_and_none_is_sorted_in_vain(
+    databases: Databases, database_url: str, ask: Ask, index: str
+) -> None:
+    """SQLite does not know that most jobs are trainings that have ended."""
+    if not isinstance(databases, SqliteFiles):
+        pytest.skip("Postgres plans by what is in the table")
+    async with open_database(database_url) as database:
+        with statements() as asked:
+            await ask(database)
+        statement, parameters = asked[-1]
+        async with database.reading() as connection:
+            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row.detail for row in plan]
+
+    assert re.search(rf"INDEX {index}\b", next(step for step in steps if " INDEX " in step)), steps
+    assert "USE TEMP B-TREE FOR ORDER BY" not in steps
+
+
+@contextmanager
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    """What is asked of a database in the block, and with which parameters."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Connection, _k: object, statement: str, parameters: Any, _x: object, _m: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
