@@ -8,7 +8,7 @@ from workers.contract.data import DatasetManifest, Digest, ImportedDataset
 from workers.contract.document import Document, Problem, refuse
 from workers.contract.features import Features, Lite0
 from workers.contract.locations import NamedFile
-from workers.contract.model import Images, Sampler
+from workers.contract.model import Images, PreconditioningKind, Sampler
 from workers.contract.records import Timestamp
 from workers.contract.sampling import Drawing, ResolvedCheckpoint, WeightsFile
 
@@ -165,7 +165,7 @@ Curve = Annotated[tuple[Level, ...], Strict(False)]
 class Weighting(Document):
     """What losses and gaps are weighted by at each noise level: 1 / c_out^2 of this preconditioning."""
 
-    kind: Literal["edm", "vp", "ve"]
+    kind: PreconditioningKind
     sigma_data: Annotated[float | None, Field(description="null: these weights have none")] = None
 
 

@@ -40,9 +40,10 @@ class VE(Document):
 
 
 Preconditioning = Annotated[EDM | VP | VE, Field(discriminator="kind")]
+PreconditioningKind = Literal["edm", "vp", "ve"]  # of those
 
 
-def preconditioning_difference(made: EDM | VP | VE, has: EDM | VP | VE) -> tuple[str, object, object] | None:
+def preconditioning_difference(made: Preconditioning, has: Preconditioning) -> tuple[str, object, object] | None:
     """The first field that gives the same weights another meaning, as they were made and as it is; None: there is none.
 
     The noise levels of the training may differ. A sigma_data that is still to be measured differs from no other.
@@ -65,7 +66,7 @@ def preconditioning_difference(made: EDM | VP | VE, has: EDM | VP | VE) -> tuple
     return None
 
 
-def trained_range(preconditioning: EDM | VP | VE) -> tuple[float, float]:
+def trained_range(preconditioning: Preconditioning) -> tuple[float, float]:
     """The lowest and the highest sigma that is trained; EDM's normal distribution has neither."""
     match preconditioning:
         case EDM():
@@ -83,22 +84,26 @@ def _vp_sigma(vp: VP, time: float) -> float:
     return math.sqrt(math.expm1(exponent)) if exponent < _LARGEST_EXPONENT else math.inf
 
 
-def with_sigma_data(preconditioning: EDM | VP | VE, sigma_data: float) -> EDM | VP | VE:
+def with_sigma_data(preconditioning: Preconditioning, sigma_data: float) -> Preconditioning:
     """The same with what is, or was, measured on the images. VP and VE make no use of it."""
     match preconditioning:
         case EDM():
             return preconditioning.model_copy(update={"sigma_data": sigma_data})
-        case _:
+        case VP() | VE():
             return preconditioning
+        case _:
+            assert_never(preconditioning)
 
 
-def effective_sigma_data(preconditioning: EDM | VP | VE, measured: float) -> float:
+def effective_sigma_data(preconditioning: Preconditioning, measured: float) -> float:
     """What a denoiser takes the spread of its images for: the value of its document, else what was measured on them."""
     match preconditioning:
-        case EDM(sigma_data=float(given)):
-            return given
-        case _:
+        case EDM(sigma_data=given):
+            return measured if given is None else given
+        case VP() | VE():
             return measured
+        case _:
+            assert_never(preconditioning)
 
 
 class Objective(Document):
@@ -267,7 +272,7 @@ def sampler_problems(sampler: Sampler) -> list[Problem]:
     return problems
 
 
-def untrained_problems(sampler: Sampler, preconditioning: EDM | VP | VE) -> list[Problem]:
+def untrained_problems(sampler: Sampler, preconditioning: Preconditioning) -> list[Problem]:
     """Ends of the sampler's range that a network so trained has never seen."""
     low, high = trained_range(preconditioning)
     reason = f"must lie between {low:.6g} and {high:.6g}, the noise levels that preconditioning trains"

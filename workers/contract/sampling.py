@@ -11,10 +11,8 @@ from workers.contract.document import Document, Problem, refuse
 from workers.contract.keys import JOB_ID_PATTERN
 from workers.contract.locations import NamedFile
 from workers.contract.model import (
-    EDM,
-    VE,
-    VP,
     Images,
+    Preconditioning,
     Sampler,
     SamplerChanges,
     average_names,
@@ -79,7 +77,7 @@ class Subject:
 
     name: str  # of its job, or of its file
     sampler: Sampler  # its own
-    preconditioning: EDM | VP | VE
+    preconditioning: Preconditioning
     num_classes: int | None  # that it is told; 0: none
     label_dropout: float | None
     averages: tuple[str, ...] = ()  # of a checkpoint, the one of sample grids first

@@ -161,7 +161,7 @@ def _disagreements(spec: TrainSpec) -> list[Problem]:
             f"needs a network that trained with and without classes: set {classes}objective.label_dropout, or this to 1"
         )
         problems.append(Problem("/sampler/guidance", "no_effect", reason))
-    if spec.augmentation and spec.network.kind in ("edm2", "mlp"):
+    if spec.augmentation and not spec.network.takes_augmentation:
         reason = f"the network {spec.network.kind} takes no augmentation labels; set it to null"
         problems.append(Problem("/augmentation", "not_supported", reason))
     match spec.ema:

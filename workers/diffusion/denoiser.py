@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workers.contract.model import EDM, VE, VP
+from workers.contract.model import Preconditioning
 from workers.diffusion.conditions import UNCONDITIONAL, Conditions
 from workers.diffusion.preconditioning import loss_weight, scalings
 
@@ -60,7 +60,7 @@ class Denoiser(nn.Module):
         self,
         network: Network,
         *,
-        preconditioning: EDM | VP | VE,
+        preconditioning: Preconditioning,
         sigma_data: float,
         precision: torch.dtype = torch.float32,
     ) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from workers.contract.consistency import AbsoluteInterval, Consistency, RelativeInterval
-from workers.contract.model import EDM, VE, VP
+from workers.contract.model import Preconditioning
 from workers.diffusion.conditions import NO_CLASS, Conditions, DropoutNoise, draw_dropout
 from workers.diffusion.consistency import Start, inconsistency, num_chains
 from workers.diffusion.denoiser import Denoise, Denoiser, mean_of_elements, per_image
@@ -45,7 +45,7 @@ class Randomness:
     """What is drawn for each step: from which distributions, and of which sizes."""
 
     shape: tuple[int, ...]
-    preconditioning: EDM | VP | VE
+    preconditioning: Preconditioning
     term: Consistency | None
     label_dropout: float = 0.0
     dropout: float = 0.0

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from workers.contract.model import EDM, VE, VP
+from workers.contract.model import EDM, VE, VP, Preconditioning
 
 _VP_TIME_STEPS = 1000  # M of table 1: the network of VP is told (M - 1) t
 
@@ -21,7 +21,7 @@ class Scalings(NamedTuple):
     noise: Float[Tensor, " batch"]
 
 
-def scalings(config: EDM | VP | VE, sigma_data: float, sigma: Float[Tensor, " batch"]) -> Scalings:
+def scalings(config: Preconditioning, sigma_data: float, sigma: Float[Tensor, " batch"]) -> Scalings:
     """The factors c_skip, c_out, c_in, c_noise of table 1; `sigma_data` is the standard deviation of the images."""
     match config:
         case EDM():
@@ -36,12 +36,12 @@ def scalings(config: EDM | VP | VE, sigma_data: float, sigma: Float[Tensor, " ba
             assert_never(config)
 
 
-def loss_weight(config: EDM | VP | VE, sigma_data: float, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+def loss_weight(config: Preconditioning, sigma_data: float, sigma: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """lambda(sigma) = 1 / c_out^2, in all columns of table 1: the network's error counts the same at every level."""
     return scalings(config, sigma_data, sigma).out ** -2
 
 
-def draw_sigma(config: EDM | VP | VE, generator: Generator, num_images: int) -> Float[Tensor, " num_images"]:
+def draw_sigma(config: Preconditioning, generator: Generator, num_images: int) -> Float[Tensor, " num_images"]:
     """Draw training noise levels, on the generator's device."""
 
     def uniform() -> Tensor:

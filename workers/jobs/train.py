@@ -12,6 +12,7 @@ from workers.data.fetching import OnBytes
 from workers.jobs.bringing import bring_from_the_web
 from workers.storage import JobFiles, ObjectStore
 from workers.storage.job_folder import committed_checkpoints
+from workers.training.snapshot import refuse_unstorable
 from workers.training.start import check_origin, read_origin
 from workers.training.state import new_denoiser
 from workers.training.weights import check_initial_weights
@@ -44,7 +45,7 @@ def prepare_training(spec: TrainSpec, keys: JobKeys, store: ObjectStore, *, on_b
     log.info("dataset.ready", digest=manifest.digest, num_images=manifest.num_images, sigma_data=manifest.sigma_data)
     try:
         with torch.device("meta"):
-            new_denoiser(spec, manifest)
+            refuse_unstorable(new_denoiser(spec, manifest).network)
     except ValueError as error:
         raise SpecError(str(error)) from error
     if not committed_checkpoints(store, keys):  # with one, nobody reads what it started from again

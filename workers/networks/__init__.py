@@ -27,7 +27,7 @@ def build(
     """
     if config.class_conditional and not num_classes:
         raise ValueError("network.class_conditional: this image set has no classes; set it to false")
-    if isinstance(config, EDM2 | MLP) and augmentation_features:
+    if augmentation_features and not config.takes_augmentation:
         raise ValueError(f"augmentation: the network {config.kind} takes no augmentation labels; set it to null")
     classes = num_classes if config.class_conditional else 0
     if isinstance(config, MLP):

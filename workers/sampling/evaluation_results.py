@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from workers.contract.document import SpecError, in_field
 from workers.contract.evaluation import TIMELINE_IMAGES, Curve, Findings, Measure, Weighting
 from workers.contract.keys import GRID
-from workers.contract.model import EDM
+from workers.contract.model import EDM, VE, VP
 from workers.data import ImageSet
 from workers.evaluation.drift import by_level, over_levels
 from workers.evaluation.drift_plot import draw
@@ -127,9 +127,14 @@ def _pictures(plan: EvaluationPlan, found: _ComparedWithReference, curves: Mappi
 
 
 def _weighting(plan: EvaluationPlan) -> Weighting:
-    preconditioning = plan.seeded_sampler.denoiser.preconditioning
-    of_edm = isinstance(preconditioning, EDM)
-    return Weighting(kind=preconditioning.kind, sigma_data=plan.seeded_sampler.denoiser.sigma_data if of_edm else None)
+    denoiser = plan.seeded_sampler.denoiser
+    match denoiser.preconditioning:
+        case EDM(kind=kind):
+            return Weighting(kind=kind, sigma_data=denoiser.sigma_data)
+        case VP(kind=kind) | VE(kind=kind):
+            return Weighting(kind=kind)
+        case _:
+            assert_never(denoiser.preconditioning)
 
 
 def _gallery(plan: EvaluationPlan, images: ImageSet, nearest: Nearest) -> bytes:

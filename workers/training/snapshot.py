@@ -11,13 +11,32 @@ from workers.matching import tensor_mismatch
 from workers.training.state import TrainState
 
 NETWORK, _OPTIMIZER, STATE = "network.safetensors", "optimizer.safetensors", "state.json"
-_NAMES = {torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 _ALIGNMENT = 8  # bytes, as the format has it, and as its largest elements need
 
 
 def average_file(name: str) -> str:
     """The file of a checkpoint that holds the average of this name; see `average_names`."""
     return f"{name}.safetensors"
+
+
+def refuse_unstorable(network: nn.Module) -> None:
+    """Raises ValueError, naming a tensor, if a checkpoint could not hold the network."""
+    for name, tensor in network.state_dict().items():
+        if tensor.dtype not in _DTYPE_NAMES:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPE_NAMES)
+            raise ValueError(f"network: {name} is of {tensor.dtype}, which checkpoints cannot hold; use one of {known}")
 
 
 class Snapshot:
@@ -134,7 +153,11 @@ def _layout(tensors: Mapping[str, Tensor]) -> tuple[bytes, dict[str, slice]]:
     described, places, end = {}, {}, 0
     for name, tensor in sorted(tensors.items(), key=lambda each: (-each[1].itemsize, each[0])):
         begin, end = end, end + tensor.nbytes
-        described[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        described[name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
         places[name] = slice(begin, end)
     text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)

@@ -10,7 +10,7 @@ from torch import Tensor
 from workers.contract.data import DatasetManifest
 from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
-from workers.contract.model import EDM, VE, VP, average_names, preconditioning_difference, with_sigma_data
+from workers.contract.model import EDM, Preconditioning, average_names, preconditioning_difference, with_sigma_data
 from workers.contract.records import CheckpointManifest, CheckpointRef
 from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
@@ -104,20 +104,20 @@ def _restore_checkpoint(state: TrainState, store: ObjectStore, keys: JobKeys) ->
     return folder
 
 
-def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: CheckpointManifest) -> EDM | VP | VE:
+def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: CheckpointManifest) -> Preconditioning:
     """That of the checkpoint; its document may leave open what was measured on its images."""
     trained = TrainSpec.model_validate_json(store.get(JobKeys(origin.job_id).spec))
     state = _contents(store, manifest, origin.folder, STATE)
     return with_sigma_data(trained.preconditioning, sigma_data_of(state))
 
 
-def _prepared(spec: TrainSpec, images: DatasetManifest | None) -> EDM | VP | VE:
+def _prepared(spec: TrainSpec, images: DatasetManifest | None) -> Preconditioning:
     """The job's own, as its denoiser will have it; without images what they decide is open."""
     match spec.preconditioning:
         case EDM(sigma_data=None) if images:
             return with_sigma_data(spec.preconditioning, images.sigma_data)
-        case other:
-            return other
+        case prepared:
+            return prepared
 
 
 def _mismatch(

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from workers.contract.consistency import AbsoluteInterval, Paper
 from workers.contract.document import _UNION_TAGS, Problem, flattened, problems_of
 from workers.contract.jobs import job_schema, parse_job
 from workers.contract.keys import split_spec_url
+from workers.contract.model import Preconditioning, PreconditioningKind
 from workers.contract.presets import PRESETS
 from workers.contract.reading import read_document
 from workers.contract.spec import TrainSpec, parse_spec, sharing_problems
@@ -305,3 +306,11 @@ def test_every_field_of_the_spec_is_typed_strictly() -> None:
     assert TrainSpec.model_config["strict"] is True
     assert refused(seed="1")[0].pointer == "/seed"
     assert refused(duration_images=True)[0].pointer == "/duration_images"
+
+
+def test_every_preconditioning_is_a_kind_that_evaluations_can_name() -> None:
+    union, _ = get_args(Preconditioning)
+
+    assert {each.model_fields["kind"].annotation for each in get_args(union)} == {
+        Literal[kind] for kind in get_args(PreconditioningKind)
+    }
