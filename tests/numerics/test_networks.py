@@ -1,5 +1,7 @@
 """The networks: as large as the published ones, equal to their equations, and honest about what they are told."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from tests.support.reference_networks import ReferenceNetwork
 from tests.support.small_networks import (
+    CONFIGS,
     KINDS,
     NUM_CLASSES,
     PUBLISHED,
@@ -19,7 +22,7 @@ from tests.support.small_networks import (
     small_network,
     told,
 )
-from workers.contract.networks import ADM, MLP, DDPMpp, NCSNpp
+from workers.contract.networks import ADM, MLP, DDPMpp, NCSNpp, Network
 from workers.diffusion.conditions import NO_CLASS, UNCONDITIONAL, Conditions
 from workers.networks import FullyConnected, build
 from workers.networks.layers import attention, heads_of, num_heads
@@ -149,6 +152,26 @@ def test_gradients_reach_every_parameter(kind: str) -> None:
 
     silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_is_a_function_of_its_arguments_and_changes_nothing_of_itself(kind: str) -> None:
+    network = small_network(kind, **({} if kind == "mlp" else {"dropout": 0.1})).train()
+    x, c_noise = inputs()
+    conditions = told(network, batch=3, probability=0.1 if kind in UNETS else 0.0)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+    first, again = (network(x, c_noise, conditions) for _ in range(2))
+
+    assert torch.equal(first, again)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+
+
+def test_all_networks_of_the_contract_are_tested_here() -> None:
+    union, _ = get_args(Network)
+
+    assert {*CONFIGS.values()} == {*get_args(union)}
+    assert [kind for kind in KINDS if CONFIGS[kind].takes_augmentation] == PUBLISHED
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ estimators cannot be written here: a single sample squared measures the variance
 inconsistency, the product of an antithetic pair is unbounded below, and the square of its mean is biased.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,6 +43,8 @@ Interval = Annotated[RelativeInterval | AbsoluteInterval, Field(discriminator="k
 
 class _Estimator(Document):
     """What every estimator can be told."""
+
+    regresses_on_average: ClassVar[bool] = False  # evaluates the frozen EMA network; its loss is no inconsistency
 
     estimator: str
     weight: Annotated[Positive, Field(description="lambda, beside the weighting")] = 1.0
@@ -89,6 +91,8 @@ class Target(_Estimator):
 
     Knowledge flows from low noise to high noise only.
     """
+
+    regresses_on_average = True
 
     estimator: Literal["target"]
 

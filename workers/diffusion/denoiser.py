@@ -15,7 +15,15 @@ from workers.diffusion.preconditioning import loss_weight, scalings
 class Network(nn.Module):
     """F(x, c_noise, conditions): from a noisy image in unit variance and its noise level to the denoiser's raw output.
 
-    Dropout is what `conditions.dropout` says, in training and evaluation alike; None: there is none.
+    What is trained, averaged, resumed and shared out over workers relies on this:
+
+    - It is a function of its arguments alone. Dropout is what `conditions.dropout` says, in training and evaluation
+      alike (None: there is none), so it has no `nn.Dropout`, and draws nothing.
+    - Its buffers are constants that follow from its configuration: averages are of parameters, so nothing like the
+      running mean of batch norm may be in them.
+    - Every parameter has a gradient in every pass of training: DDP waits for each.
+    - It reads the labels if its configuration is `class_conditional`, and how images were augmented if that
+      `takes_augmentation`; `NO_CLASS`, or no labels, mean unconditional.
     """
 
     dropout_elements: int = 0  # the most elements that an image has at a dropout layer; 0: the network has no dropout

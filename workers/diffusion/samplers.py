@@ -35,7 +35,13 @@ def noise_levels(sampler: Sampler) -> Float[Tensor, " steps_and_zero"]:
 def evaluations(sampler: Sampler) -> int:
     """Of the denoiser, for each image that `sample` draws; guidance takes two at a time, where it acts."""
     levels: list[float] = noise_levels(sampler).tolist()[:-1]
-    evaluated = levels + levels[1:] if sampler.method == "heun" else levels
+    match sampler.method:
+        case "heun":
+            evaluated = levels + levels[1:]
+        case "euler" | "ancestral" | "dpmpp_2m":
+            evaluated = levels
+        case _:
+            assert_never(sampler.method)
     return sum(2 if sampler.guides_at(level) else 1 for level in evaluated)
 
 

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from workers.contract.consistency import Target
 from workers.contract.spec import TrainSpec
 from workers.data import ImageSet, sample_order
 from workers.diffusion.augmentation import augment, draw_augmentation
@@ -76,7 +75,8 @@ class Trainer:
         )
         self._module = world.wrap(self._objective)  # first: what DDP keeps is tried, too, and what it runs is compiled
         if spec.compute.compile:
-            targets = (state.ema,) if isinstance(spec.objective.consistency, Target) else ()
+            term = spec.objective.consistency
+            targets = (state.ema,) if term and term.regresses_on_average else ()
             compile_networks((state.denoiser, *targets), self._trial, world)
         elif world.device.type == "cuda":
             self._trial()  # so that memory that will not do says so now, and not where the term begins

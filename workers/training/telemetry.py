@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workers.contract.consistency import Consistency, Target
+from workers.contract.consistency import Consistency
 from workers.diffusion.objective import Terms
 from workers.training.world import World
 
@@ -41,10 +41,10 @@ class Window:
     """
 
     def __init__(self, world: World, term: Consistency | None) -> None:
-        """The term's loss is the inconsistency, in the term's weighting; that of `target` is a regression's."""
+        """The term's loss is the inconsistency, in the term's weighting, unless it is a regression's."""
         self._world = world
         self._weight = term.weight if term else 0.0
-        self._term_name = "target_regression" if isinstance(term, Target) else "consistency"
+        self._term_name = "target_regression" if term and term.regresses_on_average else "consistency"
         self._edges = torch.tensor(SIGMA_EDGES, device=world.device)
         self._bins = torch.arange(len(BIN_NAMES), device=world.device)
         self._unjudged = (0.0, 0.0)  # steps taken and skipped

@@ -1,6 +1,7 @@
 """`cdm import` against the real application: whose images, in which format, and from where."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,7 @@ from service.cli import importing
 from service.cli.errors import CommandFailed
 from tests.support.command import Command
 from tests.support.served import Service, served
-from workers.contract.data import FolderDataset, ZipDataset
+from workers.contract.data import DatasetToImport, FolderDataset, ZipDataset
 from workers.contract.importing import ImportSpec
 
 
@@ -16,6 +17,14 @@ def imported(service: Service) -> ImportSpec:
     spec = next(service.client.jobs.list(limit=1)).spec
     assert isinstance(spec, ImportSpec)
     return spec
+
+
+def test_every_format_of_the_contract_can_be_named() -> None:
+    union, _ = get_args(DatasetToImport)
+    kinds = {get_args(each.model_fields["kind"].annotation)[0] for each in get_args(union)}
+
+    assert {*get_args(importing.Format)} == kinds - {"builtin"}, "those come with the package"
+    assert {*importing._BY_SUFFIX.values()} <= kinds
 
 
 def test_an_import_is_submitted_with_a_path_that_means_the_same_everywhere(service: Service, tmp_path: Path) -> None:
