@@ -10,7 +10,8 @@ from service.cli.connection import connected
 from service.client import Client
 from workers.contract.presets import PRESETS
 
-_PATIENCE_SECONDS = 1.5  # of which finding the address of a name knows no limit of its own
+_REQUEST_SECONDS = 1.0
+_PATIENCE_SECONDS = 1.5  # finding the address of a name knows no limit of its own
 _OFFERED = 50
 
 Offer = list[tuple[str, str]]
@@ -40,7 +41,7 @@ def presets() -> Offer:
     return [(name, f"{spec.duration_images:,} images") for name, spec in PRESETS.items()]
 
 
-def in_time(find: Callable[[], Offer], *, patience_seconds: float = _PATIENCE_SECONDS) -> Offer:
+def in_time(find: Callable[[], Offer], *, patience_seconds: float) -> Offer:
     """What it finds, or nothing: if it fails, or is not done by then."""
     found: Offer = []
 
@@ -59,7 +60,7 @@ def _of_service(context: typer.Context, find: Callable[[Client], Offer]) -> Offe
     url, key, home, project = (context.params.get(name) for name in ("url", "key", "home", "project"))
 
     def ask() -> Offer:
-        with connected(url, key, home, project=project, max_retries=0, timeout_seconds=1.0) as client:
+        with connected(url, key, home, project=project, max_retries=0, timeout_seconds=_REQUEST_SECONDS) as client:
             return find(client)
 
-    return in_time(ask)
+    return in_time(ask, patience_seconds=_PATIENCE_SECONDS)
