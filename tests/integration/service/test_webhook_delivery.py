@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
@@ -13,7 +13,7 @@ from service.database.tables import webhooks
 from service.jobs.lifecycle import JobState
 from service.web.addresses import Address, AddressGuard
 from service.web.outgoing import guarded_client
-from service.webhooks.sending import MAX_TRIES, post
+from service.webhooks.sending import MAX_TRIES, pause_after, post
 from tests.support.mail import LOOPBACK, Post, assert_signed
 from tests.support.receiver import Receiver
 
@@ -106,13 +106,16 @@ async def test_a_receiver_that_never_takes_a_message_is_given_up_after_days(mail
     webhook = await mail.webhook()
     mail.receiver.statuses.extend([500] + [302] * 100)
     await mail.job()
-    started = mail.clock()
+    started, pauses = mail.clock(), list[timedelta]()
 
     for _ in range(MAX_TRIES):
         await mail.delivered()
         [delivery] = await mail.deliveries(webhook)
         if delivery["due_at"]:
+            pauses.append(datetime.fromisoformat(delivery["due_at"]) - mail.clock())
             mail.clock.advance(6 * 3600)
+
+    assert pauses == [pause_after(tries, jitter=0.5) for tries in range(1, MAX_TRIES)]
 
     assert (delivery["state"], delivery["tries"]) == ("given_up", MAX_TRIES)
     assert (delivery["last_status"], delivery["last_error"]) == (302, "answered 302")

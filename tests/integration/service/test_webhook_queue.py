@@ -22,6 +22,19 @@ async def test_whoever_took_a_message_and_died_leaves_it_to_be_sent(mail: Post) 
     assert [one.json["data"]["job"]["id"] for one in await mail.delivered()] == [job.id] * 2
 
 
+async def test_a_message_that_is_on_its_way_holds_up_no_other_job(mail: Post) -> None:
+    await mail.webhook()
+    other = await mail.job()
+    await mail.delivered()
+    await mail.job()
+    [taken] = await mail.deliverer.queue.claim(now=mail.clock(), seconds=60)
+    assert taken.delivery.sequence == 1
+
+    await mail.moved(other, JobState.FAILED)
+
+    assert [(one.json["data"]["job"]["id"], one.sequence) for one in await mail.delivered()] == [(other.id, 2)]
+
+
 async def test_whoever_was_frozen_for_longer_than_it_may_changes_nothing(mail: Post) -> None:
     webhook = await mail.webhook()
     await mail.job()

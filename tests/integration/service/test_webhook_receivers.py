@@ -133,6 +133,29 @@ async def test_a_slow_receiver_delays_no_other_and_gets_all_in_the_end(mail: Pos
     assert len({one.id for one in mail.slow.received}) == 21
 
 
+async def test_a_receiver_that_is_back_has_all_its_places_again(mail: Post) -> None:
+    mail.slow.statuses.append(500)
+    await mail.job()
+    while await mail.deliverer.tick():
+        pass
+    mail.clock.advance(12)
+    while await mail.deliverer.tick():
+        pass
+    assert await mail.outcomes("slow") == {(True, None): 1}
+    before = len(mail.slow.received)
+
+    mail.slow.gate.clear()
+    for _ in range(12):
+        await mail.job()
+    async with mail.loop().running():
+
+        async def is_full() -> bool:
+            return len(mail.slow.received) - before == OF_ONE_WEBHOOK
+
+        await eventually(is_full, what="all its places are taken")
+        mail.slow.gate.set()
+
+
 async def test_a_receiver_that_never_answers_fails_by_itself(mail: Post) -> None:
     hasty = replace(mail.deliverer, patience_seconds=0.3)
     mail.slow.gate.clear()
