@@ -148,12 +148,14 @@ def resumed(progress: Progress | None) -> str:
     if progress is None or progress.resume is None:
         return ""
     resume = progress.resume
+    code = f"; the code was another before ({resume.other_code})" if resume.other_code else ""
     if resume.other_device and resume.verdict == "nothing_to_compare":
-        return f"at {resume.images_seen:,} images: nothing to compare; {resume.other_device} drew other noise before"
+        noise = f"{resume.other_device} drew other noise before"
+        return f"at {resume.images_seen:,} images: nothing to compare; {noise}{code}"
     verdict = resume.verdict.replace("_", " ")
     rows = f", {resume.compared_rows} rows of metrics compared" if resume.compared_rows else ""
     differs = f", by up to {resume.largest_difference:.1e} of their size" if resume.largest_difference else ""
-    return f"at {resume.images_seen:,} images: {verdict}{differs}{rows}"
+    return f"at {resume.images_seen:,} images: {verdict}{differs}{rows}{code}"
 
 
 def spent(attempts: Sequence[Attempt]) -> str:

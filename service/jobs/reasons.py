@@ -32,6 +32,7 @@ CAUSES: dict[str, Cause] = {
     "workers_lost": Cause(
         Blame.HARDWARE, True, "workers died, or their GPUs failed, more often than the document allows"
     ),
+    "mixed_code": Cause(Blame.PLATFORM, False, "the workers of one group run different code"),
     # what the control plane finds
     "driver_lost": Cause(Blame.HARDWARE, True, "the driver ended without reporting an outcome"),
     "head_restarted": Cause(Blame.PLATFORM, True, "the engine restarted and does not know the attempt"),

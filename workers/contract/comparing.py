@@ -64,11 +64,18 @@ class Comparison(Document):
     differences: Annotated[
         dict[str, tuple[Any, Any]], Field(description="Fields of their documents: the control's value, then the job's")
     ]
-    is_paired: Annotated[bool, Field(description="Same images in the same order, with the same noise")]
+    is_paired: Annotated[
+        bool, Field(description="Same images in the same order, with the same noise, by the same code")
+    ]
     devices: Annotated[
         tuple[str, ...],
         Strict(False),
         Field(description="What drew their noise: models of GPU, each of which draws other noise of a seed, or CPU"),
+    ] = ()
+    codes: Annotated[
+        tuple[str, ...],
+        Strict(False),
+        Field(description="Digests of the code that trained them, as far as it is known"),
     ] = ()
     protocol: Annotated[
         dict[str, Any], Field(description="How both were measured: fields of their evaluations; empty in older ones")

@@ -57,6 +57,13 @@ class Resume(Document):
             "from the same seed, so losses that differ say nothing"
         ),
     ] = None
+    other_code: Annotated[
+        str | None,
+        Field(
+            description="Digest of the code that the checkpoint, or what was trained beyond it, is of, if it is not "
+            "the code that goes on; losses that differ may be due to it"
+        ),
+    ] = None
 
 
 class DeliveryDelay(Document):
@@ -132,6 +139,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     STORAGE_ERROR = "storage_error"
     WORKERS_LOST = "workers_lost"
+    MIXED_CODE = "mixed_code"
     INTERNAL = "internal"
 
     @classmethod
@@ -183,4 +191,5 @@ class CheckpointManifest(Document):
     spec_sha256: Digest
     created_at: Timestamp
     files: Annotated[tuple[CheckpointFile, ...], Strict(False)]
+    code: Annotated[str | None, Field(description="Digest of the code that wrote it")] = None
     seal: Annotated[Digest | None, Field(description="sha256 of this document without it")] = None

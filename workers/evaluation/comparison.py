@@ -26,6 +26,7 @@ class Training:
     evaluations: Sequence[Evaluation]
     origin: CheckpointRef | None = None  # of a fork
     devices: frozenset[str] = frozenset()  # that drew its noise: models of GPU, or CPU
+    codes: frozenset[str] = frozenset()  # digests of the code that trained it
     name: str | None = None  # for people
 
     @property

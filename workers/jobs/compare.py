@@ -23,7 +23,7 @@ from workers.sampling.pieces import PieceRunner
 from workers.storage import ObjectStore
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
-from workers.training.history import devices_of
+from workers.training.history import codes_of, devices_of
 from workers.training.run import Ending, Run
 from workers.training.start import read_origin
 
@@ -55,7 +55,8 @@ def _training(store: ObjectStore, trained: Trained) -> Training:
     rows, origin = recorded_rows(store, keys, after=-1), read_origin(store, keys)
     devices = devices_of(store, keys) if compute.accelerator == "gpu" else frozenset({"CPU"})  # of any model
     name, _ = known_of(store, keys)
-    return Training(trained.job_id, compute.workers, rows, evaluations_of(store, keys), origin, devices, name)
+    evaluations, codes = evaluations_of(store, keys), codes_of(store, keys)
+    return Training(trained.job_id, compute.workers, rows, evaluations, origin, devices, codes, name)
 
 
 def _conclude(
@@ -70,18 +71,20 @@ def _conclude(
     if not found:
         reason = f"{control.job_id} has not been evaluated at the same images seen and in the same way"
         raise SpecError(reason, field="control_job_id")
-    devices = job.devices | control.devices
+    devices, codes = job.devices | control.devices, job.codes | control.codes
     comparison = Comparison(
         job=job.side,
         control=control.side,
         differences=differences,
         is_paired=job.origin == control.origin
         and len(devices) <= 1
+        and len(codes) <= 1
         and all(name.startswith(_MAY_DIFFER) and name not in _ARITHMETIC for name in differences),
         devices=tuple(sorted(devices)),
+        codes=tuple(sorted(codes)),
         protocol=_common_protocol(last, control.evaluations),
         pairs=found,
-        conclusions=tuple(conclusions(job.side, control.side, found)),
+        conclusions=(*_about_code(sorted(codes)), *conclusions(job.side, control.side, found)),
         files=(REPORT, PLOT),
         ended_at=datetime.now(UTC),
     )
@@ -92,6 +95,12 @@ def _conclude(
     store.put(run.keys.results + REPORT, page.encode())
     store.put(run.keys.results + RESULT, comparison.model_dump_json(indent=2).encode())
     log.info("comparison.done", pairs=len(found))
+
+
+def _about_code(codes: Sequence[str]) -> list[str]:
+    if len(codes) <= 1:
+        return []
+    return [f"They were trained by different code ({', '.join(codes)}): a difference may be due to that."]
 
 
 def _differences(job: TrainSpec, control: TrainSpec) -> dict[str, tuple[Any, Any]]:

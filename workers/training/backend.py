@@ -1,16 +1,19 @@
 """What PyTorch computes on, and how: precision, repeatability, compilation."""
 
+import hashlib
 import os
 import platform
 import resource
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 import torch
 
+import workers
 from workers.contract.compute import Workers
 from workers.diffusion.denoiser import Denoiser
 from workers.logs import in_one_line
@@ -18,6 +21,7 @@ from workers.training.world import World
 
 log = structlog.get_logger()
 _CPUS = Path("/proc/cpuinfo")
+_DIGITS = 12
 
 
 def configure_backend(compute: Workers) -> None:
@@ -60,13 +64,23 @@ def device_name(device: torch.device) -> str:
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Of the libraries that compute on it, and what it is itself."""
+    """Of the libraries that compute on it, of the code that does, and what it is itself."""
     return {
         "torch": torch.__version__,
         "cdm-train": version("cdm-train"),
+        "code": code_digest(),
         "python": platform.python_version(),
         "device": device_name(device),
     }
+
+
+@cache
+def code_digest() -> str:
+    """Of the files of this package, as they are when it is first asked for: other code than this has another.
+
+    A release says nothing of code that somebody changes for an experiment. It takes some milliseconds.
+    """
+    return _digest_of(Path(workers.__file__).parent)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -78,6 +92,15 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_reserved(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # bytes there, KiB on Linux
+
+
+def _digest_of(package: Path) -> str:
+    whole = hashlib.sha256()
+    for file in sorted(file for file in package.rglob("*.py") if file.is_file()):  # editors lock with dangling links
+        whole.update(
+            f"{file.relative_to(package).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+        )
+    return whole.hexdigest()[:_DIGITS]
 
 
 def _cpu_name() -> str:

@@ -15,6 +15,7 @@ from workers.contract.records import CheckpointFile, CheckpointManifest
 from workers.storage import ObjectStore
 from workers.storage.ahead import pieces
 from workers.storage.job_folder import committed_checkpoints, newest_attempt
+from workers.training.backend import code_digest
 from workers.training.snapshot import Snapshot, load_contents, needed_files
 from workers.training.state import TrainState
 
@@ -54,6 +55,7 @@ def save_checkpoint(
         spec_sha256=spec_sha256,
         created_at=datetime.now(UTC),
         files=tuple(files),
+        code=code_digest(),
     )
     if newest_attempt(store, keys) > attempt:
         raise FencedError(f"attempt {attempt} has been superseded")

@@ -12,6 +12,7 @@ from workers.contract.records import Outcome, Progress, TimeBreakdown
 from workers.storage import ObjectStore
 from workers.storage.job_folder import attempt_numbers
 
+UNKNOWN_CODE = "unknown"  # of workers that told their versions, and of an older release's no digest of their code
 Cause = Literal["useful", "recomputed", "preparing", "restarting", "checkpointing", "sampling"]
 
 
@@ -25,10 +26,15 @@ class History:
     trained_seconds: float = 0.0  # in earlier attempts
     interruptions: int = 0  # restarts, and attempts that ended otherwise than by leaving when asked to
     devices: Mapping[str, int] = field(default_factory=dict)  # what it was trained on, and how many images it saw there
+    codes: Mapping[str, int] = field(default_factory=dict)  # digests of what trained it, likewise
 
     def other_device(self, device: str, *, after: int) -> str | None:
         """What else it was trained on beyond so many images; None if nothing."""
-        return next((name for name, seen in self.devices.items() if name != device and seen > after), None)
+        return _other(self.devices, device, after)
+
+    def other_code(self, code: str, *, after: int) -> str | None:
+        """By what else it was trained beyond so many images; None if nothing."""
+        return _other(self.codes, code, after)
 
     @classmethod
     def read(cls, store: ObjectStore, keys: JobKeys, attempt: int) -> Self:
@@ -44,6 +50,7 @@ class History:
             trained_seconds=sum(trained_seconds(word.ledger) for word in earlier.values()),
             interruptions=restarts + _restarts(earlier.values()) + len(lost),
             devices={word.device: word.images_seen for word in words if word.device},
+            codes={_code(word): word.images_seen for word in words if word.versions},
         )
 
 
@@ -74,6 +81,13 @@ def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
     return frozenset(word.device for word in words if word and word.device and word.images_seen)
 
 
+def codes_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
+    """Digests of the code that a job was trained by, as far as its attempts have said."""
+    words = [word for number in attempt_numbers(store, keys) if (word := last_word(store, keys, number))]
+    before = (word.resume.other_code for word in words if word.resume and word.resume.other_code)
+    return frozenset(_code(word) for word in words if word.versions and word.images_seen).union(before)
+
+
 def with_silence(last: Progress) -> TimeBreakdown:
     """The account of workers that are gone, with the time since they, or their driver, last made it up."""
     silence = max(0.0, (datetime.now(UTC) - (last.ledger_at or last.updated_at)).total_seconds())
@@ -84,6 +98,14 @@ def with_silence(last: Progress) -> TimeBreakdown:
 def trained_seconds(ledger: TimeBreakdown) -> float:
     """Of all its seconds, those in which something could have been lost."""
     return ledger.useful + ledger.recomputed
+
+
+def _code(word: Progress) -> str:
+    return word.versions.get("code", UNKNOWN_CODE)
+
+
+def _other(seen_by: Mapping[str, int], own: str, after: int) -> str | None:
+    return next((name for name, seen in seen_by.items() if name != own and seen > after), None)
 
 
 def _restarts(words: Iterable[Progress]) -> int:

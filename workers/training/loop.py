@@ -1,6 +1,7 @@
 """The training loop: a run on one process among equals. Restore, take steps, report, checkpoint, leave when asked."""
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from workers.contract.spec import TrainSpec
 from workers.data import ImageSet
 from workers.storage import open_store
 from workers.training.agreement import Agreement
-from workers.training.backend import configure_backend
+from workers.training.backend import code_digest, configure_backend
 from workers.training.history import History, Timekeeper
 from workers.training.recorder import RunRecorder
 from workers.training.run import Ending, Run, RunRequests
@@ -43,14 +44,15 @@ def run_training(
     """
     store = open_store(run.store_url)
     history = History.read(store, run.keys, run.attempt)
+    if mixed := _mixed_code(world):
+        return Ending(history.furthest, reason=Reason.MIXED_CODE, message=mixed)
     timekeeper = Timekeeper(history)
     document = store.get(run.keys.spec)
     spec = TrainSpec.model_validate_json(document)
     configure_backend(spec.compute)
     images = ImageSet.open(run.dataset(store).digest, store=store, cache=Path(run.cache_folder))
     state = new_state(spec, images.manifest, world.device)
-    restored = restore_start(state, spec, store, run.keys, world)
-    has_checkpoint = restored is not None and restored.startswith(run.keys.checkpoints)
+    start = restore_start(state, spec, store, run.keys, world)
     where = {"device": str(world.device), "rank": world.rank, "of": world.size, "worker_pid": os.getpid()}
     log.info("worker.ready", images_seen=state.images_seen, **where)
     recorder = (
@@ -64,7 +66,7 @@ def run_training(
             history,
             timekeeper,
             spec_sha256=sha256(document).hexdigest(),
-            has_checkpoint=has_checkpoint,
+            start=start,
         )
         if world.is_first
         else None
@@ -80,6 +82,17 @@ def run_training(
             recorder.close("failed")
         raise
     return replace(ending, mlflow_run_id=recorder.close(ending.status)) if recorder else ending
+
+
+def _mixed_code(world: World) -> str | None:
+    """What to say if processes of this world run different code; they would train one network by several rules."""
+    said = world.gather_objects((code_digest(), socket.gethostname()))
+    hosts = dict(reversed(said))  # the first that runs each
+    if len(hosts) == 1:
+        return None
+    found = ", ".join(f"{code} on {host}" for code, host in sorted(hosts.items()))
+    reason = "the images of these nodes differ, or a file was changed while workers started"
+    return f"workers run different code ({found}): {reason}; give all nodes one image, then `cdm retry` the job"
 
 
 @dataclass(frozen=True, slots=True)

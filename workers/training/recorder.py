@@ -16,9 +16,9 @@ from workers.tracking.events import MLFLOW_STATUS
 from workers.tracking.heartbeat import first_word
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
-from workers.training.backend import device_name, peak_memory_bytes, versions
-from workers.training.checkpoint import save_checkpoint
-from workers.training.history import Cause, History, Timekeeper
+from workers.training.backend import code_digest, device_name, peak_memory_bytes, versions
+from workers.training.checkpoint import read_manifest, save_checkpoint
+from workers.training.history import UNKNOWN_CODE, Cause, History, Timekeeper
 from workers.training.resume_check import ResumeCheck, rounds_coarsely
 from workers.training.retention import remove_old_checkpoints
 from workers.training.run import Run
@@ -52,9 +52,9 @@ class RunRecorder:
         timekeeper: Timekeeper,
         *,
         spec_sha256: str,
-        has_checkpoint: bool,
+        start: str | None,
     ) -> None:
-        """`state` is where the run starts, from a checkpoint of its own if it has one."""
+        """`state` is where the run starts: `start`, the folder of a checkpoint of its own or its origin's, if any."""
         seen = state.images_seen
         recorded = recorded_rows(store, run.keys, after=seen)
         timekeeper.furthest = max(timekeeper.furthest, *recorded, 0)  # rows are written sooner than progress
@@ -66,8 +66,11 @@ class RunRecorder:
         self._waited = 0.0  # for the last snapshot
         self._is_owed = False
         is_coarse = rounds_coarsely(spec.compute)
-        check = ResumeCheck(seen, recorded, is_coarse=is_coarse, other_device=other)
-        self._check = check if has_checkpoint else None
+        other_code = _other_code(store, start, history, seen) if start else None
+        if other_code:
+            log.warning("code.changed", before=other_code, now=code_digest(), images_seen=seen)
+        check = ResumeCheck(seen, recorded, is_coarse=is_coarse, other_device=other, other_code=other_code)
+        self._check = check if start and start.startswith(run.keys.checkpoints) else None
         self._reporter = Reporter(
             store,
             run.keys,
@@ -179,6 +182,12 @@ class RunRecorder:
         self._schedule.written(seconds)
         self._reporter.checkpoint(seen, self._run.keys.checkpoint(seen, self._run.attempt), seconds=seconds)
         log.info("checkpoint.committed", images_seen=seen, seconds=round(seconds, 2))
+
+
+def _other_code(store: ObjectStore, start: str, history: History, seen: int) -> str | None:
+    """The digest of what else computed the checkpoint that is started from, or went beyond it; None if nothing did."""
+    own, theirs = code_digest(), read_manifest(store, start).code or UNKNOWN_CODE
+    return theirs if theirs != own else history.other_code(own, after=seen)
 
 
 def _first_progress(

@@ -26,15 +26,18 @@ class ResumeCheck:
         *,
         is_coarse: bool = False,
         other_device: str | None = None,
+        other_code: str | None = None,
     ) -> None:
         """`recorded`: rows by images seen, of what was trained beyond the checkpoint before the interruption.
 
         `is_coarse`: see `rounds_coarsely`. `other_device`: what that was trained on, if it draws other noise.
+        `other_code`: the digest of what trained that, if it is another.
         """
         self._images_seen = images_seen
         self._recorded = recorded
         self._compared, self._tolerance = _COARSE if is_coarse else _FINE
         self._other_device = other_device
+        self._other_code = other_code
         self._row_begun = images_seen
         self._num_rows = 0
         self._largest = 0.0
@@ -65,6 +68,7 @@ class ResumeCheck:
             compared_rows=self._num_rows,
             largest_difference=self._largest,
             other_device=self._other_device,
+            other_code=self._other_code,
         )
 
     def _verdict(self) -> ResumeVerdict:

@@ -126,6 +126,13 @@ class World:
             dist.broadcast_object_list(box, group=self.decisions)
         return box[0]
 
+    def gather_objects(self, mine: T) -> list[T]:
+        """What each process says, by rank, on every process; any picklable values."""
+        said = [mine] * self.size
+        if self.size > 1:
+            dist.all_gather_object(said, mine, group=self.decisions)
+        return said
+
 
 def collective_seconds(compute: Workers) -> int:
     """How long processes wait for each other in a step: so long that their watchdogs are first."""

@@ -131,6 +131,10 @@ def test_a_resumed_job_says_how_it_compares() -> None:
     assert text.resumed(progress.model_copy(update={"resume": other})) == (
         "at 80 images: nothing to compare; NVIDIA A100 drew other noise before"
     )
+    changed = resume.model_copy(update={"other_code": "1a2b3c"})
+    assert text.resumed(progress.model_copy(update={"resume": changed})).endswith(
+        "4 rows of metrics compared; the code was another before (1a2b3c)"
+    )
     assert text.resumed(progress) == ""
 
 

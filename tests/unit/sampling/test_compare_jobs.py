@@ -86,6 +86,33 @@ def test_trainings_on_gpus_of_different_models_are_no_pair_for_they_had_other_no
     assert "different devices" not in pair.file("beside-like", "report.html").decode()
 
 
+def test_trainings_by_different_code_are_no_pair_and_the_conclusions_begin_with_it(pair: Gallery) -> None:
+    pair.run("anew", "evaluate", **SMALL)
+    for name, versions in (
+        ("ours", {"code": "1a2b"}),
+        ("same", {"code": "1a2b"}),
+        ("edited", {"code": "3c4d"}),
+        ("older", {"torch": "9.1"}),
+    ):
+        _trained_on(pair, name, "A100", versions=versions)
+
+    found = {}
+    for control in ("same", "edited", "older"):
+        pair.run(f"code-{control}", "compare", spec={"job_id": "ours", "control_job_id": control})
+        found[control] = Comparison.model_validate_json(pair.result(f"code-{control}"))
+
+    assert {name: (each.is_paired, each.codes) for name, each in found.items()} == {
+        "same": (True, ("1a2b",)),
+        "edited": (False, ("1a2b", "3c4d")),
+        "older": (False, ("1a2b", "unknown")),
+    }
+    said = "They were trained by different code (1a2b, 3c4d): a difference may be due to that."
+    assert found["edited"].conclusions[0] == said
+    assert said in (page := pair.file("code-edited", "report.html").decode())
+    assert "with the same noise." not in page
+    assert "different code" not in " ".join(found["same"].conclusions)
+
+
 @pytest.mark.parametrize(
     ("changes", "is_paired"),
     [({"microbatch_images": 4}, True), ({"precision": "bfloat16"}, False), ({"tf32": False}, False)],
@@ -105,7 +132,9 @@ def test_the_same_noise_is_not_enough_where_arithmetic_differs(
     assert found.is_paired == is_paired
 
 
-def _trained_on(pair: Gallery, name: str, device: str, **compute: object) -> None:
+def _trained_on(
+    pair: Gallery, name: str, device: str, *, versions: dict[str, str] | None = None, **compute: object
+) -> None:
     """A training like the one that is there, whose workers said so of themselves."""
     store, trained, keys = pair.store, JobKeys(TRAINED), JobKeys(name)
     for key in store.list(trained.root):
@@ -113,5 +142,5 @@ def _trained_on(pair: Gallery, name: str, device: str, **compute: object) -> Non
     spec = TrainSpec.model_validate_json(store.get(trained.spec))
     on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu", **compute})})
     store.put(keys.spec, on_gpu.model_dump_json().encode())
-    told = first_word(160, 1, phase="training", images_seen=160, device=device)
+    told = first_word(160, 1, phase="training", images_seen=160, device=device, versions=versions or {})
     store.put(keys.attempt(1).progress, told.model_dump_json().encode())

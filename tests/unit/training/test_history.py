@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Outcome, TimeBreakdown
+from workers.contract.records import Outcome, Resume, TimeBreakdown
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
-from workers.training.history import History, Timekeeper, devices_of
+from workers.training.history import UNKNOWN_CODE, History, Timekeeper, codes_of, devices_of
 
 KEYS = JobKeys("job_1")
 SILENCE = timedelta(seconds=30)
@@ -67,6 +67,28 @@ def test_it_tells_on_what_else_images_beyond_a_checkpoint_were_trained(store: Me
     assert history.other_device("H100", after=500) is None, "all of that is in the checkpoint"
     assert history.other_device("A100", after=300) == "H100"
     assert devices_of(store, KEYS) == {"A100", "H100"}
+
+
+def test_it_tells_by_what_other_code_images_beyond_a_checkpoint_were_trained(store: MemoryStore) -> None:
+    told(store, 1, images_seen=500, versions={"torch": "9.1"})
+    told(store, 2, images_seen=600, versions={"code": "abc"})
+    told(store, 3, images_seen=700)
+
+    history = History.read(store, KEYS, 4)
+
+    assert history.other_code("abc", after=400) == UNKNOWN_CODE
+    assert history.other_code("abc", after=500) is None
+    assert history.other_code("def", after=500) == "abc"
+    assert codes_of(store, KEYS) == {UNKNOWN_CODE, "abc"}
+
+
+def test_code_that_trained_an_attempt_before_its_workers_restarted_counts(store: MemoryStore) -> None:
+    resume = Resume(
+        images_seen=80, verdict="nothing_to_compare", compared_rows=0, largest_difference=0.0, other_code="old"
+    )
+    told(store, 1, images_seen=500, versions={"code": "new"}, resume=resume)
+
+    assert codes_of(store, KEYS) == {"old", "new"}
 
 
 def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemoryStore) -> None:

@@ -1,11 +1,13 @@
 """Rows of metrics in the store: what they say, and that they are there before the checkpoint that they lead to."""
 
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from tests.support.trained import tiny_spec
 from workers.contract.data import DatasetManifest
@@ -18,6 +20,7 @@ from workers.storage.memory import MemoryStore
 from workers.tracking import reporter
 from workers.tracking.journal import recorded_rows
 from workers.tracking.reporter import Reporter
+from workers.training import backend
 from workers.training.backend import versions
 from workers.training.checkpoint import read_manifest, restore_latest
 from workers.training.loop import run_training
@@ -29,13 +32,13 @@ from workers.training.world import World
 KEYS = JobKeys("job")
 
 
-def run(spec: TrainSpec, store: MemoryStore, store_url: str, cache: Path) -> Ending:
+def run(spec: TrainSpec, store: MemoryStore, store_url: str, cache: Path, *, attempt: int = 1) -> Ending:
     manifest = import_dataset(spec.dataset, store)
     store.put(KEYS.spec, spec.model_dump_json().encode())
     store.put(KEYS.dataset, manifest.model_dump_json().encode())
     world = World.alone(torch.device("cpu"))
     return run_training(
-        Run(store_url, "job", 1, str(cache)), world, poll_requests=lambda: RunRequests(), on_hang=lambda _: None
+        Run(store_url, "job", attempt, str(cache)), world, poll_requests=lambda: RunRequests(), on_hang=lambda _: None
     )
 
 
@@ -96,7 +99,7 @@ def test_what_it_ran_on_is_in_its_progress_and_the_memory_that_it_took_a_curve(
 
     progress = Progress.model_validate_json(store.get(KEYS.attempt(1).progress))
     assert progress.versions == versions(torch.device("cpu"))
-    assert progress.versions.keys() == {"torch", "cdm-train", "python", "device"}
+    assert progress.versions.keys() == {"torch", "cdm-train", "code", "python", "device"}
     assert told["tags"].items() >= {"cdm.torch": torch.__version__, "cdm.device": progress.device}.items()
     assert told["params"]["num_parameters"] == str(progress.num_parameters)
     assert told["params"].keys() > {"seed", "dataset.digest", "sigma_data"}
@@ -130,3 +133,36 @@ def test_a_row_has_the_learning_rate_that_its_last_step_was_taken_with(tmp_path:
 
     rates = {seen: row["optimizer/learning_rate"] for seen, row in recorded_rows(store, KEYS, after=0).items()}
     assert rates == pytest.approx({16: 0.005, 32: 0.01, 48: 0.015, 64: 0.02})
+
+
+@pytest.fixture
+def change_code(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Has what computes from now on another digest."""
+
+    def change(digest: str) -> None:
+        monkeypatch.setattr(backend, "_digest_of", lambda _: digest)
+        backend.code_digest.cache_clear()
+
+    yield change
+    backend.code_digest.cache_clear()
+
+
+def test_who_goes_on_by_other_code_says_so_in_its_certificate_and_its_log(
+    tmp_path: Path, change_code: Callable[[str], None]
+) -> None:
+    store, told = MemoryStore.named("code"), list[Progress]()
+
+    for attempt, code in enumerate(("first", "first", "second"), start=1):
+        change_code(code)
+        with capture_logs() as logs:
+            run(tiny_spec(duration_images=16 * attempt), store, "memory://code", tmp_path, attempt=attempt)
+        told.append(Progress.model_validate_json(store.get(KEYS.attempt(attempt).progress)))
+        warnings = [line for line in logs if line["event"] == "code.changed"]
+
+    assert [each.versions["code"] for each in told] == ["first", "first", "second"]
+    assert [each.resume and each.resume.other_code for each in told] == [None, None, "first"]
+    assert warnings == [
+        {"event": "code.changed", "before": "first", "now": "second", "images_seen": 32, "log_level": "warning"}
+    ]
+    codes = [read_manifest(store, folder).code for folder in committed_checkpoints(store, KEYS)]
+    assert codes == ["first", "first", "second"]

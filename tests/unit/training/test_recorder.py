@@ -65,7 +65,7 @@ def recorder(store: Slow, state: TrainState, tmp_path: Path) -> Iterator[RunReco
         history,
         Timekeeper(history),
         spec_sha256="0" * 64,
-        has_checkpoint=False,
+        start=None,
     )
     yield recorder
     store.is_open.set()
