@@ -3,6 +3,7 @@
 import json
 import math
 import posixpath
+import re
 from collections.abc import Mapping
 
 from workers.contract.data import DatasetManifest
@@ -14,6 +15,8 @@ EXPERIMENT = "cdm-train"
 JOB_TAG, STORE_TAG = "cdm.job_id", "cdm.store"  # together they say which run is a job's
 _PROJECT_TAG, _LABEL_TAGS = "cdm.project", "cdm.label."
 _USER_TAG, _PARENT_TAG, _CONTROL_TAG = "mlflow.user", "cdm.parent", "cdm.control"  # MLflow itself shows the first
+_CURVE_NAME = re.compile(r"[\w/.: -]{1,250}")  # and no path that could be shorter, or that leads out of its folder
+_NOT_CURVES = ("images_seen", "time")  # what else a recorded row has
 MAX_METRICS, MAX_PARAMS = 1000, 100  # that MLflow takes in one request
 
 
@@ -60,6 +63,20 @@ def params(spec: TrainSpec, images: DatasetManifest | None, *, num_parameters: i
         sigma_data = effective_sigma_data(spec.preconditioning, images.sigma_data)
         known |= {"dataset.digest": images.digest, "sigma_data": f"{sigma_data:.6g}"}
     return known if num_parameters is None else known | {"num_parameters": str(num_parameters)}
+
+
+def check_curve_name(name: str) -> None:
+    """See that a curve of this name can be recorded: MLflow refuses others, with all that comes in the same request.
+
+    Raises:
+        ValueError: it cannot; the message has the rule.
+    """
+    leads_out = name == "." or name.startswith(("/", ".."))
+    if not _CURVE_NAME.fullmatch(name) or leads_out or posixpath.normpath(name) != name or name in _NOT_CURVES:
+        raise ValueError(
+            f"{name!r} cannot be the name of a curve: give 1 to 250 letters, digits, spaces and _ - . : /, with no "
+            f"/ at an end or beside another, none of . and .. between them, and not {' or '.join(_NOT_CURVES)}"
+        )
 
 
 def describes(tag: str) -> bool:

@@ -13,6 +13,7 @@ from workers.contract.document import SpecError
 from workers.contract.evaluation import FEWEST_IMAGES, EvaluateSpec, Evaluation, WeightsEvaluation, held_out_problem
 from workers.contract.keys import RESULT, JobKeys, dataset_folder
 from workers.contract.sampling import ResolvedCheckpoint, ResolvedSource, WeightsFile
+from workers.contract.tracking import check_curve_name
 from workers.data import ImageSet
 from workers.data.fetching import OnBytes
 from workers.data.images import read_dataset_manifest
@@ -113,6 +114,8 @@ def run_evaluation(run: Run, spec: EvaluateSpec, runner: PieceRunner) -> Ending:
 def _conclude(run: Run, plan: EvaluationPlan, source: ResolvedSource, seal: str | None) -> None:
     """What was found goes last: who sees it finds all the rest. Then the pieces have served."""
     findings, pictures = conclude(plan)
+    for name in findings.measures:  # before anything is kept: curves of this name would never reach MLflow
+        check_curve_name(name)
     store = plan.store
     fields = dict(findings)
     for name, picture in pictures.items():

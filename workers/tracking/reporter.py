@@ -2,11 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workers.contract.keys import JobKeys
 from workers.contract.records import DeliveryDelay, Progress
+from workers.contract.tracking import check_curve_name
+from workers.logs import in_one_line
 from workers.storage import ObjectStore
 from workers.tracking.background import Background
 from workers.tracking.backlog import ItemBacklog
@@ -59,20 +61,30 @@ class Reporter:
         rate: float,
         telemetry: dict[str, float],
         peak_memory_bytes: int | None = None,
-    ) -> None:
-        """Losses by name, images per second, and whatever else was measured, by the name of its curve."""
-        self._heartbeat.update(
-            phase="training",
-            images_seen=images_seen,
-            losses=losses,
-            images_per_second=rate,
-            peak_memory_bytes=peak_memory_bytes,
-        )
+    ) -> dict[str, float]:
+        """Losses by name, images per second, and whatever else was measured, by the name of its curve.
+
+        Returns the row as it is recorded. What cannot be is refused here, and not where rows are delivered: there it
+        would be tried for ever, and keep all later ones waiting.
+
+        Raises:
+            TypeError: a value is not one number; a tensor of one element is.
+            ValueError: a curve cannot have this name.
+        """
         values = {f"loss/{name}": value for name, value in losses.items()}
         values |= {"throughput/images_per_second": rate} | telemetry
         if peak_memory_bytes is not None:
             values["memory/peak_bytes"] = peak_memory_bytes
-        self._tell(Metrics(images_seen, time.time(), values))
+        row = _plain(values)
+        self._heartbeat.update(
+            phase="training",
+            images_seen=images_seen,
+            losses={name: row[f"loss/{name}"] for name in losses},
+            images_per_second=row["throughput/images_per_second"],
+            peak_memory_bytes=peak_memory_bytes,
+        )
+        self._tell(Metrics(images_seen, time.time(), row))
+        return row
 
     def checkpoint(self, images_seen: int, key: str, *, seconds: float) -> None:
         self._heartbeat.update(last_checkpoint_images=images_seen)  # training is further on by now
@@ -119,6 +131,20 @@ class Reporter:
             self._heartbeat.update(mlflow_run_id=run.run_id)
 
         return deliver
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, float]:
+    for name in values:
+        check_curve_name(name)
+    return {name: _number(name, value) for name, value in values.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"the curve {name!r} takes one number, not a {type(value).__name__}"
+        raise TypeError(f"{what}: {in_one_line(error)}") from error
 
 
 def _in_background(name: str, deliver: Callable[[list[Event]], None]) -> Background[Event, list[Event]]:

@@ -116,12 +116,14 @@ class RunRecorder:
         before = seen - self._spec.batch_images  # the last step
         telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, before)}
         memory = peak_memory_bytes(self._device)
-        self._reporter.metrics(seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory)
+        row = self._reporter.metrics(
+            seen, losses=measured.losses, rate=rate, telemetry=telemetry, peak_memory_bytes=memory
+        )
         if interval := self._schedule.interval(self._timekeeper.ledger):
             advised = in_images(interval, rate=rate, batch_images=self._spec.batch_images)
             self._reporter.progress(advised_checkpoint_images=advised)
-        self._compare(seen, {f"loss/{name}": value for name, value in measured.losses.items()} | telemetry)
-        rounded = {name: round(value, 4) for name, value in measured.losses.items()}
+        self._compare(seen, row)
+        rounded = {name: round(row[f"loss/{name}"], 4) for name in measured.losses}
         log.info("training.progress", images_seen=seen, images_per_second=round(rate, 1), **rounded)
 
     def grid(self, seen: int, png: bytes) -> None:

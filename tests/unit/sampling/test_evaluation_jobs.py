@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.support.drawn import CPU, TRAINED, Gallery
 from workers.contract.data import DatasetManifest, NpzDataset
 from workers.contract.document import SpecError
-from workers.contract.evaluation import Evaluation, Weighting
+from workers.contract.evaluation import Evaluation, Findings, Weighting
 from workers.contract.keys import JobKeys, dataset_features
 from workers.contract.records import Reason
 from workers.data import import_dataset
@@ -112,6 +112,19 @@ def test_what_was_found_in_another_way_goes_onto_other_curves_of_the_training(
     assert told[0][f"eval/FD-ENL0-{found.num_images}"] == found.measures["FD-ENL0"].value
     assert told[1]["eval/FD-ENL0-14"] == more.measures["FD-ENL0"].value
     assert {name for name in told[0].keys() & told[1].keys() if "/loss" not in name and "/gap_" not in name} == set()
+
+
+def test_a_measure_that_no_curve_can_be_named_by_is_refused_before_anything_is_kept(
+    small: Gallery, found: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = {name: getattr(found, name) for name in Findings.model_fields}
+    misnamed = Findings(**findings | {"measures": {"gap@0.5": found.measures["loss"]}})
+    monkeypatch.setattr("workers.jobs.evaluate.conclude", lambda _: (misnamed, {}))
+
+    with pytest.raises(ValueError, match=r"'gap@0\.5' cannot be the name of a curve"):
+        evaluated(small, "misnamed")
+
+    assert small.store.list(JobKeys("misnamed").results) == []
 
 
 def test_there_are_pictures_of_it(small: Gallery, found: Evaluation) -> None:

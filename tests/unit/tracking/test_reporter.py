@@ -2,8 +2,11 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.support.waiting import wait_until
 from workers.contract.keys import JobKeys
@@ -78,6 +81,53 @@ def test_a_store_that_takes_nothing_for_long_costs_only_a_delay_and_is_said_in_t
     assert [(row["images_seen"], row["loss/dsm"]) for row in rows] == [(seen, 1 / (seen + 1)) for seen in range(10_000)]
     assert store.get(KEYS.sample(10_000)) == b"png"
     assert progress_in(store).tracking_behind == {}
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "refusal"),
+    [
+        ({"gap@0.5": 1.0}, "'gap@0.5' cannot be the name of a curve: give 1 to 250 letters"),
+        ({"p50%": 1.0}, "'p50%' cannot be"),
+        ({"own//gap": 1.0}, "'own//gap' cannot be"),
+        ({"time": 1.0}, "'time' cannot be .* and not images_seen or time"),
+        ({"own/gap": torch.ones(2)}, "the curve 'own/gap' takes one number, not a Tensor: "),
+        ({"own/gap": None}, "the curve 'own/gap' takes one number, not a NoneType: "),
+    ],
+    ids=["at", "percent", "slashes", "taken", "vector", "nothing"],
+)
+def test_a_row_that_nobody_could_take_is_refused_where_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, telemetry: dict[str, Any], refusal: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = MemoryStore()
+    told = Reporter(store, KEYS, 1, store_url="memory://x", progress=first_word(64, 1), params={}, tags={})
+
+    with pytest.raises((TypeError, ValueError), match=refusal):
+        told.metrics(16, losses={"dsm": 0.5}, rate=50.0, telemetry=telemetry)
+    told.metrics(32, losses={"dsm": 0.5}, rate=50.0, telemetry={})
+    told.close(None)
+
+    (chunk,) = [store.get(key) for key in store.list(KEYS.attempt(1).metrics)]
+    assert [json.loads(line)["images_seen"] for line in chunk.splitlines()] == [32], "others are delivered"
+
+
+def test_numbers_of_any_library_are_recorded_as_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = MemoryStore()
+    told = Reporter(store, KEYS, 1, store_url="memory://x", progress=first_word(64, 1), params={}, tags={})
+    given: dict[str, Any] = {
+        "losses": {"dsm": torch.tensor(0.5)},
+        "rate": np.float32(50.0),
+        "telemetry": {"own/gap at 0.5": np.int64(2)},
+    }
+
+    row = told.metrics(16, **given)
+    told.close(None)
+
+    assert row == {"loss/dsm": 0.5, "throughput/images_per_second": 50.0, "own/gap at 0.5": 2.0}
+    (chunk,) = [store.get(key) for key in store.list(KEYS.attempt(1).metrics)]
+    assert json.loads(chunk).items() >= row.items()
+    assert (progress_in(store).losses, progress_in(store).images_per_second) == ({"dsm": 0.5}, 50.0)
 
 
 @pytest.mark.parametrize(("status", "patience"), [("KILLED", 5.0), ("FINISHED", 30.0), ("FAILED", 30.0), (None, 30.0)])
