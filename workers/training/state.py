@@ -1,7 +1,9 @@
 """What training changes, and how it is before the first image."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -26,6 +28,21 @@ class TrainState:
     average_names: tuple[str, ...]
     optimizer: torch.optim.Adam
     images_seen: int = 0
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, optimizer: torch.optim.Adam, average_names: Sequence[str] = ("ema",)) -> Self:
+        """The state before the first image, of any denoiser and an Adam, or AdamW, of its parameters.
+
+        Adam's moments are made, as a checkpoint has them, and averages that begin as the denoiser is.
+
+        Raises:
+            ValueError: the optimizer is not fused; only such a one has its moments made without a step.
+        """
+        if not optimizer.defaults["fused"]:
+            raise ValueError("the optimizer: give it fused=True")
+        _make_moments(optimizer)
+        averages = tuple(deepcopy(denoiser).eval().requires_grad_(False) for _ in average_names)
+        return cls(denoiser, averages, tuple(average_names), optimizer)
 
     @property
     def ema(self) -> Denoiser:
@@ -65,10 +82,7 @@ def new_state(spec: TrainSpec, images: DatasetManifest, device: torch.device) ->
     optimizer = torch.optim.Adam(
         denoiser.parameters(), adam.learning_rate, betas=(adam.beta1, adam.beta2), eps=adam.epsilon, fused=True
     )
-    _make_moments(optimizer)
-    names = average_names(spec.ema)
-    averages = tuple(deepcopy(denoiser).eval().requires_grad_(False) for _ in names)
-    return TrainState(denoiser, averages, names, optimizer)
+    return TrainState.of(denoiser, optimizer, average_names(spec.ema))
 
 
 def lay_out_channels_last(network: torch.nn.Module) -> None:
@@ -90,6 +104,7 @@ def _make_moments(optimizer: torch.optim.Adam) -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.found_inf = torch.ones((), device=parameters[0].device)  # type: ignore[attr-defined] # see Trainer.step
     optimizer.step()
+    del optimizer.found_inf  # type: ignore[attr-defined] # the next step is taken
     optimizer.zero_grad(set_to_none=True)
 
 
