@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -130,6 +131,25 @@ def test_contributors_are_told_of_all_that_make_checks_and_measures() -> None:
     block = _FENCED.findall((ROOT / "CONTRIBUTING.md").read_text())[0]
 
     assert set(re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)) == made - _FOR_USERS
+
+
+def test_the_training_loop_of_the_page_trains_and_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs/own-code.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    first, again = dict[str, Any](), dict[str, Any]()
+
+    exec(program, first)  # noqa: S102 - it is ours
+    exec(program, again)  # noqa: S102
+
+    assert (first["drawn"].shape, bool(first["drawn"].isfinite().all())) == ((4, 1, 8, 8), True)
+    assert first["state"].images_seen == again["state"].images_seen == 1280
+    trained, restored = (each["state"].denoiser.network.layer.weight for each in (first, again))
+    assert torch.equal(trained, restored)
+    assert first["state"].optimizer.state_dict()["state"][0]["step"] == 20, "none was skipped"
 
 
 def words(page: str) -> str:
