@@ -12,7 +12,7 @@ from workers.contract.records import Outcome, Progress, TimeBreakdown
 from workers.storage import ObjectStore
 from workers.storage.job_folder import attempt_numbers
 
-UNKNOWN_CODE = "unknown"  # of workers that told their versions, and of an older release's no digest of their code
+UNKNOWN_CODE = "unknown"  # that of workers of an older release, which tell their versions and no digest
 Cause = Literal["useful", "recomputed", "preparing", "restarting", "checkpointing", "sampling"]
 
 
