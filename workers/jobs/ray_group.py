@@ -16,7 +16,9 @@ from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import RayTrainError
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.context import get_train_context
+from ray.train.v2._internal.execution.worker_group import Worker
 
 from workers.contract.compute import Workers
 from workers.contract.document import SpecError
@@ -34,7 +36,7 @@ from workers.storage import open_store
 from workers.tracking.output import shipped_output
 from workers.training.checkpoint import ForeignCheckpointError
 from workers.training.run import Ending, Run, RunRequests
-from workers.training.world import World, collective_seconds
+from workers.training.world import World, collective_seconds, why_no_gpu
 
 log = structlog.get_logger()
 
@@ -77,7 +79,7 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
                 name=f"{run.job_id}-a{run.attempt}",
                 storage_path=str(scratch),
                 failure_config=FailureConfig(max_failures=spec.compute.max_worker_failures),
-                callbacks=[ControllerWatch(run, spec, signals)],
+                callbacks=[ControllerWatch(run, spec, signals), *([GpuCheck()] if _uses_gpus(spec.compute) else [])],
             ),
             torch_config=TorchConfig(timeout_s=collective_seconds(spec.compute)),
         )
@@ -89,6 +91,21 @@ def run_group(run: Run, spec: AnySpec, stop: Event) -> Ending:
     if refusal := result.return_value.get(_REFUSAL):
         raise refusal
     return Ending(**result.return_value)
+
+
+class GpuCheck(WorkerGroupCallback):  # type: ignore[misc] # untyped in Ray
+    """Asks workers for their GPUs before Ray joins them by NCCL, whose errors do not say that the driver is too old."""
+
+    def before_init_train_context(self, workers: list[Worker]) -> dict[str, list[Any]]:
+        """Ray calls this once its workers have been given their GPUs.
+
+        Raises:
+            WorkersLostError: PyTorch sees none on a node that Ray has counted some of.
+        """
+        found: list[str | None] = ray.get([worker.execute_async(why_no_gpu) for worker in workers])
+        if problem := next(filter(None, found), None):
+            raise WorkersLostError(problem)
+        return {}
 
 
 def _fitted(trainer: TorchTrainer) -> ray.train.Result:
@@ -152,11 +169,15 @@ class _DrainNotices:
         return is_news
 
 
+def _uses_gpus(compute: Workers) -> bool:
+    return compute.accelerator == "gpu"
+
+
 def _scaling(compute: Workers) -> ScalingConfig:
     least = compute.least_workers
     return ScalingConfig(
         num_workers=compute.workers if least == compute.workers else (least, compute.workers),
-        use_gpu=compute.accelerator == "gpu",
+        use_gpu=_uses_gpus(compute),
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
     )
 
@@ -164,11 +185,12 @@ def _scaling(compute: Workers) -> ScalingConfig:
 def _cause(error: ray.train.TrainingFailedError, why_hung: Callable[[int], str | None]) -> Exception:
     """What a worker's code raised, or that workers were lost: the others' broken connections are only its echo.
 
-    Or that there were none, and the job was to leave: Ray Train wraps what its controller's callbacks raise.
+    Or that there were none, and the job was to leave, or none with a GPU: Ray Train wraps what its controller's
+    callbacks raise.
     `why_hung` tells of a lost worker's rank why its watchdog has ended it, if it has.
     """
-    if isinstance(left := getattr(error, "controller_failure", None), LeftWaitingError):
-        return left
+    if isinstance(raised := getattr(error, "controller_failure", None), LeftWaitingError | WorkersLostError):
+        return raised
     failures: dict[int, Exception] = dict(sorted(getattr(error, "worker_failures", {}).items()))
     if too_large := next(filter(is_out_of_memory, failures.values()), None):
         return too_large

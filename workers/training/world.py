@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
+from platform import node
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from workers.contract.compute import Workers
+from workers.logs import in_one_line
 
 T = TypeVar("T")
 
@@ -145,6 +147,18 @@ def _sync_buffers_option() -> str:
     return new if new in signature(DistributedDataParallel).parameters else old
 
 
+def why_no_gpu() -> str | None:
+    """Why PyTorch sees no GPU on this machine (its driver, or its own build), in one line; None if it sees one."""
+    if torch.cuda.is_available():
+        return None
+    reason = "no reason is given"
+    try:
+        torch.cuda.init()  # says what `is_available` keeps to itself: no driver is found, or it is too old
+    except (AssertionError, RuntimeError) as error:
+        reason = in_one_line(error)
+    return f"PyTorch {torch.__version__} (CUDA {torch.version.cuda or 'none'}) sees no GPU on {node()}: {reason}"
+
+
 def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
     """This process's device.
 
@@ -153,8 +167,8 @@ def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
     """
     if accelerator == "cpu":
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ValueError("compute.accelerator: PyTorch sees no GPU here; set it to cpu, or run where there is one")
+    if problem := why_no_gpu():
+        raise ValueError(f"compute.accelerator: {problem}; set it to cpu, or run where there is one")
     number, num_gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= num_gpus:
         raise ValueError(f"process {number} of this machine has no GPU, PyTorch sees {num_gpus}: start fewer processes")

@@ -62,6 +62,12 @@ def test_a_job_that_left_while_it_waited_for_room_has_lost_no_workers() -> None:
     assert cause_of(ControllerError(left)) is left
 
 
+def test_workers_without_a_gpu_are_lost_for_the_reason_that_their_check_found() -> None:
+    found = WorkersLostError("PyTorch 2.13.0 (CUDA 13.0) sees no GPU on node-1: no driver")
+
+    assert cause_of(ControllerError(found)) is found
+
+
 def test_a_failure_of_ray_train_itself_loses_the_workers_and_says_how() -> None:
     cause = cause_of(ControllerError(RuntimeError("placement group was removed")))
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from threading import Event, Thread, current_thread, main_thread
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import ray
 import torch
-from ray.train import ScalingConfig
+from ray.train import RunConfig, ScalingConfig
 
 from tests.support.specs import smoke_spec
 from workers.contract.document import SpecError
 from workers.data import DatasetError
 from workers.jobs import ray_group
-from workers.jobs.ray_group import returned, run_group
+from workers.jobs.failures import WorkersLostError
+from workers.jobs.ray_group import GpuCheck, returned, run_group
 from workers.jobs.signals import Signals
 from workers.training.checkpoint import ForeignCheckpointError
 from workers.training.run import Ending, Run
@@ -25,11 +26,12 @@ class Trained:
     """In place of Ray Train's trainer: knows which group it was asked for, and is done at once."""
 
     asked: ScalingConfig
+    run_config: RunConfig
     returned: ClassVar[dict[str, object]] = {"images_seen": 320}
     thread: Thread
 
-    def __init__(self, *_: object, scaling_config: ScalingConfig, **__: object) -> None:
-        Trained.asked = scaling_config
+    def __init__(self, *_: object, scaling_config: ScalingConfig, run_config: RunConfig, **__: object) -> None:
+        Trained.asked, Trained.run_config = scaling_config, run_config
 
     def fit(self) -> SimpleNamespace:
         Trained.thread = current_thread()
@@ -90,3 +92,30 @@ def test_ray_train_is_kept_from_the_main_thread_where_it_would_take_ctrl_c_for_i
     run_group(Run("memory://ctrl-c", "job_1", 1, ""), smoke_spec(), Event())
 
     assert Trained.thread is not main_thread()
+
+
+@pytest.mark.usefixtures("no_nodes")
+@pytest.mark.parametrize(("accelerator", "checks"), [("gpu", 1), ("cpu", 0)])
+def test_workers_are_asked_for_their_gpus_where_the_job_wants_some(accelerator: str, checks: int) -> None:
+    run_group(Run("memory://checks", "job_1", 1, ""), smoke_spec(compute={"accelerator": accelerator}), Event())
+
+    callbacks = Trained.run_config.callbacks
+    assert callbacks is not None
+    assert [isinstance(one, GpuCheck) for one in callbacks].count(True) == checks
+
+
+def _workers(monkeypatch: pytest.MonkeyPatch, *found: str | None) -> Any:
+    """Of a started group, on nodes that see a GPU (None) or say why they do not."""
+    monkeypatch.setattr(ray, "get", list)
+    return [SimpleNamespace(execute_async=lambda _, said=said: said) for said in found]
+
+
+def test_a_node_whose_gpus_pytorch_does_not_see_is_named_before_nccl_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = _workers(monkeypatch, None, "PyTorch 2.13.0 (CUDA 13.0) sees no GPU on node-1: the driver is too old")
+
+    with pytest.raises(WorkersLostError, match="sees no GPU on node-1: the driver is too old"):
+        GpuCheck().before_init_train_context(workers)
+
+
+def test_workers_that_see_their_gpus_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert GpuCheck().before_init_train_context(_workers(monkeypatch, None, None)) == {}

@@ -7,7 +7,7 @@ import torch
 
 from tests.support.gloo import in_processes, joined
 from tests.support.waiting import wait_until
-from workers.training.world import local_device
+from workers.training.world import local_device, why_no_gpu
 
 SIZE = 4
 
@@ -50,3 +50,26 @@ def test_more_processes_than_gpus_are_refused_in_words(monkeypatch: pytest.Monke
 
     with pytest.raises(ValueError, match="process 2 of this machine has no GPU, PyTorch sees 2: start fewer processes"):
         local_device("gpu")
+
+
+def test_why_there_is_no_gpu_is_said_in_pytorchs_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12080).\nPlease update it.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+    said = why_no_gpu()
+
+    assert said is not None
+    assert said.startswith(f"PyTorch {torch.__version__} (CUDA 13.0) sees no GPU on ")
+    assert said.endswith(": RuntimeError: The NVIDIA driver on your system is too old (found version 12080).")
+    with pytest.raises(ValueError, match=r"compute\.accelerator: PyTorch .* \(CUDA 13\.0\) sees no GPU"):
+        local_device("gpu")
+
+
+def test_of_a_gpu_that_is_there_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert why_no_gpu() is None
