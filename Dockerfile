@@ -77,7 +77,11 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # Each image set is copied here once for all jobs of a node.
 RUN mkdir /var/cache/cdm && chown 10001:10001 /var/cache/cdm
-ENV CDM_CACHE=/var/cache/cdm
+# Google's nodes mount NVIDIA's driver there, where the loader does not look; elsewhere the container toolkit puts it where
+# it does. Triton's cache would lie at home, which cannot be written to where only /tmp can.
+ENV CDM_CACHE=/var/cache/cdm \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64 \
+    TRITON_CACHE_DIR=/tmp/triton
 COPY --link --from=worker-packages /opt/venv /opt/venv
 COPY --link --from=project /app /app
 COPY --link --chmod=755 deploy/images/probe.py /usr/local/bin/probe

@@ -1,6 +1,7 @@
 """What every pod has to be like: Pod Security's `restricted`, and more."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +200,18 @@ def test_a_replica_that_ends_serves_on_until_it_is_forgotten_and_then_ends_its_r
 
     assert pause[0] == "sleep"
     assert spec["terminationGracePeriodSeconds"] >= int(pause[1]) + int(for_requests) + 10
+
+
+def test_what_the_workers_image_caches_lies_where_pods_can_write(documents: list[Document]) -> None:
+    """Their root cannot be written to, and there Triton's cache would lie."""
+    caches = dict(re.findall(r"\b(CDM_CACHE|TRITON_CACHE_DIR)=(\S+)", (ROOT / "Dockerfile").read_text()))
+
+    assert len(caches) == 2
+    for name, pod in pods(documents).items():
+        if name.startswith("ray-"):
+            mounts = pod["spec"]["containers"][0]["volumeMounts"]
+            writable = [Path(mount["mountPath"]) for mount in mounts if not mount.get("readOnly")]
+            assert all(any(Path(cache).is_relative_to(one) for one in writable) for cache in caches.values()), name
 
 
 def test_replicas_outlive_disruptions_and_upgrades() -> None:
