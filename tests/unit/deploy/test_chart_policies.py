@@ -202,6 +202,15 @@ def test_a_replica_that_ends_serves_on_until_it_is_forgotten_and_then_ends_its_r
     assert spec["terminationGracePeriodSeconds"] >= int(pause[1]) + int(for_requests) + 10
 
 
+@pytest.mark.parametrize("example", [path.stem for path in EXAMPLES])
+def test_nodes_that_start_from_none_are_selected_by_what_is_known_before_they_are_there(example: str) -> None:
+    clusters = [one["spec"] for one in rendered(example) if one["kind"] == "RayCluster"]
+    growing = [group for spec in clusters for group in spec["workerGroupSpecs"] if not group["minReplicas"]]
+    selected = {label for group in growing for label in group["template"]["spec"].get("nodeSelector", {})}
+
+    assert selected <= {"node.kubernetes.io/instance-type"}
+
+
 def test_what_the_workers_image_caches_lies_where_pods_can_write(documents: list[Document]) -> None:
     """Their root cannot be written to, and there Triton's cache would lie."""
     caches = dict(re.findall(r"\b(CDM_CACHE|TRITON_CACHE_DIR)=(\S+)", (ROOT / "Dockerfile").read_text()))
