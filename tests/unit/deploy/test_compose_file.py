@@ -51,7 +51,10 @@ def test_what_the_api_is_told_are_settings_that_it_has() -> None:
         (
             "mlflow",
             mlflow.part(FOLDER, PORTS, KEYS),
-            {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_SERVER_ALLOWED_HOSTS"},
+            {
+                *("MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"),
+                *("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"),  # of localhost it needs none
+            },
             # The names that `mlflow server` itself gives to its application
             {
                 *("_MLFLOW_SERVER_FILE_STORE", "_MLFLOW_SERVER_REGISTRY_STORE", "_MLFLOW_SERVER_ARTIFACT_ROOT"),
