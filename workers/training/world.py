@@ -48,10 +48,13 @@ class World:
         """Join the other processes if torchrun started this one, else be alone.
 
         Raises:
-            ValueError: a GPU is asked for and there is none for this process.
+            ValueError: a GPU is asked for and there is none for this process; or `srun` started several, not torchrun.
         """
+        joins = "RANK" in os.environ
+        if not joins:
+            _refuse_strangers()
         device = local_device(compute.accelerator)
-        if "RANK" not in os.environ:
+        if not joins:
             return cls.alone(device)
         backend = "nccl" if compute.accelerator == "gpu" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=collective_seconds(compute)))
@@ -145,6 +148,15 @@ def _sync_buffers_option() -> str:
     """PyTorch 2.13 has renamed it, and warns of the old name."""
     new, old = "forward_sync_buffers", "broadcast_buffers"
     return new if new in signature(DistributedDataParallel).parameters else old
+
+
+def _refuse_strangers() -> None:
+    """Several processes of one `srun` would each be alone, and take the job from each other."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # not SLURM_NTASKS, which a batch script alone has, too
+    if tasks > 1:
+        raise ValueError(
+            f"srun has started {tasks} processes that do not train together: start torchrun, one task a node"
+        )
 
 
 def why_no_gpu() -> str | None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.support.gloo import in_processes, joined
+from tests.support.specs import smoke_spec
 from tests.support.waiting import wait_until
-from workers.training.world import local_device, why_no_gpu
+from workers.training.world import World, local_device, why_no_gpu
 
 SIZE = 4
 
@@ -50,6 +51,25 @@ def test_more_processes_than_gpus_are_refused_in_words(monkeypatch: pytest.Monke
 
     with pytest.raises(ValueError, match="process 2 of this machine has no GPU, PyTorch sees 2: start fewer processes"):
         local_device("gpu")
+
+
+def test_processes_of_slurm_that_no_torchrun_joins_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+
+    with pytest.raises(ValueError, match=r"srun has started 8 processes .*: start torchrun, one task a node"):
+        World.from_environment(smoke_spec().compute)
+
+
+@pytest.mark.parametrize("step", [None, "1"], ids=["batch script", "one task"])
+def test_one_process_of_slurm_is_alone(step: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    if step:
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step)
+
+    assert World.from_environment(smoke_spec().compute).size == 1
 
 
 def test_why_there_is_no_gpu_is_said_in_pytorchs_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
