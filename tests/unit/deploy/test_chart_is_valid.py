@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "trial",
         {
             "ray.dataClaim": "images",
+            "certificateAuthority.configMap": "authorities",
             "monitoring.labels": {"release": "prometheus"},
             "monitoring.serviceMonitor": True,
             "monitoring.podMonitor": True,

@@ -132,6 +132,32 @@ AWS_REQUEST_CHECKSUM_CALCULATION: when_required
 AWS_RESPONSE_CHECKSUM_VALIDATION: when_required
 {{- end }}
 
+{{/* Of what reaches servers by TLS: boto3; requests, as in MLflow; whatever asks OpenSSL; Postgres' drivers. */}}
+{{- define "cdm.trust" -}}
+{{- with .Values.certificateAuthority }}
+{{- if .configMap }}
+{{- $file := printf "/etc/cdm-train/%s" .key }}
+AWS_CA_BUNDLE: {{ $file }}
+REQUESTS_CA_BUNDLE: {{ $file }}
+SSL_CERT_FILE: {{ $file }}
+PGSSLROOTCERT: {{ $file }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The volume with that file, and its mount; each is an item of a list. */}}
+{{- define "cdm.trustVolume" -}}
+{{- with .Values.certificateAuthority.configMap }}
+- {name: certificate-authority, configMap: {name: {{ . }}}}
+{{- end }}
+{{- end }}
+
+{{- define "cdm.trustMount" -}}
+{{- if .Values.certificateAuthority.configMap }}
+- {name: certificate-authority, mountPath: /etc/cdm-train, readOnly: true}
+{{- end }}
+{{- end }}
+
 {{/* Of an MLflow with a login; the API and the workers' MLflow have variables of the same names but for their beginning. */}}
 {{- define "cdm.mlflowLogin" }}
 {{- if eq .root.Values.mlflow.login "token" }}
