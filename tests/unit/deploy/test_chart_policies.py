@@ -211,6 +211,16 @@ def test_nodes_that_start_from_none_are_selected_by_what_is_known_before_they_ar
     assert selected <= {"node.kubernetes.io/instance-type"}
 
 
+def test_cpu_jobs_neither_fill_nor_count_on_machines_that_are_kept_for_gpus() -> None:
+    documents = rendered("production")
+    groups = {group["groupName"]: group for group in one(documents, "RayCluster", "ray")["spec"]["workerGroupSpecs"]}
+    variables = {one["name"]: one.get("value") for one in pods(documents)["api"]["spec"]["containers"][0]["env"]}
+
+    assert {name: group["rayStartParams"]["num-cpus"] for name, group in groups.items()} == {"cpu": "8", "h100": "0"}
+    assert groups["h100"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "32"
+    assert (variables["CDM_RAY_GROWS_TO__CPUS"], variables["CDM_RAY_GROWS_TO__GPUS"]) == ("32", "64")
+
+
 def test_what_the_workers_image_caches_lies_where_pods_can_write(documents: list[Document]) -> None:
     """Their root cannot be written to, and there Triton's cache would lie."""
     caches = dict(re.findall(r"\b(CDM_CACHE|TRITON_CACHE_DIR)=(\S+)", (ROOT / "Dockerfile").read_text()))

@@ -181,12 +181,17 @@ PGSSLROOTCERT: {{ $file }}
 {{- if .Values.ray.bundled }}http://{{ include "cdm.fullname" . }}-ray-head-svc:8265{{ else }}{{ .Values.ray.url }}{{ end -}}
 {{- end }}
 
+{{/* How many workers of CPU jobs a node of a group may have; a worker of a GPU job asks for a GPU alone. */}}
+{{- define "cdm.cpuWorkers" -}}
+{{ ternary .cpuWorkers .cpus (hasKey . "cpuWorkers") }}
+{{- end }}
+
 {{/* What all nodes together may have, of the whole release. */}}
 {{- define "cdm.rayGrowsTo" -}}
 {{- $most := dict "cpus" (.Values.ray.growsTo.cpus | default 0) "gpus" (.Values.ray.growsTo.gpus | default 0) -}}
 {{- if .Values.ray.autoscaling.enabled }}
 {{- range $group := .Values.ray.workers }}
-{{- $_ := set $most "cpus" (add $most.cpus (mul $group.maxReplicas $group.cpus)) }}
+{{- $_ := set $most "cpus" (add $most.cpus (mul $group.maxReplicas (include "cdm.cpuWorkers" $group))) }}
 {{- $_ := set $most "gpus" (add $most.gpus (mul $group.maxReplicas ($group.gpus | default 0))) }}
 {{- end }}
 {{- end }}
