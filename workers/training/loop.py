@@ -86,7 +86,7 @@ def run_training(
 
 def _mixed_code(world: World) -> str | None:
     """What to say if processes of this world run different code; they would train one network by several rules."""
-    said = world.gather_objects((code_digest(), socket.gethostname()))
+    said = world.all_gather_object((code_digest(), socket.gethostname()))
     hosts = dict(reversed(said))  # the first that runs each
     if len(hosts) == 1:
         return None

@@ -131,7 +131,7 @@ class World:
             dist.broadcast_object_list(box, group=self.decisions)
         return box[0]
 
-    def gather_objects(self, mine: T) -> list[T]:
+    def all_gather_object(self, mine: T) -> list[T]:
         """What each process says, by rank, on every process; any picklable values."""
         said = [mine] * self.size
         if self.size > 1:
@@ -165,7 +165,8 @@ def why_no_gpu() -> str | None:
         return None
     reason = "no reason is given"
     try:
-        torch.cuda.init()  # says what `is_available` keeps to itself: no driver is found, or it is too old
+        # It says what `is_available` keeps to itself: no driver is found, or it is too old.
+        torch.cuda.init()  # type: ignore[no-untyped-call] # untyped in PyTorch
     except (AssertionError, RuntimeError) as error:
         reason = in_one_line(error)
     return f"PyTorch {torch.__version__} (CUDA {torch.version.cuda or 'none'}) sees no GPU on {node()}: {reason}"
