@@ -11,14 +11,13 @@ from workers.matching import tensor_mismatch
 from workers.training.state import TrainState
 
 NETWORK, _OPTIMIZER, STATE = "network.safetensors", "optimizer.safetensors", "state.json"
-_DTYPE_NAMES = {
+_DTYPE_NAMES = {  # what gloo and NCCL exchange, too; int16 they do not
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
     torch.int64: "I64",
     torch.int32: "I32",
-    torch.int16: "I16",
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
@@ -32,11 +31,13 @@ def average_file(name: str) -> str:
 
 
 def refuse_unstorable(network: nn.Module) -> None:
-    """Raises ValueError, naming a tensor, if a checkpoint could not hold the network."""
+    """Raises ValueError, naming a tensor, if checkpoints cannot hold the network or workers cannot exchange it."""
     for name, tensor in network.state_dict().items():
         if tensor.dtype not in _DTYPE_NAMES:
             known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPE_NAMES)
-            raise ValueError(f"network: {name} is of {tensor.dtype}, which checkpoints cannot hold; use one of {known}")
+            raise ValueError(
+                f"network: {name} is of {tensor.dtype}, which cannot be kept or shared; use one of {known}"
+            )
 
 
 class Snapshot:
