@@ -11,6 +11,7 @@ KINDS = ["ddpmpp", "ncsnpp", "adm", "edm2", "mlp"]
 UNETS = KINDS[:4]
 PUBLISHED = KINDS[:3]
 CONFIGS = {"ddpmpp": DDPMpp, "ncsnpp": NCSNpp, "adm": ADM, "edm2": EDM2, "mlp": MLP}
+TOLD_OF_AUGMENTATION = [kind for kind in KINDS if CONFIGS[kind].takes_augmentation]
 NUM_CLASSES = 3
 SIZE = 8
 SHAPE = (2, SIZE, SIZE)
@@ -31,7 +32,7 @@ def small_network(
         image_channels=image_channels,
         resolution=SIZE,
         num_classes=num_classes,
-        augmentation_features=9 if kind in PUBLISHED else 0,
+        augmentation_features=9 if kind in TOLD_OF_AUGMENTATION else 0,
     )
     return randomised(network)
 
