@@ -121,7 +121,7 @@ Consistency = Annotated[Symmetric | Asymmetric | Antithetic4 | Target | Paper, F
 _OVER_REGULARISED = 10.0
 
 
-def consistency_problems(term: Symmetric | Asymmetric | Antithetic4 | Target | Paper) -> list[Problem]:
+def consistency_problems(term: Consistency) -> list[Problem]:
     """What does not go together, with the reason."""
     problems = []
     match term.interval:

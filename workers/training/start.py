@@ -10,7 +10,13 @@ from torch import Tensor
 from workers.contract.data import DatasetManifest
 from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
-from workers.contract.model import EDM, Preconditioning, average_names, preconditioning_difference, with_sigma_data
+from workers.contract.model import (
+    Preconditioning,
+    average_names,
+    effective_sigma_data,
+    preconditioning_difference,
+    with_sigma_data,
+)
 from workers.contract.records import CheckpointManifest, CheckpointRef
 from workers.contract.spec import TrainSpec
 from workers.matching import tensor_mismatch
@@ -113,11 +119,8 @@ def _preconditioning(origin: CheckpointRef, store: ObjectStore, manifest: Checkp
 
 def _prepared(spec: TrainSpec, images: DatasetManifest | None) -> Preconditioning:
     """The job's own, as its denoiser will have it; without images what they decide is open."""
-    match spec.preconditioning:
-        case EDM(sigma_data=None) if images:
-            return with_sigma_data(spec.preconditioning, images.sigma_data)
-        case prepared:
-            return prepared
+    own = spec.preconditioning
+    return with_sigma_data(own, effective_sigma_data(own, images.sigma_data)) if images else own
 
 
 def _mismatch(
