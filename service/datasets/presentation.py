@@ -22,9 +22,9 @@ def details_view(dataset: ProjectDataset, manifest: DatasetManifest, report: Imp
     return DatasetDetails(
         **_fields(dataset, manifest, has_report=report is not None),
         classes=classes or None,
-        num_left_out=report and report.num_left_out,
+        num_left_out=report.num_left_out if report else None,
         left_out=report.left_out if report else {},
-        num_ignored_files=report and report.num_ignored_files,
+        num_ignored_files=report.num_ignored_files if report else None,
     )
 
 
