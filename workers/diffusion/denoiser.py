@@ -19,8 +19,8 @@ class Network(nn.Module):
 
     - It is a function of its arguments alone. Dropout is what `conditions.dropout` says, in training and evaluation
       alike (None: there is none), so it has no `nn.Dropout`, and draws nothing.
-    - Its buffers are constants that follow from its configuration: averages are of parameters, so nothing like the
-      running mean of batch norm may be in them.
+    - Its buffers are constants: averages are of parameters, so nothing like the running mean of batch norm may be in
+      them. What does not follow from its configuration, such as frequencies drawn, is persistent: checkpoints hold it.
     - Every parameter has a gradient in every pass of training: DDP waits for each.
     - It reads the labels if its configuration is `class_conditional`, and how images were augmented if that
       `takes_augmentation`; `NO_CLASS`, or no labels, mean unconditional.
