@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from service.cli.errors import CommandFailed
 from service.cli.hints import command
-from service.client import Client
+from service.client import Client, InvalidRequest
 
 Row = TypeVar("Row")
 DIGEST_DIGITS = 64
@@ -27,9 +27,11 @@ def only(found: Sequence[Row], prefix: str, *, what: str, lists: str, how: str =
 
 
 def whole_digest(client: Client, digest: str) -> str:
-    """Of the only data set whose digest begins so; a service of an older release sends all."""
+    """Of the only data set whose digest begins so."""
     if len(digest) == DIGEST_DIGITS:
         return digest
-    listed = client.datasets.list(digest_prefix=digest.lower())
-    found = with_prefix(listed, digest, id_of=lambda one: one.digest)
+    try:
+        found = list(client.datasets.list(digest_prefix=digest.lower()))
+    except InvalidRequest:  # no digest begins so, or the service is of a release that only lists all
+        found = with_prefix(client.datasets.list(), digest, id_of=lambda one: one.digest)
     return only(found, digest, what="data sets", lists="datasets").digest

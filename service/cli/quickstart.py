@@ -52,7 +52,7 @@ def quickstart(
         stages.ends("start")
         try:
             connection = stack_of(home)
-            with Client(connection.url, connection.api_key) as client:
+            with Client(connection.url, connection.api_key, project="") as client:  # its own, whatever CDM_PROJECT is
                 job = _train(client, stages, as_json=as_json)
                 images_seen = grids(client, job)[-1]
                 path = save_grid(client, job, images_seen, output)

@@ -157,7 +157,7 @@ def report(client: Client, job: Job, done: str, *details: str, answer: Job | For
 def create(client: Client, spec: AnySpec, options: JobOptions, *, sends: bool = True) -> Job:
     """Submit a job, once it is said what whoever does may want to know first, and files that it names are sent.
 
-    Whatever would be refused is refused before any is sent.
+    What the service would refuse is refused before any is sent.
     """
     alone: JobOptions = {**options, "control": None}
     warn(client.jobs.plan(spec, **alone))

@@ -37,10 +37,10 @@ class Client:
     """A connection to one service. Close it, or use it in a `with` statement.
 
     Without an address it is the service of `CDM_URL`, else this machine's stack; without a key that of `CDM_API_KEY`,
-    else the stack's. `project`, for admins, is the one to work in instead of the key's own; by default that of
-    `CDM_PROJECT`. A request that fails for a reason that may pass is sent again up to `max_retries` times, within
-    `timeout_seconds` in all. `transport` replaces the network, for tests: `httpx2.MockTransport(handler)`; `timing`
-    replaces the clock.
+    else the stack's. `project`, for admins, is the one to work in instead of the key's own ("" is that); by default
+    that of `CDM_PROJECT`. A request that fails for a reason that may pass is sent again up to `max_retries` times,
+    within `timeout_seconds` in all. `transport` replaces the network, for tests: `httpx2.MockTransport(handler)`;
+    `timing` replaces the clock.
 
     Raises:
         ClientError: no address or no key is given, and none is found.

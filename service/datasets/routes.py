@@ -17,7 +17,6 @@ from service.web.pagination import CursorParameter, LimitParameter, page_of, rea
 from service.web.principal import Reader, Writer
 from service.web.problems import EVERY_POST, documented
 from service.web.routers import of_state, v1_router
-from service.web.views import PLAIN_TEXT
 
 router = v1_router("datasets")
 
@@ -25,9 +24,7 @@ Service = Annotated[Datasets, of_state("datasets")]
 DatasetDigest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="As the report of an import, or the list, has it")
 ]
-DigestPrefix = Annotated[
-    str, Query(max_length=64, pattern=PLAIN_TEXT, description="Only those whose digest begins so, in lower case")
-]
+DigestPrefix = Annotated[str, Query(pattern=r"^[0-9a-f]{0,64}$", description="Only those whose digest begins so")]
 _LOOKUP_ERRORS = (DatasetNotFound, StorageUnavailable)
 
 

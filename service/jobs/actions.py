@@ -2,7 +2,7 @@
 
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -48,6 +48,7 @@ class Actions:
     """What `decide` can ask for. `installation` marks what is ours on an engine that others use, too.
 
     `began_at`: when this process came. What the engine had not taken by then, it may not have been asked for.
+    `refused_since`: of submissions, when the engine first did not take a stop that it has not taken since.
     """
 
     store: JobStore
@@ -60,6 +61,7 @@ class Actions:
     counters: Counters
     replica: Replica
     began_at: datetime
+    refused_since: dict[str, datetime] = field(default_factory=dict)
 
     async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None) -> bool:
         """True if the job moved, and may want another look at once.
@@ -154,10 +156,12 @@ class Actions:
         try:
             await self.cluster.stop(attempt.submission_id)
         except ClusterUnreachable:
-            # An engine may answer looks and take no stops.
-            if job.stop_by and self.clock() > max(job.stop_by, self.began_at) + patience:
+            # An engine may answer looks and take no stops. It may also not have been asked until now.
+            since = self.refused_since.setdefault(attempt.submission_id, self.clock())
+            if job.stop_by and self.clock() > max(job.stop_by, since) + patience:
                 return await self._fence(job, attempt)
             raise
+        self.refused_since.pop(attempt.submission_id, None)
         if attempt.stop_sent_at is None:
             now = self.clock()
             is_told = replace(attempt, stop_sent_at=now)
@@ -168,6 +172,7 @@ class Actions:
     async def _fence(self, job: JobRecord, attempt: AttemptRecord) -> bool:
         """The job moves first: an engine that takes a call and never answers it must not keep it where it is."""
         await self.objects.fence(attempt)
+        self.refused_since.pop(attempt.submission_id, None)
         verdict = taken(job, attempt, now=self.clock(), limits=self.limits)
         has_moved = await self._move(job, attempt, conclude(job.intent, verdict))
         with suppress(ClusterUnreachable):  # the sweep will try again

@@ -96,15 +96,15 @@ def where_dataset_due(query: _Query) -> _Query:
     return query.with_hint(jobs, "INDEXED BY jobs_by_dataset_due", "sqlite")
 
 
-def _equalities(filters: Filters) -> Iterator[ColumnElement[bool]]:
+def _equalities(filters: Filters, *, dialect: str) -> Iterator[ColumnElement[bool]]:
     """What each column is to be.
 
     SQLite does not know how many jobs an index leads to: it would go through all of a kind in search of the few that
     run, or were archived. So it is not shown that it could.
     """
-    hidden = {"owner", "kind"} if filters.archived or filters.state in UNFINISHED else set()
-    if filters.archived:
-        hidden.add("state")
+    hidden = set[str]()
+    if dialect == "sqlite" and (filters.archived or filters.state in UNFINISHED):
+        hidden = {"owner", "kind", "state"} if filters.archived else {"owner", "kind"}
     for name in ("project", "owner", "name", "state", "kind"):
         wanted = getattr(filters, name)
         if wanted is not None:
@@ -145,7 +145,7 @@ class JobLookup:
         """Newest first."""
         query = _JOB.where(jobs.c.deleted_at.is_(None))
         query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
-        query = query.where(*_equalities(filters))
+        query = query.where(*_equalities(filters, dialect=self._database.dialect))
         if filters.created_after:
             made_after = filters.created_after - _RESERVED  # the id may be older than the job
             query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
@@ -263,7 +263,8 @@ class JobLookup:
         seen = _JOB.where(jobs.c.cost_key == cost_key, jobs.c.progress.is_not(None)).limit(_MOST_LIKE)
         go_on = await self._jobs(seen.where(jobs.c.ended_at.is_(None)).order_by(jobs.c.id.desc()))
         ended = await self._jobs(seen.where(jobs.c.ended_at.is_not(None)).order_by(jobs.c.ended_at.desc()))
-        return [*go_on, *ended][:_MOST_LIKE]
+        alike = {job.id: job for job in (*go_on, *ended)}  # one may end between the two
+        return list(alike.values())[:_MOST_LIKE]
 
     async def twins(self, project: str, spec_sha256: str) -> list[str]:
         """Jobs of the same document that have not ended."""

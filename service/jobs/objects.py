@@ -277,9 +277,11 @@ class JobObjects:
 
     async def evaluations(self, job_id: str) -> list[Evaluation]:
         """What was found of a job's checkpoints, by images seen."""
-        keys = await in_thread(self._object_store.list, JobKeys(job_id).evaluations)
-        found = await asyncio.gather(*(record_or_none(self._object_store, Evaluation, key) for key in keys))
-        return [evaluation for evaluation in found if evaluation]
+        found: list[Evaluation] = []
+        for some in some_at_a_time(await in_thread(self._object_store.list, JobKeys(job_id).evaluations)):
+            read = await asyncio.gather(*(record_or_none(self._object_store, Evaluation, key) for key in some))
+            found += filter(None, read)
+        return found
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -8,7 +8,6 @@ from service.errors import (
     CheckpointNotFound,
     JobGone,
     JobNotFound,
-    MlflowUnavailable,
     PreconditionFailed,
     StateConflict,
     StorageUnavailable,
@@ -224,10 +223,7 @@ async def replay_job(job_id: JobId, jobs: Service, requester: CurrentRequester, 
     dependencies=_POST,
     responses={200: {"model": Plan, "description": "With dry_run"}}
     | _CREATED
-    | documented(
-        *(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST),
-        *(StorageUnavailable, MlflowUnavailable),
-    ),
+    | documented(JobNotFound, CheckpointNotFound, JobGone, StateConflict, *EVERY_POST, StorageUnavailable),
 )
 async def fork_job(
     job_id: JobId,

@@ -1,5 +1,7 @@
 """Requests to URLs that users give, sent to the very addresses that were looked at."""
 
+import ssl
+
 import httpx2
 
 from service.web.addresses import AddressGuard, AddressRefused, parsed
@@ -17,7 +19,11 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, guard: AddressGuard, inner: httpx2.AsyncBaseTransport | None = None) -> None:
         self._guard = guard
-        self._inner = inner or httpx2.AsyncHTTPTransport(trust_env=False, limits=_NO_REUSE)
+        self._inner = inner or httpx2.AsyncHTTPTransport(
+            verify=ssl.create_default_context(),  # of the system, and of SSL_CERT_FILE; proxies are not asked
+            trust_env=False,
+            limits=_NO_REUSE,
+        )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url

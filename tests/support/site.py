@@ -1,9 +1,11 @@
 """A small server of the web that answers as it is told to."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from tests.support.answering import answering
@@ -45,9 +47,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def a_site() -> Iterator[Site]:
+def a_site(*, certificate: Path | None = None) -> Iterator[Site]:
+    """Over TLS, with a certificate and its key."""
     site = Site()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     site.port = server.server_port
     with answering(server):
         yield site

@@ -98,6 +98,9 @@ class Progress(Document):
     versions: Annotated[
         dict[str, str], Field(description="Of the libraries that its first worker computes with, and its device")
     ] = Field(default_factory=dict)
+    codes: Annotated[
+        tuple[str, ...], Strict(False), Field(description="Digests of the code that has trained in this attempt so far")
+    ] = ()
     num_parameters: Annotated[int | None, Field(description="Of the network that is trained")] = None
     peak_memory_bytes: Annotated[
         int | None, Field(description="Most that PyTorch held of the GPU at once, or the process of main memory")

@@ -1,5 +1,6 @@
 """Files of the web. A URL of a user must not lead a worker into the network that it lives in."""
 
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ class _Guarded(httpx2.BaseTransport):
         self._web = web
         # A connection is known by its address, not by whose certificate it saw: none is used twice.
         limits = httpx2.Limits(max_keepalive_connections=0)
-        self._inner = httpx2.HTTPTransport(trust_env=False, limits=limits)
+        context = ssl.create_default_context()  # of the system, and of SSL_CERT_FILE; proxies are not asked
+        self._inner = httpx2.HTTPTransport(verify=context, trust_env=False, limits=limits)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url

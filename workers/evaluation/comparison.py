@@ -177,9 +177,9 @@ def _quantile(freedom: int) -> float:
 
 
 def _at_seconds(curve: MetricCurve, seconds: float) -> tuple[float, Measure]:
-    """Images seen, and the measure between two evaluations, share by share, on a straight line over the logarithm.
+    """Images seen, and the measure between two evaluations, share by share, on a straight line over their logarithm.
 
-    Learning slows down: on a straight line over the seconds themselves the control would seem worse than it was.
+    Learning slows down: on a straight line over the seconds themselves, as images are, the control would seem worse.
     """
     after = next(number for number, spent in enumerate(curve.seconds) if spent >= seconds)
     before = max(after - 1, 0)

@@ -1,6 +1,6 @@
 """A comparison job: a training beside its control, as a page."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ from workers.sampling.pieces import PieceRunner
 from workers.storage import ObjectStore
 from workers.tracking.findings import evaluations_of
 from workers.tracking.journal import recorded_rows
-from workers.training.history import codes_of, devices_of
+from workers.training.history import UNKNOWN_CODE, codes_of, devices_of
 from workers.training.run import Ending, Run
 from workers.training.start import read_origin
 
@@ -84,7 +84,11 @@ def _conclude(
         codes=tuple(sorted(codes)),
         protocol=_common_protocol(last, control.evaluations),
         pairs=found,
-        conclusions=(*_about_code(sorted(codes)), *conclusions(job.side, control.side, found)),
+        conclusions=(
+            *_about_code("They were trained", codes),
+            *_about_code("Their evaluations were made", _evaluated_by(job, last) | _evaluated_by(control, last)),
+            *conclusions(job.side, control.side, found),
+        ),
         files=(REPORT, PLOT),
         ended_at=datetime.now(UTC),
     )
@@ -97,10 +101,14 @@ def _conclude(
     log.info("comparison.done", pairs=len(found))
 
 
-def _about_code(codes: Sequence[str]) -> list[str]:
+def _about_code(what: str, codes: Set[str]) -> list[str]:
     if len(codes) <= 1:
         return []
-    return [f"They were trained by different code ({', '.join(codes)}): a difference may be due to that."]
+    return [f"{what} by different code ({', '.join(sorted(codes))}): a difference may be due to that."]
+
+
+def _evaluated_by(training: Training, like: Evaluation) -> frozenset[str]:
+    return frozenset(each.versions.get("code", UNKNOWN_CODE) for each in training.evaluations if is_alike(each, like))
 
 
 def _differences(job: TrainSpec, control: TrainSpec) -> dict[str, tuple[Any, Any]]:

@@ -22,6 +22,7 @@ from workers.jobs.kinds import WORK, prepare
 from workers.storage.errors import STORE_ERRORS
 from workers.tracking.output import shipped_output
 from workers.tracking.redaction import Redaction
+from workers.training.backend import code_digest
 from workers.training.run import Ending, Run, RunRequests
 from workers.training.world import World
 
@@ -58,6 +59,7 @@ def run_here(job: Job, attempt: int | None, stop: Event) -> Outcome:
         UsageError: the store holds another job of this name, or this machine cannot run the spec.
     """
     set_on_signals(stop)
+    code_digest()  # now, of what has just been imported: it may be hours until it is asked for
     try:
         world = World.from_environment(job.spec.compute)
     except ValueError as error:

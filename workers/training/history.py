@@ -27,6 +27,7 @@ class History:
     interruptions: int = 0  # restarts, and attempts that ended otherwise than by leaving when asked to
     devices: Mapping[str, int] = field(default_factory=dict)  # what it was trained on, and how many images it saw there
     codes: Mapping[str, int] = field(default_factory=dict)  # digests of what trained it, likewise
+    own_codes: tuple[str, ...] = ()  # of those that have trained in this attempt
 
     def other_device(self, device: str, *, after: int) -> str | None:
         """What else it was trained on beyond so many images; None if nothing."""
@@ -51,6 +52,7 @@ class History:
             interruptions=restarts + _restarts(earlier.values()) + len(lost),
             devices={word.device: word.images_seen for word in words if word.device},
             codes={_code(word): word.images_seen for word in words if word.versions},
+            own_codes=_trained_by(own) if own else (),
         )
 
 
@@ -83,9 +85,8 @@ def devices_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
 
 def codes_of(store: ObjectStore, keys: JobKeys) -> frozenset[str]:
     """Digests of the code that a job was trained by, as far as its attempts have said."""
-    words = [word for number in attempt_numbers(store, keys) if (word := last_word(store, keys, number))]
-    before = (word.resume.other_code for word in words if word.resume and word.resume.other_code)
-    return frozenset(_code(word) for word in words if word.versions and word.images_seen).union(before)
+    words = (last_word(store, keys, number) for number in attempt_numbers(store, keys))
+    return frozenset(code for word in words if word for code in _trained_by(word))
 
 
 def with_silence(last: Progress) -> TimeBreakdown:
@@ -98,6 +99,13 @@ def with_silence(last: Progress) -> TimeBreakdown:
 def trained_seconds(ledger: TimeBreakdown) -> float:
     """Of all its seconds, those in which something could have been lost."""
     return ledger.useful + ledger.recomputed
+
+
+def _trained_by(word: Progress) -> tuple[str, ...]:
+    """Digests of the code that an attempt has trained by; an older release named none."""
+    if word.codes or not (word.versions and trained_seconds(word.ledger)):
+        return word.codes
+    return (_code(word),)
 
 
 def _code(word: Progress) -> str:

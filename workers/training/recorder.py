@@ -63,6 +63,7 @@ class RunRecorder:
         self._spec_sha256 = spec_sha256
         self._timekeeper = timekeeper
         self._schedule = CheckpointSchedule(history)
+        self._codes = tuple(dict.fromkeys([*history.own_codes, code_digest()]))
         self._waited = 0.0  # for the last snapshot
         self._is_owed = False
         is_coarse = rounds_coarsely(spec.compute)
@@ -112,7 +113,7 @@ class RunRecorder:
     def metrics(self, seen: int, measured: Measured, *, rate: float) -> None:
         """Of the steps up to `seen` images."""
         self._timekeeper.charge_training(seen)
-        self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC))
+        self._reporter.progress(ledger=self._timekeeper.ledger, ledger_at=datetime.now(UTC), codes=self._codes)
         before = seen - self._spec.batch_images  # the last step
         telemetry = measured.telemetry | {"optimizer/learning_rate": learning_rate(self._spec, before)}
         memory = peak_memory_bytes(self._device)
@@ -207,6 +208,7 @@ def _first_progress(
         last_checkpoint_images=state.images_seen if check else None,
         device=device_name(world.device),
         versions=versions(world.device),
+        codes=history.own_codes,
         num_parameters=num_parameters(state.denoiser.network),
         ledger=timekeeper.ledger,
         ledger_at=datetime.now(UTC),

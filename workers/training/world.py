@@ -153,7 +153,7 @@ def _sync_buffers_option() -> str:
 def _refuse_strangers() -> None:
     """Several processes of one `srun` would each be alone, and take the job from each other."""
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))  # not SLURM_NTASKS, which a batch script alone has, too
-    if tasks > 1:
+    if tasks > 1 and "SLURM_PTY_PORT" not in os.environ:  # a shell of `srun --pty` is alone, whatever was asked for
         raise ValueError(
             f"srun has started {tasks} processes that do not train together: start torchrun, one task a node"
         )

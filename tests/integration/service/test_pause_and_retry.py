@@ -178,6 +178,23 @@ async def test_a_stop_that_is_refused_once_long_after_its_deadline_is_sent_again
         assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
 
 
+async def test_so_it_is_by_a_service_that_lived_on_and_could_not_look(
+    plane: Plane, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await plane.started()
+    await plane.service.pause(job_id, requester=REQUESTER)
+    plane.clock.advance(3600)
+    leaves_well(plane, script, job_id)
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(plane.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+        await plane.settle()
+    assert (await plane.job(job_id)).state == "pausing"
+    await left(plane, job_id)
+
+    assert (await plane.job(job_id)).unclean is False
+
+
 async def test_an_engine_that_answers_looks_and_takes_no_stop_keeps_no_job_for_ever(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

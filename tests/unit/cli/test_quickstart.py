@@ -43,6 +43,18 @@ def driver(service: Service, play: Callable[[Worker], None]) -> Iterator[None]:
         thread.join()
 
 
+def test_a_project_of_another_service_is_not_looked_for_in_this_one(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDM_PROJECT", "faces")
+
+    with driver(service, lambda worker: worker.outcome("failed", at=datetime.now(UTC), reason="internal")):
+        answer = service.cdm("quickstart", "-o", "clothes.png")
+
+    assert "faces" not in answer.err
+    assert [job.name for job in service.client.jobs.list()] == ["quickstart"]
+
+
 def test_it_trains_on_the_clothes_and_fetches_what_was_learnt(service: Service, tmp_path: Path) -> None:
     def succeed(worker: Worker) -> None:
         service.store.put(JobKeys(worker.job_id).sample(6_000), b"early")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.certificates import certificate_of
 from tests.support.site import CONTENT, Handler, Site, a_site, redirect, whole
 from workers.contract.addresses import INSIDE, Address
 from workers.contract.data import NpzDataset
@@ -61,6 +62,17 @@ def test_a_file_is_fetched_from_the_address_that_was_looked_at_under_its_name(si
 
     assert fetched(site.url("/faces.zip?download=true")) == CONTENT
     assert site.asked == [(f"site.test:{site.port}", "/faces.zip?download=true", None)]
+
+
+def test_an_authority_of_the_environment_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = certificate_of("site.test", tmp_path)
+    with a_site(certificate=certificate) as site:
+        site.answers["/faces.zip"] = whole()
+        url = f"https://site.test:{site.port}/faces.zip"
+
+        assert "cannot reach site.test (ConnectError)" in refusal(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert fetched(url) == CONTENT
 
 
 def test_redirects_are_followed_and_their_queries_are_told_to_nobody(site: Site) -> None:

@@ -11,6 +11,7 @@ from tests.support.trained import tiny_spec, train_job
 from workers.contract.comparing import Comparison
 from workers.contract.document import SpecError
 from workers.contract.keys import JobKeys
+from workers.contract.records import TimeBreakdown
 from workers.contract.spec import TrainSpec
 from workers.tracking.heartbeat import first_word
 
@@ -142,5 +143,6 @@ def _trained_on(
     spec = TrainSpec.model_validate_json(store.get(trained.spec))
     on_gpu = spec.model_copy(update={"compute": spec.compute.model_copy(update={"accelerator": "gpu", **compute})})
     store.put(keys.spec, on_gpu.model_dump_json().encode())
-    told = first_word(160, 1, phase="training", images_seen=160, device=device, versions=versions or {})
+    ledger = TimeBreakdown(useful=30.0)
+    told = first_word(160, 1, phase="training", images_seen=160, device=device, versions=versions or {}, ledger=ledger)
     store.put(keys.attempt(1).progress, told.model_dump_json().encode())

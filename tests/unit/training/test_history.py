@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workers.contract.keys import JobKeys
-from workers.contract.records import Outcome, Resume, TimeBreakdown
+from workers.contract.records import Outcome, TimeBreakdown
 from workers.storage.memory import MemoryStore
 from workers.tracking.heartbeat import first_word
 from workers.training.history import UNKNOWN_CODE, History, Timekeeper, codes_of, devices_of
@@ -70,8 +70,9 @@ def test_it_tells_on_what_else_images_beyond_a_checkpoint_were_trained(store: Me
 
 
 def test_it_tells_by_what_other_code_images_beyond_a_checkpoint_were_trained(store: MemoryStore) -> None:
-    told(store, 1, images_seen=500, versions={"torch": "9.1"})
-    told(store, 2, images_seen=600, versions={"code": "abc"})
+    trained = TimeBreakdown(useful=30.0)
+    told(store, 1, images_seen=500, versions={"torch": "9.1"}, ledger=trained)
+    told(store, 2, images_seen=600, versions={"code": "abc"}, ledger=trained)
     told(store, 3, images_seen=700)
 
     history = History.read(store, KEYS, 4)
@@ -83,12 +84,17 @@ def test_it_tells_by_what_other_code_images_beyond_a_checkpoint_were_trained(sto
 
 
 def test_code_that_trained_an_attempt_before_its_workers_restarted_counts(store: MemoryStore) -> None:
-    resume = Resume(
-        images_seen=80, verdict="nothing_to_compare", compared_rows=0, largest_difference=0.0, other_code="old"
-    )
-    told(store, 1, images_seen=500, versions={"code": "new"}, resume=resume)
+    told(store, 1, images_seen=500, versions={"code": "new"}, codes=("old", "new"))
 
+    assert History.read(store, KEYS, 1).own_codes == ("old", "new")
     assert codes_of(store, KEYS) == {"old", "new"}
+
+
+def test_code_that_has_trained_nothing_does_not_count(store: MemoryStore) -> None:
+    told(store, 1, images_seen=500, versions={"code": "old"}, codes=("old",))
+    told(store, 2, images_seen=400, versions={"code": "broken"})
+
+    assert codes_of(store, KEYS) == {"old"}
 
 
 def test_every_restart_and_every_lost_attempt_is_an_interruption(store: MemoryStore) -> None:

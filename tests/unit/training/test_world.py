@@ -55,19 +55,23 @@ def test_more_processes_than_gpus_are_refused_in_words(monkeypatch: pytest.Monke
 
 def test_processes_of_slurm_that_no_torchrun_joins_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("SLURM_PTY_PORT", raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
 
     with pytest.raises(ValueError, match=r"srun has started 8 processes .*: start torchrun, one task a node"):
         World.from_environment(smoke_spec().compute)
 
 
-@pytest.mark.parametrize("step", [None, "1"], ids=["batch script", "one task"])
-def test_one_process_of_slurm_is_alone(step: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setenv("SLURM_NTASKS", "8")
-    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
-    if step:
-        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", step)
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PTY_PORT": "40001"}],
+    ids=["batch script", "one task", "interactive shell"],
+)
+def test_one_process_of_slurm_is_alone(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PTY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"SLURM_NTASKS": "8"} | said).items():
+        monkeypatch.setenv(name, value)
 
     assert World.from_environment(smoke_spec().compute).size == 1
 

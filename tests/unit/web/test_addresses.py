@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from threading import Thread
 
 import httpx2
@@ -10,6 +11,8 @@ import pytest
 
 from service.web.addresses import INSIDE, Address, AddressGuard, AddressRefused
 from service.web.outgoing import GuardedTransport, guarded_client
+from tests.support.certificates import certificate_of
+from tests.support.site import a_site, whole
 
 
 class Names:
@@ -180,6 +183,24 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at_and_keeps_t
     assert network.requests[0].headers["Host"] == "example.com"
     assert network.requests[0].extensions["sni_hostname"] == "example.com"
     assert response.request.url.host == "example.com"
+
+
+async def test_an_authority_of_the_environment_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = certificate_of("hooks.test", tmp_path)
+    guard = AddressGuard(networks=[ip_network("127.0.0.0/8")], resolve=Names("127.0.0.1"))
+
+    async def answered(url: str) -> int:
+        async with guarded_client(guard, timeout_seconds=5) as client:
+            return (await client.get(url)).status_code
+
+    with a_site(certificate=certificate) as site:
+        site.answers["/"] = whole()
+        url = f"https://hooks.test:{site.port}/"
+
+        with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await answered(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert await answered(url) == 200
 
 
 async def test_a_real_request_arrives_with_its_name_and_a_redirect_is_not_followed() -> None:
