@@ -148,7 +148,6 @@ class Parts:
             installation=self.installation,
             counters=self.counters,
             replica=self.replica,
-            began_at=self.clock(),
         )
 
     @cached_property
@@ -175,6 +174,7 @@ class Parts:
             actions=self.actions,
             replica=self.replica,
             lease_seconds=self.settings.lease_seconds,
+            began_at=self.clock(),
         )
 
     @cached_property

@@ -2,7 +2,7 @@
 of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from functools import partial
@@ -82,9 +82,13 @@ async def remove_all(object_store: ObjectStore, prefix: str, *, first: str | Non
     keys = await in_thread(object_store.list, prefix)
     if first in keys:
         await in_thread(object_store.delete, first)
-    for some in some_at_a_time([key for key in keys if key != first]):
-        await asyncio.gather(*(in_thread(object_store.delete, key) for key in some))
+    await of_each(lambda key: in_thread(object_store.delete, key), [key for key in keys if key != first])
     return len(keys)
+
+
+async def of_each(call: Callable[[str], Awaitable[_Result]], keys: Sequence[str]) -> list[_Result]:
+    """What a call returns for each of them, in their order, some side by side."""
+    return [found for some in some_at_a_time(keys) for found in await asyncio.gather(*map(call, some))]
 
 
 def some_at_a_time(keys: Sequence[str]) -> list[Sequence[str]]:

@@ -1,8 +1,9 @@
 """Files of this machine on their way to a service that does not see them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -43,8 +44,9 @@ def documents_sent(client: Client, *wanted: Document, upload: bool | None = None
 
     `upload`: whether their images are to be sent, if that was said.
     """
-    changed = tuple(_with_images_as_sent(client, each, upload) for each in wanted)
-    to_send = [place for each in changed for place in _places(client, each, upload)]
+    takes_files = cache(partial(_takes_files, client))  # asked once, and only if something is here
+    changed = tuple(_with_images_as_sent(each, upload, takes_files) for each in wanted)
+    to_send = [place for each in changed for place in _places(each, upload, takes_files)]
     sent: dict[str, str] = {}
     for place, key in to_send:
         path = place[key]
@@ -52,10 +54,10 @@ def documents_sent(client: Client, *wanted: Document, upload: bool | None = None
     return changed
 
 
-def _with_images_as_sent(client: Client, document: Document, upload: bool | None) -> Document:
+def _with_images_as_sent(document: Document, upload: bool | None, takes_files: Callable[[], bool]) -> Document:
     """With the kind that its data set has once it is sent; its path is still that of here."""
     dataset = document.get("dataset")
-    if not isinstance(dataset, dict) or not is_to_be_sent(client, path := dataset.get("path", ""), upload):
+    if not isinstance(dataset, dict) or not _is_to_be_sent(path := dataset.get("path", ""), upload, takes_files):
         return document
     is_folder = Path(path).expanduser().is_dir()
     if is_folder and dataset["kind"] != "folder":
@@ -65,24 +67,27 @@ def _with_images_as_sent(client: Client, document: Document, upload: bool | None
     return document | {"dataset": dataset}
 
 
-def _places(client: Client, document: Document, upload: bool | None) -> Iterator[tuple[Document, str]]:
+def _places(document: Document, upload: bool | None, takes_files: Callable[[], bool]) -> Iterator[tuple[Document, str]]:
     """Where a document names what is to be sent: the mapping, and the key in it."""
     dataset = document.get("dataset")
-    if isinstance(dataset, dict) and is_to_be_sent(client, dataset.get("path", ""), upload):
+    if isinstance(dataset, dict) and _is_to_be_sent(dataset.get("path", ""), upload, takes_files):
         yield dataset, "path"
     for place, key, field in documents.files_in(document):
-        if is_to_be_sent(client, path := place[key], None):
+        if _is_to_be_sent(path := place[key], None, takes_files):
             if Path(path).is_dir():
                 raise CommandFailed(f"{field}: {path} is a folder; name a file")
             yield place, key
 
 
-def is_to_be_sent(client: Client, path: str, choice: bool | None) -> bool:
-    """As was said; else if it is here, and the service and its workers do not see the files of this machine."""
+def _is_to_be_sent(path: str, choice: bool | None, takes_files: Callable[[], bool]) -> bool:
+    """As was said; else if it is here, and the service takes files."""
     if choice is not None:
         return choice
-    if not path or "://" in path or not documents.is_here(Path(path).expanduser()):
-        return False
+    return bool(path) and "://" not in path and documents.is_here(Path(path).expanduser()) and takes_files()
+
+
+def _takes_files(client: Client) -> bool:
+    """Whether the service and its workers do not see the files of this machine, and can be sent some."""
     try:
         sources = client.uploads.sources()
     except NotFound:  # a service of before there were uploads

@@ -47,7 +47,6 @@ log = structlog.get_logger()
 class Actions:
     """What `decide` can ask for. `installation` marks what is ours on an engine that others use, too.
 
-    `began_at`: when this process came. What the engine had not taken by then, it may not have been asked for.
     `refused_since`: of submissions, when the engine first did not take a stop that it has not taken since.
     """
 
@@ -60,7 +59,6 @@ class Actions:
     installation: Installation
     counters: Counters
     replica: Replica
-    began_at: datetime
     refused_since: dict[str, datetime] = field(default_factory=dict)
 
     async def perform(self, action: Action, job: JobRecord, attempt: AttemptRecord | None) -> bool:

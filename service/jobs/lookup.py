@@ -1,14 +1,12 @@
 """What is known of jobs: questions to the database. Those that are asked all the time take an index."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Float,
-    FromClause,
     Select,
     bindparam,
     case,
@@ -26,8 +24,8 @@ from service.cluster.base import Resources
 from service.database import Database
 from service.database.tables import Instant, attempts, events, installation, job_labels, jobs, projects
 from service.errors import JobGone, JobNotFound
-from service.identifiers import first_id, range_of
 from service.jobs.lifecycle import JobState
+from service.jobs.listing import Filters, listed
 from service.jobs.queueing import Quota
 from service.jobs.records import AttemptRecord, EventRecord, JobRecord, QueuedJob
 from service.jobs.rows import JOB_FIELDS, event_of, job_of
@@ -70,23 +68,6 @@ _CONTENDERS = _QUEUED.where(jobs.c.id.in_(select(_TURNS.c.id).where(_TURNS.c.tur
 THIS_JOB = _JOB.where(jobs.c.id == bindparam("job_id"))
 _THIS_ATTEMPT = select(attempts).where(attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("of"))
 _MOST_DUE, _MOST_LIKE = 100, 5  # that are looked at, at a time
-_RESERVED = timedelta(days=8)  # an id taken for an Idempotency-Key is used within the seven days that it is kept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which jobs a client wants to see."""
-
-    project: str | None  # None = of all
-    owner: str | None = None
-    name: str | None = None
-    id_prefix: str = "job_"
-    state: JobState | None = None
-    kind: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    created_after: datetime | None = None
-    archived: bool = False
-    before: str | None = None  # ids below this one
 
 
 def where_dataset_due(query: _Query) -> _Query:
@@ -94,25 +75,6 @@ def where_dataset_due(query: _Query) -> _Query:
     query = query.where(_IS_DATASET_DUE, jobs.c.state.not_in(_NOT_BEGUN))
     # Told nothing, SQLite goes through all jobs of these kinds, or of the project.
     return query.with_hint(jobs, "INDEXED BY jobs_by_dataset_due", "sqlite")
-
-
-def _equalities(filters: Filters, *, dialect: str) -> Iterator[ColumnElement[bool]]:
-    """What each column is to be.
-
-    SQLite does not know how many jobs an index leads to: it would go through all of a kind in search of the few that
-    run, or were archived. So it is not shown that it could.
-    """
-    hidden = set[str]()
-    if dialect == "sqlite" and (filters.archived or filters.state in UNFINISHED):
-        hidden = {"owner", "kind", "state"} if filters.archived else {"owner", "kind"}
-    for name in ("project", "owner", "name", "state", "kind"):
-        wanted = getattr(filters, name)
-        if wanted is not None:
-            yield (func.coalesce(jobs.c[name], "") if name in hidden else jobs.c[name]) == wanted
-
-
-def _has_label(labels: FromClause, key: str, value: str) -> ColumnElement[bool]:
-    return (labels.c.key == key) & (labels.c.value == value)
 
 
 class JobLookup:
@@ -143,25 +105,7 @@ class JobLookup:
 
     async def page(self, filters: Filters, *, limit: int) -> list[JobRecord]:
         """Newest first."""
-        query = _JOB.where(jobs.c.deleted_at.is_(None))
-        query = query.where(jobs.c.archived_at.is_not(None) if filters.archived else jobs.c.archived_at.is_(None))
-        query = query.where(*_equalities(filters, dialect=self._database.dialect))
-        if filters.created_after:
-            made_after = filters.created_after - _RESERVED  # the id may be older than the job
-            query = query.where(jobs.c.created_at > filters.created_after, jobs.c.id > first_id("job", at=made_after))
-        place: ColumnElement[str] = jobs.c.id
-        if filters.labels:
-            # By what the first label has, or SQLite would go through all jobs, in search of those that have them.
-            place = job_labels.c.job_id
-            query = query.join(job_labels, place == jobs.c.id).where(_has_label(job_labels, *filters.labels[0]))
-        for key, value in filters.labels[1:]:
-            other = job_labels.alias()
-            query = query.where(exists().where(other.c.job_id == place, _has_label(other, key, value)))
-        if beginning := filters.id_prefix.removeprefix("job_"):
-            query = query.where(place.between(*range_of("job", beginning=beginning)))
-        if filters.before:
-            query = query.where(place < filters.before)
-        return await self._jobs(query.order_by(place.desc()).limit(limit))
+        return await self._jobs(listed(_JOB, filters, dialect=self._database.dialect).limit(limit))
 
     async def queue(self, *, limit: int) -> list[QueuedJob]:
         """Those whose turn comes first."""

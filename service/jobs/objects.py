@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 from service.jobs.records import AttemptRecord
-from service.storage import get_or_none, in_thread, record_or_none, remove_all, some_at_a_time
+from service.storage import get_or_none, in_thread, of_each, record_or_none, remove_all, some_at_a_time
 from workers.contract.curves import curve_points
 from workers.contract.data import DatasetManifest
 from workers.contract.evaluation import Evaluation
@@ -203,11 +204,8 @@ class JobObjects:
         keys = await in_thread(self._object_store.list, job.checkpoints)
         present = set(keys)
         later = [folder for folder in job.committed(keys) if job.of_checkpoint(folder)[0] > above]
-        found: list[tuple[str, CheckpointManifest]] = []
-        for some in some_at_a_time(later):
-            manifests = await asyncio.gather(*(self._whole(folder, present) for folder in some))
-            found += [(folder, manifest) for folder, manifest in zip(some, manifests, strict=True) if manifest]
-        return found
+        manifests = await of_each(partial(self._whole, present=present), later)
+        return [(folder, manifest) for folder, manifest in zip(later, manifests, strict=True) if manifest]
 
     async def checkpoint(
         self, job_id: str, *, images_seen: int | None, attempt: int | None
@@ -277,11 +275,9 @@ class JobObjects:
 
     async def evaluations(self, job_id: str) -> list[Evaluation]:
         """What was found of a job's checkpoints, by images seen."""
-        found: list[Evaluation] = []
-        for some in some_at_a_time(await in_thread(self._object_store.list, JobKeys(job_id).evaluations)):
-            read = await asyncio.gather(*(record_or_none(self._object_store, Evaluation, key) for key in some))
-            found += filter(None, read)
-        return found
+        keys = await in_thread(self._object_store.list, JobKeys(job_id).evaluations)
+        found = await of_each(partial(record_or_none, self._object_store, Evaluation), keys)
+        return [evaluation for evaluation in found if evaluation]
 
     async def ping(self) -> None:
         """Return if the store answers."""

@@ -43,7 +43,7 @@ log = structlog.get_logger()
 class Reconciler:
     """Looks after jobs that hold workers; who may leave the queue is decided by the scheduler.
 
-    A look that takes longer than `patience_seconds` goes on behind the next ones.
+    A look that takes longer than `patience_seconds` goes on behind the next ones. `began_at`: when this process came.
     """
 
     store: JobStore
@@ -55,6 +55,7 @@ class Reconciler:
     actions: Actions
     replica: Replica
     lease_seconds: float
+    began_at: datetime
     patience_seconds: float = 5.0
     _looks: dict[str, asyncio.Task[bool]] = field(init=False, default_factory=dict)  # under way, by job
     _in_vain: set[str] = field(init=False, default_factory=set)  # jobs with which another replica may fare better
@@ -147,7 +148,7 @@ class Reconciler:
         """Counted from the first look in vain, but of this process: an earlier one's may have been long ago."""
         reachable = job.conditions.get("BackendReachable")
         since = reachable.since if reachable and not reachable.status else self.clock()
-        return Unreachable(str(error), since=max(since, self.actions.began_at))
+        return Unreachable(str(error), since=max(since, self.began_at))
 
     async def _note(self, job: JobRecord, observed: Observed) -> JobRecord | None:
         """Write down what was seen, so that it can be shown even when the place it came from is down."""

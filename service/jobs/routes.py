@@ -28,7 +28,7 @@ from service.jobs.dependencies import (
     Submitting,
 )
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.planning_views import MOST_QUEUED, Plan, Queue, Usage
 from service.jobs.presentation import job_view, queue_entry
 from service.jobs.views import CancelRequest, Fork, ForkCreate, Job, JobCreate, JobPage, JobUpdate, Kind

@@ -192,6 +192,7 @@ def _open(
         async with open_database(url, idle_seconds=_IDLE_SECONDS) as database:
             yield instrumented_database(database, failpoints)
 
+    # A forked process of its own, in which nothing is to be put back; the module does not export the name.
     service_parts.open_database = open_instrumented  # type: ignore[assignment, attr-defined]
     return open_parts(
         settings,

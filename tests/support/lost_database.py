@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from service.cluster import MemoryCluster
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.rebuild import rebuild
 from tests.support.clock import ManualClock
 from tests.support.plane import Plane, Script, plane_in

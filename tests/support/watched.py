@@ -187,3 +187,21 @@ async def watched(database: Database, *, store: JobStore | None = None, **change
                 yield Watched(api, jobs, streams, objects, opened.task)
         finally:
             feed.close()
+
+
+async def cut_after_each(
+    live: Watched, path: str, *, had: asyncio.Semaphore | None = None, **params: Any
+) -> list[Message]:
+    """Drop the connection after every single message, and come back with its id, until the end.
+
+    `had` is released with each, for whoever goes on only then.
+    """
+    seen: list[Message] = []
+    last_id = None
+    while not seen or seen[-1].event != "end":
+        message = await live.first(path, last_id=last_id, **params)
+        seen.append(message)
+        last_id = message.id or last_id
+        if had:
+            had.release()
+    return seen

@@ -142,8 +142,8 @@ def test_the_training_loop_of_the_page_trains_and_goes_on_from_its_checkpoint(
     monkeypatch.chdir(tmp_path)
     first, again = dict[str, Any](), dict[str, Any]()
 
-    exec(program, first)  # noqa: S102 - it is ours
-    exec(program, again)  # noqa: S102
+    exec(program, first)  # noqa: S102 - it is our own page's, and to run it is what is tested
+    exec(program, again)  # noqa: S102 - the same once more, as somebody does after a crash
 
     assert (first["drawn"].shape, bool(first["drawn"].isfinite().all())) == ((4, 1, 8, 8), True)
     assert first["state"].images_seen == again["state"].images_seen == 1280

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import InvalidRequest, JobGone, PreconditionFailed, StateConflict
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.records import JobRecord
 from service.jobs.views import OF_JOB, JobUpdate
 from service.web.etags import etag

@@ -7,7 +7,7 @@ import pytest
 
 from service.identifiers import new_id
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.records import JobRecord
 from service.jobs.views import COMPARES, CONTROL_OF, JobCreate
 from tests.support.plane import REQUESTER, Plane, Served

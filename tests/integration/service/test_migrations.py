@@ -24,7 +24,7 @@ from service.database.inline import open_sqlite
 from service.database.postgres import open_postgres
 from service.database.tables import metadata
 from service.errors import DatabaseUnavailable
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.store import JobStore
 from tests.support.first_tables import FIRST_TABLES
 from tests.support.fresh_databases import Databases, sqlite_url

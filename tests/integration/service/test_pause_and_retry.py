@@ -156,6 +156,10 @@ async def test_what_an_engine_did_not_answer_to_an_earlier_service_is_asked_anew
         assert (paused.state, paused.message, paused.unclean) == ("paused", "left at 200 images", False)
 
 
+def refuse_stops(plane: Plane, patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(plane.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+
+
 async def test_a_stop_that_is_refused_once_long_after_its_deadline_is_sent_again(
     tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,8 +172,8 @@ async def test_a_stop_that_is_refused_once_long_after_its_deadline_is_sent_again
 
     async with site.plane() as plane:
         leaves_well(plane, script, job_id)
-        with monkeypatch.context() as refusing:
-            refusing.setattr(site.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+        with monkeypatch.context() as patched:
+            refuse_stops(plane, patched)
             await plane.settle()
         assert (await plane.job(job_id)).state == "pausing"
         await left(plane, job_id)
@@ -186,8 +190,8 @@ async def test_so_it_is_by_a_service_that_lived_on_and_could_not_look(
     plane.clock.advance(3600)
     leaves_well(plane, script, job_id)
 
-    with monkeypatch.context() as refusing:
-        refusing.setattr(plane.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+    with monkeypatch.context() as patched:
+        refuse_stops(plane, patched)
         await plane.settle()
     assert (await plane.job(job_id)).state == "pausing"
     await left(plane, job_id)
@@ -198,7 +202,7 @@ async def test_so_it_is_by_a_service_that_lived_on_and_could_not_look(
 async def test_an_engine_that_answers_looks_and_takes_no_stop_keeps_no_job_for_ever(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plane.cluster, "stop", AsyncMock(side_effect=ClusterUnreachable("500: no agent")))
+    refuse_stops(plane, monkeypatch)
     job_id = await plane.started()
     await plane.service.pause(job_id, requester=REQUESTER)
     await plane.settle()

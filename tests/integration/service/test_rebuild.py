@@ -11,7 +11,7 @@ import pytest
 
 from service.cluster.base import RunStatus
 from service.errors import JobGone, JobNotFound
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.rebuild import read_record, rebuild, record_of
 from service.jobs.views import JobCreate
 from tests.support.lost_database import Site

@@ -24,7 +24,7 @@ from service.database import Database, open_database
 from service.errors import StateConflict
 from service.jobs import verbs
 from service.jobs.lifecycle import JobState
-from service.jobs.lookup import Filters
+from service.jobs.listing import Filters
 from service.jobs.records import AttemptRecord, JobRecord, QueuedJob, new_attempt
 from service.jobs.rows import JOB_FIELDS
 from service.jobs.store import JobStore

@@ -103,9 +103,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
 
 def said_of(call: Callable[[], object]) -> str:
     """What is told of it, as an error that has come from another process; it is the store's fault."""
-    with pytest.raises(Exception) as raised:  # noqa: PT011 (whatever comes)
+    with pytest.raises(Exception) as raised:  # noqa: PT011 (each store has errors of its own; the reason is asserted)
         call()
-    sent = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 (our own)
+    sent = pickle.loads(pickle.dumps(raised.value))  # noqa: S301 (pickled in this line)
     reason, message = diagnosed(sent, pass_images=8, kind="train")
     assert reason is Reason.STORAGE_ERROR, message
     assert not any(secret in message for secret in SECRETS)
