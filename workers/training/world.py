@@ -1,12 +1,12 @@
 """The processes that train together: one, or several joined by torch.distributed."""
 
 import os
+import socket
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from platform import node
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -169,7 +169,8 @@ def why_no_gpu() -> str | None:
         torch.cuda.init()  # type: ignore[no-untyped-call] # untyped in PyTorch
     except (AssertionError, RuntimeError) as error:
         reason = in_one_line(error)
-    return f"PyTorch {torch.__version__} (CUDA {torch.version.cuda or 'none'}) sees no GPU on {node()}: {reason}"
+    build = f"PyTorch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    return f"{build} sees no GPU on {socket.gethostname()}: {reason}"
 
 
 def local_device(accelerator: Literal["cpu", "gpu"]) -> torch.device:
